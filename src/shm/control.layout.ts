@@ -1,0 +1,37 @@
+/**
+ * Control block: doorbells, heartbeats and the few words every thread looks at.
+ *
+ * A thread's row index is its ThreadId: main 0, scheduler 1, then acceptors, then forwarders.
+ */
+import { column, defineLayout, f64, i32, rows, word } from './layout.ts';
+
+export const ControlLayout = defineLayout('control', {
+  draining: word('main', '1 once the gateway takes no new requests (drain).'),
+  stopping: word('main', '1 once streams must be cut: second signal or drain limit.'),
+  queued: column('scheduler', 'Requests waiting in the queue, per model.'),
+  thread: rows({
+    bell: i32(
+      'thread and its wakers',
+      '1 while the thread sleeps or is about to; see doorbell.ts.',
+    ),
+    phase: i32('thread', 'ThreadPhase.'),
+    beats: i32('thread', 'Grows at least every 100 ms.'),
+    beatUs: f64('thread', 'Time of the last beat.'),
+    lagUs: f64('thread', 'Worst event-loop (scheduler: batch) delay of the last second.'),
+  }),
+});
+
+export const ThreadPhase = { starting: 0, running: 1, stopped: 2 } as const;
+export type ThreadPhase = (typeof ThreadPhase)[keyof typeof ThreadPhase];
+
+export interface ThreadCounts {
+  readonly acceptors: number;
+  readonly forwarders: number;
+}
+export const ThreadId = {
+  main: 0,
+  scheduler: 1,
+  acceptor: (index: number): number => 2 + index,
+  forwarder: (index: number, counts: ThreadCounts): number => 2 + counts.acceptors + index,
+  total: (counts: ThreadCounts): number => 2 + counts.acceptors + counts.forwarders,
+} as const;

@@ -1,0 +1,75 @@
+/**
+ * All shared regions of one gateway, created by the main thread and handed to every other.
+ *
+ * Each thread attaches the views it needs; which thread may write which word is said in the layouts.
+ */
+import { createArena } from './arena.ts';
+import { createByteRing } from './byte-ring.ts';
+import { ControlLayout, type ThreadCounts, ThreadId } from './control.layout.ts';
+import { ReplicaTableLayout, replicaRows } from './replica-table.layout.ts';
+import { createRequestRing, type RequestRingSize } from './request-ring.ts';
+import { createRequestSlots } from './request-slots.ts';
+import { DispatchRingLayout, EventRingLayout, ReplyRingLayout } from './rings.layout.ts';
+import { createSpscRing } from './spsc-ring.ts';
+
+/** Models a gateway may be configured with; further label values are counted as `other`. */
+export const modelRows = 64;
+
+export interface MemorySize extends ThreadCounts {
+  readonly slots: number;
+  readonly arenaBytes: number;
+  readonly responseRingBytes: number;
+}
+
+export interface SharedMemory {
+  readonly size: MemorySize;
+  readonly control: SharedArrayBuffer;
+  readonly slots: SharedArrayBuffer;
+  readonly arena: SharedArrayBuffer;
+  readonly replicas: SharedArrayBuffer;
+  readonly requestRing: SharedArrayBuffer;
+  /** Scheduler -> forwarder f. */
+  readonly dispatchRings: readonly SharedArrayBuffer[];
+  /** Forwarder f -> scheduler. */
+  readonly eventRings: readonly SharedArrayBuffer[];
+  /** Scheduler -> acceptor a. */
+  readonly replyRings: readonly SharedArrayBuffer[];
+  /** Forwarder f -> acceptor a at [f][a]. */
+  readonly responseRings: readonly (readonly SharedArrayBuffer[])[];
+}
+
+/** A slot has at most an arrival and a cancel, a start and an abort, two events an attempt, one reply. */
+const ringCapacity = (size: MemorySize): number => 2 ** Math.ceil(Math.log2(size.slots * 2));
+
+export const requestRingSize = (size: MemorySize): RequestRingSize => ({
+  capacity: ringCapacity(size),
+  producers: size.acceptors,
+});
+/** Records each dispatch, event and reply ring holds. */
+export const recordRingCapacity = ringCapacity;
+
+export const controlCounts = (size: MemorySize) => ({
+  queued: modelRows,
+  thread: ThreadId.total(size),
+});
+export const replicaCounts = { replica: replicaRows } as const;
+
+export function createMemory(size: MemorySize): SharedMemory {
+  const records = recordRingCapacity(size);
+  const forwarders = Array.from({ length: size.forwarders });
+  const acceptors = Array.from({ length: size.acceptors });
+  return {
+    size,
+    control: ControlLayout.create(controlCounts(size)),
+    slots: createRequestSlots(size.slots),
+    arena: createArena(size.arenaBytes),
+    replicas: ReplicaTableLayout.create(replicaCounts),
+    requestRing: createRequestRing(requestRingSize(size)),
+    dispatchRings: forwarders.map(() => createSpscRing(DispatchRingLayout, records)),
+    eventRings: forwarders.map(() => createSpscRing(EventRingLayout, records)),
+    replyRings: acceptors.map(() => createSpscRing(ReplyRingLayout, records)),
+    responseRings: forwarders.map(() =>
+      acceptors.map(() => createByteRing(size.responseRingBytes)),
+    ),
+  };
+}

@@ -1,0 +1,119 @@
+/**
+ * Request slots: one row per admitted request, the only truth about what is in flight.
+ *
+ * `stamp` = generation (23 bits) | attempt (6 bits) | state (3 bits); lease = stamp >>> 3. A message
+ * about a slot carries the lease it was written for; with another lease it is late and is dropped.
+ * The generation grows with every reuse of the row, the attempt with every dispatch.
+ * All times are microseconds of lib/clock.ts; 0 means that it has not happened.
+ */
+import { defineLayout, f64, i32, rows } from './layout.ts';
+
+export const SlotState = {
+  free: 0,
+  reading: 1,
+  queued: 2,
+  dispatched: 3,
+  streaming: 4,
+  resuming: 5,
+  settled: 6,
+} as const;
+export type SlotState = (typeof SlotState)[keyof typeof SlotState];
+
+export interface StateRule {
+  /** The thread that may write the row's stamp in this state. */
+  readonly owner: 'acceptor' | 'scheduler' | 'forwarder';
+  readonly next: readonly SlotState[];
+  readonly meaning: string;
+}
+
+/** Owner follows state. The scheduler inherits the forwarder's states once that thread is known dead. */
+export const slotStates: Readonly<Record<keyof typeof SlotState, StateRule>> = {
+  free: { owner: 'acceptor', next: [SlotState.reading], meaning: 'Unused.' },
+  reading: {
+    owner: 'acceptor',
+    next: [SlotState.queued, SlotState.free],
+    meaning: 'The request is arriving; freed at once when it is refused or the client leaves.',
+  },
+  queued: {
+    owner: 'scheduler',
+    next: [SlotState.dispatched, SlotState.settled],
+    meaning: 'Published to the scheduler; waits for a replica, or is refused.',
+  },
+  dispatched: {
+    owner: 'forwarder',
+    next: [SlotState.streaming, SlotState.resuming, SlotState.settled],
+    meaning: 'An attempt runs; nothing has been committed to the client.',
+  },
+  streaming: {
+    owner: 'forwarder',
+    next: [SlotState.settled, SlotState.resuming],
+    meaning: 'The answer has begun; it ends well, or with an error event.',
+  },
+  resuming: {
+    owner: 'scheduler',
+    next: [SlotState.dispatched, SlotState.settled],
+    meaning: 'The attempt is over and the request is not; the scheduler decides what follows.',
+  },
+  settled: {
+    owner: 'acceptor',
+    next: [SlotState.free],
+    meaning: 'The outcome is fixed and nobody else touches row or body; the client may still read.',
+  },
+};
+
+export const attemptBits = 6;
+export const stateBits = 3;
+/** Attempts of one request stay below this. */
+export const attemptsLimit = 1 << attemptBits;
+/** Block hashes a row can carry: two int32 for each of the depths of ALGORITHMS 3. */
+export const prefixWords = 24;
+
+export const RequestSlotsLayout = defineLayout('request_slots', {
+  slot: rows({
+    stamp: i32('owner of the state', 'Generation, attempt and state; compare-exchange.'),
+    consumedBytes: i32('acceptor', 'Answer bytes the client connection took; wraps. The credit.'),
+    clientGone: i32('acceptor', '1 once the client has left.'),
+    acceptor: i32('acceptor', 'Index of the acceptor that owns this row.'),
+    model: i32('acceptor', 'Index into the model table.'),
+    route: i32('acceptor', 'Route id (protocol/routes.ts).'),
+    flags: i32('acceptor', 'RequestFlag bits.'),
+    headStart: i32('acceptor', 'Byte offset in the arena of the header blob.'),
+    headLength: i32('acceptor', 'Bytes of the header blob.'),
+    bodyStart: i32('acceptor', 'Byte offset in the arena of the body.'),
+    bodyLength: i32('acceptor', 'Bytes of the body.'),
+    maxTokens: i32('acceptor', 'Output limit the client asked for; 0 for none.'),
+    choices: i32('acceptor', 'The n of the request; at least 1.'),
+    promptBytes: i32('acceptor', 'Bytes of the prompt value.'),
+    priority: i32('acceptor', 'From x-sluice-priority; 0 is the default.'),
+    deadlineMs: i32('acceptor', 'Total time allowed; 0 takes timeouts.total.'),
+    prefixCount: i32('acceptor', 'Block hashes that follow.'),
+    prefixHash: i32('acceptor', 'Chained block hashes, two words each.', prefixWords),
+    sessionHash: i32('acceptor', 'Hash of the session key, two words; 0 0 for none.', 2),
+    arrivedUs: f64('acceptor', 'The head of the request was read.'),
+    publishedUs: f64('acceptor', 'Published in the request ring.'),
+    clientGoneUs: f64('acceptor', 'The client left.'),
+    replica: i32('scheduler', 'Row of the replica table picked for the current attempt.'),
+    replicaEpoch: i32('scheduler', 'Epoch of that row.'),
+    forwarder: i32('scheduler', 'Forwarder that runs the attempt.'),
+    failedReplicas: i32(
+      'scheduler',
+      'Replicas whose attempts failed, newest first; -1 for none.',
+      4,
+    ),
+    queuedUs: f64('scheduler', 'Taken from the request ring.'),
+    pickedUs: f64('scheduler', 'Current attempt: the policy had chosen.'),
+    dispatchedUs: f64('scheduler', 'Current attempt: published in the dispatch ring.'),
+    producedBytes: i32('forwarder', 'Answer bytes written to the response ring; wraps.'),
+    status: i32('forwarder', 'Status of the replica, 0 before its head.'),
+    error: i32('forwarder', 'Error catalogue number of the attempt; 0 for none.'),
+    promptTokens: i32('forwarder', 'Usage as the replica reported it; -1 unknown.'),
+    completionTokens: i32('forwarder', 'Usage as the replica reported it; -1 unknown.'),
+    cachedTokens: i32('forwarder', 'Usage as the replica reported it; -1 unknown.'),
+    sentUs: f64('forwarder', 'Current attempt: the request was handed to the connection.'),
+    firstByteUs: f64('forwarder', 'Current attempt: the head of the answer arrived.'),
+    firstTokenUs: f64('forwarder', 'The first event with content arrived.'),
+    endedUs: f64('forwarder', 'The attempt was over.'),
+  }),
+});
+
+export const RequestFlag = { stream: 1, includeUsage: 2, tls: 4 } as const;

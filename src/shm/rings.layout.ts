@@ -1,0 +1,53 @@
+/**
+ * The fixed-record rings between two threads: dispatch (scheduler -> one forwarder), event (one
+ * forwarder -> scheduler) and reply (scheduler -> one acceptor).
+ *
+ * `lease` is generation and attempt of the slot (request-slots.layout.ts); a consumer drops a record
+ * whose lease is not the slot's.
+ */
+import { i32 } from './layout.ts';
+import { defineSpscLayout } from './spsc-ring.ts';
+
+export const DispatchRingLayout = defineSpscLayout('dispatch_ring', 'scheduler', 'forwarder', {
+  kind: i32('scheduler', 'DispatchKind: start an attempt, or abort the one in progress.'),
+  slot: i32('scheduler', 'Request slot index.'),
+  lease: i32('scheduler', 'Generation and attempt this record is about.'),
+  replica: i32('scheduler', 'Row of the replica table.'),
+  epoch: i32(
+    'scheduler',
+    'Epoch of that row when it was picked; another epoch is another replica.',
+  ),
+});
+export const DispatchKind = { start: 0, abort: 1 } as const;
+export type DispatchKind = (typeof DispatchKind)[keyof typeof DispatchKind];
+
+export const EventRingLayout = defineSpscLayout('event_ring', 'forwarder', 'scheduler', {
+  kind: i32('forwarder', 'EventKind.'),
+  slot: i32('forwarder', 'Request slot index.'),
+  lease: i32('forwarder', 'Generation and attempt this event is about.'),
+  outcome: i32('forwarder', 'Outcome class of the attempt, for `released`.'),
+  error: i32('forwarder', 'Error catalogue number; 0 for none.'),
+  retryAfterMs: i32('forwarder', 'Wait the replica asked for; 0 for none.'),
+});
+/** started: first byte committed to the client. released: the attempt has ended. */
+export const EventKind = { started: 0, released: 1 } as const;
+export type EventKind = (typeof EventKind)[keyof typeof EventKind];
+
+/** How an attempt ended; the classes that routing learns from (PEERS.md 5.8 names). */
+export const Outcome = {
+  ok: 0,
+  clientError: 1,
+  busy: 2,
+  dead: 3,
+  slow: 4,
+  truncated: 5,
+  cancelled: 6,
+} as const;
+export type Outcome = (typeof Outcome)[keyof typeof Outcome];
+
+export const ReplyRingLayout = defineSpscLayout('reply_ring', 'scheduler', 'acceptor', {
+  slot: i32('scheduler', 'Request slot index; the scheduler has settled it.'),
+  lease: i32('scheduler', 'Generation and attempt at settlement.'),
+  error: i32('scheduler', 'Error catalogue number of the answer.'),
+  retryAfterMs: i32('scheduler', 'Advice for retry-after; 0 lets the catalogue decide.'),
+});

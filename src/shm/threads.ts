@@ -1,0 +1,92 @@
+/**
+ * What the main thread hands to each thread at its start, and the rare messages between them.
+ *
+ * Everything frequent goes through the rings; a MessagePort carries only what has no fixed size
+ * (names, addresses, certificates paths) and happens a few times an hour. All times are
+ * milliseconds, all sizes bytes. Types only: nothing here runs.
+ */
+import type { SharedMemory } from './memory.ts';
+
+/** One row of the model table; its index is the `model` of slots, lanes and metrics. */
+export interface ModelRow {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly policy: string;
+}
+
+/** What a forwarder must know of a row of the replica table beyond the shared words. */
+export interface ReplicaAddress {
+  readonly row: number;
+  readonly epoch: number;
+  readonly name: string;
+  readonly url: string;
+  /** Sent as a bearer token instead of the client's own authorization; empty: none. */
+  readonly apiKey: string;
+  readonly maxInFlight: number;
+}
+
+interface ThreadStart {
+  readonly memory: SharedMemory;
+  /** Region this thread alone writes its metrics to (shm/metrics.ts). */
+  readonly metrics: SharedArrayBuffer;
+  readonly log: { readonly level: string; readonly sample: number; readonly pretty: boolean };
+  readonly models: readonly ModelRow[];
+}
+
+export interface AcceptorStart extends ThreadStart {
+  readonly thread: 'acceptor';
+  readonly index: number;
+  readonly engine: 'uws' | 'node';
+  readonly host: string;
+  readonly port: number;
+  readonly tls: {
+    readonly cert: string;
+    readonly key: string;
+    readonly passphrase?: string;
+  } | null;
+  readonly maxBody: number;
+  readonly maxConnections: number;
+  readonly streamWindow: number;
+  /** Names of the replicas by row, for x-sluice-replica; kept current by `replicas` messages. */
+  readonly replicas: readonly ReplicaAddress[];
+}
+
+export interface SchedulerStart extends ThreadStart {
+  readonly thread: 'scheduler';
+  readonly seed: number;
+  readonly queueMax: number;
+  readonly queueTimeout: number;
+  readonly totalTimeout: number;
+  readonly retry: {
+    readonly maxAttempts: number;
+    readonly budget: number;
+    readonly budgetMin: number;
+  };
+}
+
+export interface ForwarderStart extends ThreadStart {
+  readonly thread: 'forwarder';
+  readonly index: number;
+  readonly streamWindow: number;
+  readonly timeouts: {
+    readonly connect: number;
+    readonly firstToken: number;
+    readonly interToken: number;
+    readonly total: number;
+  };
+  readonly replicas: readonly ReplicaAddress[];
+}
+
+/** main -> acceptor and forwarder. */
+export type ToThread =
+  | { readonly kind: 'replica'; readonly replica: ReplicaAddress }
+  | { readonly kind: 'forget'; readonly row: number; readonly epoch: number }
+  | { readonly kind: 'drain' }
+  | { readonly kind: 'stop' };
+
+/** Any thread -> main. */
+export type FromThread =
+  | { readonly kind: 'ready'; readonly port?: number }
+  | { readonly kind: 'drained' }
+  | { readonly kind: 'stopped' }
+  | { readonly kind: 'applied'; readonly row: number; readonly epoch: number };

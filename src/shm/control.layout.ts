@@ -6,7 +6,7 @@
 import { column, defineLayout, f64, i32, rows, word } from './layout.ts';
 
 export const ControlLayout = defineLayout('control', {
-  draining: word('main', '1 once the gateway takes no new requests (drain).'),
+  draining: word('main', 'DrainStage: none, announced, refusing.'),
   stopping: word('main', '1 once streams must be cut: second signal or drain limit.'),
   queued: column('scheduler', 'Requests waiting in the queue, per model.'),
   thread: rows({
@@ -20,6 +20,13 @@ export const ControlLayout = defineLayout('control', {
     lagUs: f64('thread', 'Worst event-loop (scheduler: batch) delay of the last second.'),
   }),
 });
+
+/**
+ * announced: not ready any more, still serving, every answer closes its connection (drain.settle).
+ * refusing: new requests are answered 503; those in flight go on.
+ */
+export const DrainStage = { none: 0, announced: 1, refusing: 2 } as const;
+export type DrainStage = (typeof DrainStage)[keyof typeof DrainStage];
 
 export const ThreadPhase = { starting: 0, running: 1, stopped: 2 } as const;
 export type ThreadPhase = (typeof ThreadPhase)[keyof typeof ThreadPhase];

@@ -1,0 +1,162 @@
+/**
+ * From a text, an object or command line flags to a complete, frozen config, or to all that is wrong.
+ *
+ * Main thread, at start and reload; synchronous, pure apart from the injected environment and reader.
+ * Nothing is thrown for a bad config: the problems are the result.
+ */
+import { dirname, resolve } from 'node:path';
+import { ConfigDocument, type Place } from './document.ts';
+import { type Finding, findingsOf, messageOf, valueAt } from './issues.ts';
+import { type ConfigPath, type Problem, pathText } from './problems.ts';
+import type { ReferenceSources } from './references.ts';
+import { type Config, type ConfigInput, ConfigSchema } from './schema.ts';
+import { schemaValues } from './schema-tree.ts';
+
+export type LoadResult =
+  | { readonly ok: true; readonly config: Config; readonly warnings: readonly Problem[] }
+  | { readonly ok: false; readonly problems: readonly Problem[] };
+
+/** More would only hide the first; also bounds the work a hostile file can ask for. */
+const problemsMax = 100;
+
+const nowhere: Place = { line: 0, col: 0 };
+
+/** Loads the text of a config file; paths in it are relative to the folder of `filename`. */
+export function loadConfig(
+  text: string,
+  filename: string,
+  env: ReferenceSources['env'],
+  readFile: ReferenceSources['readFile'],
+): LoadResult {
+  const absolute = (path: string): string => resolve(dirname(filename), path);
+  const sources = { env, readFile: (path: string) => readFile(absolute(path)) };
+  const document = new ConfigDocument(text, sources);
+  const unread = document.problems.map((p) => ({ file: filename, hint: undefined, ...p }));
+  if (document.value === undefined && unread.length > 0) return { ok: false, problems: unread };
+  const value = document.value ?? {}; // an empty file: every required key is missing
+  const parsed = parseTyped(value, document);
+  if (!parsed.success || unread.length > 0) {
+    const place = ({ path, key }: Finding): Place =>
+      key === undefined ? document.placeOf(path) : document.placeOfKey(path, key);
+    const unreadPaths = new Set(unread.map(({ path }) => path));
+    const invalid = problemsOf(parsed.error?.issues ?? [], value, filename, place);
+    const problems = [...unread, ...invalid.filter(({ path }) => !unreadPaths.has(path))];
+    return { ok: false, problems: problems.toSorted((a, b) => a.line - b.line || a.col - b.col) };
+  }
+  const problemAt = (path: ConfigPath, message: string): Problem => ({
+    file: filename,
+    ...document.placeOf(path),
+    path: pathText(path),
+    message,
+    hint: undefined,
+  });
+  const config = withAbsoluteTlsFiles(parsed.data, absolute);
+  const unreadable = tlsProblems(config, readFile, problemAt);
+  if (unreadable.length > 0) return { ok: false, problems: unreadable };
+  return { ok: true, config: freeze(config), warnings: literalSecrets(value, document, problemAt) };
+}
+
+/** Loads a config given as an object, as programs and tests do. Nothing in it is expanded. */
+export function configFromObject(input: ConfigInput, name = 'config'): LoadResult {
+  const parsed = ConfigSchema.safeParse(input, { error: messageOf });
+  if (parsed.success) return { ok: true, config: freeze(parsed.data), warnings: [] };
+  return { ok: false, problems: problemsOf(parsed.error.issues, input, name, () => nowhere) };
+}
+
+/** The config of `--replica URL … --model NAME`: one model, every other key at its default. */
+export function configFromFlags(flags: {
+  readonly replicas: readonly string[];
+  readonly model: string;
+}): LoadResult {
+  const replicas = flags.replicas.map((url) => ({ url }));
+  return configFromObject({ models: [{ name: flags.model, replicas }] }, 'command line');
+}
+
+/** Parses, giving what a reference yielded the type of its key: `port: "${PORT}"` is a number. */
+function parseTyped(value: object, document: ConfigDocument) {
+  const first = ConfigSchema.safeParse(value, { error: messageOf });
+  let retyped = false;
+  for (const issue of first.error?.issues ?? []) {
+    const path = issue.path as ConfigPath;
+    if (issue.code !== 'invalid_type' || !document.isReference(path)) continue;
+    const typed = typedScalar(valueAt(value, path), issue.expected);
+    const parent = valueAt(value, path.slice(0, -1));
+    const key = path.at(-1);
+    if (typed === undefined || key === undefined) continue;
+    (parent as Record<string | number, unknown>)[key] = typed;
+    retyped = true;
+  }
+  return retyped ? ConfigSchema.safeParse(value, { error: messageOf }) : first;
+}
+
+function typedScalar(text: unknown, expected: string): number | boolean | undefined {
+  if (typeof text !== 'string') return undefined;
+  if (expected === 'boolean') return { true: true, false: false }[text];
+  const isNumeric = expected === 'number' || expected === 'int';
+  return isNumeric && /^-?\d{1,15}(\.\d{1,15})?$/.test(text) ? Number(text) : undefined;
+}
+
+function problemsOf(
+  issues: readonly Parameters<typeof findingsOf>[0][],
+  value: unknown,
+  file: string,
+  placeOf: (finding: Finding) => Place,
+): readonly Problem[] {
+  const findings = issues.slice(0, problemsMax).flatMap((issue) => findingsOf(issue, value));
+  return findings.slice(0, problemsMax).map((finding) => ({
+    file,
+    ...placeOf(finding),
+    path: pathText(finding.key === undefined ? finding.path : [...finding.path, finding.key]),
+    message: finding.message,
+    hint: finding.hint,
+  }));
+}
+
+const tlsFiles = ['cert', 'key', 'ca'] as const;
+
+function withAbsoluteTlsFiles(config: Config, absolute: (path: string) => string): Config {
+  const { tls } = config.listen;
+  if (tls === undefined) return config;
+  const files = tlsFiles.flatMap((key) => (tls[key] ? [[key, absolute(tls[key])]] : []));
+  return { ...config, listen: { ...config.listen, tls: { ...tls, ...Object.fromEntries(files) } } };
+}
+
+function tlsProblems(
+  config: Config,
+  readFile: ReferenceSources['readFile'],
+  problemAt: (path: ConfigPath, message: string) => Problem,
+): readonly Problem[] {
+  const { tls } = config.listen;
+  return tlsFiles.flatMap((key) => {
+    const path = tls?.[key];
+    if (path === undefined) return [];
+    try {
+      if (readFile(path).includes('-----BEGIN ')) return [];
+      return [problemAt(['listen', 'tls', key], 'must name a PEM file')];
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? 'error';
+      return [problemAt(['listen', 'tls', key], `names a file that cannot be read (${code})`)];
+    }
+  });
+}
+
+function literalSecrets(
+  value: unknown,
+  document: ConfigDocument,
+  problemAt: (path: ConfigPath, message: string) => Problem,
+): readonly Problem[] {
+  return [...schemaValues(value)]
+    .filter(({ node, value }) => node.writeOnly === true && value !== '')
+    .filter(({ path }) => !document.isReference(path))
+    .map(({ path }) =>
+      problemAt(path, 'is a secret in the file; refer to a variable or a file instead'),
+    );
+}
+
+function freeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    for (const child of Object.values(value)) freeze(child);
+    Object.freeze(value);
+  }
+  return value;
+}

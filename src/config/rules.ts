@@ -1,0 +1,218 @@
+/**
+ * Rules over more than one key, each with its reason.
+ *
+ * Pure; runs at load and reload. A rule runs when the sections it reads are valid by themselves, even
+ * if others are not, so that one check shows every problem.
+ */
+import type { z } from 'zod';
+import { isLoopbackHost } from './address.ts';
+import { replicasMax } from './capacities.ts';
+import type { ConfigPath } from './problems.ts';
+import { formatDuration, formatSize } from './units.ts';
+
+interface ReplicaShape {
+  readonly url: string;
+  readonly name?: string | undefined;
+  readonly weight: number;
+}
+interface ModelShape {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly replicas: readonly ReplicaShape[];
+}
+
+/** What the rules read of a config, before defaults that depend on the whole are filled in. */
+export interface RuleInput {
+  readonly listen: { readonly host: string; readonly port: number; readonly max_body: number };
+  readonly admin: { readonly host: string; readonly port: number; readonly token: string };
+  readonly threads: { readonly acceptors: number };
+  readonly memory: { readonly slots: number; readonly arena: number };
+  readonly timeouts: { readonly first_token: number; readonly total: number };
+  readonly health: { readonly interval: number; readonly timeout: number };
+  readonly models: readonly ModelShape[];
+}
+
+type Report = (path: ConfigPath, message: string) => void;
+
+interface Rule {
+  readonly name: string;
+  readonly reads: readonly (keyof RuleInput)[];
+  check(config: RuleInput, report: Report): void;
+}
+
+/** Adds every rule to the schema; each is skipped while a section it reads is broken. */
+export function applyRules<S extends z.ZodType<RuleInput>>(schema: S): S {
+  return rules.reduce(
+    (checked, rule) =>
+      checked.superRefine(
+        (config, context) =>
+          rule.check(config, (path, message) => {
+            context.addIssue({
+              code: 'custom',
+              path: [...path],
+              message,
+              params: { rule: rule.name },
+            });
+          }),
+        {
+          when: ({ value, issues }) =>
+            typeof value === 'object' &&
+            value !== null &&
+            rule.reads.every(
+              (section) =>
+                (value as Partial<RuleInput>)[section] !== undefined &&
+                !issues.some((issue) => issue.path?.[0] === section),
+            ),
+        },
+      ),
+    schema,
+  );
+}
+
+export const rules: readonly Rule[] = [
+  {
+    // The request rings are sized from it and wrap by a mask.
+    name: 'slots_power_of_two',
+    reads: ['memory'],
+    check({ memory: { slots } }, report) {
+      if ((slots & (slots - 1)) !== 0) report(['memory', 'slots'], 'must be a power of two');
+    },
+  },
+  {
+    // Each acceptor claims slots from its own partition; an empty one could serve nobody.
+    name: 'slot_for_each_acceptor',
+    reads: ['memory', 'threads'],
+    check({ memory, threads }, report) {
+      if (memory.slots >= threads.acceptors) return;
+      report(['memory', 'slots'], `must be at least threads.acceptors (${threads.acceptors})`);
+    },
+  },
+  {
+    // One body of the largest size must not keep its acceptor from taking any other.
+    name: 'arena_holds_two_bodies',
+    reads: ['memory', 'threads', 'listen'],
+    check({ memory, threads, listen }, report) {
+      const least = 2 * listen.max_body * threads.acceptors;
+      if (memory.arena >= least) return;
+      const reason = '2 x listen.max_body for each acceptor';
+      report(['memory', 'arena'], `must be at least ${formatSize(least)}: ${reason}`);
+    },
+  },
+  {
+    // The deadline would always come first, and the operator wait for a limit that never acts.
+    name: 'first_token_within_total',
+    reads: ['timeouts'],
+    check({ timeouts }, report) {
+      if (timeouts.first_token <= timeouts.total) return;
+      const total = formatDuration(timeouts.total);
+      const first = formatDuration(timeouts.first_token);
+      report(
+        ['timeouts', 'first_token'],
+        `must be at most timeouts.total (${total}); it is ${first}`,
+      );
+    },
+  },
+  {
+    // A probe slower than the interval would overlap the next and count twice.
+    name: 'probe_ends_before_the_next',
+    reads: ['health'],
+    check({ health }, report) {
+      if (health.timeout <= health.interval) return;
+      const interval = formatDuration(health.interval);
+      report(['health', 'timeout'], `must be at most health.interval (${interval})`);
+    },
+  },
+  {
+    // Two listeners cannot share an address; found here it has a line, found at bind it has none.
+    name: 'ports_differ',
+    reads: ['listen', 'admin'],
+    check({ listen, admin }, report) {
+      if (listen.port === 0 || listen.port !== admin.port) return;
+      const anywhere = [listen.host, admin.host].some(
+        (host) => host === '0.0.0.0' || host === '::',
+      );
+      if (!anywhere && listen.host !== admin.host) return;
+      report(['admin', 'port'], 'must differ from listen.port');
+    },
+  },
+  {
+    // Slot tables and replica addresses are not for the network; without a token nobody is asked.
+    name: 'open_admin_needs_token',
+    reads: ['admin'],
+    check({ admin }, report) {
+      if (admin.token !== '' || isLoopbackHost(admin.host)) return;
+      report(['admin', 'host'], 'must be a loopback address while admin.token is empty');
+    },
+  },
+  {
+    // A request names one model; two owners of a name would make the answer depend on their order.
+    name: 'model_names_unique',
+    reads: ['models'],
+    check({ models }, report) {
+      const claim = uniqueNames(report);
+      for (const [index, model] of models.entries()) {
+        claim(model.name, ['models', index, 'name']);
+        for (const [nth, alias] of model.aliases.entries()) {
+          claim(alias, ['models', index, 'aliases', nth]);
+        }
+      }
+    },
+  },
+  {
+    // /admin/replicas/{name} and the replica label of the metrics know no model.
+    name: 'replica_names_unique',
+    reads: ['models'],
+    check({ models }, report) {
+      const claim = uniqueNames(report);
+      for (const [index, model] of models.entries()) {
+        for (const [nth, { name }] of model.replicas.entries()) {
+          if (name !== undefined) claim(name, ['models', index, 'replicas', nth, 'name']);
+        }
+      }
+    },
+  },
+  {
+    // Listed twice, a server would be picked twice as often and hold twice its max_in_flight.
+    name: 'replica_urls_unique_in_model',
+    reads: ['models'],
+    check({ models }, report) {
+      for (const [index, model] of models.entries()) {
+        const claim = uniqueNames(report);
+        for (const [nth, { url }] of model.replicas.entries()) {
+          claim(url, ['models', index, 'replicas', nth, 'url']);
+        }
+      }
+    },
+  },
+  {
+    // The replica table has a fixed size: one row per replica of any model.
+    name: 'replicas_fit_the_table',
+    reads: ['models'],
+    check({ models }, report) {
+      const count = models.reduce((sum, model) => sum + model.replicas.length, 0);
+      if (count > replicasMax)
+        report(['models'], `must have at most ${replicasMax} replicas in all`);
+    },
+  },
+  {
+    // Weight 0 takes no requests: a model of such replicas would answer 503 for ever.
+    name: 'model_has_weight',
+    reads: ['models'],
+    check({ models }, report) {
+      for (const [index, model] of models.entries()) {
+        if (model.replicas.some((replica) => replica.weight > 0)) continue;
+        report(['models', index, 'replicas'], 'must have a replica with a weight above 0');
+      }
+    },
+  },
+];
+
+/** Reports every second use of a value, naming the place of the first and never the value. */
+function uniqueNames(report: Report): (value: string, path: ConfigPath) => void {
+  const seen = new Map<string, string>();
+  return (value, path) => {
+    const first = seen.get(value);
+    if (first === undefined) seen.set(value, path.join('.'));
+    else report(path, `is the same as ${first}`);
+  };
+}

@@ -17,6 +17,9 @@ export const ControlLayout = defineLayout('control', {
     phase: i32('thread', 'ThreadPhase.'),
     beats: i32('thread', 'Grows at least every 100 ms.'),
     beatUs: f64('thread', 'Time of the last beat.'),
+    connections: i32('thread', 'Acceptor: open client connections. Forwarder: running attempts.'),
+    arenaBytes: f64('thread', 'Acceptor: bytes of its arena partition in allocated blocks.'),
+    utilization: f64('thread', 'Share of the last second the event loop was busy; 0 to 1.'),
     lagUs: f64('thread', 'Worst event-loop (scheduler: batch) delay of the last second.'),
   }),
 });

@@ -1,0 +1,343 @@
+/**
+ * The one catalogue of errors. Pure data; any thread.
+ *
+ * A number crosses threads in place of the entry and is never reused for another meaning. `retry`
+ * says whether another replica may be asked: it is set here, where the cause is known, and nowhere
+ * else. `flag` is the Envoy response flag that the access log prints.
+ */
+
+export interface ErrorEntry {
+  readonly name: string;
+  readonly number: number;
+  readonly status: number;
+  readonly type: string;
+  readonly code: string;
+  readonly param: string | null;
+  readonly source: 'client' | 'gateway' | 'upstream';
+  readonly flag: string;
+  readonly retry: 'never' | 'beforeFirstByte';
+  /** Seconds for `retry-after`; 0: the header is not sent. */
+  readonly retryAfterS: number;
+  readonly message: string;
+  readonly hint: string;
+}
+
+type Entry = Omit<ErrorEntry, 'name'>;
+interface Words {
+  readonly message: string;
+  readonly hint: string;
+  readonly type?: string;
+  readonly param?: string;
+  readonly retryAfterS?: number;
+  readonly retry?: 'never';
+}
+
+const client = (number: number, status: number, code: string, flag: string, words: Words): Entry =>
+  entry(
+    'client',
+    'never',
+    number,
+    status,
+    words.type ?? 'invalid_request_error',
+    code,
+    flag,
+    words,
+  );
+
+const gateway = (number: number, status: number, code: string, flag: string, words: Words): Entry =>
+  entry('gateway', 'never', number, status, words.type ?? 'overloaded', code, flag, words);
+
+const upstream = (number: number, code: string, flag: string, words: Words): Entry =>
+  entry(
+    'upstream',
+    words.retry ?? 'beforeFirstByte',
+    number,
+    502,
+    'server_error',
+    code,
+    flag,
+    words,
+  );
+
+function entry(
+  source: ErrorEntry['source'],
+  retry: ErrorEntry['retry'],
+  number: number,
+  status: number,
+  type: string,
+  code: string,
+  flag: string,
+  words: Words,
+): Entry {
+  const param = words.param ?? null;
+  const retryAfterS = words.retryAfterS ?? 0;
+  const { message, hint } = words;
+  return { number, status, type, code, param, source, flag, retry, retryAfterS, message, hint };
+}
+
+const rows = {
+  BAD_FRAMING: client(1, 400, 'bad_request_framing', 'DPE', {
+    message: 'The request framing is not acceptable.',
+    hint: 'A framing header is duplicated, empty, contradictory or malformed.',
+  }),
+  BAD_JSON: client(2, 400, 'invalid_json', 'DPE', {
+    message: 'The request body is not a valid JSON object.',
+    hint: 'The body must be one JSON object without a byte order mark or trailing bytes.',
+  }),
+  JSON_TOO_DEEP: client(3, 400, 'json_too_deep', 'DPE', {
+    message: 'The request body is nested too deeply.',
+    hint: 'Arrays and objects may nest 128 levels deep.',
+  }),
+  JSON_TOO_MANY_KEYS: client(4, 400, 'json_too_many_keys', 'DPE', {
+    message: 'The request body has too many keys.',
+    hint: 'All objects of a body together may have 300,000 keys.',
+  }),
+  DUPLICATE_KEY: client(5, 400, 'duplicate_key', 'DPE', {
+    message: 'A key that decides routing or cost appears twice in the request body.',
+    hint: 'Parsers disagree on which of two equal keys counts, so neither does.',
+  }),
+  INVALID_PARAM: client(6, 400, 'invalid_type', 'DPE', {
+    message: 'A parameter of the request body has the wrong type.',
+    hint: '`param` names it.',
+  }),
+  MODEL_REQUIRED: client(7, 400, 'missing_required_parameter', 'DPE', {
+    message: 'The request body must name a model.',
+    hint: 'Set `model` to one of the names of GET /v1/models.',
+    param: 'model',
+  }),
+  NOT_UTF8: client(8, 400, 'invalid_utf8', 'DPE', {
+    message: 'The request body is not valid UTF-8.',
+    hint: 'JSON is UTF-8 (RFC 8259, section 8.1).',
+  }),
+  BAD_MULTIPART: client(9, 400, 'invalid_multipart', 'DPE', {
+    message: 'The multipart body is not acceptable.',
+    hint: 'Boundary, part headers or the number of parts are out of bounds.',
+  }),
+  BAD_HEADER: client(10, 400, 'invalid_header', 'DPE', {
+    message: 'A request header has a value that is not acceptable.',
+    hint: '`param` names the header.',
+  }),
+  CONTENT_ENCODING: client(11, 415, 'unsupported_content_encoding', 'DPE', {
+    message: 'Compressed request bodies are not accepted.',
+    hint: 'Send the body without content-encoding.',
+  }),
+  EXPECTATION: client(12, 417, 'expectation_failed', 'DPE', {
+    message: 'The only expectation that can be met is 100-continue.',
+    hint: 'Remove the Expect header.',
+  }),
+  REQUEST_TIMEOUT: client(13, 408, 'request_timeout', 'DPE', {
+    message: 'The request did not arrive in time.',
+    hint: 'Headers or body came too slowly.',
+  }),
+  UNAUTHORIZED: client(20, 401, 'invalid_api_key', 'UAEX', {
+    message: 'The API key is missing or not valid.',
+    hint: 'Send `authorization: Bearer KEY` or `x-api-key: KEY`.',
+  }),
+  MODEL_FORBIDDEN: client(21, 403, 'model_not_allowed', 'UAEX', {
+    message: 'This API key may not use this model.',
+    hint: 'The key has a list of models and this one is not on it.',
+    type: 'permission_error',
+    param: 'model',
+  }),
+  MODEL_NOT_FOUND: client(22, 404, 'model_not_found', 'NR', {
+    message: 'The model does not exist.',
+    hint: 'GET /v1/models lists names and aliases.',
+    param: 'model',
+  }),
+  ROUTE_NOT_FOUND: client(23, 404, 'unknown_url', 'NR', {
+    message: 'Unknown request URL.',
+    hint: 'Routes are matched exactly: no double slashes, dot segments or percent-encoding.',
+  }),
+  METHOD_NOT_ALLOWED: client(24, 405, 'method_not_allowed', 'NR', {
+    message: 'This URL does not support this method.',
+    hint: 'The `allow` response header lists the methods.',
+  }),
+  LENGTH_REQUIRED: client(25, 411, 'length_required', 'DPE', {
+    message: 'A request with a body must say how long it is.',
+    hint: 'Send content-length or transfer-encoding: chunked.',
+  }),
+  BODY_TOO_LARGE: client(26, 413, 'body_too_large', 'DPE', {
+    message: 'The request body is too large.',
+    hint: 'The limit is `listen.max_body`.',
+    type: 'request_too_large',
+  }),
+  HEADERS_TOO_LARGE: client(27, 431, 'headers_too_large', 'DPE', {
+    message: 'The request headers are too large.',
+    hint: 'Fewer or smaller headers.',
+  }),
+  TENANT_LIMIT: client(30, 429, 'rate_limit_exceeded', 'RL', {
+    message: 'The rate limit of this API key is reached.',
+    hint: 'The x-ratelimit headers say which limit and when it resets.',
+    type: 'requests',
+    retryAfterS: 1,
+  }),
+  QUEUE_FULL: gateway(31, 429, 'rate_limit_exceeded', 'UO', {
+    message: 'Too many requests are waiting for this model.',
+    hint: 'The queue of the model holds `queue.max` requests.',
+    type: 'requests',
+    retryAfterS: 1,
+  }),
+  ARENA_FULL: gateway(40, 503, 'body_memory_full', 'UO', {
+    message: 'The gateway has no memory left for another request body.',
+    hint: '`memory.arena` is used up by requests in flight.',
+    retryAfterS: 1,
+  }),
+  SLOTS_FULL: gateway(41, 503, 'slots_full', 'UO', {
+    message: 'The gateway carries as many requests as it can.',
+    hint: '`memory.slots` is used up by requests in flight.',
+    retryAfterS: 1,
+  }),
+  RING_FULL: gateway(42, 503, 'ring_full', 'UO', {
+    message: 'The gateway is overloaded.',
+    hint: 'An internal ring is full: a thread is slow or stalled.',
+    retryAfterS: 1,
+  }),
+  NO_REPLICA: gateway(43, 503, 'no_replica', 'UH', {
+    message: 'No replica of this model can take a request.',
+    hint: 'All replicas are unhealthy, draining or removed.',
+    retryAfterS: 2,
+  }),
+  QUEUE_TIMEOUT: gateway(44, 503, 'queue_timeout', 'UO', {
+    message: 'The request waited too long for a replica.',
+    hint: '`timeouts.queue` passed before a replica was free; no replica has seen the request.',
+    retryAfterS: 2,
+  }),
+  DRAINING: gateway(45, 503, 'draining', 'UO', {
+    message: 'The gateway is shutting down.',
+    hint: 'Another gateway behind the same address takes new requests.',
+    retryAfterS: 1,
+  }),
+  SHUTTING_DOWN: gateway(46, 503, 'shutting_down', 'UO', {
+    message: 'The gateway stopped before the request was complete.',
+    hint: 'The drain limit passed or a second signal arrived.',
+    retryAfterS: 1,
+  }),
+  THREAD_DIED: gateway(47, 503, 'thread_died', 'LR', {
+    message: 'A part of the gateway failed and is being restarted.',
+    hint: 'The thread that carried the request died.',
+    retryAfterS: 1,
+  }),
+  TOO_MANY_CONNECTIONS: gateway(48, 503, 'too_many_connections', 'UO', {
+    message: 'The gateway has no connection left.',
+    hint: '`listen.max_connections` is reached.',
+    retryAfterS: 1,
+  }),
+  INTERNAL: gateway(49, 500, 'internal_error', 'LR', {
+    message: 'The gateway failed to handle the request.',
+    hint: 'A defect of the gateway; its log has the stack.',
+    type: 'server_error',
+  }),
+  ALL_ATTEMPTS_FAILED: upstream(60, 'all_attempts_failed', 'URX', {
+    message: 'No replica answered the request.',
+    hint: 'Attempts or the retry budget are used up.',
+    retry: 'never',
+  }),
+  CONNECT_REFUSED: upstream(61, 'connect_refused', 'UF', {
+    message: 'The replica refused the connection.',
+    hint: 'Nothing was sent.',
+  }),
+  CONNECT_TIMEOUT: upstream(62, 'connect_timeout', 'UF', {
+    message: 'The replica did not accept the connection in time.',
+    hint: '`timeouts.connect` passed; nothing was sent.',
+  }),
+  DNS_FAILED: upstream(63, 'dns_failed', 'DF', {
+    message: 'The name of the replica does not resolve.',
+    hint: 'Nothing was sent.',
+  }),
+  TLS_FAILED: upstream(64, 'tls_failed', 'UF', {
+    message: 'The TLS handshake with the replica failed.',
+    hint: 'Certificate or protocol; nothing was sent.',
+  }),
+  RESET: upstream(65, 'connection_reset', 'UR', {
+    message: 'The replica reset the connection.',
+    hint: 'RST from the replica or the network between.',
+  }),
+  CLOSED_EARLY: upstream(66, 'connection_closed', 'UC', {
+    message: 'The replica closed the connection before its answer.',
+    hint: 'FIN before the response headers.',
+  }),
+  RESPONSE_FRAMING: upstream(67, 'response_framing', 'UPE', {
+    message: 'The replica sent a malformed HTTP response.',
+    hint: 'Headers, chunking or lengths contradict; the replica is suspect.',
+  }),
+  HEADERS_TIMEOUT: upstream(68, 'headers_timeout', 'UT', {
+    message: 'The replica did not start to answer in time.',
+    hint: '`timeouts.first_token` passed before the response headers.',
+  }),
+  FIRST_TOKEN_TIMEOUT: upstream(69, 'first_token_timeout', 'UT', {
+    message: 'The replica did not produce a first token in time.',
+    hint: '`timeouts.first_token` passed after the response headers: headers are not progress.',
+  }),
+  INTER_TOKEN_TIMEOUT: upstream(70, 'inter_token_timeout', 'SI', {
+    message: 'The replica stopped producing tokens.',
+    hint: '`timeouts.inter_token` passed between two tokens.',
+  }),
+  TRUNCATED_STREAM: upstream(71, 'truncated_stream', 'UC', {
+    message: 'The stream of the replica ended before it was complete.',
+    hint: 'No [DONE] and no finish_reason for every choice.',
+  }),
+  EVENT_TOO_LARGE: upstream(72, 'event_too_large', 'UPE', {
+    message: 'The replica sent a stream event that is too large.',
+    hint: 'One event is bounded; the stream cannot be followed past it.',
+  }),
+  ERROR_EVENT: upstream(73, 'replica_error_event', 'UPE', {
+    message: 'The replica reported an error in its stream.',
+    hint: 'An error event before the first token is a failed attempt.',
+  }),
+  ERROR_BODY: upstream(74, 'replica_error_body', 'UPE', {
+    message: 'The replica reported an error with status 200.',
+    hint: 'The body is an error object.',
+  }),
+  MALFORMED_EVENT: upstream(75, 'malformed_event', 'UPE', {
+    message: 'The replica sent a stream event that is not JSON.',
+    hint: 'The data of an event is neither a JSON object nor [DONE].',
+  }),
+  REPLICA_5XX: upstream(76, 'replica_error', 'UPE', {
+    message: 'The replica failed.',
+    hint: 'A 5xx status other than 503.',
+  }),
+  REPLICA_OVERLOADED: upstream(77, 'replica_overloaded', 'UO', {
+    message: 'The replica is overloaded.',
+    hint: 'Status 429 or 503; its retry-after is respected.',
+  }),
+  REPLICA_UNAUTHORIZED: upstream(78, 'replica_unauthorized', 'UPE', {
+    message: 'The replica refused the credentials of the gateway.',
+    hint: 'Status 401 or 403: the replica is misconfigured (`api_key`).',
+  }),
+  RESPONSE_TOO_LARGE: upstream(79, 'response_too_large', 'UPE', {
+    message: 'The answer of the replica is too large.',
+    hint: 'Answers that are not streams are bounded.',
+    retry: 'never',
+  }),
+  DEADLINE: gateway(90, 504, 'deadline_exceeded', 'DT', {
+    message: 'The request took too long.',
+    hint: '`timeouts.total` or `x-sluice-deadline-ms` passed.',
+    type: 'timeout',
+  }),
+  CLIENT_GONE: client(99, 499, 'client_gone', 'DC', {
+    message: 'The client closed the connection.',
+    hint: 'For logs and metrics only: nobody is left to be answered.',
+  }),
+} as const satisfies Record<string, Entry>;
+
+export type ErrorName = keyof typeof rows;
+
+const names = Object.keys(rows) as ErrorName[];
+
+/** Every entry under its name. */
+export const errors: { readonly [K in ErrorName]: ErrorEntry } = Object.freeze(
+  Object.fromEntries(names.map((name) => [name, Object.freeze({ name, ...rows[name] })])),
+) as { readonly [K in ErrorName]: ErrorEntry };
+
+/** Every entry, in the order of the numbers. */
+export const errorList: readonly ErrorEntry[] = names
+  .map((name) => errors[name])
+  .sort((a, b) => a.number - b.number);
+
+const byNumber: (ErrorEntry | undefined)[] = Array.from({ length: 128 });
+for (const item of errorList) byNumber[item.number] = item;
+
+/** The entry of a number another thread sent; a number nobody knows is our own defect: INTERNAL. */
+export function errorOf(number: number): ErrorEntry {
+  return byNumber[number] ?? errors.INTERNAL;
+}

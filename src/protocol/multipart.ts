@@ -1,0 +1,98 @@
+/**
+ * Finds the `model` field of a multipart form (audio and image routes). Runs on acceptors; never blocks.
+ *
+ * Every part is visited, so that a second `model` cannot hide behind a file, but the content of
+ * a part is only searched natively for the boundary. Work is bounded: parts, header bytes and field
+ * bytes have caps, and one search is linear. What two parsers could read differently is refused.
+ */
+import { Buffer } from 'node:buffer';
+import { errors } from '../errors/catalogue.ts';
+import { type RequestFacts, resetRequestFacts } from './request-scanner.ts';
+
+const partsMax = 128;
+const partHeaderBytesMax = 4096;
+const modelBytesMax = 512;
+const boundaryPattern =
+  /^multipart\/form-data\s*;\s*boundary=(?:"([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])"|([0-9A-Za-z'+_.-]{1,70}))\s*$/i;
+
+/** The boundary of a content type; '' when it is no usable multipart/form-data. */
+export function multipartBoundary(contentType: string): string {
+  const match = boundaryPattern.exec(contentType);
+  return match?.[1] ?? match?.[2] ?? '';
+}
+
+/** Sets `facts.model` and `facts.stream`. 0 when fine, else the number of an entry of errors/. */
+export function scanMultipartModel(
+  body: Uint8Array,
+  length: number,
+  contentType: string,
+  facts: RequestFacts,
+): number {
+  resetRequestFacts(facts);
+  const boundary = multipartBoundary(contentType);
+  if (boundary === '') return errors.BAD_MULTIPART.number;
+  const bytes = Buffer.from(body.buffer, body.byteOffset, length);
+  const delimiter = Buffer.from(`\r\n--${boundary}`, 'latin1');
+  // The first delimiter may stand at the very start, without its line break.
+  let at = bytes.indexOf(delimiter.subarray(2)) === 0 ? -2 : bytes.indexOf(delimiter);
+  if (at === -1) return errors.BAD_MULTIPART.number;
+  let seenModel = false;
+  for (let parts = 0; parts <= partsMax; parts++) {
+    const line = at + delimiter.length;
+    if (bytes[line] === 0x2d && bytes[line + 1] === 0x2d) return 0;
+    if (parts === partsMax || bytes[line] !== 0x0d || bytes[line + 1] !== 0x0a) break;
+    const next = bytes.indexOf(delimiter, line);
+    if (next < 0) break;
+    const contentStart = endOfPartHeaders(bytes, line, next);
+    if (contentStart < 0) break;
+    const name = fieldName(bytes.toString('latin1', line + 2, contentStart - 2));
+    if (name === undefined) break;
+    if (name === 'model') {
+      if (seenModel) {
+        facts.errorParam = 'model';
+        return errors.DUPLICATE_KEY.number;
+      }
+      if (next - contentStart > modelBytesMax) break;
+      seenModel = true;
+      facts.model = bytes.toString('utf8', contentStart, next);
+    } else if (name === 'stream') {
+      const text = next - contentStart <= 5 ? bytes.toString('latin1', contentStart, next) : '';
+      facts.stream = text.toLowerCase() === 'true' || text === '1';
+    }
+    at = next;
+  }
+  return errors.BAD_MULTIPART.number;
+}
+
+/** Position of a part's content, after the blank line; -1 when its headers are out of bounds. */
+function endOfPartHeaders(bytes: Buffer, start: number, end: number): number {
+  const limit = Math.min(end + 2, start + partHeaderBytesMax);
+  const blank = bytes.subarray(start, limit).indexOf('\r\n\r\n', 0, 'latin1');
+  return blank < 0 ? -1 : start + blank + 4;
+}
+
+const dispositionPattern = /^content-disposition[ \t]*:[ \t]*form-data[ \t]*((?:;.*)?)$/i;
+const parameterPattern =
+  /;[ \t]*([a-z*]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s;",]+))[ \t]*/giy;
+
+/** The `name` of a part; undefined when its headers can be read in more than one way. */
+function fieldName(headers: string): string | undefined {
+  let name: string | undefined;
+  for (const line of headers.split('\r\n')) {
+    if (!/^content-disposition/i.test(line)) continue;
+    const parameters = dispositionPattern.exec(line)?.[1];
+    if (parameters === undefined || name !== undefined) return undefined;
+    parameterPattern.lastIndex = 0;
+    let end = 0;
+    for (;;) {
+      const match = parameterPattern.exec(parameters);
+      if (match === null) break;
+      end = parameterPattern.lastIndex;
+      const key = (match[1] as string).toLowerCase();
+      if (key === 'name*' || (key === 'name' && name !== undefined)) return undefined;
+      if (key === 'name') name = match[2] ?? match[3];
+    }
+    if (end !== parameters.length) return undefined;
+  }
+  return name?.includes('\\') ? undefined : name;
+}

@@ -1,0 +1,164 @@
+/**
+ * The table of public routes: method and path to what the acceptor must know. Pure; any thread.
+ *
+ * Paths match exactly, byte for byte, after the query string is dropped; a dynamic last segment takes
+ * `[A-Za-z0-9._~:@-]` (and `/` for model names, without empty or dot segments), so dot segments,
+ * double slashes and percent-encoding never match anything. Ids are stable: they cross threads.
+ */
+import { assert } from '../lib/assert.ts';
+
+/** Where the model of a request is named. */
+export type ModelSource = 'json' | 'multipart' | 'path' | 'none';
+/** How the completeness of an answer is judged. */
+export type AnswerShape =
+  | 'openai-chat'
+  | 'openai-completions'
+  | 'anthropic'
+  | 'responses'
+  | 'whole';
+/** `proxy` goes to a replica; the others are answered by the gateway itself. */
+export type RouteAction = 'proxy' | 'models' | 'model' | 'health' | 'ready' | 'root';
+
+export interface Route {
+  readonly id: number;
+  readonly method: 'GET' | 'POST' | 'DELETE' | 'HEAD';
+  /** The path, or its fixed part when `dynamic`. Also the path asked of a replica. */
+  readonly path: string;
+  readonly dynamic: boolean;
+  readonly action: RouteAction;
+  readonly model: ModelSource;
+  readonly shape: AnswerShape;
+  /** True when the route honours `stream: true`. */
+  readonly streams: boolean;
+}
+
+export interface RouteMatch {
+  /** Undefined: 404 when `allow` is empty, else 405. */
+  route: Route | undefined;
+  /** Methods of the path, for the `allow` header. */
+  allow: string;
+  /** The dynamic last segment; '' for fixed paths. */
+  parameter: string;
+}
+
+const table: Route[] = [];
+
+function local(id: number, method: 'GET' | 'HEAD', path: string, action: RouteAction): void {
+  const dynamic = path.endsWith('/') && path !== '/';
+  const shape = 'whole';
+  table.push({ id, method, path, dynamic, action, model: 'none', shape, streams: false });
+}
+
+function post(id: number, path: string, model: ModelSource, shape: AnswerShape): void {
+  const streams = shape !== 'whole' || path === '/v1/audio/transcriptions';
+  table.push({
+    id,
+    method: 'POST',
+    path,
+    dynamic: false,
+    action: 'proxy',
+    model,
+    shape,
+    streams,
+  });
+}
+
+function byId(id: number, method: 'GET' | 'DELETE', path: string): void {
+  table.push({
+    id,
+    method,
+    path,
+    dynamic: true,
+    action: 'proxy',
+    model: 'path',
+    shape: 'whole',
+    streams: false,
+  });
+}
+
+post(1, '/v1/chat/completions', 'json', 'openai-chat');
+post(2, '/v1/completions', 'json', 'openai-completions');
+post(3, '/v1/embeddings', 'json', 'whole');
+post(4, '/v1/responses', 'json', 'responses');
+post(5, '/v1/messages', 'json', 'anthropic');
+post(6, '/v1/messages/count_tokens', 'json', 'whole');
+post(7, '/v1/rerank', 'json', 'whole');
+post(8, '/rerank', 'json', 'whole');
+post(9, '/v1/score', 'json', 'whole');
+post(10, '/v1/classify', 'json', 'whole');
+post(11, '/tokenize', 'json', 'whole');
+post(12, '/detokenize', 'json', 'whole');
+post(13, '/v1/tokenize', 'json', 'whole');
+post(14, '/v1/detokenize', 'json', 'whole');
+post(15, '/v1/audio/transcriptions', 'multipart', 'whole');
+post(16, '/v1/audio/translations', 'multipart', 'whole');
+post(17, '/v1/audio/speech', 'json', 'whole');
+post(18, '/v1/images/generations', 'json', 'whole');
+post(19, '/v1/images/edits', 'multipart', 'whole');
+post(20, '/v1/images/variations', 'multipart', 'whole');
+byId(21, 'GET', '/v1/responses/');
+byId(22, 'DELETE', '/v1/responses/');
+local(30, 'GET', '/v1/models', 'models');
+local(31, 'GET', '/v1/models/', 'model');
+local(32, 'GET', '/healthz', 'health');
+local(33, 'GET', '/livez', 'health');
+local(34, 'GET', '/health', 'health');
+local(35, 'GET', '/readyz', 'ready');
+local(36, 'HEAD', '/', 'root');
+local(37, 'HEAD', '/healthz', 'health');
+local(38, 'HEAD', '/readyz', 'ready');
+
+/** Every route, in the order of the table. */
+export const routes: readonly Route[] = Object.freeze(table.map((route) => Object.freeze(route)));
+
+const byNumber: (Route | undefined)[] = Array.from({ length: 64 });
+for (const route of routes) {
+  assert(byNumber[route.id] === undefined, 'route ids are unique');
+  byNumber[route.id] = route;
+}
+
+/** The route of an id another thread sent. */
+export function routeOf(id: number): Route {
+  const route = byNumber[id];
+  assert(route !== undefined, 'a route id comes from the table');
+  return route;
+}
+
+const fixed = new Map<string, Route[]>();
+const prefixes = new Map<string, Route[]>();
+for (const route of routes) {
+  const map = route.dynamic ? prefixes : fixed;
+  map.set(route.path, [...(map.get(route.path) ?? []), route]);
+}
+
+const idPattern = /^[A-Za-z0-9._~:@-]{1,256}$/;
+const modelPattern = /^[A-Za-z0-9._~:@/-]{1,256}$/;
+
+/** Fills `match` for a request line. `target` may carry a query string; it is dropped. */
+export function matchRoute(method: string, target: string, match: RouteMatch): Route | undefined {
+  match.route = undefined;
+  match.allow = '';
+  match.parameter = '';
+  const query = target.indexOf('?');
+  const path = query < 0 ? target : target.slice(0, query);
+  const found = fixed.get(path) ?? matchDynamic(path, match);
+  if (found === undefined) return undefined;
+  for (const route of found) if (route.method === method) match.route = route;
+  if (match.route === undefined) match.allow = found.map((route) => route.method).join(', ');
+  return match.route;
+}
+
+function matchDynamic(path: string, match: RouteMatch): Route[] | undefined {
+  for (const [prefix, found] of prefixes) {
+    if (!path.startsWith(prefix)) continue;
+    const parameter = path.slice(prefix.length);
+    const isModel = prefix === '/v1/models/';
+    if (!(isModel ? modelPattern : idPattern).test(parameter)) return undefined;
+    for (const segment of parameter.split('/')) {
+      if (segment === '' || segment === '.' || segment === '..') return undefined;
+    }
+    match.parameter = parameter;
+    return found;
+  }
+  return undefined;
+}

@@ -35,7 +35,7 @@ export function checkCommand(): Command {
 }
 
 async function summaryRows(config: Config): Promise<readonly Row[]> {
-  const { formatSize } = await import('../config/units.ts');
+  const { formatSize } = await import('../lib/quantity.ts');
   const { listen, admin, threads, memory } = config;
   const models = config.models.map((model): Row => {
     const names = [model.name, ...model.aliases].join(', ');

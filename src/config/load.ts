@@ -6,7 +6,8 @@
  */
 import { dirname, resolve } from 'node:path';
 import { ConfigDocument, type Place } from './document.ts';
-import { type Finding, findingsOf, messageOf, valueAt } from './issues.ts';
+import { type Finding, findingsOf, valueAt } from './issues.ts';
+import { messageOf } from './messages.ts';
 import { type ConfigPath, type Problem, pathText } from './problems.ts';
 import type { ReferenceSources } from './references.ts';
 import { type Config, type ConfigInput, ConfigSchema } from './schema.ts';

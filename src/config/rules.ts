@@ -5,10 +5,10 @@
  * if others are not, so that one check shows every problem.
  */
 import type { z } from 'zod';
+import { formatDuration, formatSize } from '../lib/quantity.ts';
 import { isLoopbackHost } from './address.ts';
 import { replicasMax } from './capacities.ts';
 import type { ConfigPath } from './problems.ts';
-import { formatDuration, formatSize } from './units.ts';
 
 interface ReplicaShape {
   readonly url: string;

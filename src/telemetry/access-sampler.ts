@@ -1,0 +1,52 @@
+/**
+ * Access sampler: which requests leave a line in the access log.
+ *
+ * Every error and every slow request; of the rest a share chosen by a hash of the request id, so the
+ * log, the trace and any other gateway that saw the id agree without talking to each other.
+ * Pure; any thread.
+ */
+import { assert } from '../lib/assert.ts';
+
+export interface AccessSamplerOptions {
+  /** Share of fast successes that is kept, 0 to 1. */
+  readonly rate: number;
+  /** A request that took at least this long is always kept. */
+  readonly slowMs: number;
+}
+
+const hashSpace = 2 ** 32;
+
+export class AccessSampler {
+  readonly #below: number;
+  readonly #slowMs: number;
+
+  constructor(options: AccessSamplerOptions) {
+    assert(options.rate >= 0);
+    assert(options.rate <= 1);
+    assert(options.slowMs > 0);
+    this.#below = Math.round(options.rate * hashSpace);
+    this.#slowMs = options.slowMs;
+  }
+
+  /** The part of the decision that is known before the request runs. */
+  idIsSampled(requestId: string): boolean {
+    return hashId(requestId) < this.#below;
+  }
+
+  keeps(requestId: string, status: number, failed: boolean, durationMs: number): boolean {
+    if (failed || status >= 400 || durationMs >= this.#slowMs) return true;
+    return this.idIsSampled(requestId);
+  }
+}
+
+/**
+ * FNV-1a with the finalizer of MurmurHash3: ids of one millisecond differ in a few last characters,
+ * and FNV alone leaves the high bits, which decide, nearly equal for them.
+ */
+function hashId(id: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < id.length; i++) hash = Math.imul(hash ^ id.charCodeAt(i), 0x01000193);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}

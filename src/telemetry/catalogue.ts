@@ -1,0 +1,321 @@
+/**
+ * Every metric of the gateway, declared once: what is not here does not exist.
+ *
+ * Counters and histograms live in shared memory, one region per writing thread (shm/metrics.ts), and
+ * are summed at a scrape; `writers` says which threads count them. Gauges are recounts the main
+ * thread makes at the scrape (gateway/metrics.ts). The metrics page is generated from this file.
+ */
+import type { SeriesLabel } from './labels.ts';
+
+export type ThreadRole = 'main' | 'acceptor' | 'scheduler' | 'forwarder';
+export type Unit = 'seconds' | 'bytes' | 'ratio' | 'count' | 'info';
+
+interface MetricBase {
+  readonly name: string;
+  readonly help: string;
+  readonly unit: Unit;
+  /** Label names as rendered, in this order. */
+  readonly labels: readonly string[];
+}
+interface CellMetric extends MetricBase {
+  /** Dense, unique among counters and histograms. */
+  readonly id: number;
+  /** Dimensions of the cells. `replica` renders as two labels: replica and the model it serves. */
+  readonly series: readonly SeriesLabel[];
+  readonly writers: readonly ThreadRole[];
+}
+export interface CounterMetric extends CellMetric {
+  readonly kind: 'counter';
+}
+export interface HistogramMetric extends CellMetric {
+  readonly kind: 'histogram';
+  /** Upper bounds in seconds, rising; +Inf is implied. Observations are made in microseconds. */
+  readonly bounds: readonly number[];
+}
+export interface GaugeMetric extends MetricBase {
+  readonly kind: 'gauge';
+}
+export type StoredMetric = CounterMetric | HistogramMetric;
+export type Metric = StoredMetric | GaugeMetric;
+
+/** Those of vLLM, so that panels of gateway and replica overlay. */
+const firstTokenBounds = [
+  0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
+  160, 640, 2560,
+];
+const interTokenBounds = [
+  0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
+];
+const requestBounds = [
+  0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
+];
+/** For what the gateway itself adds, which is microseconds when all is well. */
+const overheadBounds = [
+  0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+];
+const decisionBounds = [0.000001, 0.000002, 0.000005, ...overheadBounds];
+
+const stored: StoredMetric[] = [];
+const labelsOf = (series: readonly SeriesLabel[]): readonly string[] =>
+  series.flatMap((label) => (label === 'replica' ? ['replica', 'model'] : [label]));
+
+function counter(
+  name: string,
+  series: readonly SeriesLabel[],
+  writers: readonly ThreadRole[],
+  help: string,
+): CounterMetric {
+  const labels = labelsOf(series);
+  const id = stored.length;
+  const metric = {
+    kind: 'counter',
+    id,
+    name,
+    help,
+    unit: 'count',
+    labels,
+    series,
+    writers,
+  } as const;
+  stored.push(metric);
+  return metric;
+}
+
+function histogram(
+  name: string,
+  series: readonly SeriesLabel[],
+  writers: readonly ThreadRole[],
+  bounds: readonly number[],
+  help: string,
+): HistogramMetric {
+  const labels = labelsOf(series);
+  const id = stored.length;
+  const metric = {
+    ...({ kind: 'histogram', id, name, help, unit: 'seconds' } as const),
+    ...{ labels, series, writers, bounds },
+  };
+  stored.push(metric);
+  return metric;
+}
+
+const gauge = (name: string, labels: readonly string[], unit: Unit, help: string): GaugeMetric => ({
+  kind: 'gauge',
+  name,
+  help,
+  unit,
+  labels,
+});
+
+export const metrics = {
+  requests: counter(
+    'sluice_requests_total',
+    ['model', 'code'],
+    ['acceptor'],
+    'Requests answered, by the status the client got; 499 when it left before.',
+  ),
+  requestsInFlight: gauge(
+    'sluice_requests_in_flight',
+    ['model'],
+    'count',
+    'Requests admitted and not settled: a recount of the slot table.',
+  ),
+  requestDuration: histogram(
+    'sluice_request_duration_seconds',
+    ['model'],
+    ['acceptor'],
+    requestBounds,
+    'From the request line to the last byte handed to the client socket.',
+  ),
+  timeToFirstToken: histogram(
+    'sluice_time_to_first_token_seconds',
+    ['model'],
+    ['acceptor', 'forwarder'],
+    firstTokenBounds,
+    'From the request line to the first content token of the answer.',
+  ),
+  interTokenLatency: histogram(
+    'sluice_inter_token_latency_seconds',
+    ['model'],
+    ['acceptor', 'forwarder'],
+    interTokenBounds,
+    'Gap between two token events of one stream.',
+  ),
+  tokens: counter(
+    'sluice_tokens_total',
+    ['model', 'type'],
+    ['acceptor', 'forwarder'],
+    'Tokens by the usage the replica reported; cached is the part of input it had cached.',
+  ),
+  streamTruncated: counter(
+    'sluice_stream_truncated_total',
+    ['model'],
+    ['acceptor', 'forwarder'],
+    'Streams that ended without [DONE] or a finish_reason for every choice.',
+  ),
+
+  queueDepth: gauge('sluice_queue_depth', ['model'], 'count', 'Requests waiting for a replica.'),
+  // A part of the time to first token, so it takes those bounds; the ones of vLLM start at 300 ms.
+  queueTime: histogram(
+    'sluice_queue_time_seconds',
+    ['model'],
+    ['scheduler'],
+    firstTokenBounds,
+    'Time a request was held because no replica had room; 0 when it went straight through.',
+  ),
+  schedulingLatency: histogram(
+    'sluice_scheduling_latency_seconds',
+    [],
+    ['scheduler'],
+    overheadBounds,
+    'From publication in the request ring to publication in the dispatch ring, queue hold excluded.',
+  ),
+  decision: histogram(
+    'sluice_decision_seconds',
+    [],
+    ['scheduler'],
+    decisionBounds,
+    'Time the policy took to pick a replica.',
+  ),
+  schedulerDispatched: counter(
+    'sluice_scheduler_dispatched_total',
+    [],
+    ['scheduler'],
+    'Attempts handed to a forwarder.',
+  ),
+  schedulerDropped: counter(
+    'sluice_scheduler_dropped_total',
+    [],
+    ['scheduler'],
+    'Requests the scheduler refused or gave up: queue full, wait over, no routable replica.',
+  ),
+  overhead: histogram(
+    'sluice_overhead_seconds',
+    ['stage'],
+    ['acceptor', 'scheduler', 'forwarder'],
+    overheadBounds,
+    'Time the gateway itself added to a request, by stage.',
+  ),
+  cancel: histogram(
+    'sluice_cancel_seconds',
+    [],
+    ['acceptor', 'scheduler', 'forwarder'],
+    overheadBounds,
+    'From the client leaving to the abort of the replica connection.',
+  ),
+
+  replicaUp: gauge(
+    'sluice_replica_up',
+    ['replica', 'model'],
+    'count',
+    '1 while the replica may be given requests.',
+  ),
+  replicaInFlight: gauge(
+    'sluice_replica_in_flight',
+    ['replica', 'model'],
+    'count',
+    'Attempts running on the replica: a recount of the slot table.',
+  ),
+  replicaRequests: counter(
+    'sluice_replica_requests_total',
+    ['replica'],
+    ['scheduler', 'forwarder'],
+    'Attempts sent to the replica.',
+  ),
+  replicaErrors: counter(
+    'sluice_replica_errors_total',
+    ['replica'],
+    ['scheduler', 'forwarder'],
+    'Attempts on the replica that failed by its doing: dead, slow, truncated or 5xx.',
+  ),
+  replicaRetries: counter(
+    'sluice_replica_retries_total',
+    ['replica'],
+    ['scheduler'],
+    'Attempts on the replica that were followed by one more on another.',
+  ),
+  replicaHealthChecks: counter(
+    'sluice_replica_health_checks_total',
+    ['replica', 'result'],
+    ['main'],
+    'Health checks of the replica, by result.',
+  ),
+
+  ringFull: counter(
+    'sluice_ring_full_total',
+    ['ring'],
+    ['acceptor', 'scheduler', 'forwarder'],
+    'Writes refused because the ring was full.',
+  ),
+  ringDepth: gauge(
+    'sluice_ring_depth',
+    ['ring'],
+    'count',
+    'Records waiting in the rings of this kind; bytes for the response rings.',
+  ),
+  lateEvents: counter(
+    'sluice_late_events_total',
+    [],
+    ['acceptor', 'scheduler', 'forwarder'],
+    'Messages dropped because their attempt or generation was over.',
+  ),
+  settleConflicts: counter(
+    'sluice_settle_conflicts_total',
+    [],
+    ['acceptor', 'scheduler', 'forwarder'],
+    'Settlements refused because the slot was already settled.',
+  ),
+  slotsInUse: gauge('sluice_slots_in_use', [], 'count', 'Request slots that are not free.'),
+  arenaBytesInUse: gauge(
+    'sluice_arena_bytes_in_use',
+    [],
+    'bytes',
+    'Bytes of the request body arena that are taken.',
+  ),
+  httpConnections: gauge('sluice_http_connections', [], 'count', 'Client connections open.'),
+  handlerErrors: counter(
+    'sluice_handler_errors_total',
+    [],
+    ['acceptor'],
+    'Exceptions caught by the wrapper around the acceptor handlers; each is a bug.',
+  ),
+
+  threadHeartbeatAge: gauge(
+    'sluice_thread_heartbeat_age_seconds',
+    ['thread'],
+    'seconds',
+    'Time since the thread last showed that it is alive.',
+  ),
+  threadRestarts: counter(
+    'sluice_thread_restarts_total',
+    ['role'],
+    ['main'],
+    'Threads started again after they had died.',
+  ),
+  eventLoopUtilization: gauge(
+    'sluice_event_loop_utilization',
+    ['thread'],
+    'ratio',
+    'Share of the time since the last scrape that the event loop of the thread was busy.',
+  ),
+  logDropped: counter(
+    'sluice_log_dropped_total',
+    [],
+    ['main', 'acceptor', 'scheduler', 'forwarder'],
+    'Log lines dropped because the sink was slow or failing.',
+  ),
+  configReloads: counter(
+    'sluice_config_reloads_total',
+    ['result'],
+    ['main'],
+    'Config reloads, by result; a failed one keeps the config in force.',
+  ),
+  buildInfo: gauge(
+    'sluice_build_info',
+    ['version', 'node', 'engine'],
+    'info',
+    'Constant 1; the labels say what runs.',
+  ),
+} as const satisfies Record<string, Metric>;
+
+/** Counters and histograms by id. */
+export const storedMetrics: readonly StoredMetric[] = stored;

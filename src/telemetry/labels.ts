@@ -1,0 +1,82 @@
+/**
+ * Label values of the metrics, as small dense indexes.
+ *
+ * Hot threads write indexes and never strings. Fixed sets live here; models and replicas are rows of
+ * tables and get their names on the main thread when a scrape renders. Every set is closed: what is
+ * not in it is `other`, so a hostile client cannot grow the number of series.
+ */
+import { assert } from '../lib/assert.ts';
+
+/** Statuses the gateway answers or passes on; 499 is a client that left before its answer. */
+export const statusCodes = [
+  200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 406, 408, 409, 411, 413, 414, 415, 417,
+  422, 424, 429, 431, 499, 500, 501, 502, 503, 504, 505, 529,
+] as const;
+
+export const Stage = { parse: 0, queue: 1, select: 2, connect: 3, relay: 4 } as const;
+export type Stage = (typeof Stage)[keyof typeof Stage];
+
+export const Ring = { request: 0, dispatch: 1, event: 2, reply: 3, response: 4 } as const;
+export type Ring = (typeof Ring)[keyof typeof Ring];
+export type RingName = keyof typeof Ring;
+
+export const TokenType = { input: 0, output: 1, cached: 2 } as const;
+export type TokenType = (typeof TokenType)[keyof typeof TokenType];
+
+export const Result = { ok: 0, failed: 1 } as const;
+export type Result = (typeof Result)[keyof typeof Result];
+
+/** Threads that are started again when they die; an acceptor takes the process with it. */
+export const RestartedRole = { scheduler: 0, forwarder: 1 } as const;
+export type RestartedRole = (typeof RestartedRole)[keyof typeof RestartedRole];
+
+/** Labels that span a dimension of the cells; `replica` also resolves to the `model` it serves. */
+export type SeriesLabel =
+  | 'model'
+  | 'replica'
+  | 'code'
+  | 'stage'
+  | 'ring'
+  | 'type'
+  | 'result'
+  | 'role';
+type FixedLabel = Exclude<SeriesLabel, 'model' | 'replica'>;
+
+/** How many models and replicas the cells have room for; fixed before any thread starts. */
+export interface MetricDims {
+  /** Named models. One more index, `models` itself, stands for every other name. */
+  readonly models: number;
+  readonly replicas: number;
+}
+export const defaultMetricDims: MetricDims = { models: 64, replicas: 256 };
+
+export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> = {
+  code: [...statusCodes.map(String), 'other'],
+  stage: Object.keys(Stage),
+  ring: Object.keys(Ring),
+  type: Object.keys(TokenType),
+  result: Object.keys(Result),
+  role: Object.keys(RestartedRole),
+};
+
+export function labelSize(label: SeriesLabel, dims: MetricDims): number {
+  if (label === 'model') return dims.models + 1;
+  if (label === 'replica') return dims.replicas;
+  return fixedLabelValues[label].length;
+}
+
+const statusMax = 599;
+const otherStatus = statusCodes.length;
+const statusIndexes = new Uint8Array(statusMax + 1).fill(otherStatus);
+for (const [index, code] of statusCodes.entries()) statusIndexes[code] = index;
+
+/** Index of an HTTP status in the `code` label. */
+export function statusIndex(status: number): number {
+  return statusIndexes[status] ?? otherStatus;
+}
+
+/** Index of a model in the `model` label: its row, or `other` for an unknown one (negative). */
+export function modelIndex(row: number, dims: MetricDims): number {
+  assert(Number.isInteger(row));
+  return row >= 0 && row < dims.models ? row : dims.models;
+}

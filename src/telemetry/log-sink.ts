@@ -1,0 +1,182 @@
+/**
+ * Log sink: takes whole lines and writes them to a descriptor behind the caller's back.
+ *
+ * Runs on any thread with an event loop; one sink a thread. A write never throws and never waits: what
+ * does not fit into `bufferBytesMax`, or what the descriptor refuses (EPIPE, ENOSPC), is dropped and
+ * counted. Not pino.destination, because its buffer on EPIPE is silently a no-op and its flush at
+ * exit repeats a failing write for ever.
+ * A pipe gets at most PIPE_BUF bytes a write, which the kernel takes whole or not at all, so lines of
+ * several threads never mix; it is opened again without blocking, since a full pipe would
+ * otherwise hold one of the four libuv threads that also do our name lookups.
+ */
+import { closeSync, constants, fstatSync, openSync, write, writeSync } from 'node:fs';
+import { assert } from '../lib/assert.ts';
+import { nowMs } from '../lib/clock.ts';
+
+/** Linux: a write of up to this many bytes to a pipe is atomic. POSIX promises 512. */
+const pipeBytesMax = process.platform === 'linux' ? 4096 : 512;
+const fileBytesMax = 16_384;
+/** A write starts at once when this much is waiting, else at the next tick of the flush timer. */
+const eagerBytes = 8192;
+const retryMs = 50;
+/** At exit there is no event loop left to wait for a full pipe. */
+const exitFlushMs = 100;
+
+export interface LogSinkOptions {
+  /** Descriptor to write to; 1 is stdout. */
+  readonly fd: number;
+  readonly bufferBytesMax: number;
+  /** A line appears at most this much later. */
+  readonly flushMs: number;
+  /** Told about each dropped line; must not throw. */
+  readonly onDrop: (lines: number) => void;
+}
+
+interface Chunk {
+  text: string;
+  bytes: number;
+  lines: number;
+}
+
+/** kernel: libuv has the first chunk. waiting: the descriptor is full, a timer will try again. */
+type State = 'idle' | 'kernel' | 'waiting';
+
+export class LogSink {
+  readonly #options: LogSinkOptions;
+  readonly #fd: number;
+  readonly #chunkBytesMax: number;
+  /** The first one is under way unless idle; only later ones may still grow. */
+  readonly #chunks: Chunk[] = [];
+  readonly #timer: NodeJS.Timeout;
+  readonly #flushed: (() => void)[] = [];
+  readonly #atExit = (): void => this.#flushAtExit();
+  /** What the descriptor has not taken of the first chunk. */
+  #unsent: Uint8Array = new Uint8Array(0);
+  #state: State = 'idle';
+  #bufferedBytes = 0;
+  #closing = false;
+  #closed = false;
+
+  constructor(options: LogSinkOptions) {
+    assert(options.bufferBytesMax >= fileBytesMax);
+    assert(options.flushMs > 0);
+    this.#options = options;
+    const isFile = fstatSync(options.fd).isFile();
+    this.#fd = isFile ? options.fd : reopenNonBlocking(options.fd);
+    this.#chunkBytesMax = isFile ? fileBytesMax : pipeBytesMax;
+    this.#timer = setInterval(() => this.#start(), options.flushMs).unref();
+    process.on('exit', this.#atExit);
+  }
+
+  /** Takes one line with its end of line. */
+  write(line: string): void {
+    const bytes = Buffer.byteLength(line);
+    if (this.#closing || this.#bufferedBytes + bytes > this.#options.bufferBytesMax) {
+      this.#options.onDrop(1);
+      return;
+    }
+    this.#bufferedBytes += bytes;
+    const last = this.#chunks.at(-1);
+    const underWay = this.#state !== 'idle' && this.#chunks.length === 1;
+    if (last === undefined || underWay || last.bytes + bytes > this.#chunkBytesMax) {
+      this.#chunks.push({ text: line, bytes, lines: 1 });
+    } else {
+      last.text += line;
+      last.bytes += bytes;
+      last.lines += 1;
+    }
+    if (this.#bufferedBytes >= eagerBytes) this.#start();
+  }
+
+  /** Resolves when all lines written so far have left or were dropped. */
+  flush(): Promise<void> {
+    if (this.#chunks.length === 0) return Promise.resolve();
+    this.#start();
+    return new Promise((resolve) => this.#flushed.push(resolve));
+  }
+
+  /** Flushes for at most `limitMs`, then drops the rest; later lines are dropped and counted. */
+  async close(limitMs: number): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, limitMs);
+    });
+    await Promise.race([this.flush(), limit]);
+    clearTimeout(timer);
+    clearInterval(this.#timer);
+    process.off('exit', this.#atExit);
+    this.#closed = true;
+    if (this.#state !== 'kernel') this.#end();
+  }
+
+  #start(): void {
+    const chunk = this.#chunks[0];
+    if (this.#state !== 'idle' || chunk === undefined) return;
+    this.#unsent = Buffer.from(chunk.text);
+    this.#send();
+  }
+
+  #send(): void {
+    if (this.#closed) return;
+    this.#state = 'kernel';
+    write(this.#fd, this.#unsent, (error, written) => this.#sent(error, written));
+  }
+
+  #sent(error: NodeJS.ErrnoException | null, written: number): void {
+    if (error === null && written < this.#unsent.length) {
+      this.#unsent = this.#unsent.subarray(written);
+      this.#send();
+    } else if (error?.code === 'EAGAIN' && !this.#closed) {
+      this.#state = 'waiting';
+      setTimeout(() => this.#send(), retryMs).unref(); // what piles up behind it is bounded
+    } else {
+      this.#finishFirst(error !== null);
+      if (this.#closed) this.#end();
+      else if (this.#chunks.length > 0) this.#start();
+      else for (const resolve of this.#flushed.splice(0)) resolve();
+    }
+  }
+
+  #finishFirst(failed: boolean): void {
+    const chunk = this.#chunks.shift();
+    assert(chunk !== undefined);
+    this.#bufferedBytes -= chunk.bytes;
+    this.#state = 'idle';
+    if (failed) this.#options.onDrop(chunk.lines);
+  }
+
+  #end(): void {
+    for (const chunk of this.#chunks.splice(0)) this.#options.onDrop(chunk.lines);
+    this.#bufferedBytes = 0;
+    if (this.#fd !== this.#options.fd) closeSync(this.#fd);
+  }
+
+  /** A chunk that libuv has is left to it: the process ends after that write, a copy would repeat. */
+  #flushAtExit(): void {
+    const limit = nowMs() + exitFlushMs;
+    for (const [index, chunk] of this.#chunks.entries()) {
+      if (index === 0 && this.#state === 'kernel') continue;
+      const resumes = index === 0 && this.#state === 'waiting';
+      let data: Uint8Array = resumes ? this.#unsent : Buffer.from(chunk.text);
+      while (data.length > 0) {
+        if (nowMs() >= limit) return;
+        try {
+          data = data.subarray(writeSync(this.#fd, data));
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
+        }
+      }
+    }
+  }
+}
+
+/** The same pipe under a description of its own, whose flags are ours alone to set. */
+function reopenNonBlocking(fd: number): number {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch {
+    return fd; // no /proc, or a pipe that another user owns: it works, and may hold a libuv thread
+  }
+}

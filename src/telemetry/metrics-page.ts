@@ -1,0 +1,46 @@
+/** The metrics page of the documentation, generated from the catalogue. Pure. */
+import { type Metric, metrics } from './catalogue.ts';
+import { fixedLabelValues } from './labels.ts';
+
+export function metricsMarkdown(): string {
+  const all: readonly Metric[] = Object.values(metrics);
+  return `${[
+    '# Metrics',
+    '',
+    '`GET /metrics` on the admin port, Prometheus text format 0.0.4. Generated from',
+    '`src/telemetry/catalogue.ts`; `process_*` and `nodejs_*` come from prom-client and are about the',
+    'main thread and the gateway process.',
+    '',
+    'Counters and histograms are counted by each thread in memory of its own and summed at the scrape;',
+    'they survive the restart of a thread. Gauges are recounts made at the scrape by the main thread.',
+    'Labels are closed sets: a model without a row of its own counts as `other`.',
+    '',
+    '| metric | type | labels | unit | counted by | meaning |',
+    '|---|---|---|---|---|---|',
+    ...all.map(metricRow),
+    '',
+    '## Buckets',
+    '',
+    'Upper bounds in seconds; `+Inf` follows. Those of tokens and requests are the bounds of vLLM.',
+    '',
+    '| metric | bounds |',
+    '|---|---|',
+    ...all.flatMap((metric) =>
+      metric.kind === 'histogram' ? [`| \`${metric.name}\` | ${metric.bounds.join(' ')} |`] : [],
+    ),
+    '',
+    '## Label values',
+    '',
+    '| label | values |',
+    '|---|---|',
+    ...Object.entries(fixedLabelValues).map(
+      ([label, values]) => `| ${label} | ${values.join(' ')} |`,
+    ),
+  ].join('\n')}\n`;
+}
+
+function metricRow(metric: Metric): string {
+  const writers = metric.kind === 'gauge' ? 'main, at the scrape' : metric.writers.join(', ');
+  const labels = metric.labels.length > 0 ? metric.labels.join(', ') : '-';
+  return `| \`${metric.name}\` | ${metric.kind} | ${labels} | ${metric.unit} | ${writers} | ${metric.help} |`;
+}

@@ -1,16 +1,38 @@
 #!/usr/bin/env node
 /** The `sluice` program: parses the command line and runs one command of cli/. */
 import { Command, CommanderError } from 'commander';
+import { benchCommand } from './cli/bench.ts';
+import { checkCommand } from './cli/check.ts';
+import { demoCommand } from './cli/demo.ts';
+import { replicaCommand } from './cli/replica.ts';
+import { serveCommand } from './cli/serve.ts';
+import { version } from './gateway/version.ts';
+import { ExitCode } from './lib/exit-code.ts';
 
 const program = new Command('sluice')
   .description('LLM inference gateway: one OpenAI-compatible endpoint in front of many replicas')
-  .exitOverride()
-  .configureOutput({ outputError: (text, write) => write(text) });
+  .version(version)
+  .showHelpAfterError();
+
+for (const command of [
+  serveCommand(),
+  checkCommand(),
+  demoCommand(),
+  replicaCommand(),
+  benchCommand(),
+]) {
+  program.addCommand(withExitOverride(command));
+}
 
 try {
-  await program.parseAsync(process.argv);
+  await withExitOverride(program).parseAsync(process.argv);
 } catch (error) {
   if (!(error instanceof CommanderError)) throw error;
   // Help and version end well; everything else commander refuses is bad usage.
-  process.exitCode = error.exitCode === 0 ? 0 : 2;
+  process.exitCode = error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+}
+
+/** Commands throw instead of exiting, so that one place decides about exit codes. */
+function withExitOverride(command: Command): Command {
+  return command.exitOverride();
 }

@@ -33,17 +33,21 @@ interface ThreadStart {
   readonly models: readonly ModelRow[];
 }
 
+export interface TlsFiles {
+  readonly cert: string;
+  readonly key: string;
+  readonly passphrase?: string | undefined;
+  readonly ca?: string | undefined;
+}
+
 export interface AcceptorStart extends ThreadStart {
   readonly thread: 'acceptor';
   readonly index: number;
   readonly engine: 'uws' | 'node';
   readonly host: string;
   readonly port: number;
-  readonly tls: {
-    readonly cert: string;
-    readonly key: string;
-    readonly passphrase?: string;
-  } | null;
+  /** PEM file names; with `ca`, clients must show a certificate. */
+  readonly tls: TlsFiles | null;
   readonly maxBody: number;
   readonly maxConnections: number;
   readonly streamWindow: number;

@@ -1,0 +1,110 @@
+/**
+ * `sluice serve`: the gateway from a config file, or from --replica and --model without one.
+ *
+ * Main thread. With the supervisor (the default) this process only starts and restarts a second one
+ * that runs the gateway. A bad config exits with 2 before anything is started.
+ */
+import { existsSync } from 'node:fs';
+import { styleText } from 'node:util';
+import { Command } from 'commander';
+import type { LoadResult } from '../config/load.ts';
+import { ExitCode } from '../lib/exit-code.ts';
+import { portNumber } from './options.ts';
+
+interface ServeFlags {
+  readonly config?: string;
+  readonly replica: readonly string[];
+  readonly model?: string;
+  readonly port?: number;
+  readonly adminPort?: number;
+  readonly supervisor: boolean;
+  readonly json: boolean;
+}
+
+const defaultFile = './sluice.yaml';
+
+export function serveCommand(): Command {
+  return new Command('serve')
+    .description('run the gateway')
+    .option('--config <file>', `config file (default: ${defaultFile})`)
+    .option('--replica <url>', 'a replica; repeat for more; needs --model', collect, [])
+    .option('--model <name>', 'the model the replicas serve')
+    .option('--port <number>', 'port of the listener, over the config', portNumber)
+    .option('--admin-port <number>', 'port of the admin listener, over the config', portNumber)
+    .option('--no-supervisor', 'run the gateway in this process, without restarts')
+    .option('--json', 'print the ready line as JSON', false)
+    .action(async (flags: ServeFlags) => {
+      process.exitCode = await serve(flags);
+    });
+}
+
+async function serve(flags: ServeFlags): Promise<number> {
+  const usage = usageProblem(flags);
+  if (usage !== undefined) return complain([usage]);
+  const loaded = await load(flags);
+  if (!loaded.ok) {
+    const { formatProblem } = await import('../config/problems.ts');
+    return complain(loaded.problems.map(formatProblem));
+  }
+  if (flags.supervisor) {
+    const { supervise } = await import('../supervisor/supervisor.ts');
+    const args = [...process.argv.slice(2), '--no-supervisor'];
+    return supervise({ args, say: (text) => process.stderr.write(`sluice: ${text}\n`) });
+  }
+  const { runGateway } = await import('../gateway/run.ts');
+  const { config } = loaded;
+  const listen = { ...config.listen, port: flags.port ?? config.listen.port };
+  const admin = { ...config.admin, port: flags.adminPort ?? config.admin.port };
+  return runGateway({
+    config: { ...config, listen, admin },
+    onReady: ({ port, adminPort }, engine) => {
+      const scheme = config.listen.tls === undefined ? 'http' : 'https';
+      const url = `${scheme}://${hostForUrl(config.listen.host)}:${port}`;
+      const adminUrl = `http://${hostForUrl(config.admin.host)}:${adminPort}`;
+      const line = flags.json
+        ? JSON.stringify({ ready: true, url, admin: adminUrl, engine })
+        : `sluice is ready: ${url} (${engine}), admin ${adminUrl}`;
+      process.stdout.write(`${line}\n`);
+    },
+  });
+}
+
+function usageProblem(flags: ServeFlags): string | undefined {
+  if (flags.replica.length === 0) {
+    if (flags.model !== undefined) return '--model needs at least one --replica';
+    const file = flags.config ?? defaultFile;
+    if (flags.config === undefined && !existsSync(file)) {
+      return `no ${file} here; give --config FILE, or --replica URL --model NAME, or try "sluice demo"`;
+    }
+    return undefined;
+  }
+  if (flags.config !== undefined) return 'give either --config or --replica, not both';
+  if (flags.model === undefined) return '--replica needs --model NAME';
+  return undefined;
+}
+
+async function load(flags: ServeFlags): Promise<LoadResult> {
+  if (flags.replica.length > 0) {
+    const { configFromFlags } = await import('../config/load.ts');
+    return configFromFlags({ replicas: flags.replica, model: flags.model ?? '' });
+  }
+  const { loadConfigFile } = await import('../config/file.ts');
+  return loadConfigFile(flags.config ?? defaultFile, process.env);
+}
+
+function complain(lines: readonly string[]): number {
+  for (const line of lines) {
+    process.stderr.write(`${styleText('red', line, { stream: process.stderr })}\n`);
+  }
+  return ExitCode.usage;
+}
+
+/** A wildcard address is no address to call; IPv6 needs brackets. */
+function hostForUrl(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return '127.0.0.1';
+  return host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
+}
+
+function collect(value: string, list: readonly string[]): readonly string[] {
+  return [...list, value];
+}

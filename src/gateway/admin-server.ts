@@ -1,0 +1,155 @@
+/**
+ * Admin listener: metrics, cluster state, slot table, and changes of the membership. Runs on the
+ * main thread over node:http; no request of a client ever passes here.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { type Access, mayChange, mayRead } from './admin-access.ts';
+
+/** What the listener shows and does; the gateway implements it. */
+export interface AdminActions {
+  ready(): { ready: boolean; reason: string };
+  metrics(): Promise<{ contentType: string; text: string }>;
+  cluster(): unknown;
+  slots(): unknown;
+  /** Changes answer with what they did, or throw an AdminError. */
+  drain(name: string): unknown;
+  undrain(name: string): unknown;
+  remove(name: string): Promise<unknown>;
+  add(body: unknown): Promise<unknown>;
+  reload(): Promise<unknown>;
+}
+
+/** A refusal with a status that the listener turns into an error body. */
+export class AdminError extends Error {
+  override name = 'AdminError';
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly body: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+const bodyBytesMax = 64 * 1024;
+const json = (status: number, value: unknown): Answer => ({
+  status,
+  type: 'application/json; charset=utf-8',
+  body: `${JSON.stringify(value, undefined, 2)}\n`,
+});
+const failure = (status: number, message: string): Answer =>
+  json(status, { error: { message, type: 'admin_error', param: null, code: null } });
+
+export class AdminServer {
+  readonly #server: Server;
+  readonly #actions: AdminActions;
+  readonly #token: string;
+
+  constructor(actions: AdminActions, token: string) {
+    this.#actions = actions;
+    this.#token = token;
+    this.#server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (req, res) => {
+      this.#answer(req)
+        .catch((error: unknown) =>
+          error instanceof AdminError
+            ? failure(error.status, error.message)
+            : failure(500, 'the admin action failed; see the log'),
+        )
+        .then((answer) => send(req, res, answer));
+    });
+    this.#server.maxConnections = 256;
+  }
+
+  listen(host: string, port: number): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(port, host, () => {
+        this.#server.off('error', reject);
+        resolve((this.#server.address() as AddressInfo).port);
+      });
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  async #answer(req: IncomingMessage): Promise<Answer> {
+    const path = (req.url ?? '/').split('?', 1)[0] as string;
+    if (req.method === 'POST') return this.#change(req, path);
+    if (req.method !== 'GET' && req.method !== 'HEAD') return failure(405, 'use GET or POST');
+    if (path === '/healthz') return json(200, { ok: true });
+    if (path === '/readyz') {
+      const state = this.#actions.ready();
+      return json(state.ready ? 200 : 503, state);
+    }
+    const refused = refusal(mayRead(req, this.#token));
+    if (refused !== undefined) return refused;
+    switch (path) {
+      case '/metrics': {
+        const { contentType, text } = await this.#actions.metrics();
+        return { status: 200, type: contentType, body: text };
+      }
+      case '/v1/cluster':
+        return json(200, this.#actions.cluster());
+      case '/admin/slots':
+        return json(200, this.#actions.slots());
+      default:
+        return failure(404, 'no such admin page');
+    }
+  }
+
+  async #change(req: IncomingMessage, path: string): Promise<Answer> {
+    const refused = refusal(mayChange(req, this.#token));
+    if (refused !== undefined) return refused;
+    if (path === '/admin/reload') return json(200, await this.#actions.reload());
+    if (path === '/admin/replicas') return json(201, await this.#actions.add(await readJson(req)));
+    const match = /^\/admin\/replicas\/([A-Za-z0-9._-]{1,64})\/(drain|undrain|remove)$/.exec(path);
+    if (match === null) return failure(404, 'no such admin action');
+    const name = match[1] as string;
+    const action = match[2] as 'drain' | 'undrain' | 'remove';
+    return json(200, await this.#actions[action](name));
+  }
+}
+
+function refusal(access: Access): Answer | undefined {
+  if (access === 'allowed') return undefined;
+  if (access === 'forbidden') {
+    return failure(403, 'not allowed from here; set admin.token and send it as a bearer token');
+  }
+  const answer = failure(401, 'missing or wrong admin token');
+  return { ...answer, headers: { 'www-authenticate': 'Bearer' } };
+}
+
+async function readJson(req: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of req as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > bodyBytesMax) throw new AdminError(413, 'the body is too large');
+    chunks.push(chunk);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString('utf8'));
+  } catch {
+    throw new AdminError(400, 'the body is not JSON');
+  }
+}
+
+function send(req: IncomingMessage, res: ServerResponse, answer: Answer): void {
+  res.writeHead(answer.status, {
+    'content-type': answer.type,
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+    ...answer.headers,
+  });
+  res.end(req.method === 'HEAD' ? undefined : answer.body);
+}

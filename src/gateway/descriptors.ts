@@ -1,0 +1,46 @@
+/**
+ * File descriptors: what the gateway may need against what the process may open. Main thread.
+ *
+ * At the descriptor limit uWebSockets.js spins on accept and serves nobody (RELIABILITY 0.7), so the
+ * gateway refuses to start when its own caps add up to more than the limit.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+
+/** Files, pipes, epoll and probe connections of all threads. */
+const marginDescriptors = 128;
+
+/** Soft limit of open files; infinite where the system does not tell. */
+export function descriptorLimit(): number {
+  try {
+    const limits = readFileSync('/proc/self/limits', 'utf8');
+    const soft = /^Max open files\s+(\S+)/m.exec(limits)?.[1];
+    return soft === undefined || soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
+}
+
+/** Descriptors open in this process, or -1 where the system does not tell. */
+export function descriptorsOpen(): number {
+  try {
+    return readdirSync('/proc/self/fd').length;
+  } catch {
+    return -1;
+  }
+}
+
+/** The reason not to start, or undefined when the caps fit. */
+export function descriptorProblem(
+  maxConnections: number,
+  acceptors: number,
+  replicaConnections: number,
+  limit = descriptorLimit(),
+): string | undefined {
+  const needed = maxConnections * acceptors + replicaConnections + marginDescriptors;
+  if (needed <= limit) return undefined;
+  return (
+    `needs up to ${needed} open files (${acceptors} x ${maxConnections} clients + ` +
+    `${replicaConnections} to replicas + ${marginDescriptors}) but the limit is ${limit}: raise it ` +
+    '(ulimit -n, LimitNOFILE) or lower listen.max_connections or max_in_flight'
+  );
+}

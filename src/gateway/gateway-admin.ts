@@ -1,0 +1,205 @@
+/**
+ * What the admin listener can ask of the gateway. Runs on the main thread.
+ *
+ * Changes of the membership are applied in the order that loses nothing: forwarders learn an address
+ * before the scheduler may pick it, and forget it after the last request on it has ended.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseNewReplica } from '../config/new-replica.ts';
+import type { MetricsReader } from '../shm/metrics.ts';
+import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
+import type { ToThread } from '../shm/threads.ts';
+import { metrics } from '../telemetry/catalogue.ts';
+import { defaultMetricDims } from '../telemetry/labels.ts';
+import { type AdminActions, AdminError } from './admin-server.ts';
+import { descriptorsOpen } from './descriptors.ts';
+import type { GatewayOptions } from './gateway.ts';
+import type { HealthChecker } from './health.ts';
+import type { Member, Membership } from './membership.ts';
+import { GatewayMetrics } from './metrics.ts';
+import type { GatewayViews } from './views.ts';
+import { schedulerLateSeconds } from './watchdog.ts';
+
+type Change = Extract<ToThread, { kind: 'replica' | 'forget' }>;
+
+export interface AdminParts {
+  readonly options: GatewayOptions;
+  readonly membership: Membership;
+  readonly views: GatewayViews;
+  readonly health: HealthChecker;
+  readonly reader: MetricsReader;
+  readonly draining: () => boolean;
+  readonly tellForwarders: (message: Change) => Promise<void>;
+  readonly tellAcceptors: (message: Change) => Promise<void>;
+}
+
+const adminNames = Object.keys(ReplicaAdmin);
+
+export class GatewayAdmin implements AdminActions {
+  readonly #parts: AdminParts;
+  readonly #metrics: GatewayMetrics;
+
+  constructor(parts: AdminParts) {
+    this.#parts = parts;
+    this.#metrics = this.#createMetrics();
+  }
+
+  ready(): { ready: boolean; reason: string } {
+    if (this.#parts.draining()) return { ready: false, reason: 'draining' };
+    const scheduler = this.#parts.views.threads().find(({ name }) => name === 'scheduler');
+    if (scheduler === undefined || scheduler.heartbeatAgeSeconds > schedulerLateSeconds) {
+      return { ready: false, reason: 'the scheduler does not answer' };
+    }
+    if (!this.#parts.membership.anyRoutable()) {
+      return { ready: false, reason: 'no replica is healthy' };
+    }
+    return { ready: true, reason: '' };
+  }
+
+  async metrics(): Promise<{ contentType: string; text: string }> {
+    return { contentType: this.#metrics.contentType, text: await this.#metrics.render() };
+  }
+
+  cluster(): unknown {
+    const { options, membership, views, reader } = this.#parts;
+    const totals = reader.snapshot();
+    const replicas = [...membership].map((member) => {
+      const { admin, healthy, inFlight } = membership.state(member);
+      return {
+        name: member.name,
+        model: options.config.models[member.model]?.name,
+        url: member.url,
+        healthy,
+        state: adminNames[admin],
+        in_flight: inFlight,
+        requests: totals.counter(metrics.replicaRequests, member.row),
+        errors: totals.counter(metrics.replicaErrors, member.row),
+        weight: member.weight,
+        max_in_flight: member.maxInFlight,
+        reason: member.reason,
+      };
+    });
+    const models = options.config.models.map(({ name, policy }, row) => ({
+      name,
+      policy,
+      queue_depth: views.queued(row),
+    }));
+    return {
+      replicas,
+      models,
+      policy: models.map(({ policy }) => policy).join(','),
+      queue_depth: models.reduce((sum, model) => sum + model.queue_depth, 0),
+      dispatched: totals.counter(metrics.schedulerDispatched, 0),
+      dropped: totals.counter(metrics.schedulerDropped, 0),
+      version: options.version,
+      engine: options.engine,
+    };
+  }
+
+  slots(): unknown {
+    return {
+      ...(this.#parts.views.slotDump() as object),
+      threads: this.#parts.views.threads(),
+      descriptors: descriptorsOpen(),
+      rss_bytes: process.memoryUsage.rss(),
+    };
+  }
+
+  drain(name: string): unknown {
+    const member = this.#member(name);
+    this.#parts.membership.drain(member);
+    return { name, state: 'draining', in_flight: this.#parts.membership.state(member).inFlight };
+  }
+
+  undrain(name: string): unknown {
+    this.#parts.membership.activate(this.#member(name));
+    return { name, state: 'active' };
+  }
+
+  /** Drains the replica, waits for its last request, then forgets it. */
+  async remove(name: string): Promise<unknown> {
+    const { membership, health, options } = this.#parts;
+    const member = this.#member(name);
+    membership.drain(member);
+    const limit = performance.now() + options.config.drain.timeout;
+    while (membership.state(member).inFlight > 0) {
+      if (performance.now() > limit) {
+        throw new AdminError(409, `${name} still has requests in flight; it stays draining`);
+      }
+      await sleep(20);
+    }
+    if (membership.get(name) !== member) throw new AdminError(409, `${name} was removed meanwhile`);
+    health.forget(member);
+    membership.remove(member);
+    await this.#parts.tellForwarders({ kind: 'forget', row: member.row, epoch: member.epoch });
+    await this.#parts.tellAcceptors({ kind: 'forget', row: member.row, epoch: member.epoch });
+    return { name, state: 'removed' };
+  }
+
+  async add(body: unknown): Promise<unknown> {
+    const { membership, health, options, reader } = this.#parts;
+    const parsed = parseNewReplica(body);
+    if (!parsed.ok) throw new AdminError(400, parsed.message);
+    const { replica } = parsed;
+    const model = options.config.models.findIndex(({ name }) => name === replica.model);
+    if (model < 0) throw new AdminError(404, `no model ${replica.model}`);
+    if (membership.get(replica.name) !== undefined) {
+      throw new AdminError(409, `there is a replica ${replica.name} already`);
+    }
+    const member = membership.add(replica, model);
+    if (member === undefined) throw new AdminError(409, 'the replica table is full');
+    reader.rebase('replica', member.row);
+    await this.#parts.tellForwarders({ kind: 'replica', replica: member });
+    await this.#parts.tellAcceptors({ kind: 'replica', replica: { ...member, apiKey: '' } });
+    membership.activate(member);
+    await health.watch(member);
+    return { name: member.name, state: 'active', healthy: membership.state(member).healthy };
+  }
+
+  async reload(): Promise<unknown> {
+    throw new AdminError(501, 'reload is not available in this version; restart the gateway');
+  }
+
+  #member(name: string): Member {
+    const member = this.#parts.membership.get(name);
+    if (member === undefined) throw new AdminError(404, `no replica ${name}`);
+    return member;
+  }
+
+  #createMetrics(): GatewayMetrics {
+    const { options, membership, views, reader } = this.#parts;
+    const { models } = options.config;
+    return new GatewayMetrics(
+      defaultMetricDims,
+      reader,
+      {
+        models: () => {
+          const inFlight = views.inFlightByModel(models.length);
+          return models.map(({ name }, row) => {
+            return { row, name, inFlight: inFlight[row] ?? 0, queueDepth: views.queued(row) };
+          });
+        },
+        replicas: () =>
+          [...membership].map((member) => {
+            const { healthy, inFlight } = membership.state(member);
+            const model = models[member.model]?.name ?? '';
+            return { row: member.row, name: member.name, model, up: healthy, inFlight };
+          }),
+        threads: () =>
+          views.threads().flatMap(({ name, heartbeatAgeSeconds, utilization }) => {
+            if (name === 'main') return [];
+            const base = { name, heartbeatAgeSeconds };
+            return [name === 'scheduler' ? base : { ...base, eventLoopUtilization: utilization }];
+          }),
+        ringDepths: () => views.ringDepths(),
+        slotsInUse: () => views.slotsInUse(),
+        arenaBytesInUse: () => views.threads().reduce((sum, t) => sum + t.arenaBytes, 0),
+        httpConnections: () =>
+          views
+            .threads()
+            .reduce((sum, t) => sum + (t.name.startsWith('acceptor') ? t.connections : 0), 0),
+      },
+      { version: options.version, node: process.version, engine: options.engine },
+    );
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * The gateway: shared memory, threads, health, admin listener; started, drained and closed as one.
+ * Runs on the main thread of the gateway process and never blocks it.
+ *
+ * Any thread that dies without being asked ends the gateway (`onFatal`): what it owned cannot be
+ * trusted, and the supervisor starts a clean process. Requests are never touched here.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config } from '../config/schema.ts';
+import { ControlLayout, DrainStage, ThreadId } from '../shm/control.layout.ts';
+import { ring } from '../shm/doorbell.ts';
+import { controlCounts, createMemory, type SharedMemory } from '../shm/memory.ts';
+import { createMetricsRegion } from '../shm/metrics.layout.ts';
+import { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
+import { metrics } from '../telemetry/catalogue.ts';
+import { defaultMetricDims, Result } from '../telemetry/labels.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { AdminServer } from './admin-server.ts';
+import { descriptorProblem } from './descriptors.ts';
+import { GatewayAdmin } from './gateway-admin.ts';
+import { HealthChecker } from './health.ts';
+import { Membership } from './membership.ts';
+import { acceptorStart, forwarderStart, type StartContext, schedulerStart } from './start-data.ts';
+import { ThreadHandle } from './thread-handle.ts';
+import { GatewayViews } from './views.ts';
+import { Watchdog } from './watchdog.ts';
+
+export interface GatewayOptions {
+  readonly config: Config;
+  readonly engine: 'uws' | 'node';
+  readonly logger: Logger;
+  readonly version: string;
+  /** A thread died or stalled beyond repair: the process should end with a failure. */
+  readonly onFatal: (reason: string, error: unknown) => void;
+  /** Reads the config again; undefined where there is no file. */
+  readonly reload?: () => Promise<Config>;
+}
+
+export interface Addresses {
+  readonly port: number;
+  readonly adminPort: number;
+}
+
+/** Bytes of answers on their way between one forwarder and one acceptor. */
+const responseRingBytes = 4 * 1024 * 1024;
+/** After the cut, streams have this long to end with an error event. */
+const cutGraceMs = 1000;
+const threadGraceMs = 2000;
+
+export class Gateway {
+  readonly #options: GatewayOptions;
+  readonly #memory: SharedMemory;
+  readonly #control: Int32Array;
+  readonly #at: ReturnType<typeof ControlLayout.place>['at'];
+  readonly #membership: Membership;
+  readonly #health: HealthChecker;
+  readonly #views: GatewayViews;
+  readonly #metricsRegions: SharedArrayBuffer[];
+  readonly #admin: AdminServer;
+  readonly #watchdog: Watchdog;
+  #acceptors: ThreadHandle[] = [];
+  #forwarders: ThreadHandle[] = [];
+  #scheduler: ThreadHandle | undefined;
+  #closing: Promise<void> | undefined;
+  #cut = false;
+
+  constructor(options: GatewayOptions) {
+    const { config } = options;
+    this.#options = options;
+    const problem = descriptorProblem(
+      config.listen.max_connections,
+      config.threads.acceptors,
+      config.models.flatMap((m) => m.replicas).reduce((sum, r) => sum + r.max_in_flight, 0),
+    );
+    if (problem !== undefined) throw new Error(problem);
+    this.#memory = createMemory({
+      acceptors: config.threads.acceptors,
+      forwarders: config.threads.forwarders,
+      slots: config.memory.slots,
+      arenaBytes: config.memory.arena,
+      responseRingBytes,
+    });
+    this.#control = new Int32Array(this.#memory.control);
+    this.#at = ControlLayout.attach(this.#memory.control, controlCounts(this.#memory.size)).at;
+    this.#metricsRegions = Array.from({ length: ThreadId.total(this.#memory.size) }, () =>
+      createMetricsRegion(defaultMetricDims),
+    );
+    this.#membership = new Membership(this.#memory);
+    this.#views = new GatewayViews(this.#memory);
+    this.#health = this.#createHealth();
+    this.#admin = new AdminServer(this.#createAdminActions(), config.admin.token);
+    this.#watchdog = new Watchdog(this.#views, (reason) => this.#fatal(reason, undefined));
+  }
+
+  /** Starts every thread, probes every replica once, then opens the admin listener. */
+  async listen(): Promise<Addresses> {
+    const { config } = this.#options;
+    for (const [model, { replicas }] of config.models.entries()) {
+      for (const replica of replicas) this.#membership.add(replica, model);
+    }
+    const context = this.#startContext();
+    const onDeath = (name: string, error: unknown): void => this.#fatal(`${name} died`, error);
+    this.#scheduler = new ThreadHandle('scheduler', 'scheduler', schedulerStart(context), onDeath);
+    this.#forwarders = Array.from({ length: config.threads.forwarders }, (_, i) => {
+      return new ThreadHandle(`forwarder-${i}`, 'forwarder', forwarderStart(context, i), onDeath);
+    });
+    await Promise.all([this.#scheduler, ...this.#forwarders].map((thread) => thread.ready()));
+    for (const member of this.#membership) this.#membership.activate(member);
+    await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
+    const port = await this.#startAcceptors(context, onDeath);
+    this.#watchdog.start();
+    const adminPort = await this.#admin.listen(config.admin.host, config.admin.port);
+    return { port, adminPort };
+  }
+
+  /**
+   * Stops taking requests and waits for those in flight; whoever is left at `drain.timeout`, or at
+   * `cut()`, gets an error event. Resolves once everything is closed.
+   */
+  async drain(): Promise<void> {
+    const { settle, timeout } = this.#options.config.drain;
+    this.#setDraining(DrainStage.announced);
+    this.#options.logger.info('draining', { count: this.#views.slotsInUse() });
+    const deadline = performance.now() + settle + timeout;
+    await this.#waitUntil(() => this.#cut, performance.now() + settle);
+    this.#setDraining(DrainStage.refusing);
+    await this.#waitUntil(() => this.#cut || this.#views.slotsInUse() === 0, deadline);
+    await this.close();
+  }
+
+  /** Ends a running drain: what is in flight is cut with error events. */
+  cut(): void {
+    this.#cut = true;
+  }
+
+  /** Cuts what is in flight and stops every thread. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #startAcceptors(
+    context: StartContext,
+    onDeath: (name: string, error: unknown) => void,
+  ): Promise<number> {
+    // One after the other: the first takes a free port when port is 0, the others join it.
+    let port = this.#options.config.listen.port;
+    for (let i = 0; i < this.#options.config.threads.acceptors; i++) {
+      const start = { ...acceptorStart(context, i), port };
+      const acceptor = new ThreadHandle(`acceptor-${i}`, 'acceptor', start, onDeath);
+      this.#acceptors.push(acceptor);
+      port = await acceptor.ready();
+    }
+    return port;
+  }
+
+  async #close(): Promise<void> {
+    this.#watchdog.stop();
+    await this.#health.stop();
+    this.#setDraining(DrainStage.refusing);
+    if (this.#views.slotsInUse() > 0) {
+      Atomics.store(this.#control, this.#at.stopping, 1);
+      this.#ringAll();
+      const limit = performance.now() + cutGraceMs;
+      await this.#waitUntil(() => this.#views.slotsInUse() === 0, limit);
+    }
+    // Acceptors first and never by force: a live uWebSockets.js thread aborts the process.
+    await Promise.all(this.#acceptors.map((thread) => thread.stop(threadGraceMs, false)));
+    const others = [...this.#forwarders, this.#scheduler].filter((t) => t !== undefined);
+    await Promise.all(others.map((thread) => thread.stop(threadGraceMs, true)));
+    await this.#admin.close();
+  }
+
+  #fatal(reason: string, error: unknown): void {
+    if (this.#closing !== undefined) return;
+    this.#options.logger.fatal(reason, { err: error });
+    this.#options.onFatal(reason, error);
+  }
+
+  #setDraining(stage: DrainStage): void {
+    Atomics.store(this.#control, this.#at.draining, stage);
+    this.#ringAll();
+  }
+
+  #ringAll(): void {
+    const { base, stride, at } = this.#at.thread;
+    for (let id = 0; id < ThreadId.total(this.#memory.size); id++) {
+      ring(this.#control, base + id * stride + at.bell);
+    }
+  }
+
+  async #waitUntil(done: () => boolean, limit: number): Promise<void> {
+    while (!done() && performance.now() < limit) await sleep(10);
+  }
+
+  #startContext(): StartContext {
+    return {
+      config: this.#options.config,
+      engine: this.#options.engine,
+      memory: this.#memory,
+      metrics: this.#metricsRegions,
+      members: [...this.#membership],
+    };
+  }
+
+  #createHealth(): HealthChecker {
+    const writer = new MetricsWriter(
+      this.#metricsRegions[ThreadId.main] as SharedArrayBuffer,
+      defaultMetricDims,
+    );
+    return new HealthChecker(
+      this.#membership,
+      this.#options.config.health,
+      (member, result) => {
+        if (result === 'void') return;
+        const index = result === 'ok' ? Result.ok : Result.failed;
+        writer.addPair(metrics.replicaHealthChecks, member.row, index, 1);
+      },
+      (member, healthy) => {
+        const replica = member.name;
+        if (healthy) this.#options.logger.info('replica is healthy', { replica });
+        else this.#options.logger.warn('replica is unhealthy', { replica, err: member.reason });
+      },
+    );
+  }
+
+  #createAdminActions(): GatewayAdmin {
+    return new GatewayAdmin({
+      options: this.#options,
+      membership: this.#membership,
+      views: this.#views,
+      health: this.#health,
+      reader: new MetricsReader(defaultMetricDims, this.#metricsRegions),
+      draining: () => Atomics.load(this.#control, this.#at.draining) !== DrainStage.none,
+      tellForwarders: async (message) => {
+        await Promise.all(this.#forwarders.map((thread) => thread.apply(message)));
+      },
+      tellAcceptors: async (message) => {
+        await Promise.all(this.#acceptors.map((thread) => thread.apply(message)));
+      },
+    });
+  }
+}

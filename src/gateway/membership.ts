@@ -1,0 +1,159 @@
+/**
+ * Membership: which replicas there are, and the only writer of the main thread's columns of the
+ * replica table. Runs on the main thread.
+ *
+ * A row is published in two steps: the forwarders learn the address first, the row becomes active
+ * only then, so no request is ever dispatched to a row that a forwarder does not know. A removed row
+ * is drained, forgotten and later reused under another epoch.
+ */
+import { assert } from '../lib/assert.ts';
+import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { ring } from '../shm/doorbell.ts';
+import { controlCounts, replicaCounts, type SharedMemory } from '../shm/memory.ts';
+import { ReplicaAdmin, ReplicaTableLayout, replicaRows } from '../shm/replica-table.layout.ts';
+import type { ReplicaAddress } from '../shm/threads.ts';
+
+export interface ReplicaSpec {
+  readonly name: string;
+  readonly url: string;
+  readonly api_key: string;
+  readonly weight: number;
+  readonly max_in_flight: number;
+}
+
+export interface Member extends ReplicaAddress {
+  readonly model: number;
+  readonly weight: number;
+  /** Why the last probe failed; empty while healthy. */
+  reason: string;
+}
+
+export interface MemberState {
+  readonly admin: ReplicaAdmin;
+  readonly healthy: boolean;
+  readonly inFlight: number;
+  /** Attempts dispatched and failed since the gateway started; wraps at 2^32. */
+  readonly dispatched: number;
+  readonly failed: number;
+}
+
+export class Membership {
+  readonly #members = new Map<string, Member>();
+  readonly #words: Int32Array;
+  readonly #floats: Float64Array;
+  readonly #at = ReplicaTableLayout.place(replicaCounts).at;
+  readonly #control: Int32Array;
+  readonly #schedulerBell: number;
+
+  constructor(memory: SharedMemory) {
+    ReplicaTableLayout.attach(memory.replicas, replicaCounts);
+    this.#words = new Int32Array(memory.replicas);
+    this.#floats = new Float64Array(memory.replicas);
+    this.#control = new Int32Array(memory.control);
+    const { thread } = ControlLayout.place(controlCounts(memory.size)).at;
+    this.#schedulerBell = thread.base + ThreadId.scheduler * thread.stride + thread.at.bell;
+  }
+
+  [Symbol.iterator](): IterableIterator<Member> {
+    return this.#members.values();
+  }
+
+  get(name: string): Member | undefined {
+    return this.#members.get(name);
+  }
+
+  /** Takes a free row for the replica; not routable before `activate`. Undefined: no row is free. */
+  add(spec: ReplicaSpec, model: number): Member | undefined {
+    assert(!this.#members.has(spec.name), 'replica names are unique');
+    const row = this.#freeRow();
+    if (row < 0) return undefined;
+    const { at } = this.#at.replica;
+    const base = this.#row(row);
+    const epoch = (this.#words[base + at.epoch] ?? 0) + 1;
+    this.#words[base + at.epoch] = epoch;
+    this.#words[base + at.healthy] = 0;
+    this.#words[base + at.model] = model;
+    this.#words[base + at.maxInFlight] = spec.max_in_flight;
+    this.#floats[(base + at.weight) / 2] = spec.weight;
+    const member: Member = {
+      row,
+      epoch,
+      model,
+      name: spec.name,
+      url: spec.url,
+      apiKey: spec.api_key,
+      weight: spec.weight,
+      maxInFlight: spec.max_in_flight,
+      reason: 'not probed yet',
+    };
+    this.#members.set(spec.name, member);
+    const count = Math.max(Atomics.load(this.#words, this.#at.count), row + 1);
+    Atomics.store(this.#words, this.#at.count, count);
+    return member;
+  }
+
+  /** The forwarders know the address: the replica may take requests once it is healthy. */
+  activate(member: Member): void {
+    this.#write(member, this.#at.replica.at.admin, ReplicaAdmin.active);
+  }
+
+  /** No new requests; those in flight finish. */
+  drain(member: Member): void {
+    this.#write(member, this.#at.replica.at.admin, ReplicaAdmin.draining);
+  }
+
+  setHealthy(member: Member, healthy: boolean, reason: string): void {
+    member.reason = reason;
+    this.#write(member, this.#at.replica.at.healthy, healthy ? 1 : 0);
+  }
+
+  /** The row is given back; the caller has drained it and told the forwarders to forget it. */
+  remove(member: Member): void {
+    this.#write(member, this.#at.replica.at.admin, ReplicaAdmin.absent);
+    this.#members.delete(member.name);
+  }
+
+  state(member: Member): MemberState {
+    const base = this.#row(member.row);
+    const { at } = this.#at.replica;
+    const read = (field: number): number => Atomics.load(this.#words, base + field);
+    return {
+      admin: read(at.admin) as ReplicaAdmin,
+      healthy: read(at.healthy) === 1,
+      inFlight: read(at.inFlight),
+      dispatched: read(at.dispatched) >>> 0,
+      failed: read(at.failed) >>> 0,
+    };
+  }
+
+  /** Whether a request for some model could be dispatched to a live replica. */
+  anyRoutable(): boolean {
+    for (const member of this.#members.values()) {
+      const { admin, healthy } = this.state(member);
+      if (admin === ReplicaAdmin.active && healthy && member.weight > 0) return true;
+    }
+    return false;
+  }
+
+  #row(row: number): number {
+    assert(row >= 0 && row < replicaRows, 'row is in the table');
+    return this.#at.replica.base + row * this.#at.replica.stride;
+  }
+
+  #freeRow(): number {
+    const { at } = this.#at.replica;
+    for (let row = 0; row < replicaRows; row++) {
+      const base = this.#row(row);
+      const unused = Atomics.load(this.#words, base + at.admin) === ReplicaAdmin.absent;
+      const taken = [...this.#members.values()].some((member) => member.row === row);
+      if (unused && !taken && Atomics.load(this.#words, base + at.inFlight) === 0) return row;
+    }
+    return -1;
+  }
+
+  #write(member: Member, field: number, value: number): void {
+    Atomics.store(this.#words, this.#row(member.row) + field, value);
+    Atomics.add(this.#words, this.#at.version, 1);
+    ring(this.#control, this.#schedulerBell);
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * Runs one gateway as the work of this process: start, ready line, signals, exit code. Main thread.
+ *
+ * First SIGTERM or SIGINT: drain. Second: cut with error events. SIGHUP: reload. A supervisor that
+ * goes away counts as a first signal. A thread beyond repair ends the process with a failure, and
+ * `abort` makes sure of it even when uWebSockets.js holds its thread.
+ */
+import type { Config } from '../config/schema.ts';
+import { ExitCode } from '../lib/exit-code.ts';
+import type { LogLevel } from '../telemetry/log.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { resolveEngine } from './engine.ts';
+import { type Addresses, Gateway } from './gateway.ts';
+import { version } from './version.ts';
+
+export interface RunOptions {
+  readonly config: Config;
+  readonly onReady: (addresses: Addresses, engine: string) => void;
+}
+
+/** Threads get this long to end after a fatal error. */
+const fatalGraceMs = 3000;
+
+/** Resolves with the exit code once everything is closed. */
+export async function runGateway({ config, onReady }: RunOptions): Promise<number> {
+  const logger = createLogger({
+    thread: 'main',
+    level: config.log.level as LogLevel,
+    pretty:
+      config.log.pretty === 'always' || (config.log.pretty === 'auto' && process.stdout.isTTY),
+    access: { rate: config.log.sample, slowMs: Number.POSITIVE_INFINITY },
+    onDrop: () => {},
+  });
+  const engine = resolveEngine(config.listen.engine);
+  if (engine.notice !== '') logger.warn(engine.notice);
+  let fail: (reason: string) => void = () => {};
+  const failed = new Promise<never>((_, reject) => {
+    fail = (reason) => reject(new Error(reason));
+  });
+  failed.catch(() => {}); // it may fail before anybody waits for it
+  const gateway = new Gateway({ config, engine: engine.name, logger, version, onFatal: fail });
+  try {
+    const addresses = await Promise.race([gateway.listen(), failed]);
+    const stopped = stopOnSignals(gateway);
+    onReady(addresses, engine.name);
+    process.send?.({ kind: 'ready' });
+    await Promise.race([stopped, failed]);
+    logger.info('stopped');
+    return ExitCode.ok;
+  } catch (error) {
+    logger.fatal('the gateway cannot go on', { err: error });
+    const abort = setTimeout(() => process.abort(), fatalGraceMs);
+    await gateway.close();
+    clearTimeout(abort);
+    return ExitCode.failed;
+  } finally {
+    await logger.close(1000);
+  }
+}
+
+function stopOnSignals(gateway: Gateway): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let stopping = false;
+    const stop = (): void => {
+      if (stopping) {
+        gateway.cut();
+        return;
+      }
+      stopping = true;
+      gateway.drain().then(resolve, reject);
+    };
+    process.on('SIGTERM', stop);
+    process.on('SIGINT', stop);
+    process.once('disconnect', () => {
+      if (!stopping) stop();
+    });
+  });
+}

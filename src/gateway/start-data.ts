@@ -1,0 +1,89 @@
+/** What each thread is given at its start, taken from the config. Pure. */
+import type { Config } from '../config/schema.ts';
+import { ThreadId } from '../shm/control.layout.ts';
+import type { SharedMemory } from '../shm/memory.ts';
+import type {
+  AcceptorStart,
+  ForwarderStart,
+  ReplicaAddress,
+  SchedulerStart,
+} from '../shm/threads.ts';
+
+export interface StartContext {
+  readonly config: Config;
+  readonly engine: 'uws' | 'node';
+  readonly memory: SharedMemory;
+  /** One region per ThreadId. */
+  readonly metrics: readonly SharedArrayBuffer[];
+  readonly members: readonly ReplicaAddress[];
+}
+
+const wantsPretty = ({ log }: Config): boolean =>
+  log.pretty === 'always' || (log.pretty === 'auto' && process.stdout.isTTY === true);
+
+function common({ config, memory, metrics }: StartContext, thread: number) {
+  return {
+    memory,
+    metrics: metrics[thread] as SharedArrayBuffer,
+    log: { level: config.log.level, sample: config.log.sample, pretty: wantsPretty(config) },
+    models: config.models.map(({ name, aliases, policy }) => ({ name, aliases, policy })),
+  };
+}
+
+/** Addresses alone: a member carries more than a thread should know. */
+const addresses = ({ members }: StartContext): ReplicaAddress[] =>
+  members.map(({ row, epoch, name, url, apiKey, maxInFlight }) => {
+    return { row, epoch, name, url, apiKey, maxInFlight };
+  });
+
+export function acceptorStart(context: StartContext, index: number): AcceptorStart {
+  const { listen, memory } = context.config;
+  return {
+    ...common(context, ThreadId.acceptor(index)),
+    thread: 'acceptor',
+    index,
+    engine: context.engine,
+    host: listen.host,
+    port: listen.port,
+    tls: listen.tls ?? null,
+    maxBody: listen.max_body,
+    maxConnections: listen.max_connections,
+    streamWindow: memory.stream_window,
+    // Keys stay with the forwarders.
+    replicas: addresses(context).map((replica) => ({ ...replica, apiKey: '' })),
+  };
+}
+
+export function schedulerStart(context: StartContext): SchedulerStart {
+  const { queue, timeouts, retry } = context.config;
+  return {
+    ...common(context, ThreadId.scheduler),
+    thread: 'scheduler',
+    seed: Date.now() | 0,
+    queueMax: queue.max,
+    queueTimeout: timeouts.queue,
+    totalTimeout: timeouts.total,
+    retry: {
+      maxAttempts: retry.max_attempts,
+      budget: retry.budget,
+      budgetMin: retry.budget_min,
+    },
+  };
+}
+
+export function forwarderStart(context: StartContext, index: number): ForwarderStart {
+  const { memory, timeouts } = context.config;
+  return {
+    ...common(context, ThreadId.forwarder(index, context.memory.size)),
+    thread: 'forwarder',
+    index,
+    streamWindow: memory.stream_window,
+    timeouts: {
+      connect: timeouts.connect,
+      firstToken: timeouts.first_token,
+      interToken: timeouts.inter_token,
+      total: timeouts.total,
+    },
+    replicas: addresses(context),
+  };
+}

@@ -1,0 +1,87 @@
+/**
+ * One worker thread as the main thread sees it: start, messages, orderly stop, unexpected death.
+ * Runs on the main thread.
+ */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import type { FromThread, ToThread } from '../shm/threads.ts';
+
+/** Source and build have the same tree, with another ending. */
+const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+
+export class ThreadHandle {
+  readonly name: string;
+  readonly #worker: Worker;
+  readonly #exited: Promise<number>;
+  #stopping = false;
+
+  /** `folder` is the thread's folder in src/; `onDeath` hears of an exit nobody asked for. */
+  constructor(
+    name: string,
+    folder: 'acceptor' | 'scheduler' | 'forwarder',
+    workerData: unknown,
+    onDeath: (name: string, error: unknown) => void,
+  ) {
+    this.name = name;
+    let error: unknown;
+    this.#worker = new Worker(new URL(`../${folder}/main.${ending}`, import.meta.url), {
+      workerData,
+      name,
+    });
+    this.#worker.on('error', (reason) => {
+      error = reason;
+    });
+    this.#exited = once(this.#worker, 'exit').then(([code]) => {
+      if (!this.#stopping) onDeath(name, error ?? new Error(`exit code ${code}`));
+      return code as number;
+    });
+  }
+
+  /** Resolves with the port of a listening thread (0 for others) once the thread serves. */
+  async ready(): Promise<number> {
+    const exited = this.#exited.then(() => {
+      throw new Error(`${this.name} ended before it was ready`);
+    });
+    const message = await Promise.race([this.#next('ready'), exited]);
+    return message.kind === 'ready' ? (message.port ?? 0) : 0;
+  }
+
+  send(message: ToThread): void {
+    this.#worker.postMessage(message);
+  }
+
+  /** Sends and waits until the thread says that it has applied the change. */
+  async apply(message: Extract<ToThread, { kind: 'replica' | 'forget' }>): Promise<void> {
+    const { row, epoch } = message.kind === 'replica' ? message.replica : message;
+    const applied = this.#next('applied', (m) => m.row === row && m.epoch === epoch);
+    this.send(message);
+    await Promise.race([applied, this.#exited]);
+  }
+
+  /** Asks the thread to end; after the grace it is terminated. Never terminates uWebSockets.js. */
+  async stop(graceMs: number, mayTerminate: boolean): Promise<void> {
+    this.#stopping = true;
+    this.send({ kind: 'stop' });
+    const timer = mayTerminate
+      ? setTimeout(() => void this.#worker.terminate(), graceMs)
+      : undefined;
+    await this.#exited;
+    clearTimeout(timer);
+  }
+
+  #next<K extends FromThread['kind']>(
+    kind: K,
+    matches: (message: Extract<FromThread, { kind: K }>) => boolean = () => true,
+  ): Promise<Extract<FromThread, { kind: K }>> {
+    return new Promise((resolve) => {
+      const listener = (message: FromThread): void => {
+        if (message.kind !== kind) return;
+        const wanted = message as Extract<FromThread, { kind: K }>;
+        if (!matches(wanted)) return;
+        this.#worker.off('message', listener);
+        resolve(wanted);
+      };
+      this.#worker.on('message', listener);
+    });
+  }
+}

@@ -42,7 +42,7 @@ const syntaxMessages: Readonly<Record<ErrorCode, string>> = {
   BAD_COLLECTION_TYPE: 'this tag does not fit the kind of value',
   BAD_DIRECTIVE: 'this directive is not known',
   BAD_DQ_ESCAPE: 'this escape is not allowed in a double-quoted text',
-  BAD_INDENT: 'the indentation does not fit the lines above',
+  BAD_INDENT: 'the indentation does not fit the lines above, or a bracket is not closed',
   BAD_PROP_ORDER: 'anchors and tags must come after the indicator',
   BAD_SCALAR_START: 'a value cannot start with this character; quote it',
   BLOCK_AS_IMPLICIT_KEY: 'a block cannot be a key; is a line indented too far?',
@@ -83,7 +83,7 @@ export class ConfigDocument {
     const document = parseDocument(text, {
       lineCounter: this.#lines,
       prettyErrors: false,
-      logLevel: 'silent',
+      logLevel: 'error', // 'silent' would also hide a second document
       stringKeys: true,
       version: '1.2',
     });
@@ -95,6 +95,8 @@ export class ConfigDocument {
       if (problems.some(({ line, col }) => line === place.line && col === place.col)) continue;
       problems.push({ ...place, path: '', message: syntaxMessages[code] });
     }
+    if (problems.length > 0) return;
+    this.#findLooseAliases(document, problems);
     if (problems.length > 0) return;
     this.#expand(document, sources, problems);
     this.value = this.#toValue(document, problems);
@@ -129,6 +131,17 @@ export class ConfigDocument {
         const path = pathText(pathOf(node, ancestors));
         for (const message of expanded.problems) problems.push({ ...place, path, message });
         return problems.length < problemsMax ? undefined : visit.BREAK;
+      },
+    });
+  }
+
+  #findLooseAliases(document: Document.Parsed, problems: TextProblem[]): void {
+    visit(document, {
+      Alias: (_, node) => {
+        if (node.resolve(document) !== undefined) return undefined;
+        const place = this.#placeOf(node.range?.[0] ?? 0);
+        problems.push({ ...place, path: '', message: syntaxMessages.BAD_ALIAS });
+        return visit.BREAK;
       },
     });
   }

@@ -49,20 +49,20 @@ function parse(
   const match = pattern.exec(text);
   const unit = units[match?.[2] ?? ''];
   if (match === null || unit === undefined) return undefined;
-  // Rounded to a nanosecond: 4.35 * 1000 must not become 4350.000000000001.
-  return Math.round(Number(match[1]) * unit * 1e6) / 1e6;
+  return rounded(Number(match[1]) * unit);
 }
 
 function format(value: number, units: Readonly<Record<string, number>>): string {
-  const names = Object.keys(units).reverse();
-  const exact = names.find(
-    (name) => value > 0 && Number.isInteger(roundedRatio(value, units[name])),
-  );
-  const name = exact ?? names.at(-1) ?? '';
-  return `${roundedRatio(value, units[name])}${name}`;
+  const entries = Object.entries(units).reverse();
+  for (const [name, unit] of entries) {
+    const count = Math.round(value / unit);
+    if (count > 0 && rounded(count * unit) === value) return `${count}${name}`;
+  }
+  const [name = '', unit = 1] = entries.at(-1) ?? [];
+  return `${rounded(value / unit)}${name}`;
 }
 
-/** Six digits, as the parser reads: hides that 0.3 / 0.001 is not quite 300. */
-function roundedRatio(value: number, unit = 1): number {
-  return Math.round((value / unit) * 1e6) / 1e6;
+/** Six digits: 4.35 * 1000 must not become 4350.000000000001. */
+function rounded(value: number): number {
+  return Math.round(value * 1e6) / 1e6;
 }

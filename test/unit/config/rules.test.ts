@@ -1,0 +1,147 @@
+import { expect, test } from 'vitest';
+import { rules } from '../../../src/config/rules.ts';
+import { loaded, models, problems } from './support.ts';
+
+const m = (name: string, replicas: string, more = ''): string =>
+  `{ name: ${name}, replicas: [${replicas}] ${more}}`;
+const url = (port: number, more = ''): string => `{ url: "http://h:${port}" ${more}}`;
+
+interface Case {
+  readonly rule: string;
+  readonly broken: string;
+  readonly problems: readonly string[];
+  /** As near to the broken text as a config can be that keeps the rule. */
+  readonly kept: string;
+}
+
+const cases: readonly Case[] = [
+  {
+    rule: 'slots_power_of_two',
+    broken: `memory: { slots: 1000 }\n${models}`,
+    problems: ['1:18 memory.slots: must be a power of two'],
+    kept: `memory: { slots: 1024 }\n${models}`,
+  },
+  {
+    rule: 'slot_for_each_acceptor',
+    broken: `memory: { slots: 2 }\nthreads: { acceptors: 3 }\n${models}`,
+    problems: ['1:18 memory.slots: must be at least threads.acceptors (3)'],
+    kept: `memory: { slots: 4 }\nthreads: { acceptors: 3 }\n${models}`,
+  },
+  {
+    rule: 'arena_holds_two_bodies',
+    broken: `memory: { arena: 63MiB }\nthreads: { acceptors: 2 }\n${models}`,
+    problems: ['1:18 memory.arena: must be at least 64MiB: 2 x listen.max_body for each acceptor'],
+    kept: `memory: { arena: 64MiB }\nthreads: { acceptors: 2 }\n${models}`,
+  },
+  {
+    rule: 'first_token_within_total',
+    broken: `timeouts: { total: 90s, first_token: 91s }\n${models}`,
+    problems: ['1:38 timeouts.first_token: must be at most timeouts.total (90s); it is 91s'],
+    kept: `timeouts: { total: 90s, first_token: 90s }\n${models}`,
+  },
+  {
+    rule: 'probe_ends_before_the_next',
+    broken: `health: { interval: 500ms }\n${models}`,
+    problems: ['1:1 health.timeout: must be at most health.interval (500ms)'],
+    kept: `health: { interval: 1s }\n${models}`,
+  },
+  {
+    rule: 'ports_differ',
+    broken: `listen: { port: 9090 }\n${models}`,
+    problems: ['1:1 admin.port: must differ from listen.port'],
+    kept: `listen: { port: 9090, host: 10.0.0.1 }\n${models}`,
+  },
+  {
+    rule: 'open_admin_needs_token',
+    broken: `admin: { host: 0.0.0.0 }\n${models}`,
+    problems: ['1:16 admin.host: must be a loopback address while admin.token is empty'],
+    kept: `admin: { host: 0.0.0.0, token: t }\n${models}`,
+  },
+  {
+    rule: 'model_names_unique',
+    broken: `models: [${m('a', url(1), ', aliases: [b]')}, ${m('b', url(2))}]`,
+    problems: [expect.stringMatching(/models\.1\.name: is the same as models\.0\.aliases\.0$/)],
+    kept: `models: [${m('a', url(1), ', aliases: [B]')}, ${m('b', url(2))}]`,
+  },
+  {
+    rule: 'replica_names_unique',
+    broken: `models: [${m('a', url(1, ', name: x'))}, ${m('b', url(2, ', name: x'))}]`,
+    problems: [
+      expect.stringMatching(
+        /models\.1\.replicas\.0\.name: is the same as models\.0\.replicas\.0\.name$/,
+      ),
+    ],
+    kept: `models: [${m('a', url(1, ', name: x'))}, ${m('b', url(2, ', name: y'))}]`,
+  },
+  {
+    rule: 'replica_urls_unique_in_model',
+    broken: `models: [${m('a', `${url(1)}, { url: "HTTP://H:1/" }`)}]`,
+    problems: [
+      expect.stringMatching(
+        /models\.0\.replicas\.1\.url: is the same as models\.0\.replicas\.0\.url$/,
+      ),
+    ],
+    kept: `models: [${m('a', url(1))}, ${m('b', url(1))}]`,
+  },
+  {
+    rule: 'replicas_fit_the_table',
+    broken: `models: [${m('a', manyUrls(200))}, ${m('b', manyUrls(57))}]`,
+    problems: ['1:1 models: must have at most 256 replicas in all'],
+    kept: `models: [${m('a', manyUrls(200))}, ${m('b', manyUrls(56))}]`,
+  },
+  {
+    rule: 'model_has_weight',
+    broken: `models: [${m('a', `${url(1, ', weight: 0')}, ${url(2, ', weight: 0')}`)}]`,
+    problems: [
+      expect.stringMatching(/models\.0\.replicas: must have a replica with a weight above 0$/),
+    ],
+    kept: `models: [${m('a', `${url(1, ', weight: 0')}, ${url(2, ', weight: 0.1')}`)}]`,
+  },
+];
+
+function manyUrls(count: number): string {
+  return Array.from({ length: count }, (_, index) => url(index + 1)).join(', ');
+}
+
+test.each(cases)('$rule', ({ broken, problems: expected, kept }) => {
+  expect(problems(broken)).toEqual(expected);
+  expect(problems(kept)).toEqual([]);
+});
+
+test('every rule has its case', () => {
+  expect(cases.map(({ rule }) => rule)).toEqual(rules.map(({ name }) => name));
+});
+
+test('a rule still runs while a section it does not read is broken', () => {
+  expect(problems(`memory: { slots: 1000 }\nqueue: { max: -1 }\n${models}`)).toEqual([
+    '1:18 memory.slots: must be a power of two',
+    '2:15 queue.max: must be at least 0',
+  ]);
+});
+
+test('a rule stays silent while a section it reads is broken', () => {
+  expect(problems(`memory: { slots: 1000, arena: 1 }\n${models}`)).toEqual([
+    '1:31 memory.arena: must be a size such as 512B, 64KiB, 16MiB or 1GiB',
+  ]);
+});
+
+test('port 0 may be asked for twice', () => {
+  expect(loaded(`listen: { port: 0 }\nadmin: { port: 0 }\n${models}`).admin.port).toBe(0);
+});
+
+test.each([
+  ['http://h:1/v1', 'must end after host and port; the request brings its own path'],
+  ['http://user@h:1', 'must not contain credentials; use api_key'],
+  ['http://h:1/?', 'must not contain a query or a fragment'],
+  ['http://h:1/#', 'must not contain a query or a fragment'],
+  ['http://h:0', 'must not have port 0'],
+  ['file:///etc/passwd', 'must be http or https'],
+  ['h:8000', 'must be http or https'],
+  ['//h:8000', 'must be a URL such as http://10.0.0.7:8000'],
+  ['http://h:99999', 'must be a URL such as http://10.0.0.7:8000'],
+  ['http://2852039166', 'must not be a link-local, metadata, multicast or unspecified address'],
+])('the replica url %s is refused', (text, message) => {
+  expect(problems(`models: [{ name: m, replicas: [{ url: "${text}" }] }]`)).toEqual([
+    `1:39 models.0.replicas.0.url: ${message}`,
+  ]);
+});

@@ -1,0 +1,90 @@
+/**
+ * The control routes of a simulated replica: statistics, ledger, gate and faults at run time.
+ *
+ * They answer on the replica's port and on its control port, which stays open while the replica
+ * refuses connections. Runs on the replica's event loop.
+ */
+import { type Answer, jsonAnswer } from './answer.ts';
+import type { FaultRules } from './fault-rules.ts';
+import { FAULT_NAMES } from './faults.ts';
+import type { HoldGate } from './gate.ts';
+import { type Body, record } from './generation.ts';
+import { SSE_VARIANTS } from './sse-variants.ts';
+import type { ReplicaStats } from './stats.ts';
+
+export interface ControlTarget {
+  readonly stats: ReplicaStats;
+  readonly gate: HoldGate;
+  readonly rules: FaultRules;
+  /** Opens or closes the replica's port; closing also ends idle connections. */
+  listen(open: boolean): Promise<void>;
+}
+
+const LEDGER_LIMIT = 1000;
+const CONTROL_KEYS = new Set(['faults', 'hold', 'release', 'listen']);
+
+/** The answer to a control request; undefined when the path is none. */
+export function controlAnswer(
+  target: ControlTarget,
+  method: string,
+  url: URL,
+  body: Buffer,
+): Promise<Answer> | undefined {
+  const get = method === 'GET';
+  if (get && url.pathname === '/stats') return Promise.resolve(statsAnswer(target, url));
+  if (get && url.pathname === '/ledger') {
+    const id = url.searchParams.get('id') ?? undefined;
+    const limit = Number(url.searchParams.get('limit') ?? LEDGER_LIMIT);
+    return Promise.resolve(jsonAnswer(200, { attempts: target.stats.ledger(id, limit) }));
+  }
+  if (get && url.pathname === '/faults') {
+    const variants = Object.keys(SSE_VARIANTS);
+    return Promise.resolve(jsonAnswer(200, { faults: FAULT_NAMES, sse: variants }));
+  }
+  if (get && url.pathname === '/gate') return arrivals(target, url);
+  if (method === 'POST' && url.pathname === '/control') return control(target, body);
+  return undefined;
+}
+
+function statsAnswer({ stats }: ControlTarget, url: URL): Answer {
+  const id = url.searchParams.get('id');
+  if (id !== null) return jsonAnswer(200, { id, count: stats.countOf(id) });
+  const all = url.searchParams.has('ids') ? { counts: stats.ids() } : {};
+  return jsonAnswer(200, { ...stats.snapshot(), ...all });
+}
+
+async function arrivals({ gate }: ControlTarget, url: URL): Promise<Answer> {
+  await gate.arrivals(Number(url.searchParams.get('arrivals') ?? 0));
+  return jsonAnswer(200, { held: gate.held });
+}
+
+async function control(target: ControlTarget, bytes: Buffer): Promise<Answer> {
+  const body = parse(bytes);
+  if (body === undefined) return refused('the body must be a JSON object');
+  for (const key of Object.keys(body)) {
+    if (!CONTROL_KEYS.has(key)) return refused(`unknown key ${key}`);
+  }
+  if (body.faults !== undefined) {
+    if (!Array.isArray(body.faults)) return refused('faults must be a list of rules');
+    const problem = target.rules.replace(body.faults);
+    if (problem !== undefined) return refused(problem);
+  }
+  if (typeof body.hold === 'boolean') target.gate.holdAll = body.hold;
+  if (typeof body.listen === 'boolean') await target.listen(body.listen);
+  if (typeof body.release === 'number') target.gate.release(body.release);
+  if (body.release === true) target.gate.release();
+  return jsonAnswer(200, { ok: true });
+}
+
+function refused(message: string): Answer {
+  return jsonAnswer(400, { error: { message, type: 'invalid_request_error' } });
+}
+
+function parse(bytes: Buffer): Body | undefined {
+  try {
+    const value: unknown = JSON.parse(bytes.toString());
+    return typeof value === 'object' && value !== null ? record(value) : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,344 @@
+/**
+ * From a request to its answer: authentication, routes, tags and faults, running slots.
+ *
+ * Runs on the replica's event loop; never blocks. What a request costs when no fault asks for more:
+ * one JSON.parse, one checksum of the prompt, one write per step.
+ */
+import { createHash } from 'node:crypto';
+import type { Prng } from '../lib/prng.ts';
+import { type Answer, answerHead, GenerationAnswer, jsonAnswer, plainAnswer } from './answer.ts';
+import { Attempt } from './attempt.ts';
+import type { Connection } from './connection.ts';
+import { type ControlTarget, controlAnswer } from './control.ts';
+import { errorAnswer } from './errors.ts';
+import type { FaultScope } from './fault-rules.ts';
+import { FaultScript } from './fault-script.ts';
+import { type FaultPlan, readFaults, readFaultTags } from './faults.ts';
+import { type Api, type Body, type Generation, readGeneration } from './generation.ts';
+import type { ParsedRequest, ParseFailure } from './http-parser.ts';
+import { framingLines } from './http-writer.ts';
+import { renderMetrics } from './metrics.ts';
+import type { Profile } from './profile.ts';
+import type { RunningSlots } from './running-slots.ts';
+import { mediaAnswer, SIDE_ROUTES } from './side-routes.ts';
+import { AnswerSource, type Source } from './source.ts';
+import type { AttemptRecord } from './stats.ts';
+
+export interface ServiceOptions {
+  readonly name: string;
+  readonly model: string;
+  readonly strictModel: boolean;
+  readonly profile: Profile;
+  readonly random: Prng;
+  readonly apiKey: string;
+  readonly recordRequests: boolean;
+}
+
+interface Incoming {
+  readonly connection: Connection;
+  readonly request: ParsedRequest;
+  readonly path: string;
+  readonly record: AttemptRecord | undefined;
+}
+
+const GENERATION_ROUTES: ReadonlyMap<string, Api> = new Map<string, Api>([
+  ['/v1/chat/completions', 'chat'],
+  ['/v1/completions', 'completions'],
+  ['/v1/responses', 'responses'],
+  ['/v1/messages', 'messages'],
+]);
+const STORED_RESPONSES_MAX = 256;
+
+export class ReplicaService {
+  readonly #engine: RunningSlots;
+  readonly #options: ServiceOptions;
+  readonly #control: ControlTarget;
+  readonly #responses = new Map<string, string>();
+  #answers = 0;
+
+  constructor(options: ServiceOptions, control: ControlTarget, engine: RunningSlots) {
+    this.#options = options;
+    this.#control = control;
+    this.#engine = engine;
+  }
+
+  onRequest(connection: Connection, request: ParsedRequest): void {
+    const query = request.target.indexOf('?');
+    const path = query < 0 ? request.target : request.target.slice(0, query);
+    const api = request.method === 'POST' ? GENERATION_ROUTES.get(path) : undefined;
+    if (api === undefined) {
+      this.#side(connection, request, path);
+      return;
+    }
+    const incoming = this.#incoming(connection, request, path);
+    if (!this.#authorized(request)) this.#unauthorized(incoming);
+    else this.#generate(incoming, api);
+  }
+
+  onBadRequest(failure: ParseFailure): string {
+    this.#control.stats.badRequests++;
+    this.#control.stats.changed();
+    const answer = errorAnswer(failure.status, failure.message, '');
+    const body = answer.body();
+    return answerHead(answer) + framingLines('length', body.length, false) + body;
+  }
+
+  #incoming(connection: Connection, request: ParsedRequest, path: string): Incoming {
+    const record = this.#control.stats.begin(request.requestId, path, request.body.length);
+    if (this.#options.recordRequests) {
+      record.head = request.raw;
+      record.bodySha256 = sha256(request.body);
+    }
+    return { connection, request, path, record };
+  }
+
+  #authorized({ authorization, apiKey }: ParsedRequest): boolean {
+    const wanted = this.#options.apiKey;
+    return wanted === '' || authorization === `Bearer ${wanted}` || apiKey === wanted;
+  }
+
+  #unauthorized(incoming: Incoming): void {
+    const answer = errorAnswer(401, 'bad key', incoming.path, 'invalid_api_key');
+    this.#answer(incoming, answer, {}, false);
+  }
+
+  #generate(incoming: Incoming, api: Api): void {
+    const { request, path, record } = incoming;
+    const body = parseObject(request.body);
+    const generation =
+      body === undefined
+        ? 'the body is not a JSON object'
+        : readGeneration(api, body, this.#options.profile);
+    if (typeof generation === 'string') {
+      this.#answer(incoming, errorAnswer(400, generation, path), {}, false);
+      return;
+    }
+    if (this.#options.strictModel && generation.model !== this.#options.model) {
+      const message = `The model ${generation.model} does not exist.`;
+      this.#answer(incoming, errorAnswer(404, message, path, 'model_not_found'), {}, false);
+      return;
+    }
+    const plan: FaultPlan = {};
+    const problem = this.#readPlan(incoming, generation, plan);
+    if (problem !== undefined) {
+      this.#answer(incoming, errorAnswer(400, problem, path), {}, false);
+      return;
+    }
+    if (record !== undefined) this.#noteGeneration(record, generation);
+    const answer =
+      this.#faultAnswer(plan, path, generation) ?? this.#generationAnswer(request, generation);
+    const held = this.#control.gate.holdAll || generation.prompt.includes('[[hold]]');
+    const prompt = answer instanceof GenerationAnswer ? generation.promptTokens : 0;
+    this.#answer(incoming, answer, plan, held, prompt, answer instanceof GenerationAnswer);
+  }
+
+  #noteGeneration(record: AttemptRecord, generation: Generation): void {
+    const { stats } = this.#control;
+    const first = generation.choices[0];
+    record.nonce = first?.series.nonce ?? '';
+    record.startToken = first?.start ?? 0;
+    if (generation.continuation) stats.continuations++;
+    if (generation.mismatch) stats.continuationMismatches++;
+  }
+
+  /** Collects the faults of tags, header and rules; a message when one cannot be read. */
+  #readPlan(incoming: Incoming, generation: Generation, plan: FaultPlan): string | undefined {
+    const { request } = incoming;
+    if (request.fault !== '') {
+      const problem = readFaults(request.fault, plan);
+      if (problem !== undefined) return problem;
+    }
+    if (generation.prompt.includes('[[fault')) {
+      const problem = readFaultTags(generation.prompt, this.#options.name, plan);
+      if (problem !== undefined) return problem;
+    }
+    if (this.#control.rules.empty) return undefined;
+    const nonce = generation.choices[0]?.series.nonce ?? '';
+    this.#control.rules.apply('generate', request.requestId, nonce, plan);
+    return undefined;
+  }
+
+  /** The answer instead of the tokens, when a fault asks for one. */
+  #faultAnswer(plan: FaultPlan, path: string, generation?: Generation): Answer | undefined {
+    if (plan.refuseContinuation === true && generation?.continuation === true) {
+      return errorAnswer(400, 'continuation is not supported', path);
+    }
+    if (plan.okError === true) {
+      const failed = errorAnswer(500, 'simulated failure', path, 'simulated');
+      return plainAnswer(200, 'application/json', failed.body());
+    }
+    if (plan.status === undefined || plan.status === 200) return undefined;
+    const retry =
+      plan.retryAfterS === undefined
+        ? ''
+        : `retry-after: ${plan.retryAfterS}\r\nretry-after-ms: ${plan.retryAfterS * 1000}\r\n`;
+    return errorAnswer(plan.status, 'simulated failure', path, 'simulated', retry);
+  }
+
+  #generationAnswer(request: ParsedRequest, generation: Generation): Answer {
+    const { profile, random, name, model } = this.#options;
+    const id = `${name}-${++this.#answers}`;
+    const named = generation.model === '' ? { ...generation, model } : generation;
+    let headers = request.requestId === '' ? '' : `x-request-id: ${request.requestId}\r\n`;
+    if (generation.prompt.includes('[[sha]]')) headers += bodyFacts(request.body);
+    const created = Math.floor(Date.now() / 1000);
+    const answer = new GenerationAnswer(named, id, created, profile, random, headers);
+    if (generation.api === 'responses' && !generation.stream) {
+      this.#store(`resp_${id}`, answer.body());
+    }
+    return answer;
+  }
+
+  /** Keeps a response for GET /v1/responses/{id}: state that lives on this replica only. */
+  #store(id: string, body: string): void {
+    const oldest = this.#responses.keys().next().value;
+    if (this.#responses.size >= STORED_RESPONSES_MAX && oldest !== undefined) {
+      this.#responses.delete(oldest);
+    }
+    this.#responses.set(id, body);
+  }
+
+  #side(connection: Connection, request: ParsedRequest, path: string): void {
+    const url = new URL(request.target, 'http://replica');
+    const control = controlAnswer(this.#control, request.method, url, request.body);
+    if (control !== undefined) {
+      this.#answerLater(connection, request, control);
+      return;
+    }
+    const read = this.#readAnswer(request.method, path);
+    if (read !== undefined) {
+      const scope: FaultScope = path.startsWith('/v1/models') ? 'models' : 'health';
+      this.#answerSide({ connection, request, path, record: undefined }, read, scope);
+      return;
+    }
+    const incoming = this.#incoming(connection, request, path);
+    if (path.startsWith('/v1/') && !this.#authorized(request)) this.#unauthorized(incoming);
+    else this.#answerSide(incoming, this.#sideAnswer(request, path), 'generate');
+  }
+
+  #answerSide(incoming: Incoming, answer: Answer, scope: FaultScope): void {
+    const { request, path } = incoming;
+    const plan: FaultPlan = {};
+    if (request.fault !== '') {
+      const problem = readFaults(request.fault, plan);
+      if (problem !== undefined) {
+        this.#answer(incoming, errorAnswer(400, problem, path), {}, false);
+        return;
+      }
+    }
+    this.#control.rules.apply(scope, request.requestId, '', plan);
+    const held = scope === 'generate' && this.#control.gate.holdAll;
+    this.#answer(incoming, this.#faultAnswer(plan, path) ?? answer, plan, held);
+  }
+
+  #readAnswer(method: string, path: string): Answer | undefined {
+    if (method !== 'GET') return undefined;
+    const { model } = this.#options;
+    switch (path) {
+      case '/health':
+      case '/healthz':
+        return plainAnswer(200, 'text/plain', '');
+      case '/metrics': {
+        const stats = this.#control.stats.snapshot();
+        const text = renderMetrics(stats, model, this.#engine.residentTokens);
+        return plainAnswer(200, 'text/plain; version=0.0.4', text);
+      }
+      case '/v1/models': {
+        const data = [{ id: model, object: 'model', created: 0, owned_by: 'sluice' }];
+        return jsonAnswer(200, { object: 'list', data });
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  #sideAnswer(request: ParsedRequest, path: string): Answer {
+    if (path.startsWith('/v1/responses/')) return this.#storedAnswer(request.method, path);
+    const route = SIDE_ROUTES.get(path);
+    const known = route !== undefined || GENERATION_ROUTES.has(path);
+    if (request.method !== 'POST') {
+      return errorAnswer(known ? 405 : 404, `no ${request.method} on this path`, path);
+    }
+    if (route === undefined) {
+      return (
+        mediaAnswer(path, request.contentType, request.body) ??
+        errorAnswer(404, 'unknown path', path)
+      );
+    }
+    const body = parseObject(request.body);
+    const answer = body === undefined ? 'the body is not a JSON object' : route(body);
+    return typeof answer === 'string' ? errorAnswer(400, answer, path) : answer;
+  }
+
+  #storedAnswer(method: string, path: string): Answer {
+    const id = path.slice('/v1/responses/'.length);
+    const body = this.#responses.get(id);
+    if (body === undefined) return errorAnswer(404, 'no response of this id', path);
+    if (method === 'GET') return plainAnswer(200, 'application/json', body);
+    if (method !== 'DELETE') return errorAnswer(405, `no ${method} on this path`, path);
+    this.#responses.delete(id);
+    return jsonAnswer(200, { id, object: 'response', deleted: true });
+  }
+
+  #answer(
+    incoming: Incoming,
+    answer: Answer,
+    plan: FaultPlan,
+    held: boolean,
+    promptTokens = 0,
+    needsSlot = false,
+  ): void {
+    const { connection, request, record } = incoming;
+    const chunkedAllowed = request.minorVersion === 1;
+    let source: Source;
+    let faulty = false;
+    for (const key in plan) {
+      faulty = true;
+      if (record !== undefined) record.fault += `${key} `;
+    }
+    if (faulty) {
+      this.#control.stats.faultsApplied++;
+      source = new FaultScript(answer, plan, request.keepAlive, chunkedAllowed);
+    } else {
+      source = new AnswerSource(answer, request.keepAlive, chunkedAllowed);
+    }
+    if (record !== undefined) record.status = answer.status;
+    new Attempt(this.#engine, connection, source, record, promptTokens, needsSlot).begin(held);
+  }
+
+  /** Control answers may wait, for the gate or for a listener. */
+  #answerLater(connection: Connection, request: ParsedRequest, later: Promise<Answer>): void {
+    let gone = false;
+    connection.begin({
+      onClientGone: () => {
+        gone = true;
+      },
+      onDrain: () => {},
+    });
+    void later.then((answer) => {
+      if (gone) return;
+      const body = answer.body();
+      const framing = framingLines('length', body.length, request.keepAlive);
+      connection.write(answerHead(answer) + framing + body);
+      connection.done(request.keepAlive);
+    });
+  }
+}
+
+function parseObject(bytes: Buffer): Body | undefined {
+  try {
+    const value: unknown = JSON.parse(bytes.toString());
+    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+    return isObject ? (value as Body) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function bodyFacts(body: Buffer): string {
+  return `x-replica-body-bytes: ${body.length}\r\nx-replica-body-sha256: ${sha256(body)}\r\n`;
+}
+
+function sha256(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}

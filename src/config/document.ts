@@ -85,6 +85,7 @@ export class ConfigDocument {
       prettyErrors: false,
       logLevel: 'error', // 'silent' would also hide a second document
       stringKeys: true,
+      uniqueKeys: false, // the library compares every pair of keys; ours is linear
       version: '1.2',
     });
     this.#document = document;
@@ -96,6 +97,7 @@ export class ConfigDocument {
       problems.push({ ...place, path: '', message: syntaxMessages[code] });
     }
     if (problems.length > 0) return;
+    this.#findRepeatedKeys(document, problems);
     this.#findLooseAliases(document, problems);
     if (problems.length > 0) return;
     this.#expand(document, sources, problems);
@@ -127,10 +129,27 @@ export class ConfigDocument {
         const expanded = expandReferences(node.value, sources);
         node.value = expanded.text;
         this.#referencing.add(node);
-        const place = this.#placeOf(node.range?.[0] ?? 0);
-        const path = pathText(pathOf(node, ancestors));
-        for (const message of expanded.problems) problems.push({ ...place, path, message });
+        for (const message of expanded.problems) {
+          const path = pathText(pathOf(node, ancestors));
+          problems.push({ ...this.#placeOf(node.range?.[0] ?? 0), path, message });
+        }
         return problems.length < problemsMax ? undefined : visit.BREAK;
+      },
+    });
+  }
+
+  #findRepeatedKeys(document: Document.Parsed, problems: TextProblem[]): void {
+    visit(document, {
+      Map: (_, { items }) => {
+        const seen = new Set<unknown>();
+        for (const { key } of items) {
+          const name = isScalar(key) ? key.value : key;
+          const place = this.#placeOf((key as Node).range?.[0] ?? 0);
+          if (seen.has(name) && problems.length < problemsMax) {
+            problems.push({ ...place, path: '', message: syntaxMessages.DUPLICATE_KEY });
+          }
+          seen.add(name);
+        }
       },
     });
   }

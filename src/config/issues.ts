@@ -16,12 +16,15 @@ export interface Finding {
   readonly hint: string | undefined;
 }
 
+/** Of one issue; a file of a million unknown keys asks for no more work than this. */
+const findingsMax = 100;
+
 /** What an issue of the schema says; one finding for each unknown key. */
 export function findingsOf(issue: z.core.$ZodIssue, config: unknown): readonly Finding[] {
   const path = issue.path as ConfigPath; // JSON and YAML have no symbol keys
   if (issue.code === 'unrecognized_keys') {
     const known = Object.keys(schemaAt(path)?.properties ?? {});
-    return issue.keys.map((key) => ({
+    return issue.keys.slice(0, findingsMax).map((key) => ({
       path,
       key,
       message: 'unknown key',

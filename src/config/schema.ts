@@ -58,7 +58,7 @@ function replicaUrlProblem(text: string): string | undefined {
   return undefined;
 }
 
-export const Tls = z.strictObject({
+const Tls = z.strictObject({
   cert: file().describe('PEM file with the certificate chain, leaf first.'),
   key: file().describe('PEM file with the private key.'),
   passphrase: secret().optional().describe('Passphrase of the private key.'),
@@ -69,7 +69,7 @@ export const Tls = z.strictObject({
     ),
 });
 
-export const Listen = z.strictObject({
+const Listen = z.strictObject({
   host: host().prefault('0.0.0.0').describe('Address the HTTP listener binds.'),
   port: port().prefault(8080).describe('Port of the HTTP listener. 0 takes a free one.'),
   engine: z
@@ -87,7 +87,7 @@ export const Listen = z.strictObject({
   tls: Tls.optional().describe('Serve HTTPS. File names are relative to the config file.'),
 });
 
-export const Admin = z.strictObject({
+const Admin = z.strictObject({
   host: host().prefault('127.0.0.1').describe('Address of the admin and metrics listener.'),
   port: port()
     .prefault(9090)
@@ -99,12 +99,12 @@ export const Admin = z.strictObject({
     ),
 });
 
-export const Threads = z.strictObject({
+const Threads = z.strictObject({
   acceptors: integer(1, 64).prefault(1).describe('Threads that serve client connections.'),
   forwarders: integer(1, 64).prefault(1).describe('Threads that talk to replicas.'),
 });
 
-export const Memory = z.strictObject({
+const Memory = z.strictObject({
   slots: integer(2, 262_144)
     .prefault(8192)
     .describe('Requests in the gateway at one time, a power of two; over it: 503.'),
@@ -116,7 +116,7 @@ export const Memory = z.strictObject({
     .describe('Bytes of one answer that may wait for a slow client before its replica is paused.'),
 });
 
-export const Drain = z.strictObject({
+const Drain = z.strictObject({
   timeout: duration('0s', '1h')
     .prefault('30s')
     .describe('After SIGTERM, requests in flight may take this long; then they end with an error.'),
@@ -125,7 +125,7 @@ export const Drain = z.strictObject({
     .describe('Keep accepting this long after SIGTERM while /readyz is 503 already.'),
 });
 
-export const Timeouts = z.strictObject({
+const Timeouts = z.strictObject({
   queue: duration('1ms', '10m')
     .prefault('30s')
     .describe('A request that has waited this long in the queue is answered 503 with retry-after.'),
@@ -143,7 +143,7 @@ export const Timeouts = z.strictObject({
     .describe('Deadline of a request, counted from its arrival; over it: 504.'),
 });
 
-export const Health = z.strictObject({
+const Health = z.strictObject({
   path: z
     .string()
     .regex(/^\/[\x21-\x7e]{0,1023}$/, { error: 'must be a path that starts with /' })
@@ -161,11 +161,11 @@ export const Health = z.strictObject({
     .describe('Good probes in a row that bring a replica back.'),
 });
 
-export const Queue = z.strictObject({
+const Queue = z.strictObject({
   max: integer(0, 262_144).prefault(1000).describe('Waiting requests per model; over it: 429.'),
 });
 
-export const Retry = z.strictObject({
+const Retry = z.strictObject({
   max_attempts: integer(1, 10).prefault(3).describe('Attempts per request, the first included.'),
   budget: share()
     .prefault(0.2)
@@ -175,7 +175,7 @@ export const Retry = z.strictObject({
     .describe('Retries always allowed at one time, however few requests are in flight.'),
 });
 
-export const Hedge = z.strictObject({
+const Hedge = z.strictObject({
   automatic: z
     .boolean()
     .prefault(false)
@@ -183,7 +183,7 @@ export const Hedge = z.strictObject({
   budget: share().prefault(0.02).describe('Hedges as a share of all requests.'),
 });
 
-export const Log = z.strictObject({
+const Log = z.strictObject({
   level: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .prefault('info')
@@ -197,7 +197,7 @@ export const Log = z.strictObject({
     .describe('Lines for people instead of JSON; `auto`: when standard output is a terminal.'),
 });
 
-export const policyNames = [
+const policyNames = [
   'round_robin',
   'random',
   'least_in_flight',
@@ -233,7 +233,7 @@ export const Replica = z.strictObject({
     .describe('Sent to the replica as a bearer token instead of the one of the client.'),
 });
 
-export const Model = z.strictObject({
+const Model = z.strictObject({
   name: modelName().describe('Name that clients send in `model`.'),
   aliases: z
     .array(modelName())

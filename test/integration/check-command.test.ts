@@ -1,0 +1,75 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+
+const root = resolve(import.meta.dirname, '../..');
+const folder = mkdtempSync(join(tmpdir(), 'sluice-check-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function check(text: string, ...flags: readonly string[]) {
+  writeFileSync(join(folder, 'sluice.yaml'), text);
+  return sluice('check', ...flags);
+}
+
+function sluice(...args: readonly string[]) {
+  const run = spawnSync(process.execPath, [join(root, 'src/main.ts'), ...args], {
+    cwd: folder,
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH, SECRET: 'hunter2' },
+    timeout: 20_000,
+  });
+  return { status: run.status, stdout: run.stdout, stderr: run.stderr };
+}
+
+const good = `admin: { token: "$\{SECRET}" }
+models: [{ name: llama, replicas: [{ url: "http://127.0.0.1:9001", api_key: "$\{SECRET}" }] }]
+`;
+
+test('a good config exits 0 and shows what it would run, without its secrets', () => {
+  const { status, stdout, stderr } = check(good);
+  expect(stderr).toBe('');
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^\.\/sluice\.yaml: ok$/m);
+  expect(stdout).toMatch(/model +llama: power_of_two over 1 \(r1 http:\/\/127\.0\.0\.1:9001\)/);
+  expect(stdout).not.toContain('hunter2');
+});
+
+test('a bad config exits 2 with one plain line for each problem', () => {
+  const { status, stdout, stderr } = check(`${good}timeuots: {}\nqueue: { max: -1 }\n`);
+  expect(stdout).toBe('');
+  expect(stderr).toBe(
+    './sluice.yaml:3:1 timeuots: unknown key (did you mean "timeouts"?)\n' +
+      './sluice.yaml:4:15 queue.max: must be at least 0\n',
+  );
+  expect(status).toBe(2);
+});
+
+test('--json carries the same for programs', () => {
+  const bad = check(`${good}queue: { max: -1 }\n`, '--json');
+  expect(bad.status).toBe(2);
+  expect(JSON.parse(bad.stdout)).toMatchObject({
+    ok: false,
+    problems: [{ line: 3, col: 15, path: 'queue.max', message: 'must be at least 0' }],
+  });
+  const fine = check(good, '--json');
+  expect(fine.status).toBe(0);
+  expect(JSON.parse(fine.stdout)).toMatchObject({ ok: true, warnings: [] });
+});
+
+test('a secret in the file is a warning and no failure', () => {
+  const { status, stderr } = check(good.replace(`"$\{SECRET}"`, 'hunter2'));
+  expect(stderr).toMatch(/^\.\/sluice\.yaml:1:17 admin\.token: .*\(warning\)\n$/);
+  expect(stderr).not.toContain('hunter2');
+  expect(status).toBe(0);
+});
+
+test('a missing file and an unknown flag exit 2', () => {
+  expect(sluice('check', '--config', 'absent.yaml')).toEqual({
+    status: 2,
+    stdout: '',
+    stderr: 'absent.yaml: cannot be read (ENOENT)\n',
+  });
+  expect(sluice('check', '--confg', 'sluice.yaml').status).toBe(2);
+});

@@ -96,7 +96,7 @@ async function loadPlan(options: BenchOptions): Promise<LoadPlan> {
   );
   return {
     // URL keeps the brackets of an IPv6 address; a socket does not want them.
-    target: { host: target.hostname.replace(/^\[|\]$/g, ''), port: Number(target.port || 80) },
+    targets: [{ host: target.hostname.replace(/^\[|\]$/g, ''), port: Number(target.port || 80) }],
     template,
     stream: options.stream === true,
     requestRate: options.requestRate,

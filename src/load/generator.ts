@@ -19,7 +19,8 @@ import type { RequestBody, RequestTemplate } from './request-template.ts';
 import { SelfCheck, type SelfCheckResult } from './self-check.ts';
 
 export interface LoadPlan {
-  readonly target: ConnectionTarget;
+  /** Connections are dealt out over these in turn; at least one. */
+  readonly targets: readonly ConnectionTarget[];
   readonly template: RequestTemplate;
   readonly stream: boolean;
   /** Requests per second; Infinity is the closed loop. */
@@ -71,6 +72,7 @@ const connectingMax = 64;
 
 export async function runLoad(plan: LoadPlan, hooks: LoadHooks = {}): Promise<LoadResult> {
   assert(plan.connections >= 1, 'at least one connection');
+  assert(plan.targets.length >= 1, 'at least one target');
   assert(plan.concurrencyMax >= 1, 'at least one request in flight');
   assert(
     plan.durationMs < Number.POSITIVE_INFINITY || plan.requestsMax < Number.POSITIVE_INFINITY,
@@ -112,9 +114,9 @@ class Generator {
     const expect = { stream: plan.stream, tokens: plan.expectTokens };
     this.#connections = Array.from(
       { length: plan.connections },
-      () =>
+      (_, index) =>
         new Connection(
-          plan.target,
+          plan.targets[index % plan.targets.length] as ConnectionTarget,
           expect,
           (gapUs, measured) => this.#metrics.tokenGap(gapUs, measured),
           (connection, outcome, atUs) => this.#onFinished(connection, outcome, atUs),

@@ -36,6 +36,8 @@ export class LoadMetrics {
   events = 0;
   inFlightMax = 0;
   tokensPerSecondMax = 0;
+  /** Token events of all streams up to this moment, warm-up included. */
+  tokenEvents = 0;
 
   readonly #goodput: Goodput;
   readonly #promptTokens: number;
@@ -59,6 +61,7 @@ export class LoadMetrics {
 
   tokenGap(gapUs: number, measured: boolean): void {
     this.#tokensThisSecond++;
+    this.tokenEvents++;
     if (measured) this.itl.record(gapUs);
   }
 
@@ -85,7 +88,11 @@ export class LoadMetrics {
   add(exchange: Exchange, outcome: Outcome, atUs: number): void {
     if (exchange.sentUs > 0) this.sent++;
     // Everything but the gaps of a stream: its first token, or all tokens of one JSON answer.
-    this.#tokensThisSecond += exchange.parser.eventStream ? 1 : exchange.outputTokens;
+    if (!exchange.parser.eventStream) this.#tokensThisSecond += exchange.outputTokens;
+    else if (exchange.firstTokenUs > 0) {
+      this.#tokensThisSecond++;
+      this.tokenEvents++;
+    }
     if (!exchange.measured) {
       if (outcome === Outcome.ok) this.warmup.completed++;
       else this.warmup.failed++;

@@ -160,6 +160,8 @@ export function reportText(report: LoadReport): string {
   lines.push(`in flight     ${report.max_concurrent_requests} at most`, '');
   lines.push(`${'ms'.padEnd(14)}${statistics.map((name) => name.padStart(10)).join('')}`);
   for (const name of ['ttft', 'tpot', 'itl', 'e2el', 'client_queue_time'] as const) {
+    // Answers that are no streams have no first token and no gaps.
+    if (report[`mean_${name}_ms`] === 0) continue;
     const cells = statistics.map((s) => report[`${s}_${name}_ms`].toFixed(2).padStart(10));
     lines.push(
       `${(name === 'client_queue_time' ? 'client queue' : name).padEnd(14)}${cells.join('')}`,

@@ -58,7 +58,7 @@ function closeServer(server: Server): void {
 function plan(port: number, changes: Partial<LoadPlan> = {}): LoadPlan {
   const stream = changes.stream === true;
   return {
-    target: { host: '127.0.0.1', port },
+    targets: [{ host: '127.0.0.1', port }],
     template: createRequestTemplate(
       {
         endpoint: '/v1/chat/completions',

@@ -1,21 +1,21 @@
 /**
- * Log sink: takes whole lines and writes them to a descriptor behind the caller's back.
+ * Log sink: takes whole lines and writes them to a descriptor in chunks.
  *
- * Runs on any thread with an event loop; one sink a thread. A write never throws and never waits: what
- * does not fit into `bufferBytesMax`, or what the descriptor refuses (EPIPE, ENOSPC), is dropped and
- * counted. Not pino.destination, because its buffer on EPIPE is silently a no-op and its flush at
- * exit repeats a failing write for ever.
- * A pipe gets at most PIPE_BUF bytes a write, which the kernel takes whole or not at all, so lines of
- * several threads never mix; it is opened again without blocking, since a full pipe would
- * otherwise hold one of the four libuv threads that also do our name lookups.
+ * Any thread with an event loop; one sink a thread. A write never throws and never waits: what does
+ * not fit into `bufferBytesMax`, or what the descriptor refuses (EPIPE, ENOSPC), is dropped and counted.
+ * A pipe or terminal is opened again without blocking and written in place, at most PIPE_BUF bytes at
+ * once: the kernel takes them whole or not at all, so lines of several threads never mix. Files and
+ * sockets go through libuv. Not pino.destination: a full pipe holds one of the four libuv threads,
+ * which also look up names; on EPIPE it loses lines uncounted; at exit it repeats a failing write for ever.
  */
 import { closeSync, constants, fstatSync, openSync, write, writeSync } from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
 
 /** Linux: a write of up to this many bytes to a pipe is atomic. POSIX promises 512. */
 const pipeBytesMax = process.platform === 'linux' ? 4096 : 512;
-const fileBytesMax = 16_384;
+const fileBytesMax = 65_536;
 /** A write starts at once when this much is waiting, else at the next tick of the flush timer. */
 const eagerBytes = 8192;
 const retryMs = 50;
@@ -44,6 +44,8 @@ type State = 'idle' | 'kernel' | 'waiting';
 export class LogSink {
   readonly #options: LogSinkOptions;
   readonly #fd: number;
+  /** The descriptor is our own and never blocks. */
+  readonly #writesInPlace: boolean;
   readonly #chunkBytesMax: number;
   /** The first one is under way unless idle; only later ones may still grow. */
   readonly #chunks: Chunk[] = [];
@@ -61,10 +63,11 @@ export class LogSink {
     assert(options.bufferBytesMax >= fileBytesMax);
     assert(options.flushMs > 0);
     this.#options = options;
-    const isFile = fstatSync(options.fd).isFile();
-    this.#fd = isFile ? options.fd : reopenNonBlocking(options.fd);
-    this.#chunkBytesMax = isFile ? fileBytesMax : pipeBytesMax;
-    this.#timer = setInterval(() => this.#start(), options.flushMs).unref();
+    const target = fstatSync(options.fd);
+    this.#fd = target.isFile() ? options.fd : nonBlocking(options.fd, target.isSocket());
+    this.#writesInPlace = this.#fd !== options.fd;
+    this.#chunkBytesMax = target.isFile() ? fileBytesMax : pipeBytesMax;
+    this.#timer = setInterval(() => this.#pump(), options.flushMs).unref();
     process.on('exit', this.#atExit);
   }
 
@@ -85,13 +88,13 @@ export class LogSink {
       last.bytes += bytes;
       last.lines += 1;
     }
-    if (this.#bufferedBytes >= eagerBytes) this.#start();
+    if (this.#bufferedBytes >= eagerBytes) this.#pump();
   }
 
   /** Resolves when all lines written so far have left or were dropped. */
   flush(): Promise<void> {
+    this.#pump();
     if (this.#chunks.length === 0) return Promise.resolve();
-    this.#start();
     return new Promise((resolve) => this.#flushed.push(resolve));
   }
 
@@ -111,17 +114,37 @@ export class LogSink {
     if (this.#state !== 'kernel') this.#end();
   }
 
-  #start(): void {
-    const chunk = this.#chunks[0];
-    if (this.#state !== 'idle' || chunk === undefined) return;
-    this.#unsent = Buffer.from(chunk.text);
-    this.#send();
+  /** Writes chunks until none is left, the descriptor is full, or libuv has one. */
+  #pump(): void {
+    while (this.#state === 'idle' && !this.#closed) {
+      const chunk = this.#chunks[0];
+      if (chunk === undefined) {
+        for (const resolve of this.#flushed.splice(0)) resolve();
+        return;
+      }
+      this.#unsent = Buffer.from(chunk.text);
+      this.#send();
+    }
   }
 
   #send(): void {
-    if (this.#closed) return;
-    this.#state = 'kernel';
-    write(this.#fd, this.#unsent, (error, written) => this.#sent(error, written));
+    if (!this.#writesInPlace) {
+      this.#state = 'kernel';
+      write(this.#fd, this.#unsent, (error, written) => {
+        this.#sent(error, written);
+        if (this.#closed && this.#state === 'idle') this.#end();
+        else this.#pump();
+      });
+      return;
+    }
+    let written = 0;
+    let failure: NodeJS.ErrnoException | null = null;
+    try {
+      written = writeSync(this.#fd, this.#unsent);
+    } catch (error) {
+      failure = error as NodeJS.ErrnoException;
+    }
+    this.#sent(failure, written);
   }
 
   #sent(error: NodeJS.ErrnoException | null, written: number): void {
@@ -129,14 +152,18 @@ export class LogSink {
       this.#unsent = this.#unsent.subarray(written);
       this.#send();
     } else if (error?.code === 'EAGAIN' && !this.#closed) {
-      this.#state = 'waiting';
-      setTimeout(() => this.#send(), retryMs).unref(); // what piles up behind it is bounded
+      this.#state = 'waiting'; // what piles up behind it is bounded
+      setTimeout(() => this.#retry(), retryMs).unref();
     } else {
       this.#finishFirst(error !== null);
-      if (this.#closed) this.#end();
-      else if (this.#chunks.length > 0) this.#start();
-      else for (const resolve of this.#flushed.splice(0)) resolve();
     }
+  }
+
+  #retry(): void {
+    if (this.#closed) return;
+    this.#state = 'idle';
+    this.#send();
+    this.#pump();
   }
 
   #finishFirst(failed: boolean): void {
@@ -150,7 +177,7 @@ export class LogSink {
   #end(): void {
     for (const chunk of this.#chunks.splice(0)) this.#options.onDrop(chunk.lines);
     this.#bufferedBytes = 0;
-    if (this.#fd !== this.#options.fd) closeSync(this.#fd);
+    if (this.#writesInPlace) closeSync(this.#fd);
   }
 
   /** A chunk that libuv has is left to it: the process ends after that write, a copy would repeat. */
@@ -172,11 +199,16 @@ export class LogSink {
   }
 }
 
-/** The same pipe under a description of its own, whose flags are ours alone to set. */
-function reopenNonBlocking(fd: number): number {
+/**
+ * A descriptor whose writes do not wait: a pipe or terminal is opened again, for flags of our own. A
+ * socket (journald's stdout) cannot be; Node makes it non-blocking for all threads when the main
+ * thread opens its stream. What can be neither still works, and may hold a libuv thread.
+ */
+function nonBlocking(fd: number, isSocket: boolean): number {
+  if (isSocket && isMainThread) void (fd === 1 ? process.stdout : fd === 2 && process.stderr);
   try {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
   } catch {
-    return fd; // no /proc, or a pipe that another user owns: it works, and may hold a libuv thread
+    return fd;
   }
 }

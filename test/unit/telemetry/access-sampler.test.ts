@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest';
+import { createPrng } from '../../../src/lib/prng.ts';
+import { AccessSampler } from '../../../src/telemetry/access-sampler.ts';
+
+const seed = Number(process.env.SEED ?? 17);
+const slowMs = 10_000;
+
+/** Ids as the edge makes them: one millisecond, a counter, random tails. */
+function ids(count: number, kind: 'uuid' | 'counter'): string[] {
+  const prng = createPrng(seed);
+  const hex = (length: number): string =>
+    prng.next().toString(16).padStart(8, '0').slice(0, length);
+  return Array.from({ length: count }, (_, i) =>
+    kind === 'uuid'
+      ? `01932b7e-5f3a-7${hex(3)}-8${hex(3)}-${hex(8)}${hex(4)}`
+      : `req-${String(i).padStart(8, '0')}`,
+  );
+}
+
+test.each(['uuid', 'counter'] as const)(
+  'of 10,000 successes with %s ids about 100 are kept',
+  (kind) => {
+    console.info(`SEED=${seed}`);
+    const sampler = new AccessSampler({ rate: 0.01, slowMs });
+    const kept = ids(10_000, kind).filter((id) => sampler.keeps(id, 200, false, 100));
+    expect(kept.length).toBeGreaterThanOrEqual(70);
+    expect(kept.length).toBeLessThanOrEqual(130);
+  },
+);
+
+test('all errors, failures and slow requests are kept, whatever the rate', () => {
+  const sampler = new AccessSampler({ rate: 0, slowMs });
+  for (const id of ids(1000, 'uuid')) {
+    expect(sampler.keeps(id, 200, false, slowMs - 1)).toBe(false);
+    expect(sampler.keeps(id, 400, false, 1)).toBe(true);
+    expect(sampler.keeps(id, 503, false, 1)).toBe(true);
+    expect(sampler.keeps(id, 200, true, 1)).toBe(true);
+    expect(sampler.keeps(id, 200, false, slowMs)).toBe(true);
+  }
+});
+
+test('two samplers agree on every id, and a higher rate keeps all that a lower one kept', () => {
+  const low = new AccessSampler({ rate: 0.01, slowMs });
+  const same = new AccessSampler({ rate: 0.01, slowMs });
+  const high = new AccessSampler({ rate: 0.2, slowMs });
+  const all = new AccessSampler({ rate: 1, slowMs });
+  for (const id of ids(10_000, 'uuid')) {
+    expect(same.idIsSampled(id)).toBe(low.idIsSampled(id));
+    if (low.idIsSampled(id)) expect(high.idIsSampled(id)).toBe(true);
+    expect(all.idIsSampled(id)).toBe(true);
+  }
+});
+
+test('a rate that is no share is refused', () => {
+  for (const rate of [-0.1, 1.1, Number.NaN]) {
+    expect(() => new AccessSampler({ rate, slowMs })).toThrow();
+  }
+});

@@ -14,7 +14,7 @@ export function cpuSeconds(pid: number): number {
   return cpuOf(readFileSync(`/proc/${pid}/stat`, 'utf8'));
 }
 
-export function threadCpu(pid: number): ThreadCpu[] {
+function threadCpu(pid: number): ThreadCpu[] {
   const threads: ThreadCpu[] = [];
   for (const tid of readdirSync(`/proc/${pid}/task`)) {
     try {

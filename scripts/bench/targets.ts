@@ -41,7 +41,7 @@ export async function startTargets(
   return { targets, skipped };
 }
 
-export async function startTarget(
+async function startTarget(
   bench: BenchContext,
   fleet: ReplicaFleet,
   name: TargetName,

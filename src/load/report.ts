@@ -178,7 +178,7 @@ export function reportText(report: LoadReport): string {
   return `${lines.join('\n')}\n`;
 }
 
-export const saturatedWarning =
+const saturatedWarning =
   'WARNING: the generator was saturated; these figures describe it, not the target.';
 
 function errorText(errors: Readonly<Record<string, number>>): string {

@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { styleText } from 'node:util';
 import { Command } from 'commander';
 import type { LoadResult } from '../config/load.ts';
+import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
 import { portNumber } from './options.ts';
 
@@ -53,10 +54,9 @@ async function serve(flags: ServeFlags): Promise<number> {
   }
   const { runGateway } = await import('../gateway/run.ts');
   const { config } = loaded;
-  const listen = { ...config.listen, port: flags.port ?? config.listen.port };
-  const admin = { ...config.admin, port: flags.adminPort ?? config.admin.port };
   return runGateway({
-    config: { ...config, listen, admin },
+    config: withPorts(config, flags),
+    ...(flags.replica.length === 0 && { reload: () => reload(flags) }),
     onReady: ({ port, adminPort }, engine) => {
       const scheme = config.listen.tls === undefined ? 'http' : 'https';
       const url = `${scheme}://${hostForUrl(config.listen.host)}:${port}`;
@@ -90,6 +90,18 @@ async function load(flags: ServeFlags): Promise<LoadResult> {
   }
   const { loadConfigFile } = await import('../config/file.ts');
   return loadConfigFile(flags.config ?? defaultFile, process.env);
+}
+
+async function reload(flags: ServeFlags): Promise<LoadResult> {
+  const loaded = await load(flags);
+  return loaded.ok ? { ...loaded, config: withPorts(loaded.config, flags) } : loaded;
+}
+
+/** The ports of the command line win over those of the file. */
+function withPorts(config: Config, flags: ServeFlags): Config {
+  const listen = { ...config.listen, port: flags.port ?? config.listen.port };
+  const admin = { ...config.admin, port: flags.adminPort ?? config.admin.port };
+  return { ...config, listen, admin };
 }
 
 function complain(lines: readonly string[]): number {

@@ -6,6 +6,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseNewReplica } from '../config/new-replica.ts';
+import { formatProblem } from '../config/problems.ts';
+import type { Config } from '../config/schema.ts';
 import type { MetricsReader } from '../shm/metrics.ts';
 import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
 import type { ToThread } from '../shm/threads.ts';
@@ -15,8 +17,9 @@ import { type AdminActions, AdminError } from './admin-server.ts';
 import { descriptorsOpen } from './descriptors.ts';
 import type { GatewayOptions } from './gateway.ts';
 import type { HealthChecker } from './health.ts';
-import type { Member, Membership } from './membership.ts';
+import type { Member, Membership, ReplicaSpec } from './membership.ts';
 import { GatewayMetrics } from './metrics.ts';
+import { type NamedReplica, planReload } from './reload.ts';
 import type { GatewayViews } from './views.ts';
 import { schedulerLateSeconds } from './watchdog.ts';
 
@@ -38,9 +41,12 @@ const adminNames = Object.keys(ReplicaAdmin);
 export class GatewayAdmin implements AdminActions {
   readonly #parts: AdminParts;
   readonly #metrics: GatewayMetrics;
+  /** What the membership was last made from. */
+  #config: Config;
 
   constructor(parts: AdminParts) {
     this.#parts = parts;
+    this.#config = parts.options.config;
     this.#metrics = this.#createMetrics();
   }
 
@@ -137,7 +143,7 @@ export class GatewayAdmin implements AdminActions {
   }
 
   async add(body: unknown): Promise<unknown> {
-    const { membership, health, options, reader } = this.#parts;
+    const { membership, options } = this.#parts;
     const parsed = parseNewReplica(body);
     if (!parsed.ok) throw new AdminError(400, parsed.message);
     const { replica } = parsed;
@@ -146,18 +152,51 @@ export class GatewayAdmin implements AdminActions {
     if (membership.get(replica.name) !== undefined) {
       throw new AdminError(409, `there is a replica ${replica.name} already`);
     }
-    const member = membership.add(replica, model);
-    if (member === undefined) throw new AdminError(409, 'the replica table is full');
-    reader.rebase('replica', member.row);
-    await this.#parts.tellForwarders({ kind: 'replica', replica: member });
-    await this.#parts.tellAcceptors({ kind: 'replica', replica: { ...member, apiKey: '' } });
-    membership.activate(member);
-    await health.watch(member);
+    const member = await this.#join(replica, model);
     return { name: member.name, state: 'active', healthy: membership.state(member).healthy };
   }
 
+  /** Applies the replicas of the config file; refused whole when another key has changed. */
   async reload(): Promise<unknown> {
-    throw new AdminError(501, 'reload is not available in this version; restart the gateway');
+    const { options, membership } = this.#parts;
+    if (options.reload === undefined) {
+      throw new AdminError(409, 'the gateway was started without a config file');
+    }
+    const loaded = await options.reload();
+    if (!loaded.ok) throw new AdminError(400, loaded.problems.map(formatProblem).join('; '));
+    const plan = planReload(this.#config, loaded.config);
+    if (plan.restart.length > 0) {
+      throw new AdminError(409, `these keys need a restart: ${plan.restart.join(', ')}`);
+    }
+    this.#config = loaded.config;
+    for (const { replica, model } of plan.add) await this.#join(replica, model);
+    for (const { replica } of plan.reweigh) {
+      membership.setWeight(this.#member(replica.name), replica.weight);
+    }
+    for (const { replica, model } of plan.replace) {
+      await this.remove(replica.name);
+      await this.#join(replica, model);
+    }
+    for (const name of plan.remove) await this.remove(name);
+    const names = (list: readonly NamedReplica[]): string[] => list.map((n) => n.replica.name);
+    const { add, reweigh, replace, remove } = plan;
+    const done = { added: names(add), replaced: names(replace), reweighed: names(reweigh) };
+    return { ...done, removed: remove };
+  }
+
+  /** Forwarders learn the address, then the scheduler may pick it, once a probe has succeeded. */
+  async #join(spec: ReplicaSpec, model: number): Promise<Member> {
+    const { membership, health, reader } = this.#parts;
+    const member = membership.add(spec, model);
+    if (member === undefined) throw new AdminError(409, 'the replica table is full');
+    reader.rebase('replica', member.row);
+    const { row, epoch, name, url, apiKey, maxInFlight } = member;
+    const replica = { row, epoch, name, url, apiKey, maxInFlight };
+    await this.#parts.tellForwarders({ kind: 'replica', replica });
+    await this.#parts.tellAcceptors({ kind: 'replica', replica: { ...replica, apiKey: '' } });
+    membership.activate(member);
+    await health.watch(member);
+    return member;
   }
 
   #member(name: string): Member {

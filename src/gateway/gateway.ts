@@ -6,6 +6,7 @@
  * trusted, and the supervisor starts a clean process. Requests are never touched here.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ControlLayout, DrainStage, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
@@ -32,8 +33,8 @@ export interface GatewayOptions {
   readonly version: string;
   /** A thread died or stalled beyond repair: the process should end with a failure. */
   readonly onFatal: (reason: string, error: unknown) => void;
-  /** Reads the config again; undefined where there is no file. */
-  readonly reload?: () => Promise<Config>;
+  /** Reads the config file again; undefined where there is none. */
+  readonly reload?: (() => Promise<LoadResult>) | undefined;
 }
 
 export interface Addresses {
@@ -56,6 +57,7 @@ export class Gateway {
   readonly #health: HealthChecker;
   readonly #views: GatewayViews;
   readonly #metricsRegions: SharedArrayBuffer[];
+  readonly #actions: GatewayAdmin;
   readonly #admin: AdminServer;
   readonly #watchdog: Watchdog;
   #acceptors: ThreadHandle[] = [];
@@ -88,7 +90,8 @@ export class Gateway {
     this.#membership = new Membership(this.#memory);
     this.#views = new GatewayViews(this.#memory);
     this.#health = this.#createHealth();
-    this.#admin = new AdminServer(this.#createAdminActions(), config.admin.token);
+    this.#actions = this.#createActions();
+    this.#admin = new AdminServer(this.#actions, config.admin.token);
     this.#watchdog = new Watchdog(this.#views, (reason) => this.#fatal(reason, undefined));
   }
 
@@ -126,6 +129,16 @@ export class Gateway {
     this.#setDraining(DrainStage.refusing);
     await this.#waitUntil(() => this.#cut || this.#views.slotsInUse() === 0, deadline);
     await this.close();
+  }
+
+  /** Reads the config file again and applies its replicas. What is wrong goes to the log. */
+  async reload(): Promise<void> {
+    try {
+      await this.#actions.reload();
+      this.#options.logger.info('config reloaded');
+    } catch (error) {
+      this.#options.logger.error('config not reloaded; the old one stays', { err: error });
+    }
   }
 
   /** Ends a running drain: what is in flight is cut with error events. */
@@ -224,7 +237,7 @@ export class Gateway {
     );
   }
 
-  #createAdminActions(): GatewayAdmin {
+  #createActions(): GatewayAdmin {
     return new GatewayAdmin({
       options: this.#options,
       membership: this.#membership,

@@ -23,7 +23,7 @@ export interface ReplicaSpec {
 
 export interface Member extends ReplicaAddress {
   readonly model: number;
-  readonly weight: number;
+  weight: number;
   /** Why the last probe failed; empty while healthy. */
   reason: string;
 }
@@ -100,6 +100,13 @@ export class Membership {
   /** No new requests; those in flight finish. */
   drain(member: Member): void {
     this.#write(member, this.#at.replica.at.admin, ReplicaAdmin.draining);
+  }
+
+  setWeight(member: Member, weight: number): void {
+    member.weight = weight;
+    this.#floats[(this.#row(member.row) + this.#at.replica.at.weight) / 2] = weight;
+    Atomics.add(this.#words, this.#at.version, 1);
+    ring(this.#control, this.#schedulerBell);
   }
 
   setHealthy(member: Member, healthy: boolean, reason: string): void {

@@ -5,16 +5,19 @@
  * goes away counts as a first signal. A thread beyond repair ends the process with a failure, and
  * `abort` makes sure of it even when uWebSockets.js holds its thread.
  */
+import { resolveEngine } from '../acceptor/uws-binary.ts';
+import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
 import type { LogLevel } from '../telemetry/log.ts';
 import { createLogger } from '../telemetry/log.ts';
-import { resolveEngine } from './engine.ts';
 import { type Addresses, Gateway } from './gateway.ts';
 import { version } from './version.ts';
 
 export interface RunOptions {
   readonly config: Config;
+  /** Reads the config file again; absent where there is none. */
+  readonly reload?: () => Promise<LoadResult>;
   readonly onReady: (addresses: Addresses, engine: string) => void;
 }
 
@@ -22,7 +25,7 @@ export interface RunOptions {
 const fatalGraceMs = 3000;
 
 /** Resolves with the exit code once everything is closed. */
-export async function runGateway({ config, onReady }: RunOptions): Promise<number> {
+export async function runGateway({ config, reload, onReady }: RunOptions): Promise<number> {
   const logger = createLogger({
     thread: 'main',
     level: config.log.level as LogLevel,
@@ -31,18 +34,24 @@ export async function runGateway({ config, onReady }: RunOptions): Promise<numbe
     access: { rate: config.log.sample, slowMs: Number.POSITIVE_INFINITY },
     onDrop: () => {},
   });
-  const engine = resolveEngine(config.listen.engine);
-  if (engine.notice !== '') logger.warn(engine.notice);
+  const resolved = resolveEngine(config.listen.engine);
+  if ('refused' in resolved) {
+    logger.fatal(`listen.engine ${config.listen.engine}: ${resolved.refused}`);
+    await logger.close(1000);
+    return ExitCode.failed;
+  }
+  const { engine } = resolved;
+  if (resolved.fallback !== '') logger.warn(resolved.fallback);
   let fail: (reason: string) => void = () => {};
   const failed = new Promise<never>((_, reject) => {
     fail = (reason) => reject(new Error(reason));
   });
   failed.catch(() => {}); // it may fail before anybody waits for it
-  const gateway = new Gateway({ config, engine: engine.name, logger, version, onFatal: fail });
+  const gateway = new Gateway({ config, engine, logger, version, reload, onFatal: fail });
   try {
     const addresses = await Promise.race([gateway.listen(), failed]);
     const stopped = stopOnSignals(gateway);
-    onReady(addresses, engine.name);
+    onReady(addresses, engine);
     process.send?.({ kind: 'ready' });
     await Promise.race([stopped, failed]);
     logger.info('stopped');
@@ -71,6 +80,7 @@ function stopOnSignals(gateway: Gateway): Promise<void> {
     };
     process.on('SIGTERM', stop);
     process.on('SIGINT', stop);
+    process.on('SIGHUP', () => void gateway.reload());
     process.once('disconnect', () => {
       if (!stopping) stop();
     });

@@ -90,7 +90,7 @@ export type ToThread =
 
 /** Any thread -> main. */
 export type FromThread =
-  | { readonly kind: 'ready'; readonly port?: number }
+  | { readonly kind: 'ready'; readonly port?: number; readonly priorityRaised?: boolean }
   | { readonly kind: 'drained' }
   | { readonly kind: 'stopped' }
   | { readonly kind: 'applied'; readonly row: number; readonly epoch: number };

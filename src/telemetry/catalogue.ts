@@ -258,6 +258,12 @@ export const metrics = {
     ['acceptor', 'scheduler', 'forwarder'],
     'Messages dropped because their attempt or generation was over.',
   ),
+  inFlightLeaks: counter(
+    'sluice_in_flight_leaks_total',
+    [],
+    ['scheduler'],
+    'Attempts whose end was never told, found and released by the audit; each is a bug.',
+  ),
   settleConflicts: counter(
     'sluice_settle_conflicts_total',
     [],

@@ -1,0 +1,75 @@
+/**
+ * Candidates: the replicas that may be given a request right now, as dense arrays for a policy.
+ *
+ * Membership is the filter of *filter -> score -> pick* (fleet.ts keeps it current as replicas fill,
+ * empty, pause or leave), so a pick scans only what it may choose. Rows are in ascending order: the
+ * same events give the same order and the same decisions. Pure; allocates at construction only.
+ */
+import { assert } from '../lib/assert.ts';
+
+/** No replica, no slot, no index. */
+export const NONE = -1;
+
+export class Candidates {
+  length = 0;
+  /** Row of the replica table. */
+  readonly row: Int32Array;
+  /** Attempts it is running. */
+  readonly inFlight: Int32Array;
+  /** Relative share, above 0. */
+  readonly weight: Float64Array;
+
+  constructor(capacity: number) {
+    this.row = new Int32Array(capacity);
+    this.inFlight = new Int32Array(capacity);
+    this.weight = new Float64Array(capacity);
+  }
+
+  /** Index of `row`, or NONE. */
+  indexOf(row: number): number {
+    const index = this.lowerBound(row);
+    return index < this.length && this.row[index] === row ? index : NONE;
+  }
+
+  /** First index whose row is `row` or above; `length` when there is none. */
+  lowerBound(row: number): number {
+    let low = 0;
+    let high = this.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.row[middle] as number) < row) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Adds a replica, or renews what is known of it. */
+  set(row: number, inFlight: number, weight: number): void {
+    assert(weight > 0, 'a candidate has a share');
+    const index = this.lowerBound(row);
+    if (index === this.length || this.row[index] !== row) {
+      assert(this.length < this.row.length, 'candidates fit');
+      this.row.copyWithin(index + 1, index, this.length);
+      this.inFlight.copyWithin(index + 1, index, this.length);
+      this.weight.copyWithin(index + 1, index, this.length);
+      this.length++;
+    }
+    this.row[index] = row;
+    this.inFlight[index] = inFlight;
+    this.weight[index] = weight;
+  }
+
+  /** Removes a replica; nothing happens when it is no candidate. */
+  delete(row: number): void {
+    const index = this.indexOf(row);
+    if (index === NONE) return;
+    this.row.copyWithin(index, index + 1, this.length);
+    this.inFlight.copyWithin(index, index + 1, this.length);
+    this.weight.copyWithin(index, index + 1, this.length);
+    this.length--;
+  }
+
+  clear(): void {
+    this.length = 0;
+  }
+}

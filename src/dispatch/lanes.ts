@@ -1,0 +1,91 @@
+/**
+ * Lanes: where requests wait for a replica, one lane per model. Pure.
+ *
+ * A lane is a strict FIFO of new requests, and before it the requests that are being tried again:
+ * they have waited longest, the retry budget bounds them, and they never block the FIFO when the
+ * only free replica is one that failed them. A waiter may leave from anywhere (cancelled, expired).
+ * Limits: `queueTimeout` bounds all the time a request spends waiting, a retry does not start it
+ * afresh; the deadline of the request bounds everything.
+ */
+import { assert } from '../lib/assert.ts';
+import { Phase, type Requests } from './requests.ts';
+import { SlotLinks, type SlotList } from './slot-lists.ts';
+import { SlotTimers } from './slot-timers.ts';
+
+interface Lane {
+  readonly waiting: SlotList;
+  readonly retrying: SlotList;
+}
+
+export class Lanes {
+  /** Requests that wait to be tried again, over all models. */
+  retryWaiters = 0;
+  readonly #requests: Requests;
+  readonly #lanes: readonly Lane[];
+  readonly #timers: SlotTimers;
+  readonly #queueTimeoutUs: number;
+
+  constructor(requests: Requests, slots: number, models: number, queueTimeoutUs: number) {
+    this.#requests = requests;
+    this.#timers = new SlotTimers(slots);
+    this.#queueTimeoutUs = queueTimeoutUs;
+    const links = new SlotLinks(slots);
+    this.#lanes = Array.from({ length: models }, () => ({
+      waiting: links.createList(),
+      retrying: links.createList(),
+    }));
+  }
+
+  lane(model: number): Lane {
+    const lane = this.#lanes[model];
+    assert(lane !== undefined, 'the model is known');
+    return lane;
+  }
+
+  /** Requests of the model that wait. */
+  depth(model: number): number {
+    const lane = this.lane(model);
+    return lane.waiting.length + lane.retrying.length;
+  }
+
+  /** When the first waiter's time is over; Infinity when nobody waits. */
+  get nextUs(): number {
+    return this.#timers.nextUs;
+  }
+
+  /** The waiter whose time is over first. */
+  get first(): number {
+    return this.#timers.first;
+  }
+
+  /** The request waits since `waitingSinceUs`. */
+  enter(slot: number, phase: typeof Phase.waiting | typeof Phase.retrying): void {
+    const requests = this.#requests;
+    const lane = this.lane(requests.model[slot] as number);
+    requests.phase[slot] = phase;
+    if (phase === Phase.waiting) lane.waiting.push(slot);
+    else {
+      lane.retrying.push(slot);
+      this.retryWaiters++;
+    }
+    const left = this.#queueTimeoutUs - (requests.waitedUs[slot] as number);
+    const limitUs = (requests.waitingSinceUs[slot] as number) + left;
+    this.#timers.set(slot, Math.min(limitUs, requests.deadlineUs[slot] as number));
+  }
+
+  /** The wait ends, however. Returns its length. */
+  leave(slot: number, nowUs: number): number {
+    const requests = this.#requests;
+    const lane = this.lane(requests.model[slot] as number);
+    if (requests.phase[slot] === Phase.waiting) lane.waiting.remove(slot);
+    else {
+      lane.retrying.remove(slot);
+      this.retryWaiters--;
+    }
+    requests.phase[slot] = Phase.idle;
+    this.#timers.clear(slot);
+    const waitedUs = Math.max(0, nowUs - (requests.waitingSinceUs[slot] as number));
+    requests.waitedUs[slot] = (requests.waitedUs[slot] as number) + waitedUs;
+    return waitedUs;
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * What the brain remembers of each request, as columns indexed by slot. Pure.
+ *
+ * A slot is known under one generation at a time; the phase says who waits for whom. Everything is
+ * allocated once.
+ */
+import { assert } from '../lib/assert.ts';
+
+/** idle: not ours. waiting, retrying: in a lane, for a replica. running: a replica has an attempt. */
+export const Phase = { idle: 0, waiting: 1, retrying: 2, running: 3 } as const;
+export type Phase = (typeof Phase)[keyof typeof Phase];
+
+/** Failed replicas remembered of one request; the newest are kept. */
+const failedMax = 4;
+
+export class Requests {
+  readonly phase: Uint8Array;
+  readonly generation: Int32Array;
+  /** Attempts started. */
+  readonly attempt: Uint8Array;
+  readonly model: Int32Array;
+  /** Of the current attempt, and the epoch it was picked under. */
+  readonly replica: Int32Array;
+  readonly epoch: Int32Array;
+  readonly deadlineUs: Float64Array;
+  /** Since when it waits, and how long it had waited before. */
+  readonly waitingSinceUs: Float64Array;
+  readonly waitedUs: Float64Array;
+  /** 1 from the first retry on: counted in the retry budget. */
+  readonly retried: Uint8Array;
+  /** 1 once the client has left while an attempt was running. */
+  readonly cancelled: Uint8Array;
+  /** Error number of the last failed attempt. */
+  readonly lastError: Int32Array;
+  readonly #failed: Int32Array;
+  readonly #failedCount: Uint8Array;
+
+  constructor(slots: number) {
+    this.phase = new Uint8Array(slots);
+    this.generation = new Int32Array(slots);
+    this.attempt = new Uint8Array(slots);
+    this.model = new Int32Array(slots);
+    this.replica = new Int32Array(slots);
+    this.epoch = new Int32Array(slots);
+    this.deadlineUs = new Float64Array(slots);
+    this.waitingSinceUs = new Float64Array(slots);
+    this.waitedUs = new Float64Array(slots);
+    this.retried = new Uint8Array(slots);
+    this.cancelled = new Uint8Array(slots);
+    this.lastError = new Int32Array(slots);
+    this.#failed = new Int32Array(slots * failedMax);
+    this.#failedCount = new Uint8Array(slots);
+  }
+
+  /** A request enters under a generation the brain has not seen. */
+  open(slot: number, generation: number, model: number, sinceUs: number, deadlineUs: number): void {
+    assert(this.phase[slot] === Phase.idle, 'a slot serves one request at a time');
+    this.generation[slot] = generation;
+    this.attempt[slot] = 0;
+    this.model[slot] = model;
+    this.deadlineUs[slot] = deadlineUs;
+    this.waitingSinceUs[slot] = sinceUs;
+    this.waitedUs[slot] = 0;
+    this.retried[slot] = 0;
+    this.cancelled[slot] = 0;
+    this.lastError[slot] = 0;
+    this.#failedCount[slot] = 0;
+  }
+
+  isRunning(slot: number, generation: number, attempt: number): boolean {
+    return (
+      this.phase[slot] === Phase.running &&
+      this.generation[slot] === generation &&
+      this.attempt[slot] === attempt
+    );
+  }
+
+  failedCount(slot: number): number {
+    return this.#failedCount[slot] as number;
+  }
+
+  hasFailed(slot: number, replica: number): boolean {
+    const first = slot * failedMax;
+    for (let i = 0; i < this.failedCount(slot); i++) {
+      if (this.#failed[first + i] === replica) return true;
+    }
+    return false;
+  }
+
+  addFailed(slot: number, replica: number): void {
+    const first = slot * failedMax;
+    this.#failed.copyWithin(first + 1, first, first + failedMax - 1);
+    this.#failed[first] = replica;
+    this.#failedCount[slot] = Math.min(this.failedCount(slot) + 1, failedMax);
+  }
+
+  /** Every replica may be asked again. */
+  forgiveAll(slot: number): void {
+    this.#failedCount[slot] = 0;
+  }
+}

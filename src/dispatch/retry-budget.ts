@@ -1,0 +1,36 @@
+/**
+ * Retry budget: one for all retries of the gateway, so that a failing fleet is not asked again and
+ * again by everybody at once. Pure.
+ *
+ *   retries in flight <= max(floor, share * requests in flight)      requests
+ *
+ * A request counts as a retry from the decision to try again until it ends. The floor lets a gateway
+ * with few requests retry at all.
+ */
+import { assert } from '../lib/assert.ts';
+
+export class RetryBudget {
+  /** Requests that are being tried again. */
+  retries = 0;
+  readonly #share: number;
+  readonly #floor: number;
+
+  constructor(share: number, floor: number) {
+    this.#share = share;
+    this.#floor = floor;
+  }
+
+  /** Whether one more request may be tried again while `requests` are in flight, itself included. */
+  allows(requests: number): boolean {
+    return this.retries < Math.max(this.#floor, this.#share * requests);
+  }
+
+  take(): void {
+    this.retries++;
+  }
+
+  release(): void {
+    assert(this.retries > 0, 'what is released was taken');
+    this.retries--;
+  }
+}

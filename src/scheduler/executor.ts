@@ -1,0 +1,242 @@
+/**
+ * Executor: turns the brain's decisions into slot states, ring records and metrics.
+ *
+ * Scheduler thread; never blocks, never allocates. It writes the scheduler's columns of a slot while
+ * the slot is queued or resuming, then moves the stamp, then publishes the record. Wakes nobody by
+ * itself: ringBells() does, once a batch. If the thread dies between stamp and record, the attempt
+ * is published again by its successor; a forwarder takes a start it already runs for what it is.
+ */
+import type { DecisionSink, Refusal } from '../dispatch/decisions.ts';
+import { Refusal as Reason } from '../dispatch/decisions.ts';
+import { assert } from '../lib/assert.ts';
+import { nowUs } from '../lib/clock.ts';
+import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { ring } from '../shm/doorbell.ts';
+import { controlCounts, recordRingCapacity, type SharedMemory } from '../shm/memory.ts';
+import type { MetricsWriter } from '../shm/metrics.ts';
+import { SlotState } from '../shm/request-slots.layout.ts';
+import { attemptOf, type RequestSlots } from '../shm/request-slots.ts';
+import { DispatchKind, DispatchRingLayout, ReplyRingLayout } from '../shm/rings.layout.ts';
+import { metrics as catalogue } from '../telemetry/catalogue.ts';
+import { Ring, Stage } from '../telemetry/labels.ts';
+import { Outbox } from './outbox.ts';
+import { errorOfRefusal } from './refusals.ts';
+import type { ReplicaRows } from './replica-rows.ts';
+
+const createDispatchOutbox = (region: SharedArrayBuffer, capacity: number) =>
+  new Outbox(DispatchRingLayout, region, capacity);
+const createReplyOutbox = (region: SharedArrayBuffer, capacity: number) =>
+  new Outbox(ReplyRingLayout, region, capacity);
+type DispatchOutbox = ReturnType<typeof createDispatchOutbox>;
+type ReplyOutbox = ReturnType<typeof createReplyOutbox>;
+
+export class Executor implements DecisionSink {
+  /** When the brain began to think about what comes next. */
+  thinkingSinceUs = 0;
+  readonly #slots: RequestSlots;
+  readonly #replicas: ReplicaRows;
+  readonly #metrics: MetricsWriter;
+  readonly #control: Int32Array;
+  readonly #forwarders: readonly DispatchOutbox[];
+  readonly #acceptors: readonly ReplyOutbox[];
+  readonly #forwarderBells: readonly number[];
+  readonly #acceptorBells: readonly number[];
+  /** Attempts running on each forwarder. */
+  readonly #running: Int32Array;
+
+  constructor(
+    memory: SharedMemory,
+    slots: RequestSlots,
+    replicas: ReplicaRows,
+    metrics: MetricsWriter,
+  ) {
+    const { size } = memory;
+    const { thread } = ControlLayout.place(controlCounts(size)).at;
+    const bell = (id: number): number => thread.base + id * thread.stride + thread.at.bell;
+    const capacity = recordRingCapacity(size);
+    this.#slots = slots;
+    this.#replicas = replicas;
+    this.#metrics = metrics;
+    this.#control = new Int32Array(memory.control);
+    this.#forwarders = memory.dispatchRings.map((region) => createDispatchOutbox(region, capacity));
+    this.#acceptors = memory.replyRings.map((region) => createReplyOutbox(region, capacity));
+    this.#forwarderBells = this.#forwarders.map((_, i) => bell(ThreadId.forwarder(i, size)));
+    this.#acceptorBells = this.#acceptors.map((_, i) => bell(ThreadId.acceptor(i)));
+    this.#running = new Int32Array(size.forwarders);
+  }
+
+  dispatch(slot: number, attempt: number, replica: number, epoch: number, heldUs: number): void {
+    const slots = this.#slots;
+    const { words, at } = slots;
+    const pickedUs = nowUs();
+    const row = slots.row(slot);
+    const forwarder = this.#leastBusyForwarder();
+    words[row + at.replica] = replica;
+    words[row + at.replicaEpoch] = epoch;
+    words[row + at.forwarder] = forwarder;
+    if (attempt === 1) words[row + at.failedReplicas] = -1;
+    slots.writeTime(slot, at.pickedUs, pickedUs);
+    const dispatchedUs = nowUs();
+    slots.writeTime(slot, at.dispatchedUs, dispatchedUs);
+    const lease = slots.startAttempt(slot, slots.lease(slot));
+    assert(lease >= 0 && attemptOf(lease) === attempt, 'the slot was ours to dispatch');
+    this.#running[forwarder] = (this.#running[forwarder] as number) + 1;
+    this.#publish(forwarder, DispatchKind.start, slot, lease, replica, epoch);
+    this.#replicas.countDispatched(replica);
+    this.#observe(slot, attempt, replica, heldUs, pickedUs, dispatchedUs);
+    this.thinkingSinceUs = dispatchedUs;
+  }
+
+  refuse(slot: number, refusal: Refusal, error: number, retryAfterMs: number): void {
+    const slots = this.#slots;
+    const { words, at } = slots;
+    const row = slots.row(slot);
+    const lease = slots.lease(slot);
+    const from = slots.state(slot);
+    assert(from === SlotState.queued || from === SlotState.resuming, 'the slot is ours to settle');
+    if (!slots.transition(slot, lease, from, SlotState.settled)) {
+      this.#metrics.add(catalogue.settleConflicts, 0, 1);
+      return;
+    }
+    const outbox = this.#acceptors[words[row + at.acceptor] as number];
+    assert(outbox !== undefined, 'the acceptor exists');
+    const { record } = outbox;
+    record[0] = slot;
+    record[1] = lease;
+    record[2] = errorOfRefusal(refusal, error, attemptOf(lease));
+    record[3] = retryAfterMs;
+    if (!outbox.send()) this.#metrics.add(catalogue.ringFull, Ring.reply, 1);
+    if (refusal === Reason.clientGone) {
+      const goneUs = slots.readTime(slot, at.clientGoneUs);
+      if (goneUs > 0) this.#metrics.observe(catalogue.cancel, 0, nowUs() - goneUs);
+    } else this.#metrics.add(catalogue.schedulerDropped, 0, 1);
+  }
+
+  abort(slot: number): void {
+    const { words, at } = this.#slots;
+    const row = this.#slots.row(slot);
+    const forwarder = words[row + at.forwarder] as number;
+    const replica = words[row + at.replica] as number;
+    const epoch = words[row + at.replicaEpoch] as number;
+    this.#publish(forwarder, DispatchKind.abort, slot, this.#slots.lease(slot), replica, epoch);
+  }
+
+  attemptEnded(slot: number): void {
+    const { words, at } = this.#slots;
+    // Still of the attempt that ends: only dispatch() writes it.
+    const forwarder = words[this.#slots.row(slot) + at.forwarder] as number;
+    const running = (this.#running[forwarder] as number) - 1;
+    assert(running >= 0, 'what ends was started');
+    this.#running[forwarder] = running;
+  }
+
+  retry(slot: number, replica: number): void {
+    const { words, at } = this.#slots;
+    const list = this.#slots.row(slot) + at.failedReplicas;
+    words.copyWithin(list + 1, list, list + 3);
+    words[list] = replica;
+    this.#metrics.add(catalogue.replicaRetries, replica, 1);
+  }
+
+  /** Counts an attempt that the predecessor of this thread had given to the forwarder. */
+  restore(slot: number): void {
+    const { words, at } = this.#slots;
+    const forwarder = words[this.#slots.row(slot) + at.forwarder] as number;
+    this.#running[forwarder] = (this.#running[forwarder] as number) + 1;
+  }
+
+  /** Publishes the current attempt once more. */
+  republish(slot: number): void {
+    const { words, at } = this.#slots;
+    const row = this.#slots.row(slot);
+    const forwarder = words[row + at.forwarder] as number;
+    const replica = words[row + at.replica] as number;
+    const epoch = words[row + at.replicaEpoch] as number;
+    this.#publish(forwarder, DispatchKind.start, slot, this.#slots.lease(slot), replica, epoch);
+  }
+
+  /** Publishes what did not fit before. True: something still waits for room. */
+  flush(): boolean {
+    let waiting = 0;
+    for (const outbox of this.#forwarders) {
+      outbox.flush();
+      waiting += outbox.waiting;
+    }
+    for (const outbox of this.#acceptors) {
+      outbox.flush();
+      waiting += outbox.waiting;
+    }
+    return waiting > 0;
+  }
+
+  /** Wakes every thread that was given something since the last call. */
+  ringBells(): void {
+    wake(this.#control, this.#forwarders, this.#forwarderBells);
+    wake(this.#control, this.#acceptors, this.#acceptorBells);
+  }
+
+  #publish(
+    forwarder: number,
+    kind: DispatchKind,
+    slot: number,
+    lease: number,
+    replica: number,
+    epoch: number,
+  ): void {
+    const outbox = this.#forwarders[forwarder];
+    assert(outbox !== undefined, 'the forwarder exists');
+    const { record } = outbox;
+    record[0] = kind;
+    record[1] = slot;
+    record[2] = lease;
+    record[3] = replica;
+    record[4] = epoch;
+    if (!outbox.send()) this.#metrics.add(catalogue.ringFull, Ring.dispatch, 1);
+  }
+
+  #observe(
+    slot: number,
+    attempt: number,
+    replica: number,
+    heldUs: number,
+    pickedUs: number,
+    dispatchedUs: number,
+  ): void {
+    const metrics = this.#metrics;
+    const { words, at } = this.#slots;
+    metrics.observe(catalogue.decision, 0, pickedUs - this.thinkingSinceUs);
+    metrics.add(catalogue.schedulerDispatched, 0, 1);
+    metrics.add(catalogue.replicaRequests, replica, 1);
+    if (attempt > 1) return;
+    const model = words[this.#slots.row(slot) + at.model] as number;
+    metrics.observe(catalogue.queueTime, model, heldUs);
+    if (heldUs > 0) return;
+    const publishedUs = this.#slots.readTime(slot, at.publishedUs);
+    const queuedUs = this.#slots.readTime(slot, at.queuedUs);
+    metrics.observe(catalogue.schedulingLatency, 0, dispatchedUs - publishedUs);
+    metrics.observe(catalogue.overhead, Stage.queue, queuedUs - publishedUs);
+    metrics.observe(catalogue.overhead, Stage.select, dispatchedUs - queuedUs);
+  }
+
+  #leastBusyForwarder(): number {
+    const running = this.#running;
+    let best = 0;
+    for (let i = 1; i < running.length; i++) {
+      if ((running[i] as number) < (running[best] as number)) best = i;
+    }
+    return best;
+  }
+}
+
+function wake(
+  control: Int32Array,
+  outboxes: readonly { published: number }[],
+  bells: readonly number[],
+): void {
+  for (let i = 0; i < outboxes.length; i++) {
+    const outbox = outboxes[i] as { published: number };
+    if (outbox.published === 0) continue;
+    outbox.published = 0;
+    ring(control, bells[i] as number);
+  }
+}

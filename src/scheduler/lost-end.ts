@@ -1,0 +1,23 @@
+/** The end of an attempt of which no event tells, as the slot's row does. Scheduler thread. */
+import type { Release } from '../dispatch/decisions.ts';
+import { attemptOf, generationOf, type RequestSlots } from '../shm/request-slots.ts';
+import { retryRuleOf } from './refusals.ts';
+
+export function lostEnd(
+  slots: RequestSlots,
+  slot: number,
+  lease: number,
+  settled: boolean,
+): Release {
+  const error = slots.words[slots.row(slot) + slots.at.error] as number;
+  return {
+    slot,
+    generation: generationOf(lease),
+    attempt: attemptOf(lease),
+    busy: false,
+    retryAfterMs: 0,
+    error,
+    retry: retryRuleOf(error),
+    settled,
+  };
+}

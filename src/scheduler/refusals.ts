@@ -1,0 +1,37 @@
+/** The brain's decisions and the error catalogue: which number answers a refusal. Pure. */
+import { Refusal, RetryRule } from '../dispatch/decisions.ts';
+import { errorOf, errors } from '../errors/catalogue.ts';
+
+const numbers: Readonly<Record<Exclude<Refusal, typeof Refusal.failed>, number>> = {
+  [Refusal.queueFull]: errors.QUEUE_FULL.number,
+  [Refusal.queueWaitOver]: errors.QUEUE_TIMEOUT.number,
+  [Refusal.noReplica]: errors.NO_REPLICA.number,
+  [Refusal.busy]: errors.REPLICA_OVERLOADED.number,
+  [Refusal.deadline]: errors.DEADLINE.number,
+  [Refusal.clientGone]: errors.CLIENT_GONE.number,
+  [Refusal.stopping]: errors.SHUTTING_DOWN.number,
+};
+
+/** Failures in which no byte of the request was sent. */
+const beforeSend: ReadonlySet<number> = new Set([
+  errors.CONNECT_REFUSED.number,
+  errors.CONNECT_TIMEOUT.number,
+  errors.DNS_FAILED.number,
+  errors.TLS_FAILED.number,
+]);
+
+export function retryRuleOf(error: number): RetryRule {
+  if (errorOf(error).retry === 'never') return RetryRule.never;
+  return beforeSend.has(error) ? RetryRule.anywhere : RetryRule.elsewhere;
+}
+
+/**
+ * Number of the error that ends a request after `attempts` attempts. One failure speaks for itself,
+ * and so does one that forbids a retry; several are summed up.
+ */
+export function errorOfRefusal(refusal: Refusal, lastError: number, attempts: number): number {
+  if (refusal === Refusal.busy && lastError !== 0) return lastError;
+  if (refusal !== Refusal.failed) return numbers[refusal];
+  const isTelling = attempts === 1 || retryRuleOf(lastError) === RetryRule.never;
+  return lastError !== 0 && isTelling ? lastError : errors.ALL_ATTEMPTS_FAILED.number;
+}

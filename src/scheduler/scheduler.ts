@@ -1,0 +1,295 @@
+/**
+ * Scheduler: the loop around the brain. Drains events and requests, lets the brain decide, wakes
+ * whom it gave something to, sleeps.
+ *
+ * The only thread that blocks (BlockingBell). It takes what is there at once, at most a batch, and
+ * rings each bell once a batch. A message is freed only after it was acted on, so a thread that dies
+ * leaves it to its successor, which sees it as late. Nothing here logs, parses or, once it runs,
+ * allocates per request.
+ */
+import { Brain } from '../dispatch/brain.ts';
+import { NONE } from '../dispatch/candidates.ts';
+import { type Release, RetryRule } from '../dispatch/decisions.ts';
+import { nowUs } from '../lib/clock.ts';
+import { ControlLayout, ThreadId, ThreadPhase } from '../shm/control.layout.ts';
+import { BlockingBell } from '../shm/doorbell.ts';
+import { controlCounts, modelRows, recordRingCapacity, requestRingSize } from '../shm/memory.ts';
+import { MetricsWriter } from '../shm/metrics.ts';
+import { replicaRows } from '../shm/replica-table.layout.ts';
+import { RequestKind } from '../shm/request-ring.layout.ts';
+import { RequestRingConsumer } from '../shm/request-ring.ts';
+import { SlotState } from '../shm/request-slots.layout.ts';
+import { attemptOf, generationOf, leaseOf, RequestSlots, stateOf } from '../shm/request-slots.ts';
+import { EventKind, EventRingLayout, Outcome } from '../shm/rings.layout.ts';
+import { SpscConsumer } from '../shm/spsc-ring.ts';
+import type { SchedulerStart } from '../shm/threads.ts';
+import { metrics as catalogue } from '../telemetry/catalogue.ts';
+import { defaultMetricDims } from '../telemetry/labels.ts';
+import { Audit } from './audit.ts';
+import { Executor } from './executor.ts';
+import { rebuild } from './rebuild.ts';
+import { retryRuleOf } from './refusals.ts';
+import { ReplicaRows } from './replica-rows.ts';
+
+/** A batch ends after so many messages or so much time: bells are rung, timers and events served. */
+const batchMax = 256;
+const batchUs = 500;
+/** Longest sleep; also what a lost wake-up costs at most. */
+const sleepMsMax = 50;
+/** Sleep while a full ring keeps records waiting. */
+const retryFullMs = 1;
+const beatUs = 50_000;
+const lagWindowUs = 1_000_000;
+
+const { at: controlAt } = ControlLayout.place({ queued: modelRows, thread: 1 });
+const createEventConsumer = (region: SharedArrayBuffer, capacity: number) =>
+  new SpscConsumer(EventRingLayout, region, capacity);
+type EventConsumer = ReturnType<typeof createEventConsumer>;
+
+export class Scheduler {
+  readonly #slots: RequestSlots;
+  readonly #replicas: ReplicaRows;
+  readonly #metrics: MetricsWriter;
+  readonly #executor: Executor;
+  readonly #brain: Brain;
+  readonly #audit: Audit;
+  readonly #requests: RequestRingConsumer;
+  readonly #events: readonly EventConsumer[];
+  readonly #bell: BlockingBell;
+  readonly #control: Int32Array;
+  readonly #controlFloats: Float64Array;
+  /** Word of this thread's control row. */
+  readonly #row: number;
+  readonly #models: number;
+  readonly #totalTimeoutUs: number;
+  readonly #release: Release = {
+    ...{ slot: 0, generation: 0, attempt: 0, busy: false, retryAfterMs: 0, error: 0 },
+    ...{ retry: RetryRule.never, settled: false },
+  };
+  readonly #deadlineOf = (slot: number): number => this.#deadlineUs(slot);
+  #stopping = false;
+  #isBacklogged = false;
+  #beatAtUs = 0;
+  #lagUs = 0;
+  #lagSinceUs = 0;
+
+  constructor(start: SchedulerStart) {
+    const { memory } = start;
+    const { size } = memory;
+    ControlLayout.attach(memory.control, controlCounts(size));
+    this.#control = new Int32Array(memory.control);
+    this.#controlFloats = new Float64Array(memory.control);
+    this.#row = controlAt.thread.base + ThreadId.scheduler * controlAt.thread.stride;
+    this.#bell = new BlockingBell(this.#control, this.#row + controlAt.thread.at.bell);
+    this.#slots = new RequestSlots(memory.slots, size.slots);
+    this.#metrics = new MetricsWriter(start.metrics, defaultMetricDims);
+    this.#replicas = new ReplicaRows(memory.replicas);
+    this.#executor = new Executor(memory, this.#slots, this.#replicas, this.#metrics);
+    this.#requests = new RequestRingConsumer(memory.requestRing, requestRingSize(size));
+    const capacity = recordRingCapacity(size);
+    this.#events = memory.eventRings.map((region) => createEventConsumer(region, capacity));
+    this.#models = start.models.length;
+    this.#totalTimeoutUs = start.totalTimeout * 1000;
+    this.#brain = new Brain(
+      {
+        slots: size.slots,
+        replicaRows,
+        policies: start.models.map(({ policy }) => policy),
+        seed: start.seed,
+        queueMax: start.queueMax,
+        queueTimeoutMs: start.queueTimeout,
+        retry: start.retry,
+      },
+      this.#executor,
+    );
+    const startUs = nowUs();
+    this.#readReplicas(startUs);
+    rebuild(this.#slots, this.#brain, this.#executor, this.#deadlineOf, startUs);
+    this.#audit = new Audit(this.#slots, this.#brain, replicaRows, startUs, () =>
+      this.#metrics.add(catalogue.inFlightLeaks, 0, 1),
+    );
+  }
+
+  /** Serves until `shouldStop`, which is asked a few times a second, says so. */
+  run(shouldStop: () => boolean): void {
+    this.#setPhase(ThreadPhase.running);
+    for (;;) {
+      const startUs = nowUs();
+      if (this.#beat(startUs) && shouldStop()) break;
+      const isMore = this.#turn(startUs);
+      this.#lagUs = Math.max(this.#lagUs, nowUs() - startUs);
+      if (!isMore) this.#sleep();
+    }
+    this.#setPhase(ThreadPhase.stopped);
+  }
+
+  /** One batch. True: more is there already. */
+  #turn(startUs: number): boolean {
+    this.#isBacklogged = this.#executor.flush();
+    if (this.#replicas.changed) this.#readReplicas(startUs);
+    if (!this.#stopping && Atomics.load(this.#control, controlAt.stopping) === 1) {
+      this.#stopping = true;
+      this.#brain.stop(startUs);
+    }
+    let isMore = this.#drainEvents();
+    isMore = this.#drainRequests(startUs) || isMore;
+    const now = nowUs();
+    if (this.#brain.nextTimerUs <= now) {
+      this.#executor.thinkingSinceUs = now;
+      this.#brain.tick(now);
+    }
+    this.#audit.step(now);
+    this.#executor.ringBells();
+    this.#publishGauges();
+    return isMore;
+  }
+
+  #sleep(): void {
+    this.#bell.arm();
+    if (this.#hasWork()) {
+      this.#bell.disarm();
+      return;
+    }
+    const timerMs = (this.#brain.nextTimerUs - nowUs()) / 1000;
+    const limitMs = this.#isBacklogged ? retryFullMs : sleepMsMax;
+    this.#bell.sleep(Math.max(0, Math.min(timerMs, limitMs)));
+  }
+
+  /** The last look before sleep: everything whose writer rings the bell. */
+  #hasWork(): boolean {
+    if (this.#requests.peek() || this.#replicas.changed) return true;
+    for (const events of this.#events) if (events.peek() >= 0) return true;
+    return !this.#stopping && Atomics.load(this.#control, controlAt.stopping) === 1;
+  }
+
+  #drainEvents(): boolean {
+    let isMore = false;
+    for (const events of this.#events) {
+      let count = 0;
+      for (let cell = events.peek(); cell >= 0; cell = events.peek()) {
+        if (++count > batchMax) {
+          isMore = true;
+          break;
+        }
+        this.#onEvent(events, cell);
+        events.advance();
+      }
+    }
+    return isMore;
+  }
+
+  #onEvent({ words, at }: EventConsumer, cell: number): void {
+    const slot = words[cell + at.slot] as number;
+    const lease = words[cell + at.lease] as number;
+    const generation = generationOf(lease);
+    const attempt = attemptOf(lease);
+    if (words[cell + at.kind] === EventKind.started) {
+      const isCurrent = this.#brain.runningAttempt(slot) === attempt;
+      if (!isCurrent || this.#brain.generation(slot) !== generation) this.#countLate();
+      return;
+    }
+    const stamp = this.#slots.stamp(slot);
+    const outcome = words[cell + at.outcome] as number;
+    const release = this.#release;
+    release.slot = slot;
+    release.generation = generation;
+    release.attempt = attempt;
+    release.busy = outcome === Outcome.busy;
+    release.retryAfterMs = words[cell + at.retryAfterMs] as number;
+    release.error = words[cell + at.error] as number;
+    release.settled = stateOf(stamp) !== SlotState.resuming || leaseOf(stamp) !== lease;
+    release.retry = release.settled ? RetryRule.never : retryRuleOf(release.error);
+    const replica = this.#slots.words[this.#slots.row(slot) + this.#slots.at.replica] as number;
+    const now = nowUs();
+    this.#executor.thinkingSinceUs = now;
+    if (!this.#brain.release(release, now)) this.#countLate();
+    else if (isFailure(outcome)) {
+      this.#replicas.countFailed(replica);
+      this.#metrics.add(catalogue.replicaErrors, replica, 1);
+    }
+  }
+
+  #drainRequests(startUs: number): boolean {
+    const requests = this.#requests;
+    for (let count = 0; requests.peek(); count++) {
+      const now = nowUs();
+      if (count === batchMax || now - startUs > batchUs) return true;
+      const { slot, lease } = requests;
+      if (requests.kind === RequestKind.arrive) this.#onArrival(slot, lease, now);
+      else if (!this.#brain.cancel(slot, generationOf(lease), now)) this.#countLate();
+      requests.advance();
+    }
+    return false;
+  }
+
+  #onArrival(slot: number, lease: number, now: number): void {
+    const slots = this.#slots;
+    const stamp = slots.stamp(slot);
+    if (stateOf(stamp) !== SlotState.queued || leaseOf(stamp) !== lease) {
+      this.#countLate();
+      return;
+    }
+    const brain = this.#brain;
+    const generation = generationOf(lease);
+    // The slot was settled, freed and claimed again while the end of its last attempt is on its way.
+    const isReused = brain.runningAttempt(slot) !== NONE && brain.generation(slot) !== generation;
+    if (isReused) this.#drainEvents();
+    const model = slots.words[slots.row(slot) + slots.at.model] as number;
+    const publishedUs = slots.readTime(slot, slots.at.publishedUs);
+    slots.writeTime(slot, slots.at.queuedUs, now);
+    this.#executor.thinkingSinceUs = now;
+    const deadlineUs = this.#deadlineUs(slot);
+    if (!brain.arrive(slot, generation, model, publishedUs, deadlineUs, now)) this.#countLate();
+  }
+
+  #deadlineUs(slot: number): number {
+    const { words, at } = this.#slots;
+    const deadlineMs = words[this.#slots.row(slot) + at.deadlineMs] as number;
+    const limitUs = deadlineMs > 0 ? deadlineMs * 1000 : this.#totalTimeoutUs;
+    return this.#slots.readTime(slot, at.arrivedUs) + limitUs;
+  }
+
+  #readReplicas(now: number): void {
+    this.#executor.thinkingSinceUs = now;
+    this.#replicas.read((row, facts) => this.#brain.updateReplica(row, facts, now));
+  }
+
+  #publishGauges(): void {
+    for (let row = 0; row < this.#replicas.count; row++) {
+      this.#replicas.setInFlight(row, this.#brain.inFlight(row));
+    }
+    for (let model = 0; model < this.#models; model++) {
+      const word = controlAt.queued + model;
+      const queued = this.#brain.queued(model);
+      if (this.#control[word] !== queued) Atomics.store(this.#control, word, queued);
+    }
+  }
+
+  /** True when a beat was due. */
+  #beat(now: number): boolean {
+    if (now - this.#beatAtUs < beatUs) return false;
+    this.#beatAtUs = now;
+    const { at } = controlAt.thread;
+    this.#controlFloats[(this.#row + at.beatUs) / 2] = now;
+    Atomics.add(this.#control, this.#row + at.beats, 1);
+    if (now - this.#lagSinceUs >= lagWindowUs) {
+      this.#controlFloats[(this.#row + at.lagUs) / 2] = this.#lagUs;
+      this.#lagUs = 0;
+      this.#lagSinceUs = now;
+    }
+    return true;
+  }
+
+  #setPhase(phase: ThreadPhase): void {
+    Atomics.store(this.#control, this.#row + controlAt.thread.at.phase, phase);
+  }
+
+  #countLate(): void {
+    this.#metrics.add(catalogue.lateEvents, 0, 1);
+  }
+}
+
+/** By the replica's doing. */
+function isFailure(outcome: number): boolean {
+  return outcome === Outcome.dead || outcome === Outcome.slow || outcome === Outcome.truncated;
+}

@@ -90,7 +90,7 @@ const rows = {
   }),
   JSON_TOO_MANY_KEYS: client(4, 400, 'json_too_many_keys', 'DPE', {
     message: 'The request body has too many keys.',
-    hint: 'All objects of a body together may have 300,000 keys.',
+    hint: 'An object may have 1,024 keys at the top level and 250,000 in all.',
   }),
   DUPLICATE_KEY: client(5, 400, 'duplicate_key', 'DPE', {
     message: 'A key that decides routing or cost appears twice in the request body.',

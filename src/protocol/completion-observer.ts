@@ -62,6 +62,9 @@ export class CompletionObserver {
   #choices = 1;
   #finished = 0;
   #flags = 0;
+  /** Finish reasons of the payload at hand; they count once the payload has proved to be JSON. */
+  readonly #stagedIndexes: number[] = [];
+  readonly #stagedReasons: string[] = [];
 
   reset(shape: AnswerShape, choices: number): void {
     this.#shape = shape;
@@ -120,7 +123,17 @@ export class CompletionObserver {
     if ((flags & Observed.done) !== 0) this.sawDone = true;
     if ((flags & Observed.error) !== 0) this.sawError = true;
     if ((flags & Observed.malformed) !== 0) this.malformed++;
+    else if ((flags & Observed.finish) !== 0) this.#commitFinish();
+    this.#stagedIndexes.length = this.#stagedReasons.length = 0;
     return flags;
+  }
+
+  #commitFinish(): void {
+    for (const [i, index] of this.#stagedIndexes.entries()) {
+      while (this.finishReasons.length <= index) this.finishReasons.push('');
+      if (this.finishReasons[index] === '') this.#finished++;
+      this.finishReasons[index] = this.#stagedReasons[i] as string;
+    }
   }
 
   #walkTop(): void {
@@ -271,10 +284,11 @@ export class CompletionObserver {
   }
 
   #finish(index: number, start = cursor.valueStart, end = cursor.valueEnd): void {
+    // Some engines write '' for "not finished".
+    if (end - start <= 2) return;
     this.#flags |= Observed.finish;
-    while (this.finishReasons.length <= index) this.finishReasons.push('');
-    if (this.finishReasons[index] === '') this.#finished++;
-    this.finishReasons[index] = internedText(cursor.bytes, start + 1, end - 1);
+    this.#stagedIndexes.push(index);
+    this.#stagedReasons.push(internedText(cursor.bytes, start + 1, end - 1));
   }
 
   /** OpenAI, Anthropic and Responses names of the same three numbers. */

@@ -4,7 +4,7 @@
  *
  * The body is one pass of bytes and stays as it is: the replica gets the same bytes. Accepted is what
  * JSON.parse accepts of valid UTF-8, minus: a top level that is no object, nesting over `limits.depth`,
- * more than `limits.keys` keys, and a second top-level key of those below (a parser that keeps the
+ * more than `limits.keys` keys (`topKeys` at the top), and a second top-level key of those below (a parser that keeps the
  * first and one that keeps the last would see two different requests). Only top-level keys count, and
  * `stream_options.include_usage`; keys are compared after decoding their escapes.
  */
@@ -18,13 +18,19 @@ import { jsonNumber, jsonText, textOf } from './text.ts';
 export interface ScanLimits {
   readonly depth: number;
   readonly keys: number;
+  readonly topKeys: number;
 }
 
 /**
- * 128 levels: JSON schemas of tools reach 30. 300,000 keys: 100,000 chat messages have 200,000, and a
- * body made of keys alone would cost a replica's parser most of a second.
+ * 128 levels: JSON schemas of tools reach 30. 250,000 keys: 100,000 chat messages have 200,000, and a
+ * body made of keys alone would cost a replica's parser most of a second. 1,024 keys at the top: no
+ * API has a hundred, and each is compared with the names the scanner knows.
  */
-export const defaultScanLimits: ScanLimits = Object.freeze({ depth: 128, keys: 300_000 });
+export const defaultScanLimits: ScanLimits = Object.freeze({
+  depth: 128,
+  keys: 250_000,
+  topKeys: 1024,
+});
 
 /** What a scan found. One record per acceptor, overwritten by each scan. */
 export interface RequestFacts {
@@ -133,7 +139,7 @@ export function scanRequest(
   promptRank = keyNames.length;
   sessionRank = keyNames.length;
   cursor.reset(body, 0, length, limits.depth, limits.keys);
-  const problem = scanTopLevel(facts);
+  const problem = scanTopLevel(facts, limits.topKeys);
   if (problem !== 0) {
     facts.errorPosition = cursor.position;
     return problem;
@@ -148,10 +154,12 @@ export function scanRequest(
   return 0;
 }
 
-function scanTopLevel(facts: RequestFacts): number {
+function scanTopLevel(facts: RequestFacts, keysMax: number): number {
   let seen = 0;
+  let keys = 0;
   if (!cursor.enterObject()) return failureNumber();
   while (cursor.nextMember()) {
+    if (++keys > keysMax) return errors.JSON_TOO_MANY_KEYS.number;
     const key = keyAtCursor();
     if (key < 0) {
       if (!cursor.skip()) return failureNumber();

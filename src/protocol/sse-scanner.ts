@@ -91,6 +91,11 @@ export class SseScanner {
         this.#afterCr = false;
         if (chunk[p] === lf) {
           p++;
+          // The event it belongs to has been reported: the LF follows it as a report of its own.
+          if (this.#carried === 0) {
+            if (!this.#report(chunk, eventStart, p)) return this.#failed;
+            eventStart = p;
+          }
           continue;
         }
       }

@@ -1,0 +1,105 @@
+/**
+ * What an attempt leaves behind: its columns of the slot row and its metrics. Forwarder threads; the
+ * forwarder owns both while the slot is dispatched or streaming.
+ */
+import { errors } from '../errors/catalogue.ts';
+import type { CompletionObserver } from '../protocol/completion-observer.ts';
+import { metrics as catalogue } from '../telemetry/catalogue.ts';
+import { defaultMetricDims, modelIndex, Stage, TokenType } from '../telemetry/labels.ts';
+import type { Services } from './services.ts';
+
+export class AttemptRecord {
+  readonly #services: Services;
+  readonly #slot: number;
+  readonly #row: number;
+  readonly #model: number;
+  readonly #startUs: number;
+  #lastTokenUs = 0;
+
+  constructor(services: Services, slot: number, startUs: number, produced: number) {
+    const { slots } = services;
+    const { words, at } = slots;
+    const row = slots.row(slot);
+    this.#services = services;
+    this.#slot = slot;
+    this.#row = row;
+    this.#startUs = startUs;
+    this.#model = modelIndex(words[row + at.model] as number, defaultMetricDims);
+    words[row + at.producedBytes] = produced;
+    words[row + at.status] = 0;
+    words[row + at.error] = 0;
+    words[row + at.promptTokens] = -1;
+    words[row + at.completionTokens] = -1;
+    words[row + at.cachedTokens] = -1;
+    slots.writeTime(slot, at.sentUs, 0);
+    slots.writeTime(slot, at.firstByteUs, 0);
+    slots.writeTime(slot, at.firstTokenUs, 0);
+    slots.writeTime(slot, at.endedUs, 0);
+  }
+
+  sent(us: number): void {
+    const { slots, metrics } = this.#services;
+    slots.writeTime(this.#slot, slots.at.sentUs, us);
+    metrics.observe(catalogue.overhead, Stage.connect, us - this.#startUs);
+  }
+
+  head(us: number, status: number): void {
+    const { slots } = this.#services;
+    slots.writeTime(this.#slot, slots.at.firstByteUs, us);
+    slots.words[this.#row + slots.at.status] = status;
+  }
+
+  tokens(us: number, events: number): void {
+    const { slots, metrics } = this.#services;
+    if (this.#lastTokenUs === 0) {
+      const arrivedUs = slots.readTime(this.#slot, slots.at.arrivedUs);
+      slots.writeTime(this.#slot, slots.at.firstTokenUs, us);
+      metrics.observe(catalogue.timeToFirstToken, this.#model, us - arrivedUs);
+    } else metrics.observe(catalogue.interTokenLatency, this.#model, us - this.#lastTokenUs);
+    for (let i = 1; i < events; i++) metrics.observe(catalogue.interTokenLatency, this.#model, 0);
+    this.#lastTokenUs = us;
+  }
+
+  /** An event was left out; the stream itself may still end well. */
+  malformed(): void {
+    const { slots } = this.#services;
+    slots.words[this.#row + slots.at.error] = errors.MALFORMED_EVENT.number;
+  }
+
+  usage(usage: CompletionObserver['usage']): void {
+    const { words, at } = this.#services.slots;
+    words[this.#row + at.promptTokens] = usage.prompt;
+    words[this.#row + at.completionTokens] = usage.completion;
+    words[this.#row + at.cachedTokens] = usage.cached;
+    this.#countTokens(TokenType.input, usage.prompt);
+    this.#countTokens(TokenType.output, usage.completion);
+    this.#countTokens(TokenType.cached, usage.cached);
+  }
+
+  failed(error: number, truncated: boolean): void {
+    const { slots, metrics } = this.#services;
+    slots.words[this.#row + slots.at.error] = error;
+    if (truncated) metrics.add(catalogue.streamTruncated, this.#model, 1);
+  }
+
+  /** The client is gone and the replica's connection has been told. */
+  cancelled(us: number): void {
+    const { slots, metrics } = this.#services;
+    const goneUs = slots.readTime(this.#slot, slots.at.clientGoneUs);
+    if (goneUs > 0) metrics.observe(catalogue.cancel, 0, us - goneUs);
+  }
+
+  ended(us: number, produced: number): void {
+    const { slots } = this.#services;
+    slots.words[this.#row + slots.at.producedBytes] = produced;
+    slots.writeTime(this.#slot, slots.at.endedUs, us);
+  }
+
+  conflict(): void {
+    this.#services.metrics.add(catalogue.settleConflicts, 0, 1);
+  }
+
+  #countTokens(type: TokenType, count: number): void {
+    if (count > 0) this.#services.metrics.addPair(catalogue.tokens, this.#model, type, count);
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * The clocks of an attempt, and the one coarse timer that reads them all. Forwarder threads.
+ *
+ * Four clocks, each with its own meaning: connect, first token, inter-token, total. Headers and
+ * comments are not progress; silence while the client has no room is not the replica's. There is no
+ * timer per request: every `tickMs` all attempts are looked at, and time in which this thread itself
+ * stood still (SIGSTOP, a long turn) is taken out of the verdicts.
+ */
+import { nowUs } from '../lib/clock.ts';
+import { type Failure, failures, Stage } from './failure.ts';
+
+/** Limits of one attempt. */
+export interface ClockLimits {
+  readonly connectUs: number;
+  readonly firstTokenUs: number;
+  readonly interTokenUs: number;
+  readonly totalUs: number;
+}
+
+const tickMs = 50;
+/** A tick this late tells of a stall of our own. */
+const stallUs = 250_000;
+
+export class AttemptClock {
+  readonly #limits: ClockLimits;
+  readonly #deadlineUs: number;
+  #sinceUs: number;
+  #hasToken = false;
+
+  constructor(limits: ClockLimits, us: number, deadlineUs: number) {
+    this.#limits = limits;
+    this.#sinceUs = us;
+    this.#deadlineUs = deadlineUs;
+  }
+
+  /** The silence begins again, as at a new stage or when a client has room again. */
+  restart(us: number): void {
+    this.#sinceUs = us;
+  }
+
+  token(us: number): void {
+    this.#hasToken = true;
+    this.#sinceUs = us;
+  }
+
+  /** A sign of life that is no content: it counts between tokens, not before the first. */
+  sign(us: number): void {
+    if (this.#hasToken) this.#sinceUs = us;
+  }
+
+  forgive(gapUs: number): void {
+    this.#sinceUs += gapUs;
+  }
+
+  silentUs(us: number): number {
+    return us - this.#sinceUs;
+  }
+
+  isPastDeadline(us: number): boolean {
+    return us > this.#deadlineUs;
+  }
+
+  /** The clock that ran out at `us`, if any. */
+  verdict(us: number, stage: Stage): Failure | undefined {
+    const silent = us - this.#sinceUs;
+    const { connectUs, firstTokenUs, interTokenUs } = this.#limits;
+    if (stage === Stage.connecting) return silent > connectUs ? failures.connectTimeout : undefined;
+    if (this.#hasToken) return silent > interTokenUs ? failures.interTokenTimeout : undefined;
+    if (silent <= firstTokenUs) return undefined;
+    return stage === Stage.sent ? failures.headersTimeout : failures.firstTokenTimeout;
+  }
+}
+
+export interface Clocked {
+  check(us: number): void;
+  forgive(gapUs: number): void;
+}
+
+export class Clocks {
+  readonly #clocked: ReadonlySet<Clocked>;
+  readonly #timer: NodeJS.Timeout;
+  #lastUs = nowUs();
+
+  constructor(clocked: ReadonlySet<Clocked>) {
+    this.#clocked = clocked;
+    this.#timer = setInterval(() => this.#tick(), tickMs);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  #tick(): void {
+    const us = nowUs();
+    const lateUs = us - this.#lastUs - tickMs * 1000;
+    this.#lastUs = us;
+    if (lateUs > stallUs) for (const item of this.#clocked) item.forgive(lateUs);
+    for (const item of this.#clocked) item.check(us);
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * What went wrong with an attempt, as the numbers that cross threads. Pure; forwarder threads.
+ *
+ * The table of RELIABILITY 3.3: an error of undici or a status of the replica becomes an entry of
+ * the error catalogue (which knows whether another replica may be asked) and an outcome class
+ * (which routing learns from). Nothing here decides about a retry.
+ */
+import { errors } from '../errors/catalogue.ts';
+import { Outcome } from '../shm/rings.layout.ts';
+
+export interface Failure {
+  readonly error: number;
+  readonly outcome: Outcome;
+}
+
+/** How far an attempt had come. */
+export const Stage = { connecting: 0, sent: 1, head: 2, body: 3 } as const;
+export type Stage = (typeof Stage)[keyof typeof Stage];
+
+const failure = (entry: { readonly number: number }, outcome: Outcome): Failure => ({
+  error: entry.number,
+  outcome,
+});
+
+export const failures = {
+  refused: failure(errors.CONNECT_REFUSED, Outcome.dead),
+  connectTimeout: failure(errors.CONNECT_TIMEOUT, Outcome.dead),
+  dns: failure(errors.DNS_FAILED, Outcome.dead),
+  tls: failure(errors.TLS_FAILED, Outcome.dead),
+  /** Descriptors or ports of the gateway ran out: the replica is not to blame. */
+  ownLimit: failure(errors.CONNECT_REFUSED, Outcome.busy),
+  reset: failure(errors.RESET, Outcome.dead),
+  closedEarly: failure(errors.CLOSED_EARLY, Outcome.dead),
+  framing: failure(errors.RESPONSE_FRAMING, Outcome.dead),
+  framingInBody: failure(errors.RESPONSE_FRAMING, Outcome.truncated),
+  headersTimeout: failure(errors.HEADERS_TIMEOUT, Outcome.slow),
+  firstTokenTimeout: failure(errors.FIRST_TOKEN_TIMEOUT, Outcome.slow),
+  interTokenTimeout: failure(errors.INTER_TOKEN_TIMEOUT, Outcome.slow),
+  truncated: failure(errors.TRUNCATED_STREAM, Outcome.truncated),
+  eventTooLarge: failure(errors.EVENT_TOO_LARGE, Outcome.truncated),
+  errorEvent: failure(errors.ERROR_EVENT, Outcome.dead),
+  errorBody: failure(errors.ERROR_BODY, Outcome.dead),
+  tooLarge: failure(errors.RESPONSE_TOO_LARGE, Outcome.clientError),
+  deadline: failure(errors.DEADLINE, Outcome.slow),
+  clientGone: failure(errors.CLIENT_GONE, Outcome.cancelled),
+  stopping: failure(errors.SHUTTING_DOWN, Outcome.cancelled),
+  internal: failure(errors.INTERNAL, Outcome.cancelled),
+  serverError: failure(errors.REPLICA_5XX, Outcome.dead),
+  overloaded: failure(errors.REPLICA_OVERLOADED, Outcome.busy),
+  unauthorized: failure(errors.REPLICA_UNAUTHORIZED, Outcome.clientError),
+} as const satisfies Record<string, Failure>;
+
+/** Nothing of the answer may be used when a status has a failure; undefined: pass the answer on. */
+export function failureOfStatus(status: number): Failure | undefined {
+  if (status >= 200 && status < 300) return undefined;
+  if (status === 429 || status === 503) return failures.overloaded;
+  if (status === 401 || status === 403) return failures.unauthorized;
+  // The replica gave up waiting for a request that the gateway has in full.
+  if (status === 408) return failures.headersTimeout;
+  // A redirect is not followed (it would choose an address for us), so it is no answer either.
+  return status >= 400 && status < 500 ? undefined : failures.serverError;
+}
+
+interface CodedError {
+  readonly code?: unknown;
+  readonly message?: unknown;
+}
+
+/** The failure an error of undici or of its socket means for an attempt that had come to `stage`. */
+export function failureOfError(error: unknown, stage: Stage): Failure {
+  const { code, message } = (error ?? {}) as CodedError;
+  if (typeof code !== 'string') return failures.internal;
+  const known = byCode.get(code);
+  if (known !== undefined) return stage === Stage.body ? known.inBody : known.before;
+  if (code.startsWith('HPE_'))
+    return stage === Stage.body ? failures.framingInBody : failures.framing;
+  if (code === 'UND_ERR_SOCKET') return socketFailure(message, stage);
+  if (stage !== Stage.connecting || code.startsWith('UND_ERR')) return failures.internal;
+  return isTlsCode(code) ? failures.tls : failures.refused;
+}
+
+const both = (same: Failure) => ({ before: same, inBody: same });
+const byCode = new Map<string, { readonly before: Failure; readonly inBody: Failure }>([
+  ['ECONNREFUSED', both(failures.refused)],
+  ['UND_ERR_CONNECT_TIMEOUT', both(failures.connectTimeout)],
+  ['ENOTFOUND', both(failures.dns)],
+  ['EAI_AGAIN', both(failures.dns)],
+  ['EAI_FAIL', both(failures.dns)],
+  ['EMFILE', both(failures.ownLimit)],
+  ['ENFILE', both(failures.ownLimit)],
+  ['EADDRNOTAVAIL', both(failures.ownLimit)],
+  ['ECONNRESET', { before: failures.reset, inBody: failures.truncated }],
+  ['EPIPE', { before: failures.reset, inBody: failures.truncated }],
+  // Once a connection stands, this is the kernel giving up on a peer that does not acknowledge.
+  ['ETIMEDOUT', { before: failures.connectTimeout, inBody: failures.truncated }],
+  ['UND_ERR_HEADERS_TIMEOUT', both(failures.headersTimeout)],
+  [
+    'UND_ERR_BODY_TIMEOUT',
+    { before: failures.firstTokenTimeout, inBody: failures.interTokenTimeout },
+  ],
+  ['UND_ERR_HEADERS_OVERFLOW', both(failures.framing)],
+  // A short body with `connection: close` ends so; a contradiction of lengths does before the body.
+  ['UND_ERR_RES_CONTENT_LENGTH_MISMATCH', { before: failures.framing, inBody: failures.truncated }],
+  // The pool was closed between pick and dispatch: the replica is gone.
+  ['UND_ERR_DESTROYED', both(failures.refused)],
+  ['UND_ERR_CLOSED', both(failures.refused)],
+]);
+
+/** `bad response`: unasked bytes or 100; `bad upgrade`: 101; else the peer closed the connection. */
+function socketFailure(message: unknown, stage: Stage): Failure {
+  if (message === 'bad response' || message === 'bad upgrade') return failures.framing;
+  return stage === Stage.body || stage === Stage.head ? failures.truncated : failures.closedEarly;
+}
+
+function isTlsCode(code: string): boolean {
+  return (
+    code.startsWith('ERR_TLS') ||
+    code.startsWith('ERR_SSL') ||
+    code.startsWith('CERT_') ||
+    code.startsWith('UNABLE_TO_') ||
+    code === 'SELF_SIGNED_CERT_IN_CHAIN' ||
+    code === 'DEPTH_ZERO_SELF_SIGNED_CERT' ||
+    code === 'EPROTO'
+  );
+}
+
+/** Longest wait taken from a replica: beyond it the advice is a mistake or an attack. */
+const retryAfterMsMax = 600_000;
+
+/** Milliseconds a replica asked us to wait: `retry-after-ms`, else seconds or a date; 0 for none. */
+export function retryAfterMs(exact: string, coarse: string, wallMs: number): number {
+  const wait = exact === '' ? coarseWait(coarse.trim(), wallMs) : Number(exact);
+  return wait > 0 ? Math.ceil(Math.min(wait, retryAfterMsMax)) : 0; // NaN is not above 0
+}
+
+function coarseWait(text: string, wallMs: number): number {
+  return /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text) - wallMs;
+}

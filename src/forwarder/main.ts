@@ -1,0 +1,103 @@
+/**
+ * Entry of a forwarder thread: attaches, beats, answers its doorbell and the rare messages of the main
+ * thread. An event-loop thread; it never blocks.
+ *
+ * The heartbeat is a timer of the same loop that serves, so a loop that is stuck stops beating.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { errorOf } from '../errors/catalogue.ts';
+import { assert } from '../lib/assert.ts';
+import { nowMs } from '../lib/clock.ts';
+import { ControlLayout, ThreadId, ThreadPhase } from '../shm/control.layout.ts';
+import { EventLoopBell } from '../shm/doorbell.ts';
+import { controlCounts } from '../shm/memory.ts';
+import { MetricsWriter } from '../shm/metrics.ts';
+import type { ForwarderStart, FromThread, ToThread } from '../shm/threads.ts';
+import { metrics as catalogue } from '../telemetry/catalogue.ts';
+import { defaultMetricDims } from '../telemetry/labels.ts';
+import { createLogger, type LogLevel } from '../telemetry/log.ts';
+import { Forwarder } from './forwarder.ts';
+import { Heartbeat } from './heartbeat.ts';
+
+/** A stop is over after this, whether clients have taken their last bytes or not. */
+const stopMs = 1000;
+const pollMs = 10;
+const logCloseMs = 200;
+/** The same complaint about a replica is not repeated sooner. */
+const complaintMs = 10_000;
+
+const start = workerData as ForwarderStart;
+assert(start.thread === 'forwarder');
+assert(parentPort !== null);
+const port = parentPort;
+const post = (message: FromThread): void => port.postMessage(message);
+
+const { memory } = start;
+const control = ControlLayout.attach(memory.control, controlCounts(memory.size));
+const words = new Int32Array(memory.control);
+const { base, stride, at } = control.at.thread;
+const row = base + ThreadId.forwarder(start.index, memory.size) * stride;
+
+const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
+const logger = createLogger({
+  thread: `forwarder-${start.index}`,
+  level: start.log.level as LogLevel,
+  pretty: start.log.pretty,
+  access: { rate: start.log.sample, slowMs: Number.POSITIVE_INFINITY },
+  onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
+});
+
+const complainedMs = new Map<string, number>();
+const forwarder = new Forwarder(start, (replica, error) => {
+  const last = complainedMs.get(replica);
+  if (last !== undefined && nowMs() - last < complaintMs) return;
+  complainedMs.set(replica, nowMs());
+  const { message, hint, code } = errorOf(error);
+  logger.error(`${message} ${hint}`, { replica, err: code });
+});
+const heartbeat = new Heartbeat(words, new Float64Array(memory.control), row, at);
+const bell = new EventLoopBell(words, row + at.bell, () => forwarder.drain());
+
+/** Resolves once no request is left, or `limitMs` have passed. */
+async function quiet(limitMs: number): Promise<void> {
+  const deadlineMs = nowMs() + limitMs;
+  while (forwarder.requests > 0 && nowMs() < deadlineMs) {
+    await new Promise((resolve) => setTimeout(resolve, pollMs));
+  }
+}
+
+async function stop(): Promise<void> {
+  forwarder.stop();
+  await quiet(stopMs);
+  bell.stop();
+  forwarder.close();
+  heartbeat.stop(ThreadPhase.stopped);
+  await logger.close(logCloseMs);
+  post({ kind: 'stopped' });
+  port.close();
+}
+
+port.on('message', (message: ToThread) => {
+  switch (message.kind) {
+    case 'replica': {
+      const { row, epoch } = message.replica;
+      forwarder.putReplica(message.replica);
+      post({ kind: 'applied', row, epoch });
+      break;
+    }
+    case 'forget':
+      forwarder.forgetReplica(message.row, message.epoch);
+      post({ kind: 'applied', row: message.row, epoch: message.epoch });
+      break;
+    case 'drain':
+      void quiet(Number.POSITIVE_INFINITY).then(() => post({ kind: 'drained' }));
+      break;
+    case 'stop':
+      void stop();
+      break;
+  }
+});
+
+bell.start();
+heartbeat.start();
+post({ kind: 'ready' });

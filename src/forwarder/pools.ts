@@ -1,0 +1,148 @@
+/**
+ * Connections to replicas: one undici Pool per replica generation (row and epoch). Forwarder threads.
+ *
+ * A replaced address is another epoch and so another pool: no socket of the old replica is ever used
+ * for the new one. Forgetting a replica stops new requests at once and lets streams end.
+ */
+
+import type { Socket } from 'node:net';
+import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
+import type { ReplicaAddress } from '../shm/threads.ts';
+
+export interface PoolTimeouts {
+  readonly connect: number;
+  readonly firstToken: number;
+  readonly interToken: number;
+}
+
+/** Handlers learn which connection carries them. */
+export interface ConnectionUser extends Dispatcher.DispatchHandler {
+  connection: ReplicaConnection | undefined;
+}
+
+/** uvicorn closes idle connections after 5 s without a hint; a longer idle time here means resets. */
+const keepAliveMs = 4000;
+/** The clocks of clocks.ts are exact; those of undici only catch what escapes them. */
+const guardMs = 5000;
+const headerBytesMax = 16 * 1024;
+
+type Connect = buildConnector.connector;
+
+/** One connection at a time to a replica, whose socket and use can be asked for. */
+export class ReplicaConnection extends Client {
+  /** The socket in use or being connected. */
+  socket: Socket | undefined;
+  /** Requests this socket has carried before the one at hand. */
+  served = 0;
+
+  constructor(origin: string | URL, options: Client.Options, connect: Connect) {
+    super(origin, {
+      ...options,
+      connect: (target, callback) => {
+        // The connector of undici returns its socket, which its types do not say.
+        const socket = connect(target, callback) as unknown as Socket;
+        if (this === undefined) return;
+        this.socket = socket;
+        this.served = 0;
+      },
+    });
+  }
+
+  override dispatch(options: Dispatcher.DispatchOptions, handler: ConnectionUser): boolean {
+    handler.connection = this;
+    return super.dispatch(options, handler);
+  }
+}
+
+export class ReplicaPool {
+  readonly address: ReplicaAddress;
+  readonly pathPrefix: string;
+  /** Value of the authorization header; empty: the client's own is sent. */
+  readonly authorization: string;
+  readonly #origin: string;
+  readonly #options: Client.Options;
+  readonly #connect: Connect;
+  readonly #pool: Pool;
+
+  constructor(address: ReplicaAddress, timeouts: PoolTimeouts) {
+    const url = new URL(address.url);
+    this.address = address;
+    this.pathPrefix = url.pathname.replace(/\/+$/, '');
+    this.authorization = address.apiKey === '' ? '' : `Bearer ${address.apiKey}`;
+    this.#origin = url.origin;
+    this.#connect = buildConnector({ timeout: timeouts.connect, allowH2: false });
+    this.#options = {
+      pipelining: 1, // an SSE answer would block everything behind it
+      keepAliveTimeout: keepAliveMs,
+      keepAliveMaxTimeout: keepAliveMs,
+      maxHeaderSize: headerBytesMax,
+      headersTimeout: timeouts.firstToken + guardMs,
+      bodyTimeout: Math.max(timeouts.firstToken, timeouts.interToken) + guardMs,
+      maxResponseSize: -1, // streams may be long; answers that are not are bounded in whole-answer.ts
+    };
+    this.#pool = new Pool(this.#origin, {
+      ...this.#options,
+      allowH2: false,
+      connections: address.maxInFlight,
+      connect: this.#connect,
+      factory: (origin) => new ReplicaConnection(origin, this.#options, this.#connect),
+    });
+  }
+
+  dispatch(options: Dispatcher.DispatchOptions, handler: ConnectionUser): void {
+    this.#pool.dispatch(options, handler);
+  }
+
+  /** Sends on a connection made for this request, which closes after it. */
+  dispatchFresh(options: Dispatcher.DispatchOptions, handler: ConnectionUser): void {
+    const connection = new ReplicaConnection(this.#origin, this.#options, this.#connect);
+    connection.dispatch({ ...options, reset: true }, handler);
+    connection.close(() => {});
+  }
+
+  /** No new requests; connections close as their requests end. */
+  close(): void {
+    this.#pool.close(() => {});
+  }
+
+  destroy(): void {
+    this.#pool.destroy(null, () => {});
+  }
+}
+
+export class ReplicaPools {
+  readonly #timeouts: PoolTimeouts;
+  /** Pool of each row of the replica table. */
+  readonly #rows: (ReplicaPool | undefined)[] = [];
+
+  constructor(timeouts: PoolTimeouts, replicas: readonly ReplicaAddress[]) {
+    this.#timeouts = timeouts;
+    for (const replica of replicas) this.put(replica);
+  }
+
+  /** Takes a replica into use; an older epoch of the row is forgotten. */
+  put(replica: ReplicaAddress): void {
+    const known = this.#rows[replica.row];
+    if (known?.address.epoch === replica.epoch) return;
+    known?.close();
+    while (this.#rows.length <= replica.row) this.#rows.push(undefined);
+    this.#rows[replica.row] = new ReplicaPool(replica, this.#timeouts);
+  }
+
+  forget(row: number, epoch: number): void {
+    const pool = this.#rows[row];
+    if (pool?.address.epoch !== epoch) return;
+    this.#rows[row] = undefined;
+    pool.close();
+  }
+
+  /** The pool of that generation of the row; undefined when it is another or none. */
+  find(row: number, epoch: number): ReplicaPool | undefined {
+    const pool = this.#rows[row];
+    return pool?.address.epoch === epoch ? pool : undefined;
+  }
+
+  destroy(): void {
+    for (const pool of this.#rows.splice(0)) pool?.destroy();
+  }
+}

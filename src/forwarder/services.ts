@@ -1,0 +1,63 @@
+/**
+ * What every exchange of a forwarder shares: views of the shared regions, counters, the way to the
+ * scheduler. Forwarder threads; one instance each.
+ */
+import { assert } from '../lib/assert.ts';
+import type { FieldSpec } from '../shm/layout.ts';
+import type { MetricsWriter } from '../shm/metrics.ts';
+import type { RequestSlots } from '../shm/request-slots.ts';
+import type { EventKind, EventRingLayout, Outcome } from '../shm/rings.layout.ts';
+import type { SpscLayout, SpscProducer } from '../shm/spsc-ring.ts';
+import type { ClockLimits } from './clocks.ts';
+import type { Credit } from './credit.ts';
+import type { ResponseWriter } from './response-writer.ts';
+
+export interface Services {
+  readonly slots: RequestSlots;
+  readonly metrics: MetricsWriter;
+  readonly credit: Credit;
+  /** Per acceptor. */
+  readonly writers: readonly ResponseWriter[];
+  readonly events: EventWriter;
+  readonly limits: ClockLimits;
+  /** A replica refuses the gateway itself, which no retry cures: for the log, loudly. */
+  onMisconfigured(replica: string, error: number): void;
+}
+
+/** The record fields of a ring layout. */
+export type FieldsOf<L> =
+  L extends SpscLayout<infer F extends Record<string, FieldSpec>> ? F : never;
+type EventProducer = SpscProducer<FieldsOf<typeof EventRingLayout>>;
+
+/** The forwarder's end of its event ring. */
+export class EventWriter {
+  readonly #ring: EventProducer;
+  readonly #onEvent: () => void;
+
+  constructor(ring: EventProducer, onEvent: () => void) {
+    this.#ring = ring;
+    this.#onEvent = onEvent;
+  }
+
+  push(
+    kind: EventKind,
+    slot: number,
+    lease: number,
+    outcome: Outcome,
+    error: number,
+    retryAfterMs: number,
+  ): void {
+    const { words, at } = this.#ring;
+    const cell = this.#ring.begin();
+    // Two events an attempt and one attempt a slot at a time: memory.ts sizes the ring for all slots.
+    assert(cell >= 0, 'the event ring has room for every slot');
+    words[cell + at.kind] = kind;
+    words[cell + at.slot] = slot;
+    words[cell + at.lease] = lease;
+    words[cell + at.outcome] = outcome;
+    words[cell + at.error] = error;
+    words[cell + at.retryAfterMs] = retryAfterMs;
+    this.#ring.commit();
+    this.#onEvent();
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * The head of the request a replica gets. Pure; forwarder threads.
+ *
+ * It is built from the header blob of the acceptor, which holds nothing but allow-listed headers and
+ * opens with `:method` and `:path` where they are not those of the route. Host, content-length and
+ * connection belong to the HTTP client; hop-by-hop headers are dropped here once more, because undici
+ * refuses a whole request over one of them.
+ */
+import type { Dispatcher } from 'undici';
+import { decodeHeaders } from '../protocol/header-codec.ts';
+import type { Route } from '../protocol/routes.ts';
+
+export interface UpstreamHead {
+  readonly method: Dispatcher.HttpMethod;
+  readonly path: string;
+  /** Name, value, name, value ... */
+  readonly headers: string[];
+}
+
+const notForwarded = new Set([
+  'accept-encoding',
+  'connection',
+  'content-length',
+  'expect',
+  'host',
+  'keep-alive',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+
+/** Strings of the blob at hand; read and left within one call. */
+const decoded: string[] = [];
+
+/** `authorization` is sent in place of the client's; empty: the client's stays. */
+export function upstreamHead(
+  blob: Uint8Array,
+  route: Route,
+  pathPrefix: string,
+  authorization: string,
+): UpstreamHead {
+  let method: string = route.method;
+  let path = route.path;
+  // Compressed answers could not be scanned, and they save nothing on a short hop.
+  const headers = ['accept-encoding', 'identity'];
+  if (authorization !== '') headers.push('authorization', authorization);
+  if (blob.length > 0) decodeHeaders(blob, 0, decoded);
+  else decoded.length = 0;
+  for (let i = 0; i + 1 < decoded.length; i += 2) {
+    const name = decoded[i] as string;
+    const value = decoded[i + 1] as string;
+    if (name === ':method') method = value;
+    else if (name === ':path') path = value;
+    else if (name === 'authorization' && authorization !== '') continue;
+    else if (!notForwarded.has(name)) headers.push(name, value);
+  }
+  return { method: method as Dispatcher.HttpMethod, path: pathPrefix + path, headers };
+}

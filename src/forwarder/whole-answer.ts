@@ -1,0 +1,107 @@
+/**
+ * One answer that is no event stream. Forwarder threads.
+ *
+ * Up to `bytesMax` it is collected and passed on as one record when it is complete: a cut or an error
+ * in a 200 can then still be asked of another replica. A larger one is passed on as it comes, under
+ * the same credit as a stream; past that point a cut closes the client's connection.
+ */
+import { Buffer } from 'node:buffer';
+import { CompletionObserver, Observed } from '../protocol/completion-observer.ts';
+import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
+import { type Failure, failures } from './failure.ts';
+
+/** Speech and images are a few MiB; past this no answer is honest. */
+const answerBytesMax = 256 * 1024 * 1024;
+
+/** Bodies are looked at in one call, so one observer serves all of them. */
+const observer = new CompletionObserver();
+
+export class WholeAnswer implements Answer {
+  readonly #sink: AnswerSink;
+  readonly #facts: AnswerFacts;
+  readonly #bytesMax: number;
+  #chunks: Uint8Array[] = [];
+  #bytes = 0;
+  #over = false;
+
+  constructor(sink: AnswerSink, facts: AnswerFacts, bytesMax: number) {
+    this.#sink = sink;
+    this.#facts = facts;
+    this.#bytesMax = bytesMax;
+    if (facts.contentLength > answerBytesMax) this.#fail(failures.tooLarge);
+    else if (facts.contentLength > bytesMax) this.#release();
+  }
+
+  push(chunk: Uint8Array): void {
+    if (this.#over) return;
+    this.#bytes += chunk.length;
+    if (this.#bytes > answerBytesMax) {
+      this.#fail(failures.tooLarge);
+      return;
+    }
+    this.#sink.progress();
+    if (this.#sink.committed) {
+      this.#sink.emit(chunk);
+      return;
+    }
+    this.#chunks.push(chunk);
+    if (this.#bytes > this.#bytesMax) this.#release();
+  }
+
+  end(broken: Failure | undefined): void {
+    if (this.#over) return;
+    if (broken !== undefined) this.#fail(broken);
+    else if (this.#sink.committed) this.#finish();
+    else this.#judge();
+  }
+
+  /** An answer in hand: what a 200 hides, and whether a body without a length is all there. */
+  #judge(): void {
+    if (!this.#facts.isJson || this.#bytes === 0) {
+      this.#passOn();
+      return;
+    }
+    const [first] = this.#chunks;
+    const body =
+      this.#chunks.length === 1 && first !== undefined ? first : Buffer.concat(this.#chunks);
+    observer.reset(this.#facts.shape, this.#facts.choices);
+    const flags = observer.onBody(body, 0, body.length);
+    const isSuccess = this.#facts.status < 300;
+    if (isSuccess && (flags & Observed.error) !== 0) this.#fail(failures.errorBody);
+    else if (!this.#facts.framed && !isArray(body) && (flags & Observed.malformed) !== 0) {
+      this.#fail(failures.truncated);
+    } else this.#passOn(observer.usage);
+  }
+
+  #passOn(usage?: CompletionObserver['usage']): void {
+    this.#over = true;
+    this.#sink.whole(this.#chunks);
+    this.#sink.complete(usage);
+  }
+
+  #release(): void {
+    if (!this.#sink.commit()) {
+      this.#over = true;
+      return;
+    }
+    for (const chunk of this.#chunks) this.#sink.emit(chunk);
+    this.#chunks = [];
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.#sink.complete(undefined);
+  }
+
+  #fail(failure: Failure): void {
+    this.#over = true;
+    this.#chunks = [];
+    this.#sink.fail(failure);
+  }
+}
+
+/** The observer follows objects only; rerankers answer with a list. */
+function isArray(body: Uint8Array): boolean {
+  for (const byte of body) if (byte > 0x20) return byte === 0x5b;
+  return false;
+}

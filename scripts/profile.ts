@@ -97,7 +97,6 @@ async function profile(
     ports: [port],
     children: [gateway],
     adminUrl: `http://127.0.0.1:${adminPort}`,
-    stop: () => gateway.stop(),
   };
   const shape = { warmupMs: 500, durationMs, connections: flags.stream ? 500 : 64 };
   const { report } = await measure(

@@ -21,7 +21,6 @@ export interface ReplicaFleet {
   readonly children: readonly Child[];
   /** Added up over the replicas. */
   stats(): Promise<ReplicaStats>;
-  stop(): Promise<void>;
 }
 
 export const model = 'llama-3-8b';
@@ -54,9 +53,6 @@ export async function startReplicas(
         ports.map((port) => fetchText(`http://127.0.0.1:${port}/stats`)),
       );
       return sum(pages.map((page): ReplicaStats => JSON.parse(page)));
-    },
-    async stop() {
-      await Promise.all(children.map((child) => child.stop()));
     },
   };
 }

@@ -4,7 +4,7 @@ import { type BenchReport, type Figure, formatNumber, verdict } from './figures.
 const columns = ['figure', 'value', 'floor', 'aim', 'verdict', 'rests on'] as const;
 
 export function textReport(report: BenchReport): string {
-  const lines = [heading(report), ''];
+  const lines = [heading(report), ...smokeNote(report), ''];
   for (const scenario of report.scenarios) {
     lines.push(`${scenario.name}: ${scenario.question}`);
     if (scenario.error !== undefined) lines.push(`  FAILED: ${scenario.error}`);
@@ -15,7 +15,7 @@ export function textReport(report: BenchReport): string {
 }
 
 export function markdownReport(report: BenchReport): string {
-  const lines = ['# Benchmark', '', heading(report), ''];
+  const lines = ['# Benchmark', '', heading(report), ...smokeNote(report), ''];
   for (const scenario of report.scenarios) {
     lines.push(`## ${scenario.name}`, '', scenario.question, '');
     if (scenario.error !== undefined) lines.push('```', scenario.error, '```', '');
@@ -71,6 +71,12 @@ function heading(report: BenchReport): string {
     `Node ${report.node}; commit ${report.commit}; seed ${report.seed}; ${report.mode}; ` +
     report.startedAt
   );
+}
+
+function smokeNote({ mode }: BenchReport): string[] {
+  return mode === 'smoke'
+    ? ['A smoke run is short and cold: it shows that everything works, not how fast.']
+    : [];
 }
 
 function cells(figure: Figure): string[] {

@@ -21,7 +21,6 @@ export interface Target {
   readonly children: readonly Child[];
   /** Base URL of the admin listener; the gateway only. */
   readonly adminUrl: string | undefined;
-  stop(): Promise<void>;
 }
 
 /** The targets of this run that exist here, started; the others by name with the reason. */
@@ -72,9 +71,6 @@ function target(
     ports,
     children,
     adminUrl: adminPort === undefined ? undefined : `http://127.0.0.1:${adminPort}`,
-    async stop() {
-      for (const child of children) await child.stop();
-    },
   };
 }
 

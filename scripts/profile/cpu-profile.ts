@@ -33,14 +33,18 @@ export interface ThreadProfile {
 
 /** The folders of src/ that are threads; a profile is of the one whose code it saw most. */
 const threadFolders = ['acceptor', 'scheduler', 'forwarder', 'gateway'] as const;
-const idle = '(idle)';
+
+/** Waiting for work: in epoll, or asleep on a doorbell, which the profiler counts as running. */
+function isIdle(where: string): boolean {
+  return where === '(idle)' || where.startsWith('sleep  src/shm/doorbell.ts');
+}
 
 export function readThread(profile: CpuProfile, topMax: number): ThreadProfile {
   const self = selfTimes(profile);
   const totalUs = sum(self.values());
-  const busyUs = totalUs - (self.get(idle) ?? 0);
-  const top = [...self]
-    .filter(([where]) => where !== idle)
+  const busy = [...self].filter(([where]) => !isIdle(where));
+  const busyUs = sum(busy.map(([, us]) => us));
+  const top = busy
     .sort(([, a], [, b]) => b - a)
     .slice(0, topMax)
     .map(([where, us]) => ({ where, us, share: busyUs > 0 ? us / busyUs : 0 }));

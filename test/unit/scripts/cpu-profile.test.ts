@@ -4,6 +4,7 @@ import { type CpuProfile, readThread } from '../../../scripts/profile/cpu-profil
 const frames = {
   idle: ['(idle)', ''],
   drain: ['drain', 'file:///x/src/scheduler/loop.ts'],
+  sleep: ['sleep', 'file:///x/src/shm/doorbell.ts'],
   push: ['push', 'file:///x/src/shm/ring.ts'],
   parse: ['parse', 'file:///x/node_modules/yaml/dist/parse.js'],
 } as const;
@@ -20,10 +21,11 @@ function profile(samples: readonly (readonly [keyof typeof frames, number])[]): 
   };
 }
 
-test('self times are summed per function, without the idle time', () => {
+test('self times are summed per function, without the time asleep', () => {
   const seen = readThread(
     profile([
-      ['idle', 600],
+      ['idle', 400],
+      ['sleep', 200],
       ['drain', 100],
       ['push', 250],
       ['drain', 50],

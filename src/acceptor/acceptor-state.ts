@@ -1,0 +1,112 @@
+/**
+ * Everything the parts of one acceptor share: its views of the shared memory, its private pools, its
+ * metrics and log. Built once per thread; owns no behaviour.
+ */
+import { assert } from '../lib/assert.ts';
+import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
+import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { controlCounts, requestRingSize } from '../shm/memory.ts';
+import { MetricsWriter } from '../shm/metrics.ts';
+import { RequestRingProducer } from '../shm/request-ring.ts';
+import { RequestSlots } from '../shm/request-slots.ts';
+import type { AcceptorStart } from '../shm/threads.ts';
+import { metrics as catalogue } from '../telemetry/catalogue.ts';
+import { defaultMetricDims } from '../telemetry/labels.ts';
+import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
+import type { Request } from './request.ts';
+import { SlotsPool } from './slots-pool.ts';
+
+/** A request that took this long is always in the access log. */
+const slowRequestMs = 30_000;
+/** The allocator deals in pages. */
+const pageBytes = 4096;
+
+export interface AcceptorState {
+  readonly start: AcceptorStart;
+  readonly slots: RequestSlots;
+  readonly pool: SlotsPool;
+  readonly arena: ArenaPartition;
+  readonly arenaData: Uint8Array;
+  readonly requestRing: RequestRingProducer;
+  readonly control: Control;
+  readonly metrics: MetricsWriter;
+  readonly log: Logger;
+  /** Requests by slot, counted from the first of the partition. */
+  readonly requests: (Request | undefined)[];
+  readonly modelByName: ReadonlyMap<string, number>;
+  /** Names of replicas by row. */
+  readonly replicaNames: string[];
+}
+
+/** The control block as an acceptor uses it. */
+export interface Control {
+  readonly words: Int32Array;
+  readonly floats: Float64Array;
+  /** Int32 index of the draining and stopping words. */
+  readonly draining: number;
+  readonly stopping: number;
+  /** Int32 indexes of the bells. */
+  readonly ownBell: number;
+  readonly schedulerBell: number;
+  readonly forwarderBells: readonly number[];
+  /** Row starts and fields of the thread table. */
+  readonly ownRow: number;
+  readonly schedulerRow: number;
+  readonly at: ReturnType<typeof ControlLayout.place>['at']['thread']['at'];
+}
+
+export function createAcceptorState(start: AcceptorStart): AcceptorState {
+  const { memory, index, models } = start;
+  const { size } = memory;
+  const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
+  const pool = SlotsPool.partition(size.slots, size.acceptors, index);
+  const share = Math.floor(size.arenaBytes / size.acceptors / pageBytes) * pageBytes;
+  const modelByName = new Map<string, number>();
+  for (const [row, model] of models.entries()) {
+    for (const name of [model.name, ...model.aliases]) modelByName.set(name, row);
+  }
+  const replicaNames: string[] = [];
+  for (const { row, name } of start.replicas) replicaNames[row] = name;
+  return {
+    start,
+    slots: new RequestSlots(memory.slots, size.slots),
+    pool,
+    arena: new ArenaPartition(index * share, share),
+    arenaData: arenaBytes(memory.arena, size.arenaBytes),
+    requestRing: new RequestRingProducer(memory.requestRing, requestRingSize(size), index),
+    control: attachControl(start),
+    metrics,
+    log: createLogger({
+      thread: `acceptor-${index}`,
+      level: start.log.level as LogLevel,
+      pretty: start.log.pretty,
+      access: { rate: start.log.sample, slowMs: slowRequestMs },
+      onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
+    }),
+    requests: Array.from({ length: pool.size }),
+    modelByName,
+    replicaNames,
+  };
+}
+
+function attachControl({ memory, index }: AcceptorStart): Control {
+  const { size, control } = memory;
+  const { at } = ControlLayout.attach(control, controlCounts(size));
+  const { base, stride } = at.thread;
+  const rowOf = (thread: number): number => base + thread * stride;
+  assert(at.thread.at.bell === 0, 'the bell opens the row');
+  return {
+    words: new Int32Array(control),
+    floats: new Float64Array(control),
+    draining: at.draining,
+    stopping: at.stopping,
+    ownBell: rowOf(ThreadId.acceptor(index)),
+    schedulerBell: rowOf(ThreadId.scheduler),
+    forwarderBells: Array.from({ length: size.forwarders }, (_, forwarder) =>
+      rowOf(ThreadId.forwarder(forwarder, size)),
+    ),
+    ownRow: rowOf(ThreadId.acceptor(index)),
+    schedulerRow: rowOf(ThreadId.scheduler),
+    at: at.thread.at,
+  };
+}

@@ -1,0 +1,119 @@
+/**
+ * Builds what a client reads around the bytes of a replica: heads, error bodies, error events.
+ *
+ * Acceptor threads; pure but for the slot columns it reads. Text that came from the client is echoed
+ * only where it is known to be harmless: the request id after its check.
+ */
+import {
+  anthropicErrorBody,
+  anthropicErrorEvent,
+  anthropicStatus,
+  errorBody,
+  sseErrorEvent,
+} from '../errors/bodies.ts';
+import type { ErrorEntry } from '../errors/catalogue.ts';
+import { isForwardedToClient, isSafeValue } from '../protocol/http-rules.ts';
+import { attemptOf, type RequestSlots } from '../shm/request-slots.ts';
+
+/** What the shape of an error answer depends on. */
+export interface Asker {
+  readonly requestId: string;
+  readonly isAnthropic: boolean;
+  readonly hasOrigin: boolean;
+}
+
+const exposedHeaders = 'x-request-id, x-sluice-replica, x-sluice-attempts, server-timing';
+
+/** Headers every answer starts with. */
+export function commonHeaders(asker: Asker): string[] {
+  const headers = ['x-request-id', asker.requestId];
+  if (asker.isAnthropic) headers.push('request-id', asker.requestId);
+  if (asker.hasOrigin) {
+    headers.push('access-control-allow-origin', '*');
+    headers.push('access-control-expose-headers', exposedHeaders);
+  }
+  return headers;
+}
+
+export interface ErrorAnswer {
+  readonly status: number;
+  readonly headers: string[];
+  readonly body: Uint8Array;
+}
+
+/** `retryAfterMs` 0 takes the advice of the catalogue; `param` names what an error is about. */
+export function errorAnswer(
+  entry: ErrorEntry,
+  asker: Asker,
+  retryAfterMs = 0,
+  param?: string,
+): ErrorAnswer {
+  const headers = commonHeaders(asker);
+  headers.push('content-type', 'application/json');
+  const waitMs = retryAfterMs > 0 ? retryAfterMs : entry.retryAfterS * 1000;
+  if (waitMs > 0 && (entry.status === 429 || entry.status === 503)) {
+    headers.push('retry-after', String(Math.ceil(waitMs / 1000)), 'retry-after-ms', `${waitMs}`);
+  }
+  if (asker.isAnthropic) {
+    const body = anthropicErrorBody(entry, undefined, asker.requestId);
+    return { status: anthropicStatus(entry), headers, body };
+  }
+  const named = param === '' || param === undefined ? undefined : param;
+  return { status: entry.status, headers, body: errorBody(entry, undefined, named) };
+}
+
+/** The last event of a stream that broke; no [DONE] follows. */
+export function errorEvent(entry: ErrorEntry, asker: Asker): Uint8Array {
+  return asker.isAnthropic
+    ? anthropicErrorEvent(entry, undefined, asker.requestId)
+    : sseErrorEvent(entry);
+}
+
+/** Head of an answer that came from a replica; `fromReplica` is its flat header list. */
+export function replicaAnswerHeaders(
+  asker: Asker,
+  fromReplica: readonly string[],
+  slots: RequestSlots,
+  slot: number,
+  replicaName: string,
+): string[] {
+  const headers = commonHeaders(asker);
+  for (let i = 0; i + 1 < fromReplica.length; i += 2) {
+    const name = fromReplica[i] as string;
+    const value = fromReplica[i + 1] as string;
+    if (name === 'request-id' && asker.isAnthropic) continue; // ours is the one in our log
+    if (isForwardedToClient(name) && isSafeValue(value)) headers.push(name, value);
+  }
+  if (replicaName !== '') headers.push('x-sluice-replica', replicaName);
+  headers.push('x-sluice-attempts', String(attemptOf(slots.lease(slot))));
+  headers.push('server-timing', serverTiming(slots, slot));
+  return headers;
+}
+
+function serverTiming(slots: RequestSlots, slot: number): string {
+  const { at, floats } = slots;
+  const row = slots.row(slot);
+  const read = (field: number): number => floats[(row + field) / 2] ?? 0;
+  const picked = read(at.pickedUs);
+  const queue = elapsedMs(read(at.publishedUs), picked);
+  const pick = elapsedMs(picked, read(at.dispatchedUs));
+  const upstream = elapsedMs(read(at.sentUs), read(at.firstByteUs));
+  return `queue;dur=${queue}, pick;dur=${pick}, upstream;dur=${upstream}`;
+}
+
+/** Milliseconds to three digits; 0 when one end has not happened. */
+function elapsedMs(fromUs: number, toUs: number): number {
+  if (fromUs === 0 || toUs <= fromUs) return 0;
+  return Math.round(toUs - fromUs) / 1000;
+}
+
+const eventStreamType = 'text/event-stream';
+
+export function isEventStream(headers: readonly string[]): boolean {
+  for (let i = 0; i + 1 < headers.length; i += 2) {
+    if (headers[i] === 'content-type') {
+      return (headers[i + 1] as string).toLowerCase().startsWith(eventStreamType);
+    }
+  }
+  return false;
+}

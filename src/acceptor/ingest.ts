@@ -1,0 +1,326 @@
+/**
+ * From a request head to a message in the request ring. Acceptor threads; never blocks.
+ *
+ * The body is copied once, from the socket's buffer into this acceptor's arena partition, behind the
+ * header blob in one block that grows by doubling; it is scanned there and the replica gets these
+ * bytes. Until the push succeeds slot and block are ours alone, so every refusal gives both back.
+ */
+import { type ErrorEntry, errorOf, errors } from '../errors/catalogue.ts';
+import { assert } from '../lib/assert.ts';
+import { nowUs } from '../lib/clock.ts';
+import { encodeHeadersInto } from '../protocol/header-codec.ts';
+import { scanMultipartModel } from '../protocol/multipart.ts';
+import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id.ts';
+import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
+import { matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
+import { DrainStage } from '../shm/control.layout.ts';
+import { ring } from '../shm/doorbell.ts';
+import { RequestKind } from '../shm/request-ring.layout.ts';
+import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
+import { metrics } from '../telemetry/catalogue.ts';
+import { Ring, Stage } from '../telemetry/labels.ts';
+import type { AcceptorState } from './acceptor-state.ts';
+import { errorAnswer } from './answers.ts';
+import type { EdgeHead } from './edge-head.ts';
+import { faultPoint } from './fault-hooks.ts';
+import { Closing, type Exchange, type ExchangePeer, type ListenerHandler } from './listener.ts';
+import { answerLocally, answerPreflight } from './local-routes.ts';
+import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
+import { deadlineOf, hashSession, invalidHints, priorityOf } from './request-hints.ts';
+import type { Settlement } from './settlement.ts';
+
+/** A body of unknown or large size starts with this much and doubles. */
+const firstBlockBytes = 256 * 1024;
+const bodyAlign = 16;
+
+export class Ingest implements ListenerHandler {
+  readonly #state: AcceptorState;
+  readonly #settlement: Settlement;
+  readonly #owner: RequestOwner;
+  readonly #match: RouteMatch = { route: undefined, allow: '', parameter: '' };
+  readonly #scan = createRequestFacts();
+  readonly #headers: string[] = [];
+
+  constructor(state: AcceptorState, settlement: Settlement, owner: RequestOwner) {
+    this.#state = state;
+    this.#settlement = settlement;
+    this.#owner = owner;
+  }
+
+  failed(error: unknown): void {
+    this.#state.metrics.add(metrics.handlerErrors, 0, 1);
+    this.#state.log.error('handler failed', { err: error });
+  }
+
+  reject(error: number, head: EdgeHead, exchange: Exchange): void {
+    const route = matchRoute(head.method, head.target, this.#match);
+    const asker = this.#factsOf(head, route, nowUs());
+    this.#refuseHead(errorOf(error), head, exchange, asker, head.rules.errorParam);
+  }
+
+  open(head: EdgeHead, exchange: Exchange): ExchangePeer | undefined {
+    faultPoint('handler');
+    const arrivedUs = nowUs();
+    const { control } = this.#state;
+    const draining = Atomics.load(control.words, control.draining);
+    if (draining !== DrainStage.none && exchange.closing === Closing.keep) {
+      exchange.closing = Closing.announce;
+    }
+    const route = matchRoute(head.method, head.target, this.#match);
+    const facts = this.#factsOf(head, route, arrivedUs);
+    if (route === undefined) {
+      this.#refuseUnrouted(head, exchange, facts);
+      return undefined;
+    }
+    if (route.action !== 'proxy') {
+      return answerLocally(this.#state, route, this.#match.parameter, facts, exchange);
+    }
+    const error = draining === DrainStage.refusing ? errors.DRAINING : this.#refusalOf(head, facts);
+    if (error !== undefined) {
+      this.#refuseHead(error, head, exchange, facts, head.rules.errorParam);
+      return undefined;
+    }
+    return this.#admit(head, exchange, facts);
+  }
+
+  /** Why a routed head is refused before its body. */
+  #refusalOf(head: EdgeHead, facts: RequestFacts): ErrorEntry | undefined {
+    if (facts.contentLength > this.#state.start.maxBody) return errors.BODY_TOO_LARGE;
+    const invalid = invalidHints(head);
+    if (invalid === '') return undefined;
+    head.rules.errorParam = invalid;
+    return errors.BAD_HEADER;
+  }
+
+  #refuseUnrouted(head: EdgeHead, exchange: Exchange, facts: RequestFacts): void {
+    const { allow } = this.#match;
+    if (head.method === 'OPTIONS') {
+      answerPreflight(facts, exchange);
+      return;
+    }
+    const entry = allow === '' ? errors.ROUTE_NOT_FOUND : errors.METHOD_NOT_ALLOWED;
+    this.#refuseHead(entry, head, exchange, facts, undefined);
+  }
+
+  #refuseHead(
+    entry: ErrorEntry,
+    head: EdgeHead,
+    exchange: Exchange,
+    facts: RequestFacts,
+    param: string | undefined,
+  ): void {
+    const { status, headers, body } = errorAnswer(entry, facts, 0, param);
+    if (entry === errors.METHOD_NOT_ALLOWED) headers.push('allow', this.#match.allow);
+    exchange.answerAndClose(status, headers, body);
+    this.#settlement.recordRefusal(facts, status, head.method);
+  }
+
+  #factsOf(head: EdgeHead, route: Route | undefined, arrivedUs: number): RequestFacts {
+    const { requestId, contentType, contentLength, isChunked, sessionId } = head.rules;
+    return {
+      route,
+      requestId: validRequestId(requestId) ? requestId : uuidv7(),
+      isAnthropic: route?.shape === 'anthropic',
+      hasOrigin: head.hasOrigin,
+      contentType,
+      contentLength: isChunked ? -1 : Math.max(contentLength, 0),
+      sessionId,
+      arrivedUs,
+    };
+  }
+
+  #admit(head: EdgeHead, exchange: Exchange, facts: RequestFacts): Request | undefined {
+    const { pool, slots, requests } = this.#state;
+    const slot = pool.take();
+    if (slot < 0) {
+      this.#refuseHead(errors.SLOTS_FULL, head, exchange, facts, undefined);
+      return undefined;
+    }
+    const request = new Request(exchange, facts, this.#owner);
+    request.slot = slot;
+    request.lease = slots.claim(slot);
+    requests[slot - pool.first] = request;
+    const problem = this.#writeHead(request, head);
+    if (problem === undefined) return request;
+    this.#settlement.abandon(request);
+    this.#refuseHead(problem, head, exchange, facts, undefined);
+    return undefined;
+  }
+
+  /** Takes the arena block, writes the header blob, and the columns known from the head. */
+  #writeHead(request: Request, head: EdgeHead): ErrorEntry | undefined {
+    const { arena, arenaData, slots } = this.#state;
+    const { facts } = request;
+    const headers = this.#collectHeaders(head, facts);
+    let blobBytes = 2;
+    for (const text of headers) blobBytes += 2 + text.length;
+    const start = Math.ceil(blobBytes / bodyAlign) * bodyAlign;
+    const known = facts.contentLength >= 0 && facts.contentLength <= firstBlockBytes;
+    const block = arena.allocate(start + (known ? facts.contentLength : firstBlockBytes));
+    if (block < 0) return errors.ARENA_FULL;
+    request.block = block;
+    request.bodyStart = start;
+    const written = encodeHeadersInto(arenaData, block, headers);
+    assert(written === blobBytes, 'the header blob has the size that was counted');
+    const { at, words } = slots;
+    const row = slots.row(request.slot);
+    words[row + at.headLength] = blobBytes;
+    words[row + at.priority] = priorityOf(head);
+    words[row + at.deadlineMs] = deadlineOf(head);
+    return undefined;
+  }
+
+  /** What the replica is sent; the forwarder adds the rest (forwarder/upstream-head.ts). */
+  #collectHeaders(head: EdgeHead, { route, requestId }: RequestFacts): string[] {
+    const list = this.#headers;
+    list.length = 0;
+    if (route?.dynamic === true || head.target.length !== route?.path.length) {
+      list.push(':path', head.target);
+    }
+    const { forwarded, authorization, traceparent } = head.rules;
+    for (const text of forwarded) list.push(text);
+    if (authorization !== '') list.push('authorization', authorization);
+    if (validTraceparent(traceparent)) list.push('traceparent', traceparent);
+    list.push('x-request-id', requestId);
+    return list;
+  }
+
+  body(request: Request, bytes: Uint8Array, isLast: boolean): void {
+    if (request.phase !== Phase.reading) return;
+    const { contentLength } = request.facts;
+    const length = request.bodyLength + bytes.length;
+    const limit = contentLength < 0 ? this.#state.start.maxBody : contentLength;
+    if (length > limit) {
+      this.#refuse(request, contentLength < 0 ? errors.BODY_TOO_LARGE : errors.BAD_FRAMING);
+      return;
+    }
+    if (bytes.length > 0) {
+      if (!this.#reserve(request, length)) {
+        this.#refuse(request, errors.ARENA_FULL);
+        return;
+      }
+      this.#state.arenaData.set(bytes, request.block + request.bodyStart + request.bodyLength);
+      request.bodyLength = length;
+    }
+    if (isLast) this.#complete(request);
+  }
+
+  /** Room for `length` body bytes, moving to a block of twice the size when needed. */
+  #reserve(request: Request, length: number): boolean {
+    const { arena, arenaData } = this.#state;
+    const need = request.bodyStart + length;
+    const capacity = arena.capacityAt(request.block);
+    if (need <= capacity) return true;
+    const block = arena.allocate(Math.max(need, capacity * 2));
+    if (block < 0) return false;
+    const used = request.bodyStart + request.bodyLength;
+    arenaData.copyWithin(block, request.block, request.block + used);
+    arena.release(request.block);
+    request.block = block;
+    return true;
+  }
+
+  #complete(request: Request): void {
+    const readUs = nowUs();
+    if (request.bodyLength < request.facts.contentLength) {
+      this.#refuse(request, errors.BAD_FRAMING);
+      return;
+    }
+    const error = this.#scanBody(request);
+    if (error !== 0) {
+      this.#refuse(request, errorOf(error), this.#scan.errorParam);
+      return;
+    }
+    this.#writeColumns(request);
+    this.#publish(request, readUs);
+  }
+
+  /** Finds the model and fills the scan record. 0 or an error number. */
+  #scanBody(request: Request): number {
+    const { arenaData, modelByName, start } = this.#state;
+    const { route, contentType } = request.facts;
+    const from = request.block + request.bodyStart;
+    const body = arenaData.subarray(from, from + request.bodyLength);
+    const facts = this.#scan;
+    const source = route?.model;
+    if (source === 'path') {
+      // Nothing in the request names the model; only a gateway of one model can know it.
+      request.model = start.models.length === 1 ? 0 : -1;
+      return request.model < 0 ? errors.MODEL_NOT_FOUND.number : 0;
+    }
+    const error =
+      source === 'multipart'
+        ? scanMultipartModel(body, body.length, contentType, facts)
+        : scanRequest(body, body.length, facts);
+    if (error !== 0) return error;
+    facts.errorParam = '';
+    if (facts.model === '') return errors.MODEL_REQUIRED.number;
+    request.model = modelByName.get(facts.model) ?? -1;
+    return request.model < 0 ? errors.MODEL_NOT_FOUND.number : 0;
+  }
+
+  #writeColumns(request: Request): void {
+    const { slots, start, pool } = this.#state;
+    const { words, at } = slots;
+    const { facts } = request;
+    const scan = this.#scan;
+    const hasScan = facts.route?.model !== 'path';
+    assert(request.slot >= pool.first, 'a request has a slot');
+    const row = slots.row(request.slot);
+    const isStream = hasScan && scan.stream && facts.route?.streams === true;
+    const usage = hasScan && scan.includeUsage ? RequestFlag.includeUsage : 0;
+    const tls = start.tls === null ? 0 : RequestFlag.tls;
+    words[row + at.clientGone] = 0;
+    words[row + at.acceptor] = start.index;
+    words[row + at.model] = request.model;
+    words[row + at.route] = facts.route?.id ?? 0;
+    words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls;
+    words[row + at.headStart] = request.block;
+    words[row + at.bodyStart] = request.block + request.bodyStart;
+    words[row + at.bodyLength] = request.bodyLength;
+    words[row + at.maxTokens] = hasScan ? scan.maxTokens : 0;
+    words[row + at.choices] = hasScan ? Math.max(scan.n, 1) : 1;
+    words[row + at.promptBytes] = hasScan ? scan.promptBytes : 0;
+    const prefixCount = hasScan ? scan.prefixCount : 0;
+    words[row + at.prefixCount] = prefixCount;
+    for (let i = 0; i < 2 * prefixCount; i++) {
+      words[row + at.prefixHash + i] = scan.prefixHashes[i] as number;
+    }
+    const session = facts.sessionId === '' && hasScan ? scan.sessionKey : facts.sessionId;
+    hashSession(session, words, row + at.sessionHash);
+    slots.writeTime(request.slot, at.clientGoneUs, 0);
+    slots.writeTime(request.slot, at.arrivedUs, facts.arrivedUs);
+    Atomics.store(words, row + at.consumedBytes, 0);
+  }
+
+  #publish(request: Request, readUs: number): void {
+    const { slots, requestRing, control } = this.#state;
+    const { slot, lease } = request;
+    const publishedUs = nowUs();
+    slots.writeTime(slot, slots.at.publishedUs, publishedUs);
+    // Queued before it is published: whoever reads the message must find the slot in its hands.
+    const queued = slots.transition(slot, lease, SlotState.reading, SlotState.queued);
+    assert(queued, 'a request being read belongs to its acceptor');
+    if (!requestRing.push(RequestKind.arrive, slot, lease)) {
+      this.#state.metrics.add(metrics.ringFull, Ring.request, 1);
+      // Nobody was told of the slot, so taking it back cannot race with anything.
+      const settled = slots.transition(slot, lease, SlotState.queued, SlotState.settled);
+      assert(settled, 'an unpublished slot is still ours');
+      request.phase = Phase.settled;
+      this.#refuse(request, errors.RING_FULL);
+      return;
+    }
+    request.phase = Phase.published;
+    ring(control.words, control.schedulerBell);
+    this.#state.metrics.observe(metrics.overhead, Stage.parse, publishedUs - readUs);
+  }
+
+  /** Refuses a request that holds a slot nobody else knows of. */
+  #refuse(request: Request, entry: ErrorEntry, param?: string): void {
+    const { facts, exchange } = request;
+    const { status, headers, body } = errorAnswer(entry, facts, 0, param);
+    exchange.answerAndClose(status, headers, body);
+    this.#settlement.abandon(request);
+    this.#settlement.recordRefusal(facts, status, facts.route?.method ?? '', request.model);
+  }
+}

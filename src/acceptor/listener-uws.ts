@@ -1,0 +1,365 @@
+/**
+ * The uWebSockets.js engine: the one file that touches it. Acceptor threads; never blocks.
+ *
+ * Invariants, each the answer to a measured fault of the binary (docs/adr): onAborted is the first
+ * statement of the handler; nothing is thrown into native code; `res` is not touched once aborted or
+ * ended; refusals leave from a later turn, so bytes behind them are never parsed as a request; one
+ * cork carries at most corkBytesMax and nothing is written after the first refusal; a streamed
+ * answer that must close ends with its own last chunk, because `end(body, true)` writes a header line
+ * into a body that has begun; connections above the cap are closed before a descriptor runs out.
+ */
+
+import type { HttpRequest, HttpResponse, TemplatedApp, us_listen_socket } from 'uWebSockets.js';
+import { STATUS_CODES } from 'node:http';
+import { assert } from '../lib/assert.ts';
+import { EdgeHead } from './edge-head.ts';
+import {
+  Closing,
+  corkBytesMax,
+  type Exchange,
+  type ExchangePeer,
+  headBytesMax,
+  type Listener,
+  type ListenerHandler,
+  type ListenerOptions,
+} from './listener.ts';
+import { checkUwsBinary } from './uws-binary.ts';
+
+/** First write after a refusal: small, because it is buffered whole when the socket is still full. */
+const trialBytes = 256;
+/** How long a client may take to read an answer after which it must not say anything more. */
+const lingerMs = 1000;
+/** Ends a chunked body by hand; `writeHeader` puts `: ` and a line break around name and value. */
+const lastChunkName = '\r\n0\r\nx-sluice-end';
+const lastChunkValue = '1\r\n';
+
+const State = { waiting: 0, headPending: 1, streaming: 2, lingering: 3, over: 4 } as const;
+type State = (typeof State)[keyof typeof State];
+
+const noBytes = new Uint8Array(0);
+const statusLines: string[] = [];
+
+function statusLine(status: number): string {
+  statusLines[status] ??= `${status} ${STATUS_CODES[status] ?? 'Unknown'}`;
+  return statusLines[status];
+}
+
+type UwsModule = typeof import('uWebSockets.js');
+
+export async function listenUws(
+  options: ListenerOptions,
+  handler: ListenerHandler,
+): Promise<Listener> {
+  const check = checkUwsBinary();
+  if (!check.ok) throw new Error(check.reason);
+  process.env.UWS_HTTP_MAX_HEADERS_SIZE = '16384'; // read once, when the binary loads
+  const uws = await import('uWebSockets.js');
+  const listener = new UwsListener(uws, options, handler);
+  await listener.listen(options);
+  return listener;
+}
+
+class UwsListener implements Listener {
+  readonly #uws: UwsModule;
+  readonly #app: TemplatedApp;
+  readonly #handler: ListenerHandler;
+  readonly #head = new EdgeHead();
+  #socket: us_listen_socket | false = false;
+  #closed = false;
+  connections = 0;
+  port = 0;
+  /** An orderly close is the only one that does not abort the process. */
+  readonly #atExit = (): void => this.#closeNow();
+
+  constructor(uws: UwsModule, options: ListenerOptions, handler: ListenerHandler) {
+    this.#uws = uws;
+    this.#handler = handler;
+    const { tls, maxConnections } = options;
+    this.#app =
+      tls === null
+        ? uws.App()
+        : uws.SSLApp({
+            cert_file_name: tls.cert,
+            key_file_name: tls.key,
+            ...(tls.passphrase === undefined ? {} : { passphrase: tls.passphrase }),
+          });
+    this.#app.any('/*', (res, req) => this.#onRequest(res, req));
+    this.#app.filter((res, change) => this.#onConnection(res, change, maxConnections));
+  }
+
+  /** `change` is 1 for a connection that opened and -1 for one that closed. */
+  #onConnection(res: HttpResponse, change: number, connectionsMax: number): void {
+    this.connections += change;
+    if (change > 0 && this.connections > connectionsMax) res.close();
+  }
+
+  listen({ host, port }: ListenerOptions): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#app.listen(host, port, (socket) => {
+        if (socket === false) return reject(new Error(`cannot listen on ${host}:${port}`));
+        this.#socket = socket;
+        this.port = this.#uws.us_socket_local_port(socket as never);
+        process.on('exit', this.#atExit);
+        resolve();
+      });
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closeNow();
+  }
+
+  #closeNow(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    process.off('exit', this.#atExit);
+    if (this.#socket !== false) this.#app.close();
+  }
+
+  #onRequest(res: HttpResponse, req: HttpRequest): void {
+    let exchange: UwsExchange | undefined;
+    res.onAborted(() => exchange?.aborted());
+    try {
+      exchange = new UwsExchange(res, this.#handler);
+      const head = this.#head;
+      const path = req.getUrl();
+      const query = req.getQuery() as string | undefined; // undefined when there is none
+      head.reset(req.getCaseSensitiveMethod(), query ? `${path}?${query}` : path);
+      req.forEach(head.add);
+      exchange.open(head);
+    } catch (error) {
+      this.#handler.failed(error);
+      exchange?.cutLater();
+    }
+  }
+}
+
+/** What a cork callback works on: set before `cork`, read by the callback within the same call. */
+let corkOwner: UwsExchange | undefined;
+let corkData: Uint8Array = noBytes;
+let corkStart = 0;
+let corkEnd = 0;
+let corkAccepted = true;
+
+const corkChunk = (): void => corkOwner?.writeChunk();
+const corkAnswer = (): void => corkOwner?.writeAnswer();
+const corkEndOfStream = (): void => corkOwner?.writeEnd();
+/** An empty cork makes uWS send what it has buffered; without it the rest waits for our next write. */
+const corkNothing = (): void => {};
+
+class UwsExchange implements Exchange {
+  readonly #res: HttpResponse;
+  readonly #handler: ListenerHandler;
+  #peer: ExchangePeer | undefined;
+  #state: State = State.waiting;
+  #isHead = false;
+  #status = 0;
+  #headers: readonly string[] = [];
+  #linger: NodeJS.Timeout | undefined;
+  #isTrial = false;
+  closing: Closing = Closing.keep;
+  isBlocked = false;
+  unconfirmedBytes = 0;
+  hasBegun = false;
+
+  constructor(res: HttpResponse, handler: ListenerHandler) {
+    this.#res = res;
+    this.#handler = handler;
+  }
+
+  get isOpen(): boolean {
+    return this.#state < State.lingering;
+  }
+
+  open(head: EdgeHead): void {
+    this.#isHead = head.method === 'HEAD';
+    if (head.mustClose) this.closing = Closing.force;
+    const error = head.check();
+    if (error !== 0) {
+      this.#handler.reject(error, head, this);
+      return;
+    }
+    this.#peer = this.#handler.open(head, this);
+    if (this.#peer === undefined) return;
+    this.#res.onWritable(() => this.#onWritable());
+    this.#res.onData((chunk, isLast) => this.#onData(chunk, isLast));
+  }
+
+  #onData(chunk: ArrayBuffer, isLast: boolean): void {
+    if (!this.isOpen || this.hasBegun) return; // refused while the body was arriving
+    try {
+      this.#peer?.body(new Uint8Array(chunk), isLast);
+    } catch (error) {
+      this.#handler.failed(error);
+      this.cutLater();
+    }
+  }
+
+  #onWritable(): boolean {
+    this.isBlocked = false;
+    this.unconfirmedBytes = 0;
+    this.#isTrial = true;
+    try {
+      if (this.#state === State.lingering) this.#linger?.refresh();
+      else this.#peer?.writable();
+      if (!this.isBlocked && this.#state !== State.over) this.#res.cork(corkNothing);
+    } catch (error) {
+      this.#handler.failed(error);
+      this.cutLater();
+    }
+    return true;
+  }
+
+  /** Called by uWS once the connection is gone. */
+  aborted(): void {
+    const wasOpen = this.isOpen;
+    this.#state = State.over;
+    clearTimeout(this.#linger);
+    if (!wasOpen) return;
+    try {
+      this.#peer?.gone();
+    } catch (error) {
+      this.#handler.failed(error);
+    }
+  }
+
+  answer(status: number, headers: readonly string[], body: Uint8Array): void {
+    if (!this.isOpen) return;
+    assert(!this.hasBegun, 'an exchange is answered once');
+    assert(body.length <= corkBytesMax - headBytesMax, 'a larger body is streamed');
+    this.#setHead(status, headers);
+    corkOwner = this;
+    corkData = body;
+    this.#res.cork(corkAnswer);
+    if (!this.#hasNoBody) this.#state = State.over;
+    else this.#startLinger();
+  }
+
+  answerAndClose(status: number, headers: readonly string[], body: Uint8Array): void {
+    this.closing = Closing.force;
+    if (this.hasBegun) return;
+    this.hasBegun = true; // what arrives of the body from here on is not for the peer
+    setImmediate(() => {
+      this.hasBegun = false;
+      this.#guard(() => this.answer(status, headers, body));
+    });
+  }
+
+  begin(status: number, headers: readonly string[]): void {
+    if (!this.isOpen) return;
+    assert(!this.hasBegun, 'an exchange is answered once');
+    this.#setHead(status, headers);
+    this.#state = State.headPending;
+  }
+
+  write(data: Uint8Array, start: number, end: number): number {
+    if (!this.isOpen) return end - start;
+    let at = start;
+    while (at < end && !this.isBlocked) {
+      const burst = this.#state === State.headPending ? corkBytesMax - headBytesMax : corkBytesMax;
+      const size = Math.min(end - at, this.#isTrial ? trialBytes : burst);
+      corkOwner = this;
+      corkData = data;
+      corkStart = at;
+      corkEnd = at + size;
+      this.#res.cork(corkChunk);
+      at = corkEnd;
+      this.#isTrial = false;
+      if (corkAccepted) continue;
+      this.isBlocked = true;
+      this.unconfirmedBytes = size;
+    }
+    return at - start;
+  }
+
+  end(): void {
+    if (!this.isOpen) return;
+    corkOwner = this;
+    const isAnswer = this.#state === State.headPending && !this.#hasNoBody;
+    this.#res.cork(corkEndOfStream);
+    if (this.#closesByHand && !isAnswer) this.#startLinger();
+    else this.#state = State.over;
+  }
+
+  cut(): void {
+    if (this.#state === State.over) return;
+    this.#res.close(); // calls aborted()
+  }
+
+  /** From inside a callback of uWS, which must return before the socket is freed. */
+  cutLater(): void {
+    setImmediate(() => this.#guard(() => this.cut()));
+  }
+
+  get #hasNoBody(): boolean {
+    return this.#isHead || this.#status === 204 || this.#status === 304;
+  }
+
+  get #closesByHand(): boolean {
+    return this.closing === Closing.force || this.#hasNoBody;
+  }
+
+  #setHead(status: number, headers: readonly string[]): void {
+    this.hasBegun = true;
+    this.#status = status;
+    this.#headers = headers;
+  }
+
+  /** The response stays pending, so uWS drops the connection at the first further byte. */
+  #startLinger(): void {
+    this.#state = State.lingering;
+    this.#linger = setTimeout(() => this.#guard(() => this.cut()), lingerMs);
+    this.#linger.unref();
+  }
+
+  #guard(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#handler.failed(error);
+    }
+  }
+
+  #writeHeadLines(): void {
+    const res = this.#res;
+    const headers = this.#headers;
+    res.writeStatus(statusLine(this.#status));
+    for (let i = 0; i + 1 < headers.length; i += 2) {
+      res.writeHeader(headers[i] as string, headers[i + 1] as string);
+    }
+  }
+
+  /** In a cork. */
+  writeAnswer(): void {
+    this.#writeHeadLines();
+    if (this.#hasNoBody) {
+      if (this.#isHead) this.#res.writeHeader('content-length', String(corkData.length));
+      this.#res.writeHeader('connection', 'close\r\n'); // and the empty line that ends the head
+      return;
+    }
+    if (this.closing === Closing.announce) this.#res.writeHeader('connection', 'close');
+    this.#res.end(corkData, this.closing === Closing.force);
+  }
+
+  /** In a cork. */
+  writeChunk(): void {
+    if (this.#state === State.headPending) {
+      this.#state = State.streaming;
+      this.#writeHeadLines();
+      if (this.closing !== Closing.keep) this.#res.writeHeader('connection', 'close');
+    }
+    corkAccepted = this.#res.write(corkData.subarray(corkStart, corkEnd));
+  }
+
+  /** In a cork. */
+  writeEnd(): void {
+    if (this.#state === State.headPending) {
+      corkData = noBytes;
+      this.writeAnswer();
+    } else if (this.#closesByHand) {
+      this.#res.writeHeader(lastChunkName, lastChunkValue);
+    } else {
+      this.#res.end();
+    }
+  }
+}

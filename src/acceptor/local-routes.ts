@@ -1,0 +1,147 @@
+/**
+ * What the gateway answers by itself: liveness, readiness, the model list, preflights. Acceptor threads.
+ *
+ * Readiness is read from shared memory at the moment of the question. The model list comes from the
+ * config and never asks a replica.
+ */
+import { errors } from '../errors/catalogue.ts';
+import { nowUs } from '../lib/clock.ts';
+import type { Route } from '../protocol/routes.ts';
+import { DrainStage } from '../shm/control.layout.ts';
+import { replicaCounts } from '../shm/memory.ts';
+import { ReplicaAdmin, ReplicaTableLayout } from '../shm/replica-table.layout.ts';
+import type { AcceptorState } from './acceptor-state.ts';
+import { commonHeaders, errorAnswer } from './answers.ts';
+import { answerBytesMax, Closing, type Exchange, type ExchangePeer } from './listener.ts';
+import { Outbox } from './outbox.ts';
+import type { RequestFacts } from './request.ts';
+
+/** A scheduler that has not shown itself for this long decides nothing (RELIABILITY 4). */
+const schedulerSilentUs = 500_000;
+const encoder = new TextEncoder();
+const allowedMethods = 'GET, POST, DELETE, HEAD, OPTIONS';
+const allowedHeaders = '*, authorization';
+const preflightSeconds = '600';
+
+export function answerLocally(
+  state: AcceptorState,
+  route: Route,
+  parameter: string,
+  facts: RequestFacts,
+  exchange: Exchange,
+): ExchangePeer | undefined {
+  switch (route.action) {
+    case 'models':
+      return answerJson(exchange, facts, 200, modelList(state));
+    case 'model':
+      return answerModel(state, parameter, facts, exchange);
+    case 'ready': {
+      const problem = whyNotReady(state);
+      const status = problem === '' ? 200 : 503;
+      return answerJson(exchange, facts, status, { status: problem === '' ? 'ready' : problem });
+    }
+    default:
+      return answerJson(exchange, facts, 200, { status: 'ok' });
+  }
+}
+
+/** Undefined when the answer fits one burst, else the peer that streams it. */
+function answerJson(
+  exchange: Exchange,
+  facts: RequestFacts,
+  status: number,
+  value: object,
+): ExchangePeer | undefined {
+  const headers = [...commonHeaders(facts), 'content-type', 'application/json'];
+  const body = encoder.encode(JSON.stringify(value));
+  if (body.length > answerBytesMax) return new LongAnswer(exchange, status, headers, body);
+  exchange.answerAndClose(status, headers, body);
+  return undefined;
+}
+
+/** Streams a body that is larger than one burst, from a later turn of the loop. */
+class LongAnswer implements ExchangePeer {
+  readonly #exchange: Exchange;
+  readonly #outbox: Outbox;
+
+  constructor(exchange: Exchange, status: number, headers: string[], body: Uint8Array) {
+    this.#exchange = exchange;
+    this.#outbox = new Outbox(exchange);
+    exchange.closing = Closing.force;
+    setImmediate(() => {
+      exchange.begin(status, headers);
+      this.#outbox.send(body, 0, body.length);
+      this.#endIfSent();
+    });
+  }
+
+  body(): void {}
+
+  writable(): void {
+    this.#outbox.flush();
+    this.#endIfSent();
+  }
+
+  gone(): void {
+    this.#outbox.clear();
+  }
+
+  #endIfSent(): void {
+    if (this.#outbox.keptBytes === 0) this.#exchange.end();
+  }
+}
+
+export function answerPreflight(facts: RequestFacts, exchange: Exchange): void {
+  const headers = commonHeaders(facts);
+  headers.push('access-control-allow-methods', allowedMethods);
+  headers.push('access-control-allow-headers', allowedHeaders);
+  headers.push('access-control-max-age', preflightSeconds, 'allow', allowedMethods);
+  exchange.answerAndClose(204, headers, new Uint8Array(0));
+}
+
+/** '' when a request could be served at this moment, else what is missing. */
+export function whyNotReady({ start, control }: AcceptorState): string {
+  if (Atomics.load(control.words, control.draining) !== DrainStage.none) return 'draining';
+  const beatUs = control.floats[(control.schedulerRow + control.at.beatUs) / 2] ?? 0;
+  if (nowUs() - beatUs > schedulerSilentUs) return 'scheduler silent';
+  const region = start.memory.replicas;
+  const { at } = ReplicaTableLayout.attach(region, replicaCounts);
+  const words = new Int32Array(region);
+  const count = Atomics.load(words, at.count);
+  for (let index = 0; index < count; index++) {
+    const row = at.replica.base + index * at.replica.stride;
+    const isActive = words[row + at.replica.at.admin] === ReplicaAdmin.active;
+    if (isActive && words[row + at.replica.at.healthy] === 1) return '';
+  }
+  return 'no healthy replica';
+}
+
+interface ModelObject {
+  readonly id: string;
+  readonly object: 'model';
+  readonly created: number;
+  readonly owned_by: string;
+}
+
+const modelObject = (id: string): ModelObject => ({
+  id,
+  object: 'model',
+  created: 0,
+  owned_by: 'sluice',
+});
+
+function modelList({ modelByName }: AcceptorState): object {
+  return { object: 'list', data: [...modelByName.keys()].map(modelObject) };
+}
+
+function answerModel(
+  { modelByName }: AcceptorState,
+  id: string,
+  facts: RequestFacts,
+  exchange: Exchange,
+): ExchangePeer | undefined {
+  if (modelByName.has(id)) return answerJson(exchange, facts, 200, modelObject(id));
+  const { status, headers, body } = errorAnswer(errors.MODEL_NOT_FOUND, facts);
+  exchange.answerAndClose(status, headers, body);
+  return undefined;
+}

@@ -1,0 +1,101 @@
+/**
+ * Entry of an acceptor thread: one listener, its requests, its doorbell. Event loop; never blocks.
+ *
+ * An acceptor must not die, because the process dies with it: handlers, timers and drains catch, count
+ * and log what they throw, and the last net below does the same. If it dies nevertheless, the
+ * supervisor starts the gateway again.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { assert } from '../lib/assert.ts';
+import { ThreadPhase } from '../shm/control.layout.ts';
+import { EventLoopBell } from '../shm/doorbell.ts';
+import type { AcceptorStart, FromThread, ToThread } from '../shm/threads.ts';
+import { type AcceptorState, createAcceptorState } from './acceptor-state.ts';
+import { Heartbeat } from './heartbeat.ts';
+import { Ingest } from './ingest.ts';
+import type { Listener } from './listener.ts';
+import type { Request, RequestOwner } from './request.ts';
+import { Responder } from './responder.ts';
+import { Settlement } from './settlement.ts';
+
+/** Lines still in the log when the thread stops may take this long. */
+const logCloseMs = 500;
+
+const port = parentPort;
+assert(port !== null, 'an acceptor is a worker thread');
+const post = (message: FromThread): void => port.postMessage(message);
+
+await run(workerData as AcceptorStart);
+
+async function run(start: AcceptorStart): Promise<void> {
+  assert(start.thread === 'acceptor');
+  const state = createAcceptorState(start);
+  const settlement = new Settlement(state);
+  const owner: RequestOwner = {
+    body: (request: Request, bytes, isLast) => ingest.body(request, bytes, isLast),
+    writable: (request: Request) => responder.writable(request),
+    gone: (request: Request) => responder.gone(request),
+  };
+  const ingest = new Ingest(state, settlement, owner);
+  const failed = (error: unknown): void => ingest.failed(error);
+  const responder = new Responder(state, settlement, failed);
+  process.on('uncaughtException', failed);
+
+  const listener = await listen(start, ingest);
+  const { control } = state;
+  const bell = new EventLoopBell(control.words, control.ownBell, () => responder.drain());
+  let awaitsDrained = false;
+  const heartbeat = new Heartbeat(
+    state,
+    () => listener.connections,
+    () => {
+      if (!awaitsDrained || state.pool.inUse > 0) return;
+      awaitsDrained = false;
+      post({ kind: 'drained' });
+    },
+    failed,
+  );
+  port?.on('message', (message: ToThread) => {
+    switch (message.kind) {
+      case 'replica':
+        state.replicaNames[message.replica.row] = message.replica.name;
+        post({ kind: 'applied', row: message.replica.row, epoch: message.replica.epoch });
+        return;
+      case 'forget':
+        post({ kind: 'applied', row: message.row, epoch: message.epoch });
+        return;
+      case 'drain':
+        awaitsDrained = true;
+        return;
+      case 'stop':
+        void stop(state, listener, bell, heartbeat);
+    }
+  });
+  bell.start();
+  heartbeat.setPhase(ThreadPhase.running);
+  post({ kind: 'ready', port: listener.port });
+}
+
+async function listen(start: AcceptorStart, ingest: Ingest): Promise<Listener> {
+  if (start.engine === 'uws') {
+    const { listenUws } = await import('./listener-uws.ts');
+    return listenUws(start, ingest);
+  }
+  const { listenNode } = await import('./listener-node.ts');
+  return listenNode(start, ingest);
+}
+
+async function stop(
+  state: AcceptorState,
+  listener: Listener,
+  bell: EventLoopBell,
+  heartbeat: Heartbeat,
+): Promise<void> {
+  await listener.close();
+  bell.stop();
+  heartbeat.stop();
+  heartbeat.setPhase(ThreadPhase.stopped);
+  await state.log.close(logCloseMs);
+  post({ kind: 'stopped' });
+  port?.close();
+}

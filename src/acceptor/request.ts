@@ -1,0 +1,78 @@
+/**
+ * One request of one client, from its head to the last byte of its answer. Acceptor threads.
+ *
+ * Holds what the slot table does not: the exchange, the arena block and the bytes of the answer that
+ * the client has not taken. Its owner acts on it (ingest.ts, responder.ts); here is only state.
+ */
+import type { Route } from '../protocol/routes.ts';
+import type { Asker } from './answers.ts';
+import type { Exchange, ExchangePeer } from './listener.ts';
+import { Outbox } from './outbox.ts';
+
+/**
+ * reading: the body arrives. published: the scheduler or a forwarder has it. settled: the outcome is
+ * fixed and the client may still read. over: slot and arena block are given back.
+ */
+export const Phase = { reading: 0, published: 1, settled: 2, over: 3 } as const;
+export type Phase = (typeof Phase)[keyof typeof Phase];
+
+export interface RequestOwner {
+  body(request: Request, bytes: Uint8Array, isLast: boolean): void;
+  writable(request: Request): void;
+  gone(request: Request): void;
+}
+
+/** What is known of a request once its head was read. */
+export interface RequestFacts extends Asker {
+  readonly route: Route | undefined;
+  readonly contentType: string;
+  readonly arrivedUs: number;
+  /** -1 for a chunked body. */
+  readonly contentLength: number;
+  readonly sessionId: string;
+}
+
+export class Request implements ExchangePeer {
+  readonly exchange: Exchange;
+  readonly facts: RequestFacts;
+  readonly outbox: Outbox;
+  readonly #owner: RequestOwner;
+  phase: Phase = Phase.reading;
+  slot = -1;
+  /** Lease of attempt 0; its generation names the request. */
+  lease = 0;
+  /** Offset of the arena block: header blob, then the body from bodyStart on. -1: none. */
+  block = -1;
+  bodyStart = 0;
+  bodyLength = 0;
+  model = -1;
+  /** Status the client was given; 0 before. */
+  status = 0;
+  /** The answer failed though its status may say otherwise. */
+  hasFailed = false;
+  isGone = false;
+  isEventStream = false;
+  /** Complete but for what the outbox keeps. */
+  isEnding = false;
+  /** Credit when the forwarder was last woken for it. */
+  toldBytes = 0;
+
+  constructor(exchange: Exchange, facts: RequestFacts, owner: RequestOwner) {
+    this.exchange = exchange;
+    this.facts = facts;
+    this.outbox = new Outbox(exchange);
+    this.#owner = owner;
+  }
+
+  body(bytes: Uint8Array, isLast: boolean): void {
+    this.#owner.body(this, bytes, isLast);
+  }
+
+  writable(): void {
+    this.#owner.writable(this);
+  }
+
+  gone(): void {
+    this.#owner.gone(this);
+  }
+}

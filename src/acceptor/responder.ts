@@ -1,0 +1,314 @@
+/**
+ * From the response and reply rings to the clients. Acceptor threads; called by the doorbell.
+ *
+ * Each drain handles a bounded number of records, so that sockets are served in between. A record of
+ * another generation is late and is dropped. Bytes the connection took become the stream's credit;
+ * the forwarder is woken once per half window, whenever a slow client moves on, and after a ring
+ * was drained far enough to matter to a forwarder that found it full. A record whose handling
+ * throws is a defect: it is counted, its request is cut, and the drain goes on behind it.
+ */
+import { type ErrorEntry, errorOf } from '../errors/catalogue.ts';
+import { assert } from '../lib/assert.ts';
+import { decodeHeaders } from '../protocol/header-codec.ts';
+import { ByteRingConsumer } from '../shm/byte-ring.ts';
+import { ring } from '../shm/doorbell.ts';
+import { recordRingCapacity } from '../shm/memory.ts';
+import { generationOf } from '../shm/request-slots.ts';
+import {
+  type ResponseHead,
+  ResponseKind,
+  readResponseHead,
+  readUint32,
+  responseHeadBytes,
+} from '../shm/response-records.ts';
+import { ReplyRingLayout } from '../shm/rings.layout.ts';
+import { SpscConsumer } from '../shm/spsc-ring.ts';
+import { metrics } from '../telemetry/catalogue.ts';
+import type { AcceptorState } from './acceptor-state.ts';
+import { errorAnswer, errorEvent, isEventStream, replicaAnswerHeaders } from './answers.ts';
+import { faultPoint } from './fault-hooks.ts';
+import { answerBytesMax, Closing } from './listener.ts';
+import { Phase, type Request } from './request.ts';
+import type { Settlement } from './settlement.ts';
+
+const recordsPerDrain = 256;
+const bytesPerDrain = 1024 * 1024;
+/** Bytes of a header list that only its forwarder can have got wrong. */
+const headerBlobMax = 64 * 1024;
+
+export class Responder {
+  readonly #state: AcceptorState;
+  readonly #settlement: Settlement;
+  readonly #failed: (error: unknown) => void;
+  readonly #rings: ByteRingConsumer[];
+  readonly #replies: SpscConsumer<(typeof ReplyRingLayout)['spec']['cell']['fields']>;
+  readonly #bellWanted: Uint8Array;
+  readonly #head: ResponseHead = { status: 0, headerLength: 0, contentLength: 0 };
+  readonly #decoded: string[] = [];
+  readonly #keptBytesMax: number;
+  readonly #tellBytes: number;
+
+  constructor(state: AcceptorState, settlement: Settlement, failed: (error: unknown) => void) {
+    const { memory, index, streamWindow } = state.start;
+    const { size } = memory;
+    this.#state = state;
+    this.#settlement = settlement;
+    this.#failed = failed;
+    this.#rings = memory.responseRings.map(
+      (ofForwarder) =>
+        new ByteRingConsumer(ofForwarder[index] as SharedArrayBuffer, size.responseRingBytes),
+    );
+    this.#replies = new SpscConsumer(
+      ReplyRingLayout,
+      memory.replyRings[index] as SharedArrayBuffer,
+      recordRingCapacity(size),
+    );
+    this.#bellWanted = new Uint8Array(size.forwarders);
+    this.#keptBytesMax = streamWindow + size.responseRingBytes / 2;
+    this.#tellBytes = streamWindow >>> 1;
+  }
+
+  /** Handles what is there, within a budget. True when anything is left. */
+  drain(): boolean {
+    this.#settlement.retryCancels();
+    let left = this.#drainReplies();
+    for (let forwarder = 0; forwarder < this.#rings.length; forwarder++) {
+      if (this.#drainRing(forwarder)) left = true;
+    }
+    this.#ringBells();
+    return left;
+  }
+
+  writable(request: Request): void {
+    const { outbox } = request;
+    const before = outbox.keptBytes;
+    outbox.flush();
+    this.#giveCredit(request, before > 0 || request.toldBytes !== outbox.takenBytes);
+    this.#ringBells();
+    this.#endIfComplete(request);
+  }
+
+  /** The connection is gone before its answer was complete. */
+  gone(request: Request): void {
+    if (request.phase === Phase.over) return;
+    request.isGone = true;
+    request.outbox.clear();
+    if (request.phase === Phase.reading) {
+      this.#settlement.recordGone(request);
+      this.#settlement.abandon(request);
+    } else if (request.phase === Phase.published) this.#settlement.cancel(request);
+    else this.#settlement.finish(request);
+    faultPoint('aborted');
+  }
+
+  #requestOf(slot: number, lease: number): Request | undefined {
+    const { pool, requests, metrics: counters } = this.#state;
+    const request = requests[slot - pool.first];
+    if (
+      request !== undefined &&
+      request.phase === Phase.published &&
+      generationOf(request.lease) === generationOf(lease)
+    ) {
+      return request;
+    }
+    counters.add(metrics.lateEvents, 0, 1);
+    return undefined;
+  }
+
+  #drainReplies(): boolean {
+    const replies = this.#replies;
+    const { words, at } = replies;
+    for (let count = 0; count < recordsPerDrain; count++) {
+      const record = replies.peek();
+      if (record < 0) return false;
+      const request = this.#requestOf(
+        words[record + at.slot] as number,
+        words[record + at.lease] as number,
+      );
+      const error = words[record + at.error] as number;
+      const retryAfterMs = words[record + at.retryAfterMs] as number;
+      replies.advance();
+      if (request === undefined) continue;
+      try {
+        faultPoint('record');
+        this.#settlement.settle(request);
+        this.#endWithError(request, errorOf(error), retryAfterMs);
+      } catch (failure) {
+        this.#abort(request, failure);
+      }
+    }
+    return true;
+  }
+
+  #drainRing(forwarder: number): boolean {
+    const source = this.#rings[forwarder] as ByteRingConsumer;
+    let bytes = 0;
+    for (let count = 0; count < recordsPerDrain && bytes < bytesPerDrain; count++) {
+      if (!source.peek()) {
+        if (bytes > source.capacity / 4) this.#bellWanted[forwarder] = 1;
+        return false;
+      }
+      const request = this.#requestOf(source.slot, source.lease);
+      if (request !== undefined) {
+        try {
+          faultPoint('record');
+          this.#onRecord(request, source, forwarder);
+        } catch (failure) {
+          this.#abort(request, failure);
+        }
+      }
+      bytes += source.length;
+      source.advance();
+    }
+    this.#bellWanted[forwarder] = 1;
+    return true;
+  }
+
+  #onRecord(request: Request, source: ByteRingConsumer, forwarder: number): void {
+    const { data, payload, length } = source;
+    switch (source.kind) {
+      case ResponseKind.chunk:
+        this.#onChunk(request, data, payload, length);
+        return;
+      case ResponseKind.head:
+        this.#begin(request, data, payload);
+        return;
+      case ResponseKind.whole:
+        this.#settlement.settle(request);
+        this.#onWhole(request, data, payload, length);
+        return;
+      default:
+        assert(source.kind === ResponseKind.end, `record kind of forwarder ${forwarder}`);
+        this.#settlement.settle(request);
+        this.#onEnd(request, readUint32(data, payload), readUint32(data, payload + 4));
+    }
+  }
+
+  #onChunk(request: Request, data: Uint8Array, start: number, length: number): void {
+    if (request.isGone) return; // its cancellation is under way
+    request.outbox.send(data, start, start + length);
+    assert(request.outbox.keptBytes <= this.#keptBytesMax, 'a forwarder keeps within its credit');
+    this.#giveCredit(request, false);
+  }
+
+  /** Reads the head at `at` of the ring; returns the offset behind it. */
+  #readHead(request: Request, data: Uint8Array, at: number): number {
+    const head = this.#head;
+    readResponseHead(data, at, head);
+    assert(head.headerLength <= headerBlobMax, 'a header blob is bounded');
+    const blob = at + responseHeadBytes;
+    if (head.headerLength > 0) decodeHeaders(data, blob, this.#decoded);
+    else this.#decoded.length = 0;
+    request.status = head.status;
+    return blob + head.headerLength;
+  }
+
+  #headersOf(request: Request): string[] {
+    const { slots, replicaNames } = this.#state;
+    const row = slots.words[slots.row(request.slot) + slots.at.replica] as number;
+    const name = replicaNames[row] ?? '';
+    return replicaAnswerHeaders(request.facts, this.#decoded, slots, request.slot, name);
+  }
+
+  #begin(request: Request, data: Uint8Array, at: number): void {
+    this.#readHead(request, data, at);
+    request.isEventStream = isEventStream(this.#decoded);
+    const headers = this.#headersOf(request);
+    if (request.isEventStream) {
+      headers.push('x-accel-buffering', 'no');
+      if (!this.#decoded.includes('cache-control')) headers.push('cache-control', 'no-cache');
+    }
+    request.exchange.begin(request.status, headers);
+  }
+
+  #onWhole(request: Request, data: Uint8Array, at: number, length: number): void {
+    const start = this.#readHead(request, data, at);
+    const end = at + length;
+    assert(start <= end, 'a whole record holds its head');
+    const headers = this.#headersOf(request);
+    const { exchange } = request;
+    if (end - start <= answerBytesMax) {
+      exchange.answer(request.status, headers, data.subarray(start, end));
+      this.#settlement.finish(request);
+      return;
+    }
+    exchange.begin(request.status, headers);
+    request.outbox.send(data, start, end);
+    request.isEnding = true;
+    this.#endIfComplete(request);
+  }
+
+  #onEnd(request: Request, error: number, retryAfterMs: number): void {
+    if (error !== 0) {
+      this.#endWithError(request, errorOf(error), retryAfterMs);
+      return;
+    }
+    request.isEnding = true;
+    this.#endIfComplete(request);
+  }
+
+  /** The request has been settled with an error; the client is told as far as HTTP still allows. */
+  #endWithError(request: Request, entry: ErrorEntry, retryAfterMs: number): void {
+    const { exchange, facts } = request;
+    request.hasFailed = true;
+    if (request.isGone || !exchange.isOpen) {
+      this.#settlement.finish(request);
+      return;
+    }
+    if (!exchange.hasBegun) {
+      const { status, headers, body } = errorAnswer(entry, facts, retryAfterMs);
+      request.status = status;
+      exchange.answer(status, headers, body);
+      this.#settlement.finish(request);
+      return;
+    }
+    if (!request.isEventStream) {
+      // Cut short of its last chunk, so that the client sees that something is missing.
+      this.#settlement.finish(request);
+      exchange.cut();
+      return;
+    }
+    const event = errorEvent(entry, facts);
+    exchange.closing = Closing.force;
+    request.outbox.send(event, 0, event.length);
+    request.isEnding = true;
+    this.#endIfComplete(request);
+  }
+
+  #endIfComplete(request: Request): void {
+    if (!request.isEnding || request.outbox.keptBytes > 0) return;
+    if (request.phase !== Phase.settled) return;
+    request.exchange.end();
+    this.#settlement.finish(request);
+  }
+
+  #giveCredit(request: Request, mustTell: boolean): void {
+    if (request.phase !== Phase.published) return;
+    const { slots } = this.#state;
+    const { words, at } = slots;
+    const row = slots.row(request.slot);
+    const taken = request.outbox.takenBytes;
+    // The credit. Pairs with the load of the forwarder (forwarder/credit.ts).
+    Atomics.store(words, row + at.consumedBytes, taken);
+    if (!mustTell && ((taken - request.toldBytes) | 0) < this.#tellBytes) return;
+    request.toldBytes = taken;
+    this.#bellWanted[words[row + at.forwarder] as number] = 1;
+  }
+
+  #ringBells(): void {
+    const { control } = this.#state;
+    for (let forwarder = 0; forwarder < this.#bellWanted.length; forwarder++) {
+      if (this.#bellWanted[forwarder] === 0) continue;
+      this.#bellWanted[forwarder] = 0;
+      ring(control.words, control.forwarderBells[forwarder] as number);
+    }
+  }
+
+  /** A defect of ours while a record was handled: the request is cut, its slot follows the rules. */
+  #abort(request: Request, failure: unknown): void {
+    this.#failed(failure);
+    request.hasFailed = true;
+    if (request.phase === Phase.settled) this.#settlement.finish(request);
+    if (request.exchange.isOpen) request.exchange.cut();
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * The end of every request, whichever way it comes: slot and arena block go back exactly once, and the
+ * outcome is counted and logged. Acceptor threads; never blocks.
+ *
+ * A request known to nobody else is abandoned; a published one is freed only after the scheduler or
+ * its forwarder has settled it and the client has taken or left the rest of the answer.
+ */
+import { errors } from '../errors/catalogue.ts';
+import { assert } from '../lib/assert.ts';
+import { nowUs } from '../lib/clock.ts';
+import { ring } from '../shm/doorbell.ts';
+import { RequestKind } from '../shm/request-ring.layout.ts';
+import { SlotState } from '../shm/request-slots.layout.ts';
+import { attemptOf } from '../shm/request-slots.ts';
+import { metrics } from '../telemetry/catalogue.ts';
+import { defaultMetricDims, modelIndex, Ring, statusIndex } from '../telemetry/labels.ts';
+import type { AcceptorState } from './acceptor-state.ts';
+import { Phase, type Request, type RequestFacts } from './request.ts';
+
+export class Settlement {
+  readonly #state: AcceptorState;
+  /** Cancellations the full request ring did not take; a request is in it at most once. */
+  readonly #unsent: Request[] = [];
+
+  constructor(state: AcceptorState) {
+    this.#state = state;
+  }
+
+  /** Gives back slot and block of a request that no other thread knows of. Records nothing. */
+  abandon(request: Request): void {
+    assert(request.phase !== Phase.published, 'a published request is settled by others');
+    const state = request.phase === Phase.settled ? SlotState.settled : SlotState.reading;
+    this.#giveBack(request, state);
+  }
+
+  /** The outcome is fixed: nobody reads the body any more. */
+  settle(request: Request): void {
+    assert(request.phase === Phase.published, 'a request is settled once');
+    request.phase = Phase.settled;
+    this.#releaseBlock(request);
+  }
+
+  /** The client has taken or left everything: the slot is free again. */
+  finish(request: Request): void {
+    assert(request.phase === Phase.settled, 'a slot is freed after it was settled');
+    this.#record(request);
+    this.#giveBack(request, SlotState.settled);
+  }
+
+  /** The client left while others work for it: they are told, now or at a later drain. */
+  cancel(request: Request): void {
+    const { slots } = this.#state;
+    const row = slots.row(request.slot);
+    slots.writeTime(request.slot, slots.at.clientGoneUs, nowUs());
+    Atomics.store(slots.words, row + slots.at.clientGone, 1);
+    if (this.#unsent.length > 0 || !this.#sendCancel(request)) this.#unsent.push(request);
+  }
+
+  /** Sends what an earlier full ring left behind. */
+  retryCancels(): void {
+    let sent = 0;
+    for (const request of this.#unsent) {
+      if (request.phase === Phase.published && !this.#sendCancel(request)) break;
+      sent++;
+    }
+    if (sent > 0) this.#unsent.splice(0, sent);
+  }
+
+  /** A request that was refused before it reached anybody. */
+  recordRefusal(facts: RequestFacts, status: number, method: string, model = -1): void {
+    if (method === 'OPTIONS') return;
+    const ms = (nowUs() - facts.arrivedUs) / 1000;
+    this.#count(model, status, ms);
+    const { log } = this.#state;
+    if (log.sampler.keeps(facts.requestId, status, false, ms)) {
+      log.access({ req_id: facts.requestId, status, e2e_ms: ms, failed: false });
+    }
+  }
+
+  /** The client left before its request was complete. */
+  recordGone(request: Request): void {
+    this.recordRefusal(request.facts, errors.CLIENT_GONE.status, '', request.model);
+  }
+
+  #sendCancel(request: Request): boolean {
+    const { requestRing, control, metrics: counters } = this.#state;
+    if (!requestRing.push(RequestKind.cancel, request.slot, request.lease)) {
+      counters.add(metrics.ringFull, Ring.request, 1);
+      return false;
+    }
+    ring(control.words, control.schedulerBell);
+    return true;
+  }
+
+  #releaseBlock(request: Request): void {
+    if (request.block < 0) return;
+    this.#state.arena.release(request.block);
+    request.block = -1;
+  }
+
+  #giveBack(request: Request, from: SlotState): void {
+    const { slots, pool, requests } = this.#state;
+    const { slot } = request;
+    assert(request.phase !== Phase.over, 'a slot is given back once');
+    request.phase = Phase.over;
+    this.#releaseBlock(request);
+    requests[slot - pool.first] = undefined;
+    // Attempts have moved the lease on; the generation is still ours.
+    if (slots.transition(slot, slots.lease(slot), from, SlotState.free)) {
+      pool.give(slot);
+      return;
+    }
+    // A slot somebody else still holds must not be used again: it stays out of the pool.
+    this.#state.metrics.add(metrics.settleConflicts, 0, 1);
+    this.#state.log.error('a slot to be freed was not settled');
+  }
+
+  #count(model: number, status: number, ms: number): void {
+    const { metrics: counters } = this.#state;
+    const index = modelIndex(model, defaultMetricDims);
+    counters.addPair(metrics.requests, index, statusIndex(status), 1);
+    counters.observe(metrics.requestDuration, index, ms * 1000);
+  }
+
+  #record(request: Request): void {
+    const { log, slots, start, replicaNames } = this.#state;
+    const { facts, hasFailed } = request;
+    const ms = (nowUs() - facts.arrivedUs) / 1000;
+    const status = request.isGone ? errors.CLIENT_GONE.status : request.status;
+    this.#count(request.model, status, ms);
+    if (!log.sampler.keeps(facts.requestId, status, hasFailed, ms)) return;
+    const { words, at } = slots;
+    const row = slots.row(request.slot);
+    const attempts = attemptOf(slots.lease(request.slot));
+    const firstTokenUs = slots.readTime(request.slot, at.firstTokenUs);
+    log.access({
+      req_id: facts.requestId,
+      model: start.models[request.model]?.name,
+      replica: attempts > 0 ? replicaNames[words[row + at.replica] as number] : undefined,
+      status,
+      attempts,
+      ttft_ms: firstTokenUs > facts.arrivedUs ? (firstTokenUs - facts.arrivedUs) / 1000 : undefined,
+      e2e_ms: ms,
+      in_tok: attempts > 0 ? known(words[row + at.promptTokens]) : undefined,
+      out_tok: attempts > 0 ? known(words[row + at.completionTokens]) : undefined,
+      failed: hasFailed,
+    });
+  }
+}
+
+const known = (tokens: number | undefined): number | undefined =>
+  tokens === undefined || tokens < 0 ? undefined : tokens;

@@ -1,0 +1,34 @@
+/**
+ * An acceptor thread with what a test may do to it: fail at a named stage, lose wake-ups, spin.
+ * Everything else is the shipped src/acceptor/main.ts.
+ */
+import { parentPort } from 'node:worker_threads';
+import { type FaultStage, faultHookName } from '../../src/acceptor/fault-hooks.ts';
+
+export type ToAcceptorWorker =
+  | { readonly kind: 'fault'; readonly stage: FaultStage; readonly count: number }
+  | { readonly kind: 'lose-notify'; readonly every: number };
+
+const faults = new Map<FaultStage, number>();
+(globalThis as Record<symbol, unknown>)[faultHookName] = (stage: FaultStage): void => {
+  const left = faults.get(stage) ?? 0;
+  if (left === 0) return;
+  faults.set(stage, left - 1);
+  throw new Error(`injected fault: ${stage}`);
+};
+
+parentPort?.on('message', (message: ToAcceptorWorker) => {
+  if (message.kind === 'fault') faults.set(message.stage, message.count);
+  if (message.kind === 'lose-notify') loseNotifications(message.every);
+});
+
+function loseNotifications(every: number): void {
+  const notify = Atomics.notify;
+  let calls = 0;
+  Atomics.notify = ((...args: Parameters<typeof notify>): number => {
+    calls++;
+    return calls % every === 0 ? 0 : notify(...args);
+  }) as typeof notify;
+}
+
+await import('../../src/acceptor/main.ts');

@@ -154,15 +154,13 @@ function skipLongString(bytes: Uint8Array, p: number, end: number): number {
     for (;;) {
       if (p >= end) return malformed;
       const c = bytes[p] as number;
-      if (c === backslash) {
-        p = skipEscapes(bytes, p, end);
-        if (p < 0) return malformed;
-        break;
-      }
       if (c === quote) return p + 1;
       if (c < 0x20) return malformed;
+      if (c === backslash) break;
       p++;
     }
+    p = skipEscapes(bytes, p, end);
+    if (p < 0) return malformed;
   }
 }
 

@@ -227,13 +227,26 @@ function readChunks(bytes: Buffer, start: number): Body | string {
     if (line === '') return 'malformed chunk size';
     const size = Number.parseInt(line, 16);
     const dataEnd = lineEnd + 2 + size;
+    if (size === 0) return readTrailers(bytes, dataEnd, Buffer.concat(parts));
     parts.push(bytes.subarray(lineEnd + 2, dataEnd));
     if (bytes.length < dataEnd + 2) {
       return { body: Buffer.concat(parts), complete: false, end: bytes.length };
     }
     if (bytes.toString('latin1', dataEnd, dataEnd + 2) !== '\r\n') return 'malformed chunk end';
     at = dataEnd + 2;
-    if (size === 0) return { body: Buffer.concat(parts), complete: true, end: at };
+  }
+}
+
+/** Behind the last chunk: trailer fields, which are skipped, and an empty line. */
+function readTrailers(bytes: Buffer, start: number, body: Buffer): Body | string {
+  for (let at = start; ; ) {
+    const lineEnd = bytes.indexOf('\r\n', at);
+    if (lineEnd < 0) return { body, complete: false, end: bytes.length };
+    if (lineEnd === at) return { body, complete: true, end: at + 2 };
+    if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+:/.test(bytes.toString('latin1', at, lineEnd))) {
+      return 'malformed chunk end';
+    }
+    at = lineEnd + 2;
   }
 }
 

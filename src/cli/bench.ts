@@ -40,7 +40,12 @@ export function benchCommand(): Command {
     .option('--duration <time>', 'measured time, such as 60s (default 60s)', durationMs)
     .option('--num-prompts <n>', 'measured requests, instead of a duration', count)
     .option('--warmup <time>', 'sent but not measured (default 1s, none with a count)', durationMs)
-    .option('--timeout <time>', 'limit of a request from its intended time', durationMs, 60_000)
+    .option(
+      '--timeout <time>',
+      'limit of the wait for a connection, and of the answer',
+      durationMs,
+      60_000,
+    )
     .option('--random-input-len <tokens>', 'random prompt of about so many tokens', count, 0)
     .option('--random-output-len <tokens>', 'max_tokens', count, 16)
     .option('--prompt-bytes <n>', 'random prompt of exactly so many bytes', count, 0)

@@ -28,6 +28,8 @@ export class Exchange implements ResponseSink {
   /** False during warm-up: served and checked, but kept out of every figure. */
   measured = true;
   intendedUs = 0;
+  /** When a connection took it; the bytes follow at `sentUs`, later if it had to open first. */
+  takenUs = 0;
   sentUs = 0;
   firstTokenUs = 0;
   lastTokenUs = 0;
@@ -44,9 +46,10 @@ export class Exchange implements ResponseSink {
     this.parser = new ResponseParser(this);
   }
 
-  begin(id: string, intendedUs: number, measured: boolean): void {
+  begin(id: string, intendedUs: number, takenUs: number, measured: boolean): void {
     this.id = id;
     this.intendedUs = intendedUs;
+    this.takenUs = takenUs;
     this.measured = measured;
     this.sentUs = 0;
     this.firstTokenUs = 0;

@@ -6,7 +6,9 @@
  * time (no coordinated omission). The backlog needs no memory: it is the distance between the next
  * intended time and now. Closed loop: a connection sends its next request when it has its answer.
  *
- * Bounded by time, by count, by connections, and per request by a limit from its intended time.
+ * Bounded by time, by count and by connections. One limit bounds both the wait for a connection and
+ * the time from there to the last byte: counted over both together, a backlog of that length would
+ * make the generator send only requests that it then abandons.
  */
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
@@ -33,6 +35,7 @@ export interface LoadPlan {
   readonly durationMs: number;
   readonly requestsMax: number;
   readonly warmupMs: number;
+  /** Of the wait for a connection, and again of the exchange on it. */
   readonly timeoutMs: number;
   readonly seed: number;
   /** First part of every x-request-id. */
@@ -192,7 +195,7 @@ class Generator {
       if (measured) this.#issuedMeasured++;
       if (this.#nextGapUs !== undefined) this.#nextUs += this.#nextGapUs();
       if (late) this.#metrics.addUnsent(measured);
-      else this.#send(intendedUs, measured);
+      else this.#send(intendedUs, atUs, measured);
     }
   }
 
@@ -206,12 +209,13 @@ class Generator {
     return nextUs <= atUs;
   }
 
-  #send(intendedUs: number, measured: boolean): void {
+  #send(intendedUs: number, atUs: number, measured: boolean): void {
     const connection = this.#takeIdle();
     const { bodies } = this.#plan.template;
     this.#inFlight++;
     if (this.#inFlight > this.#metrics.inFlightMax) this.#metrics.inFlightMax = this.#inFlight;
-    connection.exchange.begin(`${this.#plan.idPrefix}-${this.#issued}`, intendedUs, measured);
+    const id = `${this.#plan.idPrefix}-${this.#issued}`;
+    connection.exchange.begin(id, intendedUs, atUs, measured);
     connection.send(bodies[this.#issued % bodies.length] as RequestBody);
   }
 
@@ -237,7 +241,7 @@ class Generator {
     this.#sweptUs = atUs;
     const limitUs = this.#plan.timeoutMs * 1000;
     for (const connection of this.#connections) {
-      if (connection.busy && atUs - connection.exchange.intendedUs > limitUs) {
+      if (connection.busy && atUs - connection.exchange.takenUs > limitUs) {
         connection.abandon(Outcome.timeout);
       }
     }

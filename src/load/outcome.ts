@@ -5,7 +5,7 @@ export const Outcome = {
   connect: 1,
   /** The connection broke before the first byte of the answer. */
   reset: 2,
-  /** Not answered in full within the limit, counted from the intended send time. */
+  /** No connection within the limit, or no full answer within it from there. */
   timeout: 3,
   status4xx: 4,
   status5xx: 5,

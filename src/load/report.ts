@@ -157,16 +157,8 @@ export function reportText(report: LoadReport): string {
   if (report.request_goodput !== null) {
     lines.push(`goodput       ${report.request_goodput.toFixed(1)} requests/s within the limits`);
   }
-  lines.push(`in flight     ${report.max_concurrent_requests} at most`, '');
-  lines.push(`${'ms'.padEnd(14)}${statistics.map((name) => name.padStart(10)).join('')}`);
-  for (const name of ['ttft', 'tpot', 'itl', 'e2el', 'client_queue_time'] as const) {
-    // Answers that are no streams have no first token and no gaps.
-    if (report[`mean_${name}_ms`] === 0) continue;
-    const cells = statistics.map((s) => report[`${s}_${name}_ms`].toFixed(2).padStart(10));
-    lines.push(
-      `${(name === 'client_queue_time' ? 'client queue' : name).padEnd(14)}${cells.join('')}`,
-    );
-  }
+  lines.push(`in flight     ${report.max_concurrent_requests} at most`);
+  if (report.completed > 0) lines.push('', ...latencyTable(report));
   const { generator } = own;
   lines.push(
     '',
@@ -176,6 +168,19 @@ export function reportText(report: LoadReport): string {
   );
   if (generator.saturated) lines.push(saturatedWarning);
   return `${lines.join('\n')}\n`;
+}
+
+function latencyTable(report: LoadReport): string[] {
+  const rows = [`${'ms'.padEnd(14)}${statistics.map((name) => name.padStart(10)).join('')}`];
+  for (const name of ['ttft', 'tpot', 'itl', 'e2el', 'client_queue_time'] as const) {
+    // Answers that are no streams have no first token and no gaps.
+    if (report[`mean_${name}_ms`] === 0) continue;
+    const cells = statistics.map((s) => report[`${s}_${name}_ms`].toFixed(2).padStart(10));
+    rows.push(
+      `${(name === 'client_queue_time' ? 'client queue' : name).padEnd(14)}${cells.join('')}`,
+    );
+  }
+  return rows;
 }
 
 const saturatedWarning =

@@ -202,6 +202,27 @@ test('arrivals beyond the connections wait, and the wait is bounded by the limit
   expect(target.ids.size).toBe(metrics.sent);
 });
 
+test('a backlog as long as the limit does not stop what the target can serve', async () => {
+  const target = await serve((response, request, nth) => {
+    setTimeout(() => reply(response, request, nth), 20);
+  });
+  // One connection serves at most 50 a second of 200: the wait reaches the limit and stays there.
+  const load = plan(target.port, {
+    requestRate: 200,
+    burstiness: Number.POSITIVE_INFINITY,
+    connections: 1,
+    concurrencyMax: 1,
+    requestsMax: 300,
+    timeoutMs: 300,
+  });
+  const { metrics, durationMs } = await runLoad(load);
+  expect(metrics.unsent).toBeGreaterThan(100);
+  expect(metrics.failed).toBe(metrics.unsent);
+  expect(metrics.completed).toBe(metrics.sent);
+  // Served to the end of the run, not only until the backlog had grown.
+  expect(metrics.completed).toBeGreaterThan(durationMs / 20 / 3);
+});
+
 const stream = { stream: true };
 const faults: [string, Handler, string, Partial<LoadPlan>][] = [
   ['a connection reset before the answer', (r) => r.socket?.resetAndDestroy(), 'reset', {}],

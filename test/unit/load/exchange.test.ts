@@ -12,7 +12,7 @@ function exchange(
 ): { outcome: Outcome; gaps: number[]; seen: Exchange } {
   const gaps: number[] = [];
   const seen = new Exchange({ stream, tokens }, (gapUs) => gaps.push(gapUs));
-  seen.begin(id, 0, true);
+  seen.begin(id, 0, 0, true);
   segments.forEach((segment, index) => {
     const bytes = Buffer.from(segment);
     seen.receive(bytes, bytes.length, (index + 1) * 1000);
@@ -42,7 +42,7 @@ describe('a stream', () => {
     const wire = Buffer.from(streamOf(role, token, token, token, usage, '[DONE]'));
     for (let cut = 1; cut < wire.length; cut++) {
       const seen = new Exchange({ stream: true, tokens: 3 }, () => {});
-      seen.begin('run-1', 0, true);
+      seen.begin('run-1', 0, 0, true);
       seen.receive(wire.subarray(0, cut), cut, 1000);
       seen.receive(wire.subarray(cut), wire.length - cut, 2000);
       expect(seen.verdict(), `cut at ${cut}`).toBe(Outcome.ok);
@@ -112,7 +112,7 @@ describe('a stream', () => {
 
   test('with one line beyond the bound is malformed and holds no more than the bound', () => {
     const seen = new Exchange({ stream: true, tokens: -1 }, () => {});
-    seen.begin('run-1', 0, true);
+    seen.begin('run-1', 0, 0, true);
     const head = Buffer.from(`${sse}\r\n`);
     seen.receive(head, head.length, 1000);
     const piece = Buffer.alloc(64 * 1024, 97);

@@ -33,6 +33,8 @@ const UNSENT_BYTES_MAX = 1024 * 1024;
 export class Connection {
   /** Since when nothing was asked or answered (nowMs clock). */
   idleSince = nowMs();
+  /** On the control port: counted apart, and kept while the replica drains. */
+  readonly isControl: boolean;
   readonly #socket: Socket;
   readonly #owner: ConnectionOwner;
   readonly #parser: RequestParser;
@@ -40,7 +42,8 @@ export class Connection {
   #reading = false;
   #ending = false;
 
-  constructor(socket: Socket, owner: ConnectionOwner) {
+  constructor(socket: Socket, owner: ConnectionOwner, isControl: boolean) {
+    this.isControl = isControl;
     this.#socket = socket;
     this.#owner = owner;
     this.#parser = new RequestParser(owner.bodyBytesMax);
@@ -83,7 +86,7 @@ export class Connection {
   done(keepAlive: boolean): void {
     this.#exchange = undefined;
     this.idleSince = nowMs();
-    if (!keepAlive || this.#owner.draining) {
+    if (!keepAlive || (this.#owner.draining && !this.isControl)) {
       this.finish();
       return;
     }

@@ -20,30 +20,29 @@ export interface ControlTarget {
   listen(open: boolean): Promise<void>;
 }
 
+const SSE_NAMES = Object.keys(SSE_VARIANTS);
 const LEDGER_LIMIT = 1000;
 const CONTROL_KEYS = new Set(['faults', 'hold', 'release', 'listen']);
 
-/** The answer to a control request; undefined when the path is none. */
-export function controlAnswer(
-  target: ControlTarget,
-  method: string,
-  url: URL,
-  body: Buffer,
-): Promise<Answer> | undefined {
-  const get = method === 'GET';
-  if (get && url.pathname === '/stats') return Promise.resolve(statsAnswer(target, url));
-  if (get && url.pathname === '/ledger') {
-    const id = url.searchParams.get('id') ?? undefined;
-    const limit = Number(url.searchParams.get('limit') ?? LEDGER_LIMIT);
-    return Promise.resolve(jsonAnswer(200, { attempts: target.stats.ledger(id, limit) }));
-  }
-  if (get && url.pathname === '/faults') {
-    const variants = Object.keys(SSE_VARIANTS);
-    return Promise.resolve(jsonAnswer(200, { faults: FAULT_NAMES, sse: variants }));
-  }
-  if (get && url.pathname === '/gate') return arrivals(target, url);
-  if (method === 'POST' && url.pathname === '/control') return control(target, body);
-  return undefined;
+type ControlRoute = (target: ControlTarget, url: URL, body: Buffer) => Promise<Answer>;
+
+const ROUTES: ReadonlyMap<string, ControlRoute> = new Map<string, ControlRoute>([
+  ['GET /stats', async (target, url) => statsAnswer(target, url)],
+  ['GET /ledger', async (target, url) => ledgerAnswer(target, url)],
+  ['GET /faults', async () => jsonAnswer(200, { faults: FAULT_NAMES, sse: SSE_NAMES })],
+  ['GET /gate', arrivals],
+  ['POST /control', control],
+]);
+
+/** The handler of a control request; undefined when it is none. */
+export function controlRoute(method: string, path: string): ControlRoute | undefined {
+  return ROUTES.get(`${method} ${path}`);
+}
+
+function ledgerAnswer({ stats }: ControlTarget, url: URL): Answer {
+  const id = url.searchParams.get('id') ?? undefined;
+  const limit = Number(url.searchParams.get('limit') ?? LEDGER_LIMIT);
+  return jsonAnswer(200, { attempts: stats.ledger(id, limit) });
 }
 
 function statsAnswer({ stats }: ControlTarget, url: URL): Answer {
@@ -58,7 +57,7 @@ async function arrivals({ gate }: ControlTarget, url: URL): Promise<Answer> {
   return jsonAnswer(200, { held: gate.held });
 }
 
-async function control(target: ControlTarget, bytes: Buffer): Promise<Answer> {
+async function control(target: ControlTarget, _url: URL, bytes: Buffer): Promise<Answer> {
   const body = parse(bytes);
   if (body === undefined) return refused('the body must be a JSON object');
   for (const key of Object.keys(body)) {

@@ -96,7 +96,10 @@ class RunningReplica implements Replica, ConnectionOwner {
   readonly #slots: RunningSlots;
   readonly #rules = new FaultRules();
   readonly #connections = new Set<Connection>();
-  readonly #control = createServer({ noDelay: true }, (socket) => this.#accept(socket));
+  readonly #controls = new Set<Connection>();
+  readonly #control = createServer({ noDelay: true }, (socket) => {
+    this.#controls.add(new Connection(socket, this, true));
+  });
   #server: Server | undefined;
   #service: ReplicaService | undefined;
   #sweep: NodeJS.Timeout | undefined;
@@ -194,7 +197,10 @@ class RunningReplica implements Replica, ConnectionOwner {
     const deadline = new Promise<void>((resolve) => {
       setTimeout(resolve, timeoutMs).unref();
     });
-    await Promise.race([this.until((stats) => stats.in_flight === 0), deadline]);
+    const gone = (stats: StatsSnapshot): boolean => stats.in_flight + stats.connections === 0;
+    await Promise.race([this.until(gone), deadline]);
+    // Whoever waits on the control port hears of it before that closes as well.
+    await new Promise((resolve) => void setImmediate(resolve));
     await this.close();
   }
 
@@ -211,7 +217,7 @@ class RunningReplica implements Replica, ConnectionOwner {
         new Promise<void>((resolve) => void (server?.close(() => resolve()) ?? resolve())),
     );
     this.#server = undefined;
-    for (const connection of [...this.#connections]) connection.destroy();
+    for (const connection of [...this.#connections, ...this.#controls]) connection.destroy();
     await Promise.all(closed);
     await this.until((stats) => stats.connections === 0);
   }
@@ -225,13 +231,14 @@ class RunningReplica implements Replica, ConnectionOwner {
   }
 
   onClosed(connection: Connection): void {
+    if (this.#controls.delete(connection)) return;
     this.#connections.delete(connection);
     this.#stats.connections--;
     this.#stats.changed();
   }
 
   #accept(socket: Socket): void {
-    this.#connections.add(new Connection(socket, this));
+    this.#connections.add(new Connection(socket, this, false));
     this.#stats.connections++;
     this.#stats.connectionsTotal++;
   }

@@ -92,5 +92,6 @@ export class RunningSlots implements AttemptHost {
     this.#stats.running++;
     this.#stats.promptTokens += attempt.promptTokens;
     this.residentTokens += attempt.promptTokens;
+    this.#stats.changed();
   }
 }

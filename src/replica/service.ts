@@ -9,7 +9,7 @@ import type { Prng } from '../lib/prng.ts';
 import { type Answer, answerHead, GenerationAnswer, jsonAnswer, plainAnswer } from './answer.ts';
 import { Attempt } from './attempt.ts';
 import type { Connection } from './connection.ts';
-import { type ControlTarget, controlAnswer } from './control.ts';
+import { type ControlTarget, controlRoute } from './control.ts';
 import { errorAnswer } from './errors.ts';
 import type { FaultScope } from './fault-rules.ts';
 import { FaultScript } from './fault-script.ts';
@@ -199,10 +199,10 @@ export class ReplicaService {
   }
 
   #side(connection: Connection, request: ParsedRequest, path: string): void {
-    const url = new URL(request.target, 'http://replica');
-    const control = controlAnswer(this.#control, request.method, url, request.body);
+    const control = controlRoute(request.method, path);
     if (control !== undefined) {
-      this.#answerLater(connection, request, control);
+      const url = new URL(`http://replica${request.target}`);
+      this.#answerLater(connection, request, () => control(this.#control, url, request.body));
       return;
     }
     const read = this.#readAnswer(request.method, path);
@@ -307,7 +307,11 @@ export class ReplicaService {
   }
 
   /** Control answers may wait, for the gate or for a listener. */
-  #answerLater(connection: Connection, request: ParsedRequest, later: Promise<Answer>): void {
+  #answerLater(
+    connection: Connection,
+    request: ParsedRequest,
+    answer: () => Promise<Answer>,
+  ): void {
     let gone = false;
     connection.begin({
       onClientGone: () => {
@@ -315,11 +319,11 @@ export class ReplicaService {
       },
       onDrain: () => {},
     });
-    void later.then((answer) => {
+    void answer().then((later) => {
       if (gone) return;
-      const body = answer.body();
+      const body = later.body();
       const framing = framingLines('length', body.length, request.keepAlive);
-      connection.write(answerHead(answer) + framing + body);
+      connection.write(answerHead(later) + framing + body);
       connection.done(request.keepAlive);
     });
   }

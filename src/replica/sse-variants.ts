@@ -38,7 +38,7 @@ export const SSE_VARIANTS: Readonly<Record<string, SseVariant>> = {
   'json-array': illegal(true, (events, at) => inserted(events, at, 'data: []\n\n')),
   'json-null': illegal(true, (events, at) => inserted(events, at, 'data: null\n\n')),
   'json-truncated': illegal(true, (events, at) =>
-    edited(events, at, (event) => `${event.slice(0, event.length >> 1)}\n\n`),
+    edited(events, at, (event) => `${event.slice(0, -'}]}\n\n'.length)}\n\n`),
   ),
   'invalid-utf8': illegal(true, (events, at) =>
     inserted(events, at, 'data: {"note":"\xff\xfe"}\n\n'),

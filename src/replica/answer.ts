@@ -7,7 +7,7 @@ import type { Prng } from '../lib/prng.ts';
 import type { Generation } from './generation.ts';
 import { headLines, wireJson } from './http-writer.ts';
 import { firstTokenMs, type Profile } from './profile.ts';
-import { choiceText, type Shape, stepText, tokensOf, tokensThrough } from './shape.ts';
+import { choiceText, type Shape, stepText, tokensThrough } from './shape.ts';
 import { createAnthropicShape } from './shape-anthropic.ts';
 import { createOpenAiShape } from './shape-openai.ts';
 import { createResponsesShape } from './shape-responses.ts';
@@ -128,10 +128,6 @@ export class GenerationAnswer implements Answer {
   tokenAt(step: number): string {
     const choice = this.#generation.choices[0];
     return choice === undefined ? '' : stepText(choice, step);
-  }
-
-  get tokens(): number {
-    return tokensOf(this.#generation);
   }
 }
 

@@ -2,7 +2,7 @@
 import type { StatsSnapshot } from './stats.ts';
 
 /** KV tokens of an 8B model on one 80 GB card; what kv_cache_usage_perc is a share of. */
-export const KV_CAPACITY_TOKENS = 448_000;
+const KV_CAPACITY_TOKENS = 448_000;
 const BLOCK_TOKENS = 16;
 
 export function renderMetrics(stats: StatsSnapshot, model: string, residentTokens: number): string {

@@ -59,7 +59,7 @@ export interface StatsSnapshot {
   repeated: Record<string, number>;
 }
 
-const LEDGER_ATTEMPTS_MAX = 65_536;
+const LEDGER_ATTEMPTS_MAX = 16_384;
 const REPEATED_SHOWN_MAX = 100;
 
 interface Waiter {

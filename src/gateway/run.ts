@@ -51,8 +51,9 @@ export async function runGateway({ config, reload, onReady }: RunOptions): Promi
   try {
     const addresses = await Promise.race([gateway.listen(), failed]);
     const stopped = stopOnSignals(gateway);
-    onReady(addresses, engine);
+    // The supervisor hears of it first: whoever reads the ready line may kill this process at once.
     process.send?.({ kind: 'ready' });
+    onReady(addresses, engine);
     await Promise.race([stopped, failed]);
     logger.info('stopped');
     return ExitCode.ok;
@@ -64,6 +65,8 @@ export async function runGateway({ config, reload, onReady }: RunOptions): Promi
     return ExitCode.failed;
   } finally {
     await logger.close(1000);
+    // An open channel to the parent would keep the event loop, and so the process, alive.
+    if (process.connected) process.disconnect();
   }
 }
 

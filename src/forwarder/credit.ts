@@ -38,9 +38,4 @@ export class Credit {
   exhausted(user: CreditUser): boolean {
     return this.unconsumed(user) >= this.window;
   }
-
-  /** Half a window must be free before the replica is heard again, or it would stutter. */
-  resumable(user: CreditUser): boolean {
-    return this.unconsumed(user) <= this.window >>> 1;
-  }
 }

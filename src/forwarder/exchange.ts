@@ -369,7 +369,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   written(): void {
     if (!this.#paused || this.#over) return;
-    if (this.#output.bytes > 0 || !this.#services.credit.resumable(this.#output)) {
+    // What is in hand goes first, so the replica is heard again a read at a time.
+    if (this.#output.bytes > 0 || this.#services.credit.exhausted(this.#output)) {
       this.#writer.starve(this.#output);
       return;
     }
@@ -407,9 +408,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   #cut(): void {
     this.#closed = true;
     if (this.#controller !== undefined) this.#controller.abort(attemptOver);
-    else if (this.connection?.socket?.connecting === true) {
-      this.connection.socket.destroy(attemptOver);
-    } // else it waits in undici, and onRequestStart will take it back
+    else if (this.connection?.ready === false) this.connection.socket?.destroy(attemptOver);
+    // Without either it waits in undici, and onRequestStart will take it back.
     this.#owner.onClosed(this);
   }
 

@@ -62,18 +62,21 @@ export function failureOfStatus(status: number): Failure | undefined {
 }
 
 interface CodedError {
+  readonly name?: unknown;
   readonly code?: unknown;
   readonly message?: unknown;
 }
 
 /** The failure an error of undici or of its socket means for an attempt that had come to `stage`. */
 export function failureOfError(error: unknown, stage: Stage): Failure {
-  const { code, message } = (error ?? {}) as CodedError;
+  const { name, code, message } = (error ?? {}) as CodedError;
+  // Its code is the reason of the parser where it has one, and undefined where it has none.
+  if (name === 'HTTPParserError') {
+    return stage === Stage.body ? failures.framingInBody : failures.framing;
+  }
   if (typeof code !== 'string') return failures.internal;
   const known = byCode.get(code);
   if (known !== undefined) return stage === Stage.body ? known.inBody : known.before;
-  if (code.startsWith('HPE_'))
-    return stage === Stage.body ? failures.framingInBody : failures.framing;
   if (code === 'UND_ERR_SOCKET') return socketFailure(message, stage);
   if (stage !== Stage.connecting || code.startsWith('UND_ERR')) return failures.internal;
   return isTlsCode(code) ? failures.tls : failures.refused;
@@ -134,5 +137,7 @@ export function retryAfterMs(exact: string, coarse: string, wallMs: number): num
 }
 
 function coarseWait(text: string, wallMs: number): number {
-  return /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text) - wallMs;
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
+  // Date.parse reads almost anything as a date; an HTTP date begins with the day of the week.
+  return /^[A-Z][a-z]+, \d/.test(text) ? Date.parse(text) - wallMs : 0;
 }

@@ -32,6 +32,8 @@ type Connect = buildConnector.connector;
 export class ReplicaConnection extends Client {
   /** The socket in use or being connected. */
   socket: Socket | undefined;
+  /** Connected, and for TLS through its handshake. */
+  ready = false;
   /** Requests this socket has carried before the one at hand. */
   served = 0;
 

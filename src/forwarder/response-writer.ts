@@ -59,9 +59,7 @@ export class ResponseWriter {
   /** Queues the starved streams that have credit again, and what a full ring left behind. */
   recheck(): void {
     for (const output of this.#starved) {
-      if (output.bytes > 0 ? this.#credit.exhausted(output) : !this.#credit.resumable(output)) {
-        continue;
-      }
+      if (this.#credit.exhausted(output)) continue;
       this.#starved.delete(output);
       this.enqueue(output);
     }

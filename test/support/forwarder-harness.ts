@@ -58,6 +58,8 @@ export interface SendOptions {
   readonly epoch?: number;
   readonly choices?: number;
   readonly deadlineMs?: number;
+  /** What the client connection has taken before, as the row says. */
+  readonly consumedBytes?: number;
   /** False: bytes stay unconsumed until `take` is called. */
   readonly reads?: boolean;
 }
@@ -247,7 +249,7 @@ export class ForwarderHarness {
     };
     set('acceptor', 0);
     set('model', 0);
-    set('consumedBytes', 0);
+    set('consumedBytes', options.consumedBytes ?? 0);
     set('clientGone', 0);
     set('route', options.route ?? 1);
     set('choices', options.choices ?? 1);

@@ -1,0 +1,56 @@
+import { expect, test } from 'vitest';
+import { upstreamHead } from '../../../src/forwarder/upstream-head.ts';
+import { encodeHeaders } from '../../../src/protocol/header-codec.ts';
+import { routeOf } from '../../../src/protocol/routes.ts';
+
+const chat = routeOf(1);
+const blob = (...list: string[]): Uint8Array => encodeHeaders(list) as Uint8Array;
+
+test('method and path come from the route unless the blob says otherwise', () => {
+  expect(upstreamHead(blob(), chat, '', '')).toEqual({
+    method: 'POST',
+    path: '/v1/chat/completions',
+    headers: ['accept-encoding', 'identity'],
+  });
+  const dynamic = blob(':method', 'DELETE', ':path', '/v1/responses/r1');
+  expect(upstreamHead(dynamic, routeOf(22), '/base', '')).toMatchObject({
+    method: 'DELETE',
+    path: '/base/v1/responses/r1',
+  });
+});
+
+test('an empty blob is no headers', () => {
+  expect(upstreamHead(new Uint8Array(0), chat, '', '').headers).toEqual([
+    'accept-encoding',
+    'identity',
+  ]);
+});
+
+test('the configured key takes the place of the one in the blob', () => {
+  const list = blob('authorization', 'Bearer client', 'x-session-id', 's');
+  expect(upstreamHead(list, chat, '', 'Bearer ours').headers).toEqual([
+    'accept-encoding',
+    'identity',
+    'authorization',
+    'Bearer ours',
+    'x-session-id',
+    's',
+  ]);
+  expect(upstreamHead(list, chat, '', '').headers).toContain('Bearer client');
+});
+
+test('hop-by-hop and framing headers never go out', () => {
+  const names = ['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade'];
+  const framing = ['host', 'content-length', 'expect', 'accept-encoding', 'proxy-authorization'];
+  const list = [...names, ...framing].flatMap((name) => [name, 'x']);
+  expect(upstreamHead(blob(...list), chat, '', '').headers).toEqual([
+    'accept-encoding',
+    'identity',
+  ]);
+});
+
+test('two heads share nothing', () => {
+  const first = upstreamHead(blob('a', '1'), chat, '', '');
+  upstreamHead(blob('b', '2'), chat, '', '');
+  expect(first.headers).toEqual(['accept-encoding', 'identity', 'a', '1']);
+});

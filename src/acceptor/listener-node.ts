@@ -49,6 +49,8 @@ class NodeListener implements Listener {
   /** The exchange in progress on each connection. */
   readonly #active = new Map<Duplex, NodeExchange>();
   readonly #sockets = new Set<Duplex>();
+  /** Connections whose last answer is on its way: nothing behind it is a request. */
+  readonly #closing = new WeakSet<Duplex>();
   readonly #sweep: NodeJS.Timeout;
   port = 0;
 
@@ -56,7 +58,7 @@ class NodeListener implements Listener {
     this.#handler = handler;
     const settings = {
       insecureHTTPParser: false,
-      requireHostHeader: true,
+      requireHostHeader: false, // Node's own answer would leave the connection open to a next request
       maxHeaderSize: headerBytesMax,
       headersTimeout: windowMs,
       keepAliveTimeout: windowMs,
@@ -112,14 +114,15 @@ class NodeListener implements Listener {
 
   #onRequest(req: IncomingMessage, res: ServerResponse, awaitsContinue: boolean): void {
     const { socket } = req;
-    if (this.#active.has(socket)) {
-      socket.destroy(); // a second request before the answer to the first: not served
+    if (this.#active.has(socket) || this.#closing.has(socket)) {
+      socket.destroy(); // a second request before the answer to the first, or behind the last
       return;
     }
     const exchange = new NodeExchange(req, res, this.#handler);
     this.#active.set(socket, exchange);
     res.on('close', () => {
       this.#active.delete(socket);
+      if (exchange.closing !== Closing.keep) this.#closing.add(socket);
       exchange.closed();
     });
     res.on('drain', () => exchange.drained());
@@ -199,8 +202,11 @@ class NodeExchange implements Exchange {
   }
 
   open(head: EdgeHead, awaitsContinue: boolean): void {
-    if (head.mustClose) this.closing = Closing.force;
-    const error = head.check();
+    const { httpVersion } = this.#req;
+    if (head.mustClose || httpVersion !== '1.1') this.closing = Closing.force;
+    // The parser also knows 0.9 and 2.0, which nobody may send here.
+    const isKnown = httpVersion === '1.1' || httpVersion === '1.0';
+    const error = isKnown ? head.check() : errors.BAD_FRAMING.number;
     if (error !== 0) {
       this.#handler.reject(error, head, this);
       return;

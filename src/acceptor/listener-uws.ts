@@ -52,7 +52,6 @@ export async function listenUws(
 ): Promise<Listener> {
   const check = checkUwsBinary();
   if (!check.ok) throw new Error(check.reason);
-  process.env.UWS_HTTP_MAX_HEADERS_SIZE = '16384'; // read once, when the binary loads
   const uws = await import('uWebSockets.js');
   const listener = new UwsListener(uws, options, handler);
   await listener.listen(options);

@@ -40,15 +40,23 @@ export function checkUwsBinary(
 
 const refused = (reason: string): UwsCheck => ({ ok: false, reason });
 
+/** Bytes of request headers that uWS takes; its own default is 4 KiB. */
+const headerBytesMax = '16384';
+
 /**
  * The engine to run. `auto` falls back to `node` and says why; `uws` does not fall back.
+ * Call on the main thread before an acceptor starts: uWS reads its header limit from the environment
+ * of the process, which a worker cannot change.
  */
 export function resolveEngine(
   wanted: 'auto' | 'uws' | 'node',
   check: UwsCheck = wanted === 'node' ? { ok: true } : checkUwsBinary(),
 ): { readonly engine: 'uws' | 'node'; readonly fallback: string } | { readonly refused: string } {
   if (wanted === 'node') return { engine: 'node', fallback: '' };
-  if (check.ok) return { engine: 'uws', fallback: '' };
+  if (check.ok) {
+    process.env.UWS_HTTP_MAX_HEADERS_SIZE = headerBytesMax;
+    return { engine: 'uws', fallback: '' };
+  }
   if (wanted === 'uws') return { refused: check.reason };
   return { engine: 'node', fallback: `listen.engine auto runs as node: ${check.reason}` };
 }

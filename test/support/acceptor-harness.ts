@@ -6,6 +6,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { FaultStage } from '../../src/acceptor/fault-hooks.ts';
+import { resolveEngine } from '../../src/acceptor/uws-binary.ts';
 import { nowUs } from '../../src/lib/clock.ts';
 import { decodeHeaders, encodeHeaders } from '../../src/protocol/header-codec.ts';
 import { arenaBytes } from '../../src/shm/arena.ts';
@@ -158,6 +159,7 @@ export class AcceptorHarness {
         { row: 0, epoch: 1, name: 'r1', url: 'http://127.0.0.1:1', apiKey: '', maxInFlight: 1 },
       ],
     };
+    resolveEngine(options.engine);
     const entry = new URL('./acceptor-worker.ts', import.meta.url);
     const worker = new Worker(entry, {
       workerData: start,

@@ -169,8 +169,8 @@ export class Brain {
   /** Ends the pauses and waits that are over. */
   tick(nowUs: number): void {
     this.#nowUs = nowUs;
+    this.#expireWaits();
     this.#fleet.resume(nowUs, this.#resumed);
-    while (this.#lanes.nextUs <= nowUs) this.#expire(this.#lanes.first);
   }
 
   /** Refuses what waits and whatever arrives from here on; what runs is ended by the forwarders. */
@@ -318,18 +318,23 @@ export class Brain {
     this.#sink.attemptEnded(slot, row);
   }
 
-  #expire(slot: number): void {
+  #expireWaits(): void {
     const { phase, deadlineUs } = this.#requests;
-    const isRetry = phase[slot] === Phase.retrying;
-    this.#lanes.leave(slot, this.#nowUs);
-    if (this.#nowUs >= (deadlineUs[slot] as number)) this.#refuse(slot, Refusal.deadline);
-    else this.#refuse(slot, isRetry ? Refusal.failed : Refusal.queueWaitOver);
+    while (this.#lanes.nextUs <= this.#nowUs) {
+      const slot = this.#lanes.first;
+      const isRetry = phase[slot] === Phase.retrying;
+      this.#lanes.leave(slot, this.#nowUs);
+      if (this.#nowUs >= (deadlineUs[slot] as number)) this.#refuse(slot, Refusal.deadline);
+      else this.#refuse(slot, isRetry ? Refusal.failed : Refusal.queueWaitOver);
+    }
   }
 
   /** Gives out all the room that the model's replicas have. */
   #pump(model: number): void {
     const candidates = this.#fleet.candidates(model);
     if (candidates.length === 0) return;
+    // A thread that was late must not start what should have been refused already.
+    this.#expireWaits();
     const { retrying, waiting } = this.#lanes.lane(model);
     let slot = retrying.head;
     while (slot !== NONE && candidates.length > 0) {

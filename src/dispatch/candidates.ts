@@ -18,6 +18,8 @@ export class Candidates {
   readonly inFlight: Int32Array;
   /** Relative share, above 0. */
   readonly weight: Float64Array;
+  /** Nobody is loaded less; set() keeps it low enough, a full scan makes it exact. */
+  #floor = 0;
 
   constructor(capacity: number) {
     this.row = new Int32Array(capacity);
@@ -54,6 +56,7 @@ export class Candidates {
       this.weight.copyWithin(index + 1, index, this.length);
       this.length++;
     }
+    if (inFlight < this.#floor) this.#floor = inFlight;
     this.row[index] = row;
     this.inFlight[index] = inFlight;
     this.weight[index] = weight;
@@ -67,6 +70,37 @@ export class Candidates {
     this.inFlight.copyWithin(index, index + 1, this.length);
     this.weight.copyWithin(index, index + 1, this.length);
     this.length--;
+  }
+
+  /**
+   * Index of the least loaded, the first one at or cyclically behind `start`; there is at least one.
+   * The scan ends at the first whose load is the floor, which on a balanced fleet is soon.
+   */
+  leastLoadedFrom(start: number): number {
+    assert(start < this.length, 'the scan starts at a candidate');
+    const { inFlight, length } = this;
+    const floor = this.#floor;
+    let best = start;
+    let least = inFlight[start] as number;
+    if (least === floor) return start;
+    for (let i = start + 1; i < length; i++) {
+      const load = inFlight[i] as number;
+      if (load < least) {
+        if (load === floor) return i;
+        least = load;
+        best = i;
+      }
+    }
+    for (let i = 0; i < start; i++) {
+      const load = inFlight[i] as number;
+      if (load < least) {
+        if (load === floor) return i;
+        least = load;
+        best = i;
+      }
+    }
+    this.#floor = least;
+    return best;
   }
 
   clear(): void {

@@ -8,6 +8,7 @@
  * new, and is told apart by generation and attempt like any other message.
  */
 import type { Brain } from '../dispatch/brain.ts';
+import { Refusal } from '../dispatch/decisions.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, generationOf, type RequestSlots } from '../shm/request-slots.ts';
 import type { Executor } from './executor.ts';
@@ -42,8 +43,8 @@ export function rebuild(
   for (const slot of queued) {
     const model = slots.words[slots.row(slot) + slots.at.model] as number;
     const known = generation(slots, slot);
-    brain.arrive(slot, known, model, publishedUs(slot), deadlineOf(slot), nowUs);
-    if (isClientGone(slots, slot)) brain.cancel(slot, known, nowUs);
+    if (isClientGone(slots, slot)) executor.refuse(slot, Refusal.clientGone, 0, 0);
+    else brain.arrive(slot, known, model, publishedUs(slot), deadlineOf(slot), nowUs);
   }
 }
 

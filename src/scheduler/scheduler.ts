@@ -258,10 +258,17 @@ export class Scheduler {
     for (let row = 0; row < this.#replicas.count; row++) {
       this.#replicas.setInFlight(row, this.#brain.inFlight(row));
     }
+    let waiting = 0;
     for (let model = 0; model < this.#models; model++) {
       const word = controlAt.queued + model;
       const queued = this.#brain.queued(model);
       if (this.#control[word] !== queued) Atomics.store(this.#control, word, queued);
+      waiting += queued;
+    }
+    // Before the last look at the event rings: a forwarder that still reads 0 and does not ring has
+    // published its event before that look.
+    if (this.#control[controlAt.waiting] !== waiting) {
+      Atomics.store(this.#control, controlAt.waiting, waiting);
     }
   }
 

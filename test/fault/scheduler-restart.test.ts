@@ -1,0 +1,98 @@
+/** A scheduler thread that dies is replaced by one that continues from the slot table. */
+import { afterEach, expect, test } from 'vitest';
+import { errors } from '../../src/errors/catalogue.ts';
+import { SlotState } from '../../src/shm/request-slots.layout.ts';
+import { attemptOf } from '../../src/shm/request-slots.ts';
+import { DispatchKind } from '../../src/shm/rings.layout.ts';
+import { metrics } from '../../src/telemetry/catalogue.ts';
+import { type Dispatched, SchedulerRig } from '../support/scheduler-rig.ts';
+
+let rig: SchedulerRig;
+afterEach(() => rig.kill());
+
+test('a successor takes over a half-full table: counts, order, retries, cancels, ends', async () => {
+  rig = new SchedulerRig({ forwarders: 2 });
+  const members = [rig.replica('a', 3), rig.replica('b', 3)];
+  await rig.start();
+  const requests = Array.from({ length: 10 }, () => rig.submit());
+  const started: Dispatched[] = [];
+  for (let i = 0; i < 6; i++) started.push(await rig.dispatched());
+  started.sort((a, b) => a.slot - b.slot); // replicas a, b, a, b, …
+  await rig.until(() => rig.queued() === 4, 'four wait');
+  await rig.kill();
+
+  // While nobody schedules: streams begin and end, an attempt fails, clients come and go.
+  const [streaming, settled, failed, running1, running2, abandoned] = started as [
+    Dispatched,
+    Dispatched,
+    Dispatched,
+    Dispatched,
+    Dispatched,
+    Dispatched,
+  ];
+  const { dispatched, streaming: streams } = SlotState;
+  rig.slots.transition(streaming.slot, streaming.lease, dispatched, streams);
+  rig.finish(settled);
+  rig.fail(failed, errors.RESET.number);
+  const late = rig.submit();
+  const unannounced = rig.claim(); // its acceptor stands between stamp and message
+  const [, , , , , , waiting1, leaver, waiting2] = requests;
+  rig.leave(leaver!.slot, leaver!.lease);
+  rig.leave(abandoned.slot, requests.find(({ slot }) => slot === abandoned.slot)!.lease);
+  await rig.start();
+
+  expect(await rig.reply()).toMatchObject({
+    slot: leaver!.slot,
+    error: errors.CLIENT_GONE.number,
+  });
+  // What may not have been published is published again, under the same lease.
+  const again: Dispatched[] = [];
+  while (again.length < 6) again.push(await rig.dispatched());
+  const starts = again.filter(({ kind }) => kind === DispatchKind.start);
+  const known = [running1, running2, abandoned];
+  for (const one of known) expect(starts).toContainEqual(one);
+  expect(again.filter(({ kind }) => kind === DispatchKind.abort)).toEqual([
+    { ...abandoned, kind: DispatchKind.abort },
+  ]);
+  const fresh = starts.filter(
+    ({ slot, lease }) => !known.some((k) => k.slot === slot && k.lease === lease),
+  );
+  // One place is free on each replica: the failed request takes the one where it did not fail.
+  expect(fresh.map(({ slot }) => slot)).toEqual(
+    expect.arrayContaining([failed.slot, waiting1!.slot]),
+  );
+  const retry = fresh.find(({ slot }) => slot === failed.slot)!;
+  expect(attemptOf(retry.lease)).toBe(2);
+  expect(retry.replica).not.toBe(failed.replica);
+
+  // The rest is served in the order of publication, each once.
+  const order: number[] = [];
+  const ended = [running1, running2, retry, fresh.find(({ slot }) => slot === waiting1!.slot)!];
+  for (const one of ended) rig.finish(one);
+  for (let i = 0; i < 4; i++) {
+    const next = await rig.dispatched();
+    order.push(next.slot);
+    rig.finish(next);
+  }
+  const pickedUs = (slot: number): number => rig.slots.readTime(slot, rig.slots.at.pickedUs);
+  order.sort((a, b) => pickedUs(a) - pickedUs(b)); // two forwarders' rings have no common order
+  expect(order).toEqual([waiting2!.slot, requests[9]!.slot, late.slot, unannounced.slot]);
+  rig.slots.transition(streaming.slot, streaming.lease, streams, SlotState.settled);
+  rig.tellReleasedAgain(streaming);
+  rig.finish(abandoned);
+  await rig.until(() => members.every((member) => rig.inFlight(member) === 0), 'nothing runs');
+  expect(rig.metrics().counter(metrics.inFlightLeaks, 0)).toBe(0);
+  expect(rig.takeReply()).toBeUndefined();
+});
+
+test('a successor that finds an empty table starts from nothing', async () => {
+  rig = new SchedulerRig();
+  rig.replica('a');
+  await rig.start();
+  rig.submit();
+  rig.finish(await rig.dispatched());
+  await rig.kill();
+  await rig.start();
+  const { slot } = rig.submit();
+  expect(await rig.dispatched()).toMatchObject({ slot });
+});

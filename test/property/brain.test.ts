@@ -1,0 +1,190 @@
+/**
+ * Laws of the brain over random event sequences. The harness checks after every event: in-flight
+ * equals a recount, never over a limit, never below zero, dispatched = released + in flight, one
+ * attempt a request. This file adds: FIFO, every request ends once, work conservation, replay.
+ */
+import { expect, test } from 'vitest';
+import { type Refusal, RetryRule } from '../../src/dispatch/decisions.ts';
+import { policyNames } from '../../src/dispatch/policies/registry.ts';
+import { createPrng, type Prng } from '../../src/lib/prng.ts';
+import { BrainHarness } from '../support/brain-harness.ts';
+
+const seed = Number(process.env.SEED ?? Date.now() >>> 0);
+console.info(`SEED=${seed}`);
+
+const slots = 60;
+const rows = 5;
+const rules = [RetryRule.never, RetryRule.elsewhere, RetryRule.anywhere];
+
+class Walk {
+  readonly harness: BrainHarness;
+  readonly #random: Prng;
+  /** Arrival number of the request that holds each slot; -1 for none. */
+  readonly #held = new Array<number>(slots).fill(-1);
+  /** How often each request has ended. */
+  readonly ends: number[] = [];
+  readonly #models: number[] = [];
+  readonly #active = new Array<boolean>(rows).fill(true);
+  readonly #healthy = new Array<boolean>(rows).fill(true);
+  readonly #pausedUntilUs = new Array<number>(rows).fill(0);
+  readonly #tried = new Set<number>();
+  readonly #limits = new Array<number>(rows).fill(4);
+  #refusalsSeen = 0;
+  #dispatchesSeen = 0;
+  readonly #lastFresh = [-1, -1];
+
+  constructor(walkSeed: number) {
+    this.#random = createPrng(walkSeed);
+    const pick = (): string => policyNames[this.#random.below(policyNames.length)] as string;
+    this.harness = new BrainHarness({
+      ...{ slots, replicaRows: rows, policies: [pick(), pick()], seed: walkSeed },
+      ...{ queueMax: 12, queueTimeoutMs: 400 },
+      retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
+    });
+    for (let row = 0; row < rows; row++) {
+      this.harness.replica(row, { model: row < 3 ? 0 : 1, maxInFlight: 4, weight: 1 + (row % 2) });
+    }
+  }
+
+  step(): void {
+    const draw = this.#random.below(100);
+    if (draw < 40) this.#arrive();
+    else if (draw < 70) this.#end();
+    else if (draw < 78) this.#cancel();
+    else if (draw < 90) this.harness.advance(this.#random.below(60));
+    else this.#changeReplica();
+    this.#settle();
+    this.#checkWorkConservation();
+  }
+
+  /** Brings every replica back, ends everything, lets every wait pass. */
+  finish(): void {
+    for (let row = 0; row < rows; row++) this.harness.replica(row, { active: true, healthy: true });
+    for (let round = 0; round < 40; round++) {
+      for (const slot of [...this.harness.running.keys()]) this.#succeed(slot);
+      this.harness.advance(50);
+      this.#settle();
+    }
+  }
+
+  #arrive(): void {
+    const slot = this.#held.indexOf(-1);
+    if (slot < 0) return;
+    const model = this.#random.below(2);
+    this.#held[slot] = this.ends.length;
+    this.ends.push(0);
+    this.#models.push(model);
+    this.harness.arrive(slot, model, 50 + this.#random.below(2000));
+  }
+
+  #end(): void {
+    const running = [...this.harness.running.keys()];
+    const slot = running[this.#random.below(Math.max(running.length, 1))];
+    if (slot === undefined) return;
+    const draw = this.#random.below(10);
+    if (draw < 6) this.#succeed(slot);
+    else if (draw < 9) this.harness.fail(slot, rules[this.#random.below(3)] as RetryRule);
+    else this.#pause(slot, this.#random.below(3) * 150);
+  }
+
+  #pause(slot: number, retryAfterMs: number): void {
+    const row = this.harness.running.get(slot)?.replica as number;
+    const untilUs = this.harness.nowUs + (retryAfterMs || 200) * 1000;
+    this.#pausedUntilUs[row] = Math.max(this.#pausedUntilUs[row] as number, untilUs);
+    this.harness.busy(slot, retryAfterMs);
+  }
+
+  #succeed(slot: number): void {
+    expect(this.harness.finish(slot)).toBe(true);
+    this.#endRequest(slot);
+  }
+
+  #cancel(): void {
+    this.harness.cancel(this.#random.below(slots));
+  }
+
+  #changeReplica(): void {
+    const row = this.#random.below(rows);
+    const draw = this.#random.below(3);
+    if (draw === 0) {
+      this.#active[row] = !this.#active[row];
+      this.harness.replica(row, { active: this.#active[row] === true });
+    } else if (draw === 1) {
+      this.#healthy[row] = this.#random.below(3) > 0;
+      this.harness.replica(row, { healthy: this.#healthy[row] === true });
+    } else {
+      this.#limits[row] = 1 + this.#random.below(6);
+      this.harness.replica(row, { maxInFlight: this.#limits[row] as number });
+    }
+  }
+
+  #endRequest(slot: number): void {
+    const request = this.#held[slot] as number;
+    expect(request).toBeGreaterThanOrEqual(0);
+    this.ends[request] = (this.ends[request] as number) + 1;
+    this.#held[slot] = -1;
+  }
+
+  /** Reads the decisions since the last step: first attempts leave a lane in order of arrival. */
+  #settle(): void {
+    const { dispatches, refusals } = this.harness;
+    for (const { slot, attempt, heldUs } of dispatches.slice(this.#dispatchesSeen)) {
+      const request = this.#held[slot];
+      if (request === undefined || request < 0 || attempt > 1) continue;
+      this.#tried.add(request);
+      const model = this.#models[request] as number;
+      expect(request).toBeGreaterThan(this.#lastFresh[model] as number);
+      expect(heldUs).toBeLessThanOrEqual(400_000);
+      this.#lastFresh[model] = request;
+    }
+    this.#dispatchesSeen = dispatches.length;
+    const fresh: readonly { slot: number; refusal: Refusal }[] = refusals.slice(this.#refusalsSeen);
+    for (const { slot } of fresh) this.#endRequest(slot);
+    this.#refusalsSeen = refusals.length;
+  }
+
+  /** Nobody who was never tried waits while a replica of the model has room. */
+  #checkWorkConservation(): void {
+    for (const model of [0, 1]) {
+      const waiter = this.#held.findIndex(
+        (request) => request >= 0 && this.#models[request] === model && !this.#tried.has(request),
+      );
+      if (waiter < 0) continue;
+      for (let row = 0; row < rows; row++) {
+        if ((row < 3 ? 0 : 1) === model) expect(this.#room(row)).toBeLessThanOrEqual(0);
+      }
+    }
+  }
+
+  #room(row: number): number {
+    const isPaused = (this.#pausedUntilUs[row] as number) > this.harness.nowUs;
+    if (isPaused || !this.#active[row] || !this.#healthy[row]) return 0;
+    return (this.#limits[row] as number) - this.harness.brain.inFlight(row);
+  }
+}
+
+function walk(walkSeed: number, steps: number): Walk {
+  const run = new Walk(walkSeed);
+  for (let i = 0; i < steps; i++) run.step();
+  run.finish();
+  return run;
+}
+
+test('every request ends exactly once and all counts return to zero', () => {
+  for (let i = 0; i < 40; i++) {
+    const run = walk(seed + i, 1500);
+    expect(run.ends.every((count) => count === 1)).toBe(true);
+    expect(run.ends.length).toBeGreaterThan(200);
+    expect(run.harness.brain.running).toBe(0);
+    expect(run.harness.brain.queued(0) + run.harness.brain.queued(1)).toBe(0);
+    expect(run.harness.brain.released).toBe(run.harness.brain.dispatched);
+    expect(run.harness.brain.nextTimerUs).toBe(Number.POSITIVE_INFINITY);
+  }
+});
+
+test('the same seed gives the same decisions', () => {
+  const first = walk(seed, 3000).harness.log;
+  expect(first.length).toBeGreaterThan(1000);
+  expect(walk(seed, 3000).harness.log).toEqual(first);
+  expect(walk(seed + 1, 3000).harness.log).not.toEqual(first);
+});

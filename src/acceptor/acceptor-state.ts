@@ -14,6 +14,7 @@ import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import type { Request } from './request.ts';
+import { SchedulerBell } from './scheduler-bell.ts';
 import { SlotsPool } from './slots-pool.ts';
 
 /** A request that took this long is always in the access log. */
@@ -29,6 +30,7 @@ export interface AcceptorState {
   readonly arenaData: Uint8Array;
   readonly requestRing: RequestRingProducer;
   readonly control: Control;
+  readonly schedulerBell: SchedulerBell;
   readonly metrics: MetricsWriter;
   readonly log: Logger;
   /** Requests by slot, counted from the first of the partition. */
@@ -47,7 +49,6 @@ export interface Control {
   readonly stopping: number;
   /** Int32 indexes of the bells. */
   readonly ownBell: number;
-  readonly schedulerBell: number;
   readonly forwarderBells: readonly number[];
   /** Row starts and fields of the thread table. */
   readonly ownRow: number;
@@ -65,6 +66,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
   for (const [row, model] of models.entries()) {
     for (const name of [model.name, ...model.aliases]) modelByName.set(name, row);
   }
+  const control = attachControl(start);
   const replicaNames: string[] = [];
   for (const { row, name } of start.replicas) replicaNames[row] = name;
   return {
@@ -74,7 +76,8 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     arena: new ArenaPartition(index * share, share),
     arenaData: arenaBytes(memory.arena, size.arenaBytes),
     requestRing: new RequestRingProducer(memory.requestRing, requestRingSize(size), index),
-    control: attachControl(start),
+    control,
+    schedulerBell: new SchedulerBell(control.words, control.schedulerRow),
     metrics,
     log: createLogger({
       thread: `acceptor-${index}`,
@@ -101,7 +104,6 @@ function attachControl({ memory, index }: AcceptorStart): Control {
     draining: at.draining,
     stopping: at.stopping,
     ownBell: rowOf(ThreadId.acceptor(index)),
-    schedulerBell: rowOf(ThreadId.scheduler),
     forwarderBells: Array.from({ length: size.forwarders }, (_, forwarder) =>
       rowOf(ThreadId.forwarder(forwarder, size)),
     ),

@@ -14,7 +14,6 @@ import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id
 import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
 import { matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
 import { DrainStage } from '../shm/control.layout.ts';
-import { ring } from '../shm/doorbell.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { metrics } from '../telemetry/catalogue.ts';
@@ -294,7 +293,7 @@ export class Ingest implements ListenerHandler {
   }
 
   #publish(request: Request, readUs: number): void {
-    const { slots, requestRing, control } = this.#state;
+    const { slots, requestRing, schedulerBell } = this.#state;
     const { slot, lease } = request;
     const publishedUs = nowUs();
     slots.writeTime(slot, slots.at.publishedUs, publishedUs);
@@ -311,7 +310,7 @@ export class Ingest implements ListenerHandler {
       return;
     }
     request.phase = Phase.published;
-    ring(control.words, control.schedulerBell);
+    schedulerBell.ring();
     this.#state.metrics.observe(metrics.overhead, Stage.parse, publishedUs - readUs);
   }
 

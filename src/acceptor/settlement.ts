@@ -8,7 +8,6 @@
 import { errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
-import { ring } from '../shm/doorbell.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf } from '../shm/request-slots.ts';
@@ -83,12 +82,12 @@ export class Settlement {
   }
 
   #sendCancel(request: Request): boolean {
-    const { requestRing, control, metrics: counters } = this.#state;
+    const { requestRing, schedulerBell, metrics: counters } = this.#state;
     if (!requestRing.push(RequestKind.cancel, request.slot, request.lease)) {
       counters.add(metrics.ringFull, Ring.request, 1);
       return false;
     }
-    ring(control.words, control.schedulerBell);
+    schedulerBell.ring();
     return true;
   }
 

@@ -56,7 +56,7 @@ export class Forwarder implements ExchangeOwner {
   readonly #open = new Set<Exchange>();
   readonly #writers: ResponseWriter[];
   #flushScheduled = false;
-  #eventsWritten = false;
+  #schedulerAwaited = false;
   #stopping = false;
   #requests = 0;
   readonly #onImmediate = (): void => this.#flush();
@@ -90,10 +90,15 @@ export class Forwarder implements ExchangeOwner {
       metrics: this.#metrics,
       credit,
       writers: this.#writers,
-      events: new EventWriter(new SpscProducer(EventRingLayout, eventRing, records), () => {
-        this.#eventsWritten = true;
-        schedule();
-      }),
+      events: new EventWriter(
+        new SpscProducer(EventRingLayout, eventRing, records),
+        this.#control,
+        control.at.waiting,
+        () => {
+          this.#schedulerAwaited = true;
+          schedule();
+        },
+      ),
       limits: {
         connectUs: timeouts.connect * 1000,
         firstTokenUs: timeouts.firstToken * 1000,
@@ -242,8 +247,8 @@ export class Forwarder implements ExchangeOwner {
       if (writer.blocked) this.#metrics.add(catalogue.ringFull, Ring.response, 1);
       if (wrote) ring(this.#control, this.#bellOf(ThreadId.acceptor(acceptor)));
     }
-    if (!this.#eventsWritten) return;
-    this.#eventsWritten = false;
+    if (!this.#schedulerAwaited) return;
+    this.#schedulerAwaited = false;
     ring(this.#control, this.#bellOf(ThreadId.scheduler));
   }
 }

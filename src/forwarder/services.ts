@@ -6,7 +6,7 @@ import { assert } from '../lib/assert.ts';
 import type { FieldSpec } from '../shm/layout.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
-import type { EventKind, EventRingLayout, Outcome } from '../shm/rings.layout.ts';
+import { EventKind, type EventRingLayout, Outcome } from '../shm/rings.layout.ts';
 import type { SpscLayout, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ClockLimits } from './clocks.ts';
 import type { Credit } from './credit.ts';
@@ -29,14 +29,25 @@ export type FieldsOf<L> =
   L extends SpscLayout<infer F extends Record<string, FieldSpec>> ? F : never;
 type EventProducer = SpscProducer<FieldsOf<typeof EventRingLayout>>;
 
-/** The forwarder's end of its event ring. */
+/**
+ * The forwarder's end of its event ring.
+ *
+ * The scheduler is woken for what it must act on: an attempt given back, or the end of one while
+ * requests wait for room. Everything else it finds in the ring before its next decision, and no
+ * later than its longest sleep, so its counters are exact whenever they are used.
+ */
 export class EventWriter {
   readonly #ring: EventProducer;
-  readonly #onEvent: () => void;
+  readonly #control: Int32Array;
+  readonly #waiting: number;
+  readonly #onUrgent: () => void;
 
-  constructor(ring: EventProducer, onEvent: () => void) {
+  /** `waiting` is the index of the control word that counts waiting requests. */
+  constructor(ring: EventProducer, control: Int32Array, waiting: number, onUrgent: () => void) {
     this.#ring = ring;
-    this.#onEvent = onEvent;
+    this.#control = control;
+    this.#waiting = waiting;
+    this.#onUrgent = onUrgent;
   }
 
   push(
@@ -58,6 +69,7 @@ export class EventWriter {
     words[cell + at.error] = error;
     words[cell + at.retryAfterMs] = retryAfterMs;
     this.#ring.commit();
-    this.#onEvent();
+    if (kind !== EventKind.released) return;
+    if (outcome !== Outcome.ok || Atomics.load(this.#control, this.#waiting) > 0) this.#onUrgent();
   }
 }

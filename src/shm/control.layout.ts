@@ -8,6 +8,7 @@ import { column, defineLayout, f64, i32, rows, word } from './layout.ts';
 export const ControlLayout = defineLayout('control', {
   draining: word('main', 'DrainStage: none, announced, refusing.'),
   stopping: word('main', '1 once streams must be cut: second signal or drain limit.'),
+  waiting: word('scheduler', 'Requests waiting over all models; see EventWriter of forwarder/.'),
   queued: column('scheduler', 'Requests waiting in the queue, per model.'),
   thread: rows({
     bell: i32(

@@ -8,13 +8,13 @@ import { createInterface } from 'node:readline';
 import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { ExitCode } from '../lib/exit-code.ts';
-import { portNumber } from './options.ts';
+import { portNumber, wholeNumber } from './options.ts';
 
 interface DemoFlags {
   readonly port: number;
   readonly adminPort: number;
   readonly profile: string;
-  readonly replicas: string;
+  readonly replicas: number;
 }
 
 const model = 'llama-3-8b';
@@ -25,15 +25,14 @@ export function demoCommand(): Command {
     .option('--port <number>', 'port of the listener', portNumber, 8080)
     .option('--admin-port <number>', 'port of the admin listener', portNumber, 9090)
     .option('--profile <name>', 'timing of the replicas', 'tokens:ttft=200ms,itl=20ms')
-    .option('--replicas <count>', 'how many replicas', '4')
+    .option('--replicas <count>', 'how many replicas, 1 to 64', wholeNumber(1, 64), 4)
     .action(async (flags: DemoFlags) => {
       process.exitCode = await demo(flags);
     });
 }
 
 async function demo(flags: DemoFlags): Promise<number> {
-  const count = Math.min(64, Math.max(1, Number.parseInt(flags.replicas, 10) || 4));
-  const replicas = Array.from({ length: count }, () => startReplica(flags.profile));
+  const replicas = Array.from({ length: flags.replicas }, () => startReplica(flags.profile));
   try {
     const urls = await Promise.all(replicas.map(readyUrl));
     const { configFromObject } = await import('../config/load.ts');
@@ -47,7 +46,7 @@ async function demo(flags: DemoFlags): Promise<number> {
     return await runGateway({
       config: loaded.config,
       onReady: ({ port, adminPort }, engine) => {
-        process.stdout.write(welcome(port, adminPort, engine, count));
+        process.stdout.write(welcome(port, adminPort, engine, flags.replicas));
       },
     });
   } catch (error) {

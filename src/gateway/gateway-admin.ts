@@ -7,7 +7,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseNewReplica } from '../config/new-replica.ts';
 import { formatProblem } from '../config/problems.ts';
-import type { Config } from '../config/schema.ts';
 import type { MetricsReader } from '../shm/metrics.ts';
 import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
 import type { ToThread } from '../shm/threads.ts';
@@ -17,7 +16,7 @@ import { type AdminActions, AdminError } from './admin-server.ts';
 import { descriptorsOpen } from './descriptors.ts';
 import type { GatewayOptions } from './gateway.ts';
 import type { HealthChecker } from './health.ts';
-import type { Member, Membership, ReplicaSpec } from './membership.ts';
+import type { Member, Membership } from './membership.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { type NamedReplica, planReload } from './reload.ts';
 import type { GatewayViews } from './views.ts';
@@ -36,17 +35,17 @@ export interface AdminParts {
   readonly tellAcceptors: (message: Change) => Promise<void>;
 }
 
+const drainPollMs = 20;
 const adminNames = Object.keys(ReplicaAdmin);
 
 export class GatewayAdmin implements AdminActions {
   readonly #parts: AdminParts;
   readonly #metrics: GatewayMetrics;
-  /** What the membership was last made from. */
-  #config: Config;
+  /** Changes that wait for requests to end run one after the other. */
+  #changing: Promise<unknown> = Promise.resolve();
 
   constructor(parts: AdminParts) {
     this.#parts = parts;
-    this.#config = parts.options.config;
     this.#metrics = this.#createMetrics();
   }
 
@@ -69,7 +68,7 @@ export class GatewayAdmin implements AdminActions {
   cluster(): unknown {
     const { options, membership, views, reader } = this.#parts;
     const totals = reader.snapshot();
-    const replicas = [...membership].map((member) => {
+    const replicas = [...membership, ...membership.leaving].map((member) => {
       const { admin, healthy, inFlight } = membership.state(member);
       return {
         name: member.name,
@@ -123,71 +122,79 @@ export class GatewayAdmin implements AdminActions {
   }
 
   /** Drains the replica, waits for its last request, then forgets it. */
-  async remove(name: string): Promise<unknown> {
-    const { membership, health, options } = this.#parts;
-    const member = this.#member(name);
-    membership.drain(member);
-    const limit = performance.now() + options.config.drain.timeout;
-    while (membership.state(member).inFlight > 0) {
-      if (performance.now() > limit) {
+  remove(name: string): Promise<unknown> {
+    return this.#inTurn(async () => {
+      const member = this.#member(name);
+      if (!(await this.#drained(member, this.#parts.options.config.drain.timeout))) {
         throw new AdminError(409, `${name} still has requests in flight; it stays draining`);
       }
-      await sleep(20);
-    }
-    if (membership.get(name) !== member) throw new AdminError(409, `${name} was removed meanwhile`);
-    health.forget(member);
-    membership.remove(member);
-    await this.#parts.tellForwarders({ kind: 'forget', row: member.row, epoch: member.epoch });
-    await this.#parts.tellAcceptors({ kind: 'forget', row: member.row, epoch: member.epoch });
-    return { name, state: 'removed' };
+      await this.#forget(member);
+      return { name, state: 'removed' };
+    });
   }
 
-  async add(body: unknown): Promise<unknown> {
+  add(body: unknown): Promise<unknown> {
     const { membership, options } = this.#parts;
     const parsed = parseNewReplica(body);
     if (!parsed.ok) throw new AdminError(400, parsed.message);
     const { replica } = parsed;
     const model = options.config.models.findIndex(({ name }) => name === replica.model);
     if (model < 0) throw new AdminError(404, `no model ${replica.model}`);
-    if (membership.get(replica.name) !== undefined) {
-      throw new AdminError(409, `there is a replica ${replica.name} already`);
-    }
-    const member = await this.#join(replica, model);
-    return { name: member.name, state: 'active', healthy: membership.state(member).healthy };
+    return this.#inTurn(async () => {
+      if (membership.get(replica.name) !== undefined) {
+        throw new AdminError(409, `there is a replica ${replica.name} already`);
+      }
+      const member = await this.#join(membership.add(replica, model));
+      return { name: member.name, state: 'active', healthy: membership.state(member).healthy };
+    });
   }
 
   /** Applies the replicas of the config file; refused whole when another key has changed. */
-  async reload(): Promise<unknown> {
+  reload(): Promise<unknown> {
+    return this.#inTurn(() => this.#reload());
+  }
+
+  async #reload(): Promise<unknown> {
     const { options, membership } = this.#parts;
     if (options.reload === undefined) {
       throw new AdminError(409, 'the gateway was started without a config file');
     }
     const loaded = await options.reload();
     if (!loaded.ok) throw new AdminError(400, loaded.problems.map(formatProblem).join('; '));
-    const plan = planReload(this.#config, loaded.config);
-    if (plan.restart.length > 0) {
-      throw new AdminError(409, `these keys need a restart: ${plan.restart.join(', ')}`);
+    const running = [...membership].map((member) => ({
+      model: member.model,
+      replica: { ...member, api_key: member.apiKey, max_in_flight: member.maxInFlight },
+    }));
+    const { restart, add, remove, replace, reweigh } = planReload(
+      options.config,
+      loaded.config,
+      running,
+    );
+    if (restart.length > 0) {
+      throw new AdminError(409, `these keys need a restart: ${restart.join(', ')}`);
     }
-    this.#config = loaded.config;
-    for (const { replica, model } of plan.add) await this.#join(replica, model);
-    for (const { replica } of plan.reweigh) {
-      membership.setWeight(this.#member(replica.name), replica.weight);
+    const leaving = [...remove, ...replace.map(({ replica }) => replica.name)];
+    const left = leaving.map((name) => this.#member(name));
+    // A replaced replica serves until the new one of its name does.
+    for (const member of left) membership.giveUpName(member);
+    try {
+      for (const { replica, model } of [...add, ...replace]) {
+        await this.#join(membership.add(replica, model));
+      }
+      for (const { replica } of reweigh) {
+        membership.setWeight(this.#member(replica.name), replica.weight);
+      }
+    } finally {
+      for (const member of left) void this.#leave(member);
     }
-    for (const { replica, model } of plan.replace) {
-      await this.remove(replica.name);
-      await this.#join(replica, model);
-    }
-    for (const name of plan.remove) await this.remove(name);
     const names = (list: readonly NamedReplica[]): string[] => list.map((n) => n.replica.name);
-    const { add, reweigh, replace, remove } = plan;
     const done = { added: names(add), replaced: names(replace), reweighed: names(reweigh) };
     return { ...done, removed: remove };
   }
 
   /** Forwarders learn the address, then the scheduler may pick it, once a probe has succeeded. */
-  async #join(spec: ReplicaSpec, model: number): Promise<Member> {
+  async #join(member: Member | undefined): Promise<Member> {
     const { membership, health, reader } = this.#parts;
-    const member = membership.add(spec, model);
     if (member === undefined) throw new AdminError(409, 'the replica table is full');
     reader.rebase('replica', member.row);
     const { row, epoch, name, url, apiKey, maxInFlight } = member;
@@ -197,6 +204,39 @@ export class GatewayAdmin implements AdminActions {
     membership.activate(member);
     await health.watch(member);
     return member;
+  }
+
+  /** Its requests may take as long as they may; the reload does not wait for them. */
+  async #leave(member: Member): Promise<void> {
+    if (await this.#drained(member, Number.POSITIVE_INFINITY)) await this.#forget(member);
+  }
+
+  /** No new requests; true once the last one has ended, false when that took too long. */
+  async #drained(member: Member, timeoutMs: number): Promise<boolean> {
+    const { membership } = this.#parts;
+    const limit = performance.now() + timeoutMs;
+    membership.drain(member);
+    const beats = membership.schedulerBeats;
+    while (membership.schedulerBeats === beats || membership.state(member).inFlight > 0) {
+      if (performance.now() > limit) return false;
+      await sleep(drainPollMs, undefined, { ref: false });
+    }
+    return true;
+  }
+
+  async #forget(member: Member): Promise<void> {
+    const { membership, health, tellForwarders, tellAcceptors } = this.#parts;
+    health.forget(member);
+    membership.remove(member);
+    await tellForwarders({ kind: 'forget', row: member.row, epoch: member.epoch });
+    await tellAcceptors({ kind: 'forget', row: member.row, epoch: member.epoch });
+  }
+
+  /** Two changes at a time could meet in one row: the next one starts when the last has ended. */
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const result = this.#changing.then(change);
+    this.#changing = result.catch(() => {});
+    return result;
   }
 
   #member(name: string): Member {

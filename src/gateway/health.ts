@@ -1,44 +1,34 @@
 /**
  * Health checker: one GET per replica and interval, all in parallel. Runs on the main thread.
  *
- * `unhealthy_after` failures in a row take a replica out, `healthy_after` successes bring it back.
- * A replica that is out or in doubt is asked five times as often, so that it is back soon. A failure
- * seen while this thread itself lagged says nothing about the replica and is thrown away.
+ * What a row of answers means is decided by health-verdict.ts. A failure seen while this thread itself
+ * lagged says nothing about the replica and is thrown away.
  */
 import { Agent, request } from 'undici';
 import { nowMs } from '../lib/clock.ts';
+import { HealthVerdict, type ProbeResult, type VerdictOptions } from './health-verdict.ts';
 import type { Member, Membership } from './membership.ts';
 
-export interface HealthOptions {
+export interface HealthOptions extends VerdictOptions {
   readonly path: string;
-  readonly interval: number;
   readonly timeout: number;
-  readonly unhealthy_after: number;
-  readonly healthy_after: number;
 }
 
 /** A verdict is void when a timer of this thread fired later than this (RELIABILITY 1). */
 const lagLimitMs = 100;
-/** Doubtful replicas are probed this many times as often, but no more than once in the minimum. */
-const doubtFactor = 5;
-const doubtIntervalMsMin = 100;
 
 interface Watch {
   readonly member: Member;
-  failures: number;
-  successes: number;
-  healthy: boolean;
+  readonly verdict: HealthVerdict;
   timer: NodeJS.Timeout | undefined;
 }
-
-export type ProbeResult = 'ok' | 'failed' | 'void';
 
 export class HealthChecker {
   readonly #membership: Membership;
   readonly #options: HealthOptions;
   readonly #onProbe: (member: Member, result: ProbeResult) => void;
   readonly #onChange: (member: Member, healthy: boolean) => void;
-  readonly #watches = new Map<string, Watch>();
+  readonly #watches = new Map<Member, Watch>();
   // One short-lived connection per probe: a probe must see what a fresh connection sees.
   readonly #agent: Agent;
   #stopped = false;
@@ -58,34 +48,36 @@ export class HealthChecker {
 
   /** Starts watching; resolves after the first probe. */
   async watch(member: Member): Promise<void> {
-    const watch: Watch = { member, failures: 0, successes: 0, healthy: false, timer: undefined };
-    this.#watches.set(member.name, watch);
+    const watch: Watch = { member, verdict: new HealthVerdict(this.#options), timer: undefined };
+    this.#watches.set(member, watch);
     await this.#round(watch);
   }
 
   forget(member: Member): void {
-    const watch = this.#watches.get(member.name);
-    clearTimeout(watch?.timer);
-    this.#watches.delete(member.name);
+    clearTimeout(this.#watches.get(member)?.timer);
+    this.#watches.delete(member);
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    for (const { member } of [...this.#watches.values()]) this.forget(member);
+    for (const member of [...this.#watches.keys()]) this.forget(member);
     await this.#agent.destroy();
   }
 
   async #round(watch: Watch): Promise<void> {
-    const reason = await this.#probe(watch.member);
-    if (this.#stopped || this.#watches.get(watch.member.name) !== watch) return;
-    if (reason === undefined) this.#onProbe(watch.member, 'void');
-    else this.#judge(watch, reason);
-    const doubtful = !watch.healthy || watch.failures > 0;
-    const { interval } = this.#options;
-    const delay = doubtful
-      ? Math.min(interval, Math.max(interval / doubtFactor, doubtIntervalMsMin))
-      : interval;
-    watch.timer = setTimeout(() => void this.#round(watch), delay);
+    const { member, verdict } = watch;
+    const reason = await this.#probe(member);
+    if (this.#stopped || this.#watches.get(member) !== watch) return;
+    const result = reason === undefined ? 'void' : reason === '' ? 'ok' : 'failed';
+    this.#onProbe(member, result);
+    const changed = verdict.add(result);
+    if (verdict.healthy) member.reason = '';
+    else member.reason = reason || member.reason;
+    if (changed) {
+      this.#membership.setHealthy(member, verdict.healthy, member.reason);
+      this.#onChange(member, verdict.healthy);
+    }
+    watch.timer = setTimeout(() => void this.#round(watch), verdict.delayMs);
   }
 
   /** Empty: fit. Text: why not. Undefined: this thread lagged, no verdict. */
@@ -109,22 +101,5 @@ export class HealthChecker {
       const { code, message } = error as NodeJS.ErrnoException;
       return code ?? message;
     }
-  }
-
-  #judge(watch: Watch, reason: string): void {
-    const { unhealthy_after, healthy_after } = this.#options;
-    const ok = reason === '';
-    this.#onProbe(watch.member, ok ? 'ok' : 'failed');
-    watch.failures = ok ? 0 : watch.failures + 1;
-    watch.successes = ok ? watch.successes + 1 : 0;
-    const healthy = watch.healthy
-      ? watch.failures < unhealthy_after
-      : watch.successes >= healthy_after;
-    const changed = healthy !== watch.healthy;
-    watch.healthy = healthy;
-    watch.member.reason = healthy ? '' : reason || watch.member.reason;
-    if (!changed) return;
-    this.#membership.setHealthy(watch.member, healthy, watch.member.reason);
-    this.#onChange(watch.member, healthy);
   }
 }

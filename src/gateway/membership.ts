@@ -39,11 +39,14 @@ export interface MemberState {
 
 export class Membership {
   readonly #members = new Map<string, Member>();
+  /** Members that have given up their name and finish what they have. */
+  readonly #leaving = new Set<Member>();
   readonly #words: Int32Array;
   readonly #floats: Float64Array;
   readonly #at = ReplicaTableLayout.place(replicaCounts).at;
   readonly #control: Int32Array;
   readonly #schedulerBell: number;
+  readonly #schedulerBeats: number;
 
   constructor(memory: SharedMemory) {
     ReplicaTableLayout.attach(memory.replicas, replicaCounts);
@@ -51,11 +54,26 @@ export class Membership {
     this.#floats = new Float64Array(memory.replicas);
     this.#control = new Int32Array(memory.control);
     const { thread } = ControlLayout.place(controlCounts(memory.size)).at;
-    this.#schedulerBell = thread.base + ThreadId.scheduler * thread.stride + thread.at.bell;
+    const scheduler = thread.base + ThreadId.scheduler * thread.stride;
+    this.#schedulerBell = scheduler + thread.at.bell;
+    this.#schedulerBeats = scheduler + thread.at.beats;
   }
 
   [Symbol.iterator](): IterableIterator<Member> {
     return this.#members.values();
+  }
+
+  /** Those whose name may belong to another member by now. */
+  get leaving(): Iterable<Member> {
+    return this.#leaving;
+  }
+
+  /**
+   * Changes at the start of a turn of the scheduler: once it has changed, every decision made from an
+   * older state of the table shows in `inFlight`.
+   */
+  get schedulerBeats(): number {
+    return Atomics.load(this.#control, this.#schedulerBeats);
   }
 
   get(name: string): Member | undefined {
@@ -92,6 +110,13 @@ export class Membership {
     return member;
   }
 
+  /** Frees the name at once; the member serves on until it is drained and removed. */
+  giveUpName(member: Member): void {
+    assert(this.#members.get(member.name) === member, 'the name is its own');
+    this.#members.delete(member.name);
+    this.#leaving.add(member);
+  }
+
   /** The forwarders know the address: the replica may take requests once it is healthy. */
   activate(member: Member): void {
     this.#write(member, this.#at.replica.at.admin, ReplicaAdmin.active);
@@ -117,7 +142,7 @@ export class Membership {
   /** The row is given back; the caller has drained it and told the forwarders to forget it. */
   remove(member: Member): void {
     this.#write(member, this.#at.replica.at.admin, ReplicaAdmin.absent);
-    this.#members.delete(member.name);
+    if (!this.#leaving.delete(member)) this.#members.delete(member.name);
   }
 
   state(member: Member): MemberState {
@@ -149,11 +174,12 @@ export class Membership {
 
   #freeRow(): number {
     const { at } = this.#at.replica;
+    const taken = new Set([...this.#members.values(), ...this.#leaving].map(({ row }) => row));
     for (let row = 0; row < replicaRows; row++) {
       const base = this.#row(row);
       const unused = Atomics.load(this.#words, base + at.admin) === ReplicaAdmin.absent;
-      const taken = [...this.#members.values()].some((member) => member.row === row);
-      if (unused && !taken && Atomics.load(this.#words, base + at.inFlight) === 0) return row;
+      if (unused && !taken.has(row) && Atomics.load(this.#words, base + at.inFlight) === 0)
+        return row;
     }
     return -1;
   }

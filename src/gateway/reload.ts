@@ -2,14 +2,15 @@
  * What a reload would change, decided before anything is touched. Pure.
  *
  * Replicas come, go and change while the gateway runs; every other key is fixed when the process
- * starts. A reload that changes such a key is refused whole, so that the running state is always that
- * of one file.
+ * starts. A reload that changes such a key is refused whole. The replicas of the file are compared
+ * with those that run, whoever added or removed them: afterwards the running state is the file's.
  */
-import type { Config, ReplicaConfig } from '../config/schema.ts';
+import type { Config } from '../config/schema.ts';
+import type { ReplicaSpec } from './membership.ts';
 
 export interface NamedReplica {
   readonly model: number;
-  readonly replica: ReplicaConfig;
+  readonly replica: ReplicaSpec;
 }
 
 export interface ReloadPlan {
@@ -17,30 +18,29 @@ export interface ReloadPlan {
   readonly restart: readonly string[];
   readonly add: readonly NamedReplica[];
   readonly remove: readonly string[];
-  /** Same name, another address, key, limit or model: the old one drains, the new one takes over. */
+  /** Same name, another address, key, limit or model: the new one takes over, the old one drains. */
   readonly replace: readonly NamedReplica[];
   readonly reweigh: readonly NamedReplica[];
 }
 
-export function planReload(current: Config, next: Config): ReloadPlan {
-  const before = byName(current);
-  const after = byName(next);
-  const kept = [...after.values()].flatMap((target) => {
+export function planReload(
+  current: Config,
+  next: Config,
+  running: readonly NamedReplica[],
+): ReloadPlan {
+  const before = new Map(running.map((named) => [named.replica.name, named]));
+  const wanted = next.models.flatMap(({ replicas }, model) =>
+    replicas.map((replica) => ({ model, replica })),
+  );
+  const names = new Set(wanted.map(({ replica }) => replica.name));
+  const kept = wanted.flatMap((target) => {
     const present = before.get(target.replica.name);
     return present === undefined ? [] : [{ present, target }];
   });
-  const isReplaced = ({ present, target }: (typeof kept)[number]): boolean =>
-    !equal(
-      { ...present, replica: { ...present.replica, weight: 0 } },
-      {
-        ...target,
-        replica: { ...target.replica, weight: 0 },
-      },
-    );
   return {
     restart: changedPaths(withoutReplicas(current), withoutReplicas(next), ''),
-    add: [...after.values()].filter(({ replica }) => !before.has(replica.name)),
-    remove: [...before.keys()].filter((name) => !after.has(name)),
+    add: wanted.filter(({ replica }) => !before.has(replica.name)),
+    remove: [...before.keys()].filter((name) => !names.has(name)),
     replace: kept.filter(isReplaced).map(({ target }) => target),
     reweigh: kept
       .filter((pair) => !isReplaced(pair))
@@ -49,11 +49,14 @@ export function planReload(current: Config, next: Config): ReloadPlan {
   };
 }
 
-function byName(config: Config): Map<string, NamedReplica> {
-  const entries = config.models.flatMap(({ replicas }, model) =>
-    replicas.map((replica) => [replica.name, { model, replica }] as const),
+function isReplaced(pair: { present: NamedReplica; target: NamedReplica }): boolean {
+  const { present, target } = pair;
+  return (
+    present.model !== target.model ||
+    present.replica.url !== target.replica.url ||
+    present.replica.api_key !== target.replica.api_key ||
+    present.replica.max_in_flight !== target.replica.max_in_flight
   );
-  return new Map(entries);
 }
 
 const withoutReplicas = (config: Config): unknown => ({

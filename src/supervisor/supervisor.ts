@@ -41,12 +41,16 @@ export async function supervise({ args, say }: SupervisorOptions): Promise<numbe
     let served = false;
     for (;;) {
       const started = performance.now();
+      let isServing = false;
       child = start(args);
       child.once('message', () => {
         served = true;
+        isServing = true;
       });
       const { code, signal } = await ended(child);
       child = undefined;
+      // Asked to stop before it could listen for signals: that is what happened, and all is well.
+      if (stopping && signal !== null && !isServing) return ExitCode.ok;
       // A config that was refused stays refused; a gateway that never served has said why.
       if (stopping || code === ExitCode.ok || code === ExitCode.usage || !served) {
         return code ?? ExitCode.failed;

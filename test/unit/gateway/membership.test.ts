@@ -1,0 +1,123 @@
+import { beforeEach, expect, test } from 'vitest';
+import { Membership, type ReplicaSpec } from '../../../src/gateway/membership.ts';
+import { createMemory, replicaCounts, type SharedMemory } from '../../../src/shm/memory.ts';
+import {
+  ReplicaAdmin,
+  ReplicaTableLayout,
+  replicaRows,
+} from '../../../src/shm/replica-table.layout.ts';
+
+const { at } = ReplicaTableLayout.place(replicaCounts);
+const spec = (name: string, more: Partial<ReplicaSpec> = {}): ReplicaSpec => ({
+  ...{ name, url: `http://${name}:1`, api_key: '', weight: 1, max_in_flight: 8 },
+  ...more,
+});
+
+let memory: SharedMemory;
+let membership: Membership;
+
+beforeEach(() => {
+  const sizes = { acceptors: 1, forwarders: 1, slots: 8 };
+  memory = createMemory({ ...sizes, arenaBytes: 64 * 1024, responseRingBytes: 64 * 1024 });
+  membership = new Membership(memory);
+});
+
+const word = (row: number, field: number): number =>
+  new Int32Array(memory.replicas)[at.replica.base + row * at.replica.stride + field]!;
+const version = (): number => Atomics.load(new Int32Array(memory.replicas), at.version);
+
+function setInFlight(row: number, inFlight: number): void {
+  const words = new Int32Array(memory.replicas);
+  words[at.replica.base + row * at.replica.stride + at.replica.at.inFlight] = inFlight;
+}
+
+test('a replica is routable once it is active and healthy, and not while it drains', () => {
+  const member = membership.add(spec('a'), 0)!;
+  expect(membership.anyRoutable()).toBe(false);
+  membership.setHealthy(member, true, '');
+  expect(membership.anyRoutable()).toBe(false);
+  membership.activate(member);
+  expect(membership.anyRoutable()).toBe(true);
+  membership.drain(member);
+  expect(membership.anyRoutable()).toBe(false);
+  membership.activate(member);
+  membership.setHealthy(member, false, 'gone');
+  expect(membership.anyRoutable()).toBe(false);
+  expect(member.reason).toBe('gone');
+});
+
+test('a replica of weight 0 makes nobody ready', () => {
+  const member = membership.add(spec('a', { weight: 0 }), 0)!;
+  membership.activate(member);
+  membership.setHealthy(member, true, '');
+  expect(membership.anyRoutable()).toBe(false);
+  membership.setWeight(member, 2);
+  expect(membership.anyRoutable()).toBe(true);
+});
+
+test('a row says what the replica is', () => {
+  membership.add(spec('a'), 0);
+  const { row } = membership.add(spec('b', { max_in_flight: 31, weight: 2.5 }), 3)!;
+  expect(word(row, at.replica.at.model)).toBe(3);
+  expect(word(row, at.replica.at.maxInFlight)).toBe(31);
+  const base = at.replica.base + row * at.replica.stride;
+  expect(new Float64Array(memory.replicas)[(base + at.replica.at.weight) / 2]).toBe(2.5);
+  expect(Atomics.load(new Int32Array(memory.replicas), at.count)).toBe(2);
+});
+
+test('every change that the scheduler must see moves the version', () => {
+  const member = membership.add(spec('a'), 0)!;
+  const changes = [
+    () => membership.activate(member),
+    () => membership.setHealthy(member, true, ''),
+    () => membership.setWeight(member, 4),
+    () => membership.drain(member),
+    () => membership.remove(member),
+  ];
+  for (const change of changes) {
+    const before = version();
+    change();
+    expect(version()).toBe(before + 1);
+  }
+});
+
+test('a freed row is used again under another epoch, never while requests are on it', () => {
+  const first = membership.add(spec('a'), 0)!;
+  setInFlight(first.row, 1);
+  membership.remove(first);
+  expect(membership.get('a')).toBeUndefined();
+  const second = membership.add(spec('a'), 0)!;
+  expect(second.row).not.toBe(first.row);
+  setInFlight(first.row, 0);
+  const third = membership.add(spec('c'), 0)!;
+  expect(third.row).toBe(first.row);
+  expect(third.epoch).toBe(first.epoch + 1);
+});
+
+test('a name passes on at once while its old holder keeps the row', () => {
+  const old = membership.add(spec('a'), 0)!;
+  membership.activate(old);
+  membership.giveUpName(old);
+  expect(membership.get('a')).toBeUndefined();
+  const young = membership.add(spec('a'), 0)!;
+  expect(young.row).not.toBe(old.row);
+  expect(membership.get('a')).toBe(young);
+  expect([...membership.leaving]).toEqual([old]);
+  expect(membership.state(old).admin).toBe(ReplicaAdmin.active);
+  membership.remove(old);
+  expect([...membership.leaving]).toEqual([]);
+  expect(membership.get('a')).toBe(young);
+  expect(membership.state(old).admin).toBe(ReplicaAdmin.absent);
+});
+
+test('a full table refuses and keeps what it has', () => {
+  for (let i = 0; i < replicaRows; i++) expect(membership.add(spec(`r${i}`), 0)).toBeDefined();
+  expect(membership.add(spec('one-more'), 0)).toBeUndefined();
+  expect([...membership]).toHaveLength(replicaRows);
+  expect(membership.get('one-more')).toBeUndefined();
+});
+
+test('a second replica of a name is a defect of the caller', () => {
+  membership.add(spec('a'), 0);
+  expect(() => membership.add(spec('a'), 0)).toThrow(/unique/);
+});

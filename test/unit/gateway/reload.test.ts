@@ -1,0 +1,92 @@
+import { expect, test } from 'vitest';
+import { configFromObject } from '../../../src/config/load.ts';
+import type { Config, ConfigInput } from '../../../src/config/schema.ts';
+import { type NamedReplica, planReload } from '../../../src/gateway/reload.ts';
+
+const url = (port: number): string => `http://127.0.0.1:${port}`;
+const a = { name: 'a', url: url(9001) };
+const b = { name: 'b', url: url(9002) };
+const c = { name: 'c', url: url(9003) };
+
+function config(input: ConfigInput): Config {
+  const loaded = configFromObject(input);
+  if (!loaded.ok) throw new Error(loaded.problems[0]?.message);
+  return loaded.config;
+}
+
+const oneModel = (
+  replicas: ConfigInput['models'][number]['replicas'],
+  more: Omit<ConfigInput, 'models'> = {},
+): Config => config({ ...more, models: [{ name: 'm', replicas }] });
+
+const runningOf = ({ models }: Config): NamedReplica[] =>
+  models.flatMap(({ replicas }, model) => replicas.map((replica) => ({ model, replica })));
+
+function plan(current: Config, next: Config, running = runningOf(current)) {
+  const { restart, add, remove, replace, reweigh } = planReload(current, next, running);
+  const names = (list: readonly NamedReplica[]): string[] => list.map((n) => n.replica.name);
+  return { restart, add: names(add), remove, replace: names(replace), reweigh: names(reweigh) };
+}
+
+const nothing = { restart: [], add: [], remove: [], replace: [], reweigh: [] };
+
+test('the same file changes nothing', () => {
+  expect(plan(oneModel([a, b]), oneModel([a, b]))).toEqual(nothing);
+});
+
+test('the order of replicas is no change', () => {
+  expect(plan(oneModel([a, b]), oneModel([b, a]))).toEqual(nothing);
+});
+
+test('a replica comes, one goes, one gets another weight', () => {
+  const next = oneModel([{ ...a, weight: 3 }, c]);
+  const expected = { ...nothing, add: ['c'], remove: ['b'], reweigh: ['a'] };
+  expect(plan(oneModel([a, b]), next)).toEqual(expected);
+});
+
+test.each([
+  ['address', { ...a, url: url(9009) }],
+  ['key', { ...a, api_key: 'k' }],
+  ['limit', { ...a, max_in_flight: 7 }],
+  ['address and weight', { ...a, url: url(9009), weight: 2 }],
+])('another %s under the same name replaces the replica', (_, changed) => {
+  expect(plan(oneModel([a, b]), oneModel([changed, b]))).toEqual({ ...nothing, replace: ['a'] });
+});
+
+test('a replica that moves to another model is replaced', () => {
+  const models = (first: object[], second: object[]): Config =>
+    config({
+      models: [
+        { name: 'm', replicas: first },
+        { name: 'n', replicas: second },
+      ] as ConfigInput['models'],
+    });
+  expect(plan(models([a, b], [c]), models([b], [c, a]))).toEqual({ ...nothing, replace: ['a'] });
+});
+
+test('every other key needs a restart, and its path is named', () => {
+  const next = config({
+    listen: { port: 1 },
+    timeouts: { queue: '1s' },
+    models: [{ name: 'm', policy: 'random', aliases: ['x'], replicas: [a] }],
+  });
+  const paths = ['listen.port', 'timeouts.queue', 'models.0.aliases.0', 'models.0.policy'];
+  expect(plan(oneModel([a]), next).restart.toSorted()).toEqual(paths.toSorted());
+});
+
+test('another model needs a restart', () => {
+  const next = config({
+    models: [
+      { name: 'm', replicas: [a] },
+      { name: 'n', replicas: [b] },
+    ],
+  });
+  expect(plan(oneModel([a]), next).restart).toEqual(['models.1']);
+});
+
+test('the file is compared with what runs, not with the file before', () => {
+  const file = oneModel([a, b]);
+  // b was removed and c added at run time: the file brings both back to what it says.
+  const running = runningOf(oneModel([a, c]));
+  expect(plan(file, file, running)).toEqual({ ...nothing, add: ['b'], remove: ['c'] });
+});

@@ -179,7 +179,9 @@ const Hedge = z.strictObject({
   automatic: z
     .boolean()
     .prefault(false)
-    .describe('Send a second attempt without being asked when the first token is late.'),
+    .describe(
+      'Second attempt without being asked when the first token is late. Not in this version: must be false.',
+    ),
   budget: share().prefault(0.02).describe('Hedges as a share of all requests.'),
 });
 

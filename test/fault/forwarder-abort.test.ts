@@ -119,21 +119,25 @@ describe('an abort reaches the replica', () => {
   test('while a large body is on its way: nothing of it is read later', async () => {
     // The replica does not read, so most of the body waits in the gateway's socket.
     const connections = replica.connections.length;
-    const request = harness.send({ body: Buffer.alloc(32_000_000, 'p') });
+    const body = Buffer.alloc(32_000_000, 'p');
+    const request = harness.send({ body });
     await replica.until(() => replica.connections.length > connections);
-    replica.connections.at(-1)!.socket.pause();
+    const { socket, closed } = replica.connections.at(-1)!;
+    socket.pause();
     request.abort();
     await request.ended();
     harness.free(request);
-    replica.connections.at(-1)!.socket.resume();
-    await replica.connections.at(-1)!.closed;
+    socket.resume();
+    await closed;
+    expect(socket.bytesRead).toBeLessThan(body.length);
     expect(harness.inUse).toBe(0);
   });
 
   test('an answer that overtakes its request takes the connection with it', async () => {
     // What is unsent is a view of a body that the acceptor frees: it must never leave later.
     const connections = replica.connections.length;
-    const request = harness.send({ body: Buffer.alloc(32_000_000, 'p') });
+    const body = Buffer.alloc(32_000_000, 'p');
+    const request = harness.send({ body });
     await replica.until(() => replica.connections.length > connections);
     const { socket, closed } = replica.connections.at(-1)!;
     socket.pause();
@@ -143,6 +147,7 @@ describe('an abort reaches the replica', () => {
     harness.free(request);
     socket.resume();
     await closed;
+    expect(socket.bytesRead).toBeLessThan(body.length);
   });
 
   test('when the head is here and no token', async () => {

@@ -15,6 +15,7 @@ import { errorBody } from '../errors/bodies.ts';
 import { type ErrorEntry, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
+import { DescriptorWatch } from './descriptors.ts';
 import { EdgeHead } from './edge-head.ts';
 import {
   Closing,
@@ -48,6 +49,7 @@ class NodeListener implements Listener {
   readonly #head = new EdgeHead();
   /** The exchange in progress on each connection. */
   readonly #active = new Map<Duplex, NodeExchange>();
+  readonly #descriptors = new DescriptorWatch();
   readonly #sockets = new Set<Duplex>();
   /** Connections whose last answer is on its way: nothing behind it is a request. */
   readonly #closing = new WeakSet<Duplex>();
@@ -77,6 +79,10 @@ class NodeListener implements Listener {
           });
     this.#server.maxConnections = maxConnections;
     this.#server.on('connection', (socket) => {
+      if (this.#descriptors.isShort()) {
+        socket.destroy();
+        return;
+      }
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
     });

@@ -12,6 +12,7 @@
 import type { HttpRequest, HttpResponse, TemplatedApp, us_listen_socket } from 'uWebSockets.js';
 import { STATUS_CODES } from 'node:http';
 import { assert } from '../lib/assert.ts';
+import { DescriptorWatch } from './descriptors.ts';
 import { EdgeHead } from './edge-head.ts';
 import {
   Closing,
@@ -63,6 +64,7 @@ class UwsListener implements Listener {
   readonly #app: TemplatedApp;
   readonly #handler: ListenerHandler;
   readonly #head = new EdgeHead();
+  readonly #descriptors = new DescriptorWatch();
   #socket: us_listen_socket | false = false;
   #closed = false;
   connections = 0;
@@ -89,7 +91,8 @@ class UwsListener implements Listener {
   /** `change` is 1 for a connection that opened and -1 for one that closed. */
   #onConnection(res: HttpResponse, change: number, connectionsMax: number): void {
     this.connections += change;
-    if (change > 0 && this.connections > connectionsMax) res.close();
+    if (change < 0) return;
+    if (this.connections > connectionsMax || this.#descriptors.isShort()) res.close();
   }
 
   listen({ host, port }: ListenerOptions): Promise<void> {

@@ -1,0 +1,70 @@
+import { expect, test } from 'vitest';
+import type { Exchange } from '../../../src/acceptor/listener.ts';
+import { Outbox } from '../../../src/acceptor/outbox.ts';
+import { createPrng } from '../../../src/lib/prng.ts';
+
+/** A connection of the kind both engines are: takes `room` bytes, then refuses one burst it has kept. */
+class Connection {
+  readonly got: number[] = [];
+  room = 0;
+  isBlocked = false;
+  unconfirmedBytes = 0;
+
+  write(data: Uint8Array, start: number, end: number): number {
+    let at = start;
+    while (at < end && !this.isBlocked) {
+      const size = Math.min(end - at, 7);
+      this.got.push(...data.subarray(at, at + size));
+      at += size;
+      this.room -= size;
+      if (this.room >= 0) continue;
+      this.isBlocked = true;
+      this.unconfirmedBytes = size;
+    }
+    return at - start;
+  }
+
+  unblock(room: number): void {
+    this.isBlocked = false;
+    this.unconfirmedBytes = 0;
+    this.room = room;
+  }
+}
+
+test('bytes arrive once and in order, and the credit never runs ahead or backwards', () => {
+  const seed = Number(process.env.SEED ?? Date.now() % 1e9);
+  const random = createPrng(seed);
+  const connection = new Connection();
+  const outbox = new Outbox(connection as unknown as Exchange);
+  const sent: number[] = [];
+  let credit = 0;
+  for (let step = 0; step < 3000; step++) {
+    if (random.below(2) === 0) {
+      const data = Uint8Array.from({ length: random.below(40) }, () => random.below(256));
+      outbox.send(data, 0, data.length);
+      sent.push(...data);
+      data.fill(0); // the ring reuses its bytes
+    } else {
+      connection.unblock(random.below(60));
+      outbox.flush();
+    }
+    const label = `SEED=${seed} step ${step}`;
+    expect(outbox.takenBytes, label).toBeGreaterThanOrEqual(credit);
+    credit = outbox.takenBytes;
+    expect(credit, label).toBe(connection.got.length - connection.unconfirmedBytes);
+    expect(outbox.keptBytes, label).toBe(sent.length - connection.got.length);
+  }
+  connection.unblock(1e9);
+  outbox.flush();
+  expect(connection.got).toEqual(sent);
+  expect(outbox.takenBytes).toBe(sent.length);
+});
+
+test('nothing is kept for a client that is gone', () => {
+  const connection = new Connection();
+  const outbox = new Outbox(connection as unknown as Exchange);
+  outbox.send(new Uint8Array(100), 0, 100);
+  expect(outbox.keptBytes).toBeGreaterThan(0);
+  outbox.clear();
+  expect(outbox.keptBytes).toBe(0);
+});

@@ -117,9 +117,11 @@ export class Brain {
     const candidates = this.#fleet.candidates(model);
     if (this.#stopping) this.#refuse(slot, Refusal.stopping);
     else if (nowUs >= deadlineUs) this.#refuse(slot, Refusal.deadline);
-    else if (candidates.length > 0 && this.#lanes.lane(model).waiting.length === 0) {
+    else if (candidates.length === 0) this.#admit(slot, model);
+    else {
+      assert(this.#lanes.lane(model).waiting.length === 0, 'nobody waits while there is room');
       this.#dispatch(slot, candidates, 0);
-    } else this.#admit(slot, model);
+    }
     return true;
   }
 

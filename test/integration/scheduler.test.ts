@@ -102,6 +102,28 @@ describe('dispatch', () => {
   });
 });
 
+test('A-15: 200 lone requests find a scheduler that sleeps; their latency is reported', async () => {
+  create();
+  const member = rig.replica('a');
+  await rig.start();
+  const { at } = rig.slots;
+  const latenciesUs: number[] = [];
+  for (let i = 0; i < 200; i++) {
+    const { slot } = rig.submit();
+    const dispatched = await rig.dispatched();
+    const publishedUs = rig.slots.readTime(slot, at.publishedUs);
+    latenciesUs.push(rig.slots.readTime(slot, at.dispatchedUs) - publishedUs);
+    rig.finish(dispatched);
+    rig.free(slot);
+    await rig.until(() => rig.inFlight(member) === 0, 'idle again');
+  }
+  latenciesUs.sort((a, b) => a - b);
+  console.info(
+    `idle: p50 ${latenciesUs[100]!.toFixed(0)} us, p99 ${latenciesUs[198]!.toFixed(0)} us`,
+  );
+  expect(rig.metrics().counter(metrics.schedulerDispatched, 0)).toBe(200);
+});
+
 describe('refusals', () => {
   test('A-10: with nobody healthy five requests are refused and counted', async () => {
     create();

@@ -301,6 +301,15 @@ describe('retries', () => {
     expect(harness.retries.length).toBe(3);
   });
 
+  test('a request that is being tried again needs no second share of the budget', () => {
+    const harness = new BrainHarness({ retry: { maxAttempts: 3, budget: 0, budgetMin: 1 } });
+    harness.replicas(3);
+    harness.arrive(0);
+    harness.fail(0);
+    harness.fail(0);
+    expect(harness.running.get(0)?.attempt).toBe(3);
+  });
+
   test('past its deadline a failed request is not tried again', () => {
     const harness = pair();
     harness.arrive(0, 0, 100);
@@ -417,8 +426,9 @@ describe('ends', () => {
 
   test('the client leaves: while waiting it is settled, while running the attempt is aborted once', () => {
     const harness = new BrainHarness();
-    harness.replica(0, { maxInFlight: 1 });
+    harness.replicas(2, { maxInFlight: 1 });
     harness.arrive(0);
+    harness.arrive(2);
     harness.arrive(1);
     expect(harness.cancel(1)).toBe(true);
     expect(harness.lastRefusal).toBe('clientGone');
@@ -427,6 +437,7 @@ describe('ends', () => {
     expect(harness.aborts).toEqual([0]);
     harness.fail(0); // it failed before the abort arrived: nobody is left to retry for
     expect(harness.refusals.map(({ slot }) => slot)).toEqual([1, 0]);
+    expect(harness.lastRefusal).toBe('clientGone');
     expect(harness.cancel(0)).toBe(false);
   });
 

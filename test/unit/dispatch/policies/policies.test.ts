@@ -132,6 +132,12 @@ describe('power_of_two (A-06)', () => {
     expect(new Set(rows)).toEqual(new Set([0, 1, 2]));
   });
 
+  test('of two the lighter one always wins, on either side', () => {
+    const policy = create('power_of_two');
+    expect(new Set(picks(policy, candidatesOf([5, 1]), 200))).toEqual(new Set([1]));
+    expect(new Set(picks(policy, candidatesOf([1, 5]), 200))).toEqual(new Set([0]));
+  });
+
   test('every pair is drawn, in both orders equally often', () => {
     const rows = picks(create('power_of_two'), candidatesOf([0, 0, 0, 0, 0]), 50_000);
     for (let row = 0; row < 5; row++) {

@@ -22,7 +22,8 @@ import { EventStream } from './event-stream.ts';
 import * as failing from './failure.ts';
 import { type Failure, failures, Stage } from './failure.ts';
 import { Notice, Output, type OutputOwner } from './output.ts';
-import type { ConnectionUser, ReplicaConnection, ReplicaPool } from './pools.ts';
+import type { ConnectionUser, ReplicaPool } from './pools.ts';
+import { ReplicaLink } from './replica-link.ts';
 import type { ResponseWriter } from './response-writer.ts';
 import type { Services } from './services.ts';
 import { WholeAnswer } from './whole-answer.ts';
@@ -46,7 +47,7 @@ const attemptOver = new AttemptOver('the attempt is over');
 export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocked {
   readonly slot: number;
   readonly lease: number;
-  connection: ReplicaConnection | undefined;
+  readonly link = new ReplicaLink();
   committed = false;
   readonly #owner: ExchangeOwner;
   readonly #services: Services;
@@ -56,7 +57,6 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   readonly #output: Output;
   readonly #record: AttemptRecord;
   readonly #clock: AttemptClock;
-  #controller: Dispatcher.DispatchController | undefined;
   #answer: Answer | undefined;
   #head: Uint8Array | undefined;
   #stage: Stage = Stage.connecting;
@@ -66,9 +66,6 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   /** undici is done with the exchange, or will find it withdrawn. */
   #closed = false;
   #paused = false;
-  #reused = false;
-  #retriedStale = false;
-  #bytesReadBefore = 0;
   #drainedBytes = 0;
   #outcome: Outcome = Outcome.ok;
 
@@ -149,15 +146,10 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     // Thrown at undici: the one way to take back a request before it is written.
     if (this.#over) throw attemptOver;
     const us = nowUs();
-    const { connection } = this;
-    this.#controller = controller;
+    this.link.started(controller);
     this.#stage = Stage.sent;
     this.#clock.restart(us);
     this.#record.sent(us);
-    if (connection === undefined) return;
-    this.#reused = connection.served > 0;
-    this.#bytesReadBefore = connection.socket?.bytesRead ?? 0;
-    connection.served++;
   }
 
   onResponseStart(
@@ -218,8 +210,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   onResponseEnd(): void {
     this.#closed = true;
-    // The answer overtook the request: the socket still holds views of a body about to be freed.
-    if (this.#requestIsUnsent()) this.connection?.socket?.destroy();
+    this.link.dropUnsent();
     if (this.#over) this.#owner.onClosed(this);
     else this.#answer?.end(undefined);
   }
@@ -232,7 +223,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       });
     }
     if (this.#closed) return;
-    if (!this.#over && this.#isStale(error)) {
+    if (!this.#over && this.#stage === Stage.sent && this.link.takeStale(error)) {
       this.#retryFresh();
       return;
     }
@@ -246,21 +237,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     else this.fail(failure);
   }
 
-  /**
-   * A kept-alive connection that the replica had already given up: it had carried requests, and was
-   * closed or reset without one byte since this one was handed to it. That says nothing about the
-   * replica, so the same attempt goes on, once, on a connection of its own.
-   */
-  #isStale(error: Error): boolean {
-    if (!this.#reused || this.#retriedStale || this.#stage !== Stage.sent) return false;
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== 'UND_ERR_SOCKET' && code !== 'ECONNRESET' && code !== 'EPIPE') return false;
-    return this.connection?.socket?.bytesRead === this.#bytesReadBefore;
-  }
-
   #retryFresh(): void {
-    this.#retriedStale = true;
-    this.#controller = undefined;
     this.#stage = Stage.connecting;
     this.#clock.restart(nowUs());
     this.#pool.dispatchFresh(this.#request, this);
@@ -376,7 +353,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     }
     this.#paused = false;
     this.#clock.restart(nowUs()); // the silence was the client's
-    this.#controller?.resume();
+    this.link.resume();
   }
 
   #shouldPause(): boolean {
@@ -401,20 +378,14 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   #leave(how: 'drain' | 'cut'): void {
     this.#over = true;
     if (this.#closed) this.#owner.onClosed(this);
-    else if (how === 'cut' || this.#paused || this.#requestIsUnsent()) this.#cut();
+    else if (how === 'cut' || this.#paused || this.link.requestIsUnsent) this.#cut();
     else this.#clock.restart(nowUs());
   }
 
   #cut(): void {
     this.#closed = true;
-    if (this.#controller !== undefined) this.#controller.abort(attemptOver);
-    else if (this.connection?.ready === false) this.connection.socket?.destroy(attemptOver);
-    // Without either it waits in undici, and onRequestStart will take it back.
+    this.link.cut(attemptOver);
     this.#owner.onClosed(this);
-  }
-
-  #requestIsUnsent(): boolean {
-    return (this.connection?.socket?.writableLength ?? 0) > 0;
   }
 
   #columns() {

@@ -17,7 +17,7 @@ export interface PoolTimeouts {
 
 /** Handlers learn which connection carries them. */
 export interface ConnectionUser extends Dispatcher.DispatchHandler {
-  connection: ReplicaConnection | undefined;
+  readonly link: { connection: ReplicaConnection | undefined };
 }
 
 /** uvicorn closes idle connections after 5 s without a hint; a longer idle time here means resets. */
@@ -51,7 +51,7 @@ export class ReplicaConnection extends Client {
   }
 
   override dispatch(options: Dispatcher.DispatchOptions, handler: ConnectionUser): boolean {
-    handler.connection = this;
+    handler.link.connection = this;
     return super.dispatch(options, handler);
   }
 }

@@ -62,8 +62,11 @@ export async function supervise({ args, say }: SupervisorOptions): Promise<numbe
         `the gateway process ended (${signal ?? `exit ${code}`}); starting it again in ${wait} ms`,
       );
       await new Promise<void>((resolve) => {
-        wake = resolve;
-        setTimeout(resolve, wait);
+        const timer = setTimeout(resolve, wait);
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
       });
       if (stopping) return ExitCode.ok;
     }

@@ -25,7 +25,7 @@ test('a system without a limit has no problem', () => {
 test.runIf(process.platform === 'linux')('limit and count are those of this process', () => {
   expect(descriptorLimit()).toBeGreaterThan(0);
   const before = descriptorsOpen();
-  const files = Array.from({ length: 5 }, () => openSync('/dev/null'));
+  const files = Array.from({ length: 5 }, () => openSync('/dev/null', 'r'));
   expect(descriptorsOpen()).toBe(before + 5);
   for (const file of files) closeSync(file);
   expect(descriptorsOpen()).toBe(before);

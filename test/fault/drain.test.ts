@@ -1,0 +1,171 @@
+/** Leaving: T44 and T45 of the acceptance battery, as a process that gets signals. */
+import { describe, expect, test } from 'vitest';
+import { nowMs } from '../../src/lib/clock.ts';
+import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
+import {
+  chatBody,
+  chatSeries,
+  configOf,
+  load,
+  openStream,
+  post,
+  type Reading,
+  withReplicas,
+} from '../support/scenario.ts';
+import { readSse } from '../support/sse-ledger.ts';
+
+const encoder = new TextEncoder();
+const prompt = (i: number, length: number): string => `nonce=n${i} [[len=${length}]]`;
+
+function openStreams(gateway: GatewayProcess, count: number, length: number): Promise<Reading[]> {
+  return Promise.all(
+    Array.from({ length: count }, async (_, i) => {
+      const reading = await openStream(
+        gateway.url,
+        chatBody(prompt(i, length), { max_tokens: length }),
+      );
+      await reading.until((text) => text.includes(':0:'));
+      return reading;
+    }),
+  );
+}
+
+const ledgerOf = (text: string, i: number, length: number) =>
+  readSse(encoder.encode(text), chatSeries(prompt(i, length)));
+
+describe.each(testEngines)('%s', (engine) => {
+  test('T44: SIGTERM under load: not ready at once, streams finish whole, nothing is lost', async () => {
+    const length = 110; // at 50 ms a token: 5.5 s
+    await withReplicas(2, { profile: 'tokens:ttft=5ms,itl=50ms' }, async (replicas) => {
+      const config = configOf(replicas, {
+        listen: { engine },
+        drain: { settle: '500ms', timeout: '15s' },
+      });
+      await withGateway({ config }, async (gateway) => {
+        const streams = await openStreams(gateway, 20, length);
+        expect((await gateway.ready()).status).toBe(200);
+        const signalled = nowMs();
+        gateway.kill('SIGTERM');
+        let ready = await gateway.ready();
+        while (ready.status === 200) ready = await gateway.ready();
+        expect(nowMs() - signalled).toBeLessThan(250);
+        expect(ready).toMatchObject({ status: 503, reason: 'draining' });
+        expect((await fetch(`${gateway.url}/readyz`)).status).toBe(503);
+
+        // The load balancer has not noticed yet: for `settle` requests are served as ever.
+        const late = await post(gateway.url, chatBody('late [[len=2]]', { max_tokens: 2 }));
+        expect(nowMs() - signalled).toBeLessThan(500);
+        expect(late.status).toBe(200);
+        expect(late.headers.get('connection')).toBe('close');
+        let refused = late;
+        while (refused.status === 200) {
+          refused = await post(gateway.url, chatBody('later [[len=2]]', { max_tokens: 2 }));
+        }
+        expect(nowMs() - signalled).toBeGreaterThanOrEqual(450);
+        expect(refused.status).toBe(503);
+        expect(JSON.parse(refused.text).error.code).toBe('draining');
+        expect(refused.headers.get('retry-after')).toBe('1');
+        expect(refused.headers.get('connection')).toBe('close');
+        expect((await fetch(`${gateway.url}/healthz`)).status).toBe(200);
+
+        for (const [i, stream] of streams.entries()) {
+          const { text, cut } = await stream.ended;
+          const ledger = ledgerOf(text, i, length);
+          expect(cut).toBe(false);
+          expect(ledger).toMatchObject({ tokens: length, exact: true, sawDone: true, errors: [] });
+        }
+        const finished = nowMs();
+        expect(await gateway.exited).toEqual({ code: 0, signal: null });
+        expect(nowMs() - finished).toBeLessThan(2000);
+        expect(nowMs() - signalled).toBeLessThan(15_500);
+      });
+      for (const replica of replicas) expect(replica.stats()).toMatchObject({ aborted: 0, cut: 0 });
+    });
+  });
+
+  test('T44: a closed loop of clients loses nothing to SIGTERM but answers of 503', async () => {
+    await withReplicas(2, { profile: 'uniform:2ms-6ms' }, async (replicas) => {
+      const config = configOf(replicas, { listen: { engine }, drain: { timeout: '5s' } });
+      await withGateway({ config }, async (gateway) => {
+        const running = load({ url: gateway.url }, { durationMs: 1500, connections: 32 });
+        await replicas[0]!.until(({ served }) => served > 50);
+        gateway.kill('SIGTERM');
+        expect(await gateway.exited).toEqual({ code: 0, signal: null });
+        const { metrics } = await running;
+        const served = replicas.reduce((sum, replica) => sum + replica.stats().served, 0);
+        // Whatever a replica has served, a client has received.
+        expect(metrics.statuses.get(200)).toBe(served);
+        for (const replica of replicas) {
+          expect(replica.stats()).toMatchObject({ aborted: 0, in_flight: 0, ids_repeated: 0 });
+        }
+      });
+    });
+  });
+
+  test('T45: a second SIGTERM cuts: error event, no [DONE], gone within a second', async () => {
+    await withReplicas(1, { profile: 'tokens:ttft=5ms,itl=50ms' }, async ([replica]) => {
+      const config = configOf([replica!], { listen: { engine }, drain: { timeout: '30s' } });
+      await withGateway({ config }, async (gateway) => {
+        const streams = await openStreams(gateway, 10, 2000);
+        gateway.kill('SIGTERM');
+        await expect.poll(async () => (await gateway.ready()).status).toBe(503);
+        const cutAt = nowMs();
+        gateway.kill('SIGTERM');
+        await expectCut(streams, 2000);
+        expect(nowMs() - cutAt).toBeLessThan(1000);
+        expect(await gateway.exited).toEqual({ code: 0, signal: null });
+        expect(nowMs() - cutAt).toBeLessThan(2500);
+        await replica!.until(({ in_flight }) => in_flight === 0);
+        expect(replica!.stats().aborted).toBe(10);
+      });
+    });
+  });
+
+  test('T45: the drain limit cuts what is left, queued requests included', async () => {
+    await withReplicas(1, { profile: 'tokens:ttft=5ms,itl=50ms' }, async ([replica]) => {
+      const config = configOf(
+        [replica!],
+        { listen: { engine }, drain: { timeout: '700ms' } },
+        { replicas: [{ url: replica!.url, name: 'r1', max_in_flight: 4 }] },
+      );
+      await withGateway({ config }, async (gateway) => {
+        const streams = await openStreams(gateway, 4, 2000);
+        const queued = post(gateway.url, chatBody('waits'));
+        await expect.poll(async () => (await gateway.cluster()).queue_depth).toBe(1);
+        const signalled = nowMs();
+        gateway.kill('SIGTERM');
+        await expectCut(streams, 2000);
+        expect(nowMs() - signalled).toBeGreaterThanOrEqual(690);
+        expect(nowMs() - signalled).toBeLessThan(1700);
+        const refused = await queued;
+        expect(refused.status).toBe(503);
+        expect(JSON.parse(refused.text).error.code).toBe('shutting_down');
+        expect(await gateway.exited).toEqual({ code: 0, signal: null });
+        expect(nowMs() - signalled).toBeLessThan(3200);
+      });
+    });
+  });
+});
+
+test('an idle gateway leaves at once', async () => {
+  await withReplicas(1, {}, async ([replica]) => {
+    await withGateway({ config: configOf([replica!]) }, async (gateway) => {
+      expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
+      await expectQuiet(gateway);
+      const signalled = nowMs();
+      gateway.kill('SIGINT');
+      expect(await gateway.exited).toEqual({ code: 0, signal: null });
+      expect(nowMs() - signalled).toBeLessThan(1500);
+    });
+  });
+});
+
+async function expectCut(streams: readonly Reading[], length: number): Promise<void> {
+  for (const [i, stream] of streams.entries()) {
+    const { text } = await stream.ended;
+    const ledger = ledgerOf(text, i, length);
+    expect(ledger).toMatchObject({ exact: true, sawDone: false, unfinished: false });
+    expect(ledger.tokens).toBeGreaterThan(0);
+    expect(ledger.errors).toMatchObject([{ code: 'shutting_down' }]);
+  }
+}

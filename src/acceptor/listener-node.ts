@@ -75,6 +75,9 @@ class NodeListener implements Listener {
             ...settings,
             cert: readFileSync(tls.cert),
             key: readFileSync(tls.key),
+            ...(tls.ca === undefined
+              ? {}
+              : { ca: readFileSync(tls.ca), requestCert: true, rejectUnauthorized: true }),
             ...(tls.passphrase === undefined ? {} : { passphrase: tls.passphrase }),
           });
     this.#server.maxConnections = maxConnections;

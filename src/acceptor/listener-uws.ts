@@ -24,7 +24,7 @@ import {
   type ListenerHandler,
   type ListenerOptions,
 } from './listener.ts';
-import { checkUwsBinary } from './uws-binary.ts';
+import { checkUwsBinary, noClientCertificates } from './uws-binary.ts';
 
 /** First write after a refusal: small, because it is buffered whole when the socket is still full. */
 const trialBytes = 256;
@@ -53,6 +53,7 @@ export async function listenUws(
 ): Promise<Listener> {
   const check = checkUwsBinary();
   if (!check.ok) throw new Error(check.reason);
+  if (options.tls?.ca !== undefined) throw new Error(noClientCertificates);
   const uws = await import('uWebSockets.js');
   const listener = new UwsListener(uws, options, handler);
   await listener.listen(options);

@@ -39,9 +39,9 @@ async function run(start: AcceptorStart): Promise<void> {
   const ingest = new Ingest(state, settlement, owner);
   const failed = (error: unknown): void => ingest.failed(error);
   const responder = new Responder(state, settlement, failed);
-  process.on('uncaughtException', failed);
 
   const listener = await listen(start, ingest);
+  process.on('uncaughtException', failed); // from here on; a failed start must end the thread
   const { control } = state;
   const bell = new EventLoopBell(control.words, control.ownBell, () => responder.drain());
   let awaitsDrained = false;

@@ -40,6 +40,10 @@ export function checkUwsBinary(
 
 const refused = (reason: string): UwsCheck => ({ ok: false, reason });
 
+/** Measured: with `ca_file_name` it asks for a certificate and serves a client that has none. */
+export const noClientCertificates =
+  'listen.tls.ca needs engine node: uWebSockets.js does not enforce it';
+
 /** Bytes of request headers that uWS takes; its own default is 4 KiB. */
 const headerBytesMax = '16384';
 
@@ -50,7 +54,8 @@ const headerBytesMax = '16384';
  */
 export function resolveEngine(
   wanted: 'auto' | 'uws' | 'node',
-  check: UwsCheck = wanted === 'node' ? { ok: true } : checkUwsBinary(),
+  hasClientCa = false,
+  check: UwsCheck = hasClientCa ? refused(noClientCertificates) : checkUwsBinary(),
 ): { readonly engine: 'uws' | 'node'; readonly fallback: string } | { readonly refused: string } {
   if (wanted === 'node') return { engine: 'node', fallback: '' };
   if (check.ok) {

@@ -52,6 +52,7 @@ export interface HarnessOptions {
   readonly responseRingBytes?: number;
   readonly models?: AcceptorStart['models'];
   readonly tls?: TlsFiles;
+  readonly host?: string;
   readonly faultHooks?: boolean;
   readonly execArgv?: readonly string[];
 }
@@ -149,7 +150,7 @@ export class AcceptorHarness {
       log: { level: 'silent', sample: 0, pretty: false },
       models: options.models ?? [testModel],
       engine: options.engine,
-      host: '127.0.0.1',
+      host: options.host ?? '127.0.0.1',
       port: 0,
       tls: options.tls ?? null,
       maxBody: options.maxBody ?? 16 * 1024 * 1024,
@@ -170,7 +171,10 @@ export class AcceptorHarness {
     const failed = new Promise<never>((_, reject) => {
       worker.once('error', reject);
     });
-    const ready = await Promise.race([harness.message('ready'), failed]);
+    const ready = await Promise.race([harness.message('ready'), failed]).catch((error: unknown) => {
+      harness.#release();
+      throw error;
+    });
     (harness as { port: number }).port = (ready as { port: number }).port;
     return harness;
   }
@@ -394,14 +398,18 @@ export class AcceptorHarness {
     this.worker.postMessage({ kind: 'lose-notify', every });
   }
 
-  async stop(): Promise<number> {
+  #release(): void {
     clearInterval(this.#beat);
+    for (const bell of this.#bells) bell.stop();
+  }
+
+  async stop(): Promise<number> {
     const exited = new Promise<number>((resolve) => {
       this.worker.once('exit', resolve);
     });
     this.worker.postMessage({ kind: 'stop' });
     const code = await exited;
-    for (const bell of this.#bells) bell.stop();
+    this.#release();
     return code;
   }
 

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import {
   checkUwsBinary,
+  noClientCertificates,
   recordedBinaries,
   resolveEngine,
 } from '../../../src/acceptor/uws-binary.ts';
@@ -28,11 +29,17 @@ test('a machine without a recorded binary is told so', () => {
 
 test('auto falls back to node and says why; uws does not', () => {
   const bad = { ok: false, reason: 'because' } as const;
-  expect(resolveEngine('auto', bad)).toEqual({
+  expect(resolveEngine('auto', false, bad)).toEqual({
     engine: 'node',
     fallback: 'listen.engine auto runs as node: because',
   });
-  expect(resolveEngine('uws', bad)).toEqual({ refused: 'because' });
-  expect(resolveEngine('node', bad)).toEqual({ engine: 'node', fallback: '' });
-  expect(resolveEngine('auto', { ok: true })).toEqual({ engine: 'uws', fallback: '' });
+  expect(resolveEngine('uws', false, bad)).toEqual({ refused: 'because' });
+  expect(resolveEngine('node', false, bad)).toEqual({ engine: 'node', fallback: '' });
+  expect(resolveEngine('auto', false, { ok: true })).toEqual({ engine: 'uws', fallback: '' });
+});
+
+test('client certificates are left to the engine that checks them', () => {
+  expect(resolveEngine('auto', true)).toMatchObject({ engine: 'node' });
+  expect(resolveEngine('uws', true)).toEqual({ refused: noClientCertificates });
+  expect(resolveEngine('node', true)).toEqual({ engine: 'node', fallback: '' });
 });

@@ -44,9 +44,8 @@ export interface AcceptorState {
 export interface Control {
   readonly words: Int32Array;
   readonly floats: Float64Array;
-  /** Int32 index of the draining and stopping words. */
+  /** Int32 index of the draining word. */
   readonly draining: number;
-  readonly stopping: number;
   /** Int32 indexes of the bells. */
   readonly ownBell: number;
   readonly forwarderBells: readonly number[];
@@ -102,7 +101,6 @@ function attachControl({ memory, index }: AcceptorStart): Control {
     words: new Int32Array(control),
     floats: new Float64Array(control),
     draining: at.draining,
-    stopping: at.stopping,
     ownBell: rowOf(ThreadId.acceptor(index)),
     forwarderBells: Array.from({ length: size.forwarders }, (_, forwarder) =>
       rowOf(ThreadId.forwarder(forwarder, size)),

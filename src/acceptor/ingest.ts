@@ -278,7 +278,7 @@ export class Ingest implements ListenerHandler {
     words[row + at.bodyStart] = request.block + request.bodyStart;
     words[row + at.bodyLength] = request.bodyLength;
     words[row + at.maxTokens] = hasScan ? scan.maxTokens : 0;
-    words[row + at.choices] = hasScan ? Math.max(scan.n, 1) : 1;
+    words[row + at.choices] = hasScan ? Math.max(scan.n, 1) * scan.prompts : 1;
     words[row + at.promptBytes] = hasScan ? scan.promptBytes : 0;
     const prefixCount = hasScan ? scan.prefixCount : 0;
     words[row + at.prefixCount] = prefixCount;

@@ -86,7 +86,7 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
       const events = Math.ceil((12 * 1024 * 1024) / size);
       const bytes = Buffer.concat(Array.from({ length: events }, () => event));
       let isWritten = false;
-      const written = harness.stream(arrival.slot, lease, bytes, 16 * 1024).then(() => {
+      const written = harness.stream(arrival.slot, lease, bytes, size).then(() => {
         isWritten = true;
       });
       let seen = -1;

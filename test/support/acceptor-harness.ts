@@ -8,9 +8,8 @@ import { Worker } from 'node:worker_threads';
 import type { FaultStage } from '../../src/acceptor/fault-hooks.ts';
 import { resolveEngine } from '../../src/acceptor/uws-binary.ts';
 import { nowUs } from '../../src/lib/clock.ts';
-import { decodeHeaders, encodeHeaders } from '../../src/protocol/header-codec.ts';
+import { decodeHeaders } from '../../src/protocol/header-codec.ts';
 import { arenaBytes } from '../../src/shm/arena.ts';
-import { ByteRingProducer } from '../../src/shm/byte-ring.ts';
 import { ControlLayout, ThreadId } from '../../src/shm/control.layout.ts';
 import { EventLoopBell, ring } from '../../src/shm/doorbell.ts';
 import {
@@ -27,18 +26,15 @@ import { ReplicaAdmin, ReplicaTableLayout } from '../../src/shm/replica-table.la
 import { RequestKind } from '../../src/shm/request-ring.layout.ts';
 import { RequestRingConsumer, RequestRingProducer } from '../../src/shm/request-ring.ts';
 import { SlotState } from '../../src/shm/request-slots.layout.ts';
-import { generationOf, RequestSlots } from '../../src/shm/request-slots.ts';
-import {
-  ResponseKind,
-  responseHeadBytes,
-  writeResponseHead,
-  writeUint32,
-} from '../../src/shm/response-records.ts';
+import { generationOf } from '../../src/shm/request-slots.ts';
 import { ReplyRingLayout } from '../../src/shm/rings.layout.ts';
 import { SpscProducer } from '../../src/shm/spsc-ring.ts';
 import type { AcceptorStart, FromThread, TlsFiles } from '../../src/shm/threads.ts';
 import { metrics } from '../../src/telemetry/catalogue.ts';
 import { defaultMetricDims } from '../../src/telemetry/labels.ts';
+import { type Arrival, ForwarderEnd } from './acceptor-forwarder.ts';
+
+export type { Arrival } from './acceptor-forwarder.ts';
 
 export type Engine = 'uws' | 'node';
 
@@ -57,21 +53,10 @@ export interface HarnessOptions {
   readonly execArgv?: readonly string[];
 }
 
-export interface Arrival {
-  readonly slot: number;
-  readonly lease: number;
-}
-
 export const testModel = { name: 'm', aliases: ['alias-of-m'], policy: 'random' } as const;
-const answerHead = encodeHeaders(['content-type', 'application/json']) as Uint8Array;
-const streamHead = encodeHeaders(['content-type', 'text/event-stream']) as Uint8Array;
-
-export class AcceptorHarness {
-  readonly memory: SharedMemory;
-  readonly slots: RequestSlots;
+export class AcceptorHarness extends ForwarderEnd {
   readonly worker: Worker;
   readonly port: number;
-  readonly streamWindow: number;
   /** Every arrival ever seen, and every cancel. */
   readonly arrivals: Arrival[] = [];
   readonly cancels: Arrival[] = [];
@@ -81,7 +66,6 @@ export class AcceptorHarness {
   schedulerStalled = false;
   readonly #requestRing: RequestRingConsumer;
   readonly #replies: SpscProducer<(typeof ReplyRingLayout)['spec']['cell']['fields']>;
-  readonly #responses: ByteRingProducer;
   readonly #control: Int32Array;
   readonly #floats: Float64Array;
   readonly #thread: ReturnType<typeof ControlLayout.place>['at']['thread'];
@@ -91,7 +75,6 @@ export class AcceptorHarness {
   readonly #beat: NodeJS.Timeout;
   #unread: Arrival[] = [];
   #waiters: (() => void)[] = [];
-  #creditWaiters: (() => void)[] = [];
   #messages: FromThread[] = [];
   schedulerBeats = true;
 
@@ -101,16 +84,13 @@ export class AcceptorHarness {
     worker: Worker,
     streamWindow: number,
   ) {
+    super(memory, streamWindow);
     const { size } = memory;
-    this.memory = memory;
     this.worker = worker;
     this.port = 0;
-    this.streamWindow = streamWindow;
-    this.slots = new RequestSlots(memory.slots, size.slots);
     this.#requestRing = new RequestRingConsumer(memory.requestRing, requestRingSize(size));
     const records = recordRingCapacity(size);
     this.#replies = new SpscProducer(ReplyRingLayout, memory.replyRings[0]!, records);
-    this.#responses = new ByteRingProducer(memory.responseRings[0]![0]!, size.responseRingBytes);
     const { at } = ControlLayout.attach(memory.control, controlCounts(size));
     this.#control = new Int32Array(memory.control);
     this.#floats = new Float64Array(memory.control);
@@ -121,7 +101,7 @@ export class AcceptorHarness {
     const forwarder = this.#row(ThreadId.forwarder(0, size));
     this.#bells = [
       new EventLoopBell(this.#control, scheduler, () => this.#drain()),
-      new EventLoopBell(this.#control, forwarder, () => this.#wakeCredit()),
+      new EventLoopBell(this.#control, forwarder, () => this.wakeCredit()),
     ];
     for (const bell of this.#bells) bell.start();
     this.#beat = setInterval(() => this.#beatScheduler(), 50);
@@ -207,23 +187,6 @@ export class AcceptorHarness {
     return decodeHeaders(Buffer.from(this.#arena(start, this.column(slot, 'headLength'))));
   }
 
-  column(slot: number, name: keyof RequestSlots['at'], index = 0): number {
-    return this.slots.words[this.slots.row(slot) + this.slots.at[name] + index]!;
-  }
-
-  /** As the scheduler does: a new attempt on replica row 0. The lease of the attempt. */
-  dispatch({ slot, lease }: Arrival): number {
-    const { words, at } = this.slots;
-    const row = this.slots.row(slot);
-    words[row + at.replica] = 0;
-    words[row + at.forwarder] = 0;
-    this.slots.writeTime(slot, at.pickedUs, nowUs());
-    this.slots.writeTime(slot, at.dispatchedUs, nowUs());
-    const attempt = this.slots.startAttempt(slot, lease);
-    if (attempt < 0) throw new Error('the slot was not queued');
-    return attempt;
-  }
-
   /** As the scheduler does: settles a queued request with an error. */
   refuse({ slot, lease }: Arrival, error: number, retryAfterMs = 0): void {
     if (!this.slots.transition(slot, lease, SlotState.queued, SlotState.settled)) {
@@ -241,72 +204,6 @@ export class AcceptorHarness {
     words[record + at.error] = error;
     words[record + at.retryAfterMs] = retryAfterMs;
     this.#replies.commit();
-    this.ringAcceptor();
-  }
-
-  /** As a forwarder does: the complete answer in one record. */
-  whole(arrival: Arrival, body: string | Uint8Array, status = 200, headers = answerHead): void {
-    const { slot } = arrival;
-    const lease = this.dispatch(arrival);
-    this.slots.transition(slot, lease, SlotState.dispatched, SlotState.settled);
-    const bytes = typeof body === 'string' ? Buffer.from(body) : body;
-    const length = responseHeadBytes + headers.length + bytes.length;
-    const offset = this.#reserve(length);
-    writeResponseHead(this.#responses.data, offset, {
-      status,
-      headerLength: headers.length,
-      contentLength: bytes.length,
-    });
-    this.#responses.data.set(headers, offset + responseHeadBytes);
-    this.#responses.data.set(bytes, offset + responseHeadBytes + headers.length);
-    this.#responses.commit(ResponseKind.whole, slot, lease, length);
-    this.ringAcceptor();
-  }
-
-  /** Opens a streamed answer; returns the lease of its attempt. */
-  head(arrival: Arrival, status = 200, headers = streamHead): number {
-    const { slot } = arrival;
-    const lease = this.dispatch(arrival);
-    this.slots.transition(slot, lease, SlotState.dispatched, SlotState.streaming);
-    const length = responseHeadBytes + headers.length;
-    const offset = this.#reserve(length);
-    writeResponseHead(this.#responses.data, offset, {
-      status,
-      headerLength: headers.length,
-      contentLength: -1,
-    });
-    this.#responses.data.set(headers, offset + responseHeadBytes);
-    this.#responses.commit(ResponseKind.head, slot, lease, length);
-    this.ringAcceptor();
-    return lease;
-  }
-
-  /** False: the ring has no room; nothing was written. */
-  tryChunk(slot: number, lease: number, bytes: Uint8Array): boolean {
-    const offset = this.#responses.reserve(bytes.length);
-    if (offset < 0) return false;
-    this.#responses.data.set(bytes, offset);
-    this.#responses.commit(ResponseKind.chunk, slot, lease, bytes.length);
-    this.ringAcceptor();
-    return true;
-  }
-
-  /** Streams `bytes` in records of `recordBytes`, never past the window, as a forwarder would. */
-  async stream(slot: number, lease: number, bytes: Uint8Array, recordBytes: number): Promise<void> {
-    for (let at = 0; at < bytes.length; ) {
-      const record = bytes.subarray(at, at + recordBytes);
-      const isFree = at - this.column(slot, 'consumedBytes') < this.streamWindow;
-      if (isFree && this.tryChunk(slot, lease, record)) at += record.length;
-      else await this.#credit();
-    }
-  }
-
-  end(slot: number, lease: number, error = 0): void {
-    this.slots.transition(slot, lease, SlotState.streaming, SlotState.settled);
-    const offset = this.#reserve(8);
-    writeUint32(this.#responses.data, offset, error);
-    writeUint32(this.#responses.data, offset + 4, 0);
-    this.#responses.commit(ResponseKind.end, slot, lease, 8);
     this.ringAcceptor();
   }
 
@@ -423,12 +320,6 @@ export class AcceptorHarness {
     return all.subarray(start, start + length);
   }
 
-  #reserve(length: number): number {
-    const offset = this.#responses.reserve(length);
-    if (offset < 0) throw new Error('the response ring is full');
-    return offset;
-  }
-
   #row(thread: number): number {
     return this.#thread.base + thread * this.#thread.stride;
   }
@@ -454,19 +345,6 @@ export class AcceptorHarness {
     }
     this.#wake();
     return false;
-  }
-
-  #wakeCredit(): boolean {
-    const waiters = this.#creditWaiters;
-    this.#creditWaiters = [];
-    for (const resolve of waiters) resolve();
-    return false;
-  }
-
-  #credit(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#creditWaiters.push(resolve);
-    });
   }
 
   async #when(condition: () => boolean): Promise<void> {

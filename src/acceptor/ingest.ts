@@ -302,9 +302,11 @@ export class Ingest implements ListenerHandler {
     assert(queued, 'a request being read belongs to its acceptor');
     if (!requestRing.push(RequestKind.arrive, slot, lease)) {
       this.#state.metrics.add(metrics.ringFull, Ring.request, 1);
-      // Nobody was told of the slot, so taking it back cannot race with anything.
-      const settled = slots.transition(slot, lease, SlotState.queued, SlotState.settled);
-      assert(settled, 'an unpublished slot is still ours');
+      // Nobody was told of the slot; only a scheduler that starts anew may have found it in the table.
+      if (!slots.transition(slot, lease, SlotState.queued, SlotState.settled)) {
+        request.phase = Phase.published;
+        return;
+      }
       request.phase = Phase.settled;
       this.#refuse(request, errors.RING_FULL);
       return;

@@ -54,7 +54,7 @@ async function serve(flags: ServeFlags): Promise<number> {
   }
   const { runGateway } = await import('../gateway/run.ts');
   const { config } = loaded;
-  return runGateway({
+  const running = runGateway({
     config: withPorts(config, flags),
     ...(flags.replica.length === 0 && { reload: () => reload(flags) }),
     onReady: ({ port, adminPort }, engine) => {
@@ -66,6 +66,10 @@ async function serve(flags: ServeFlags): Promise<number> {
         : `sluice is ready: ${url} (${engine}), admin ${adminUrl}`;
       process.stdout.write(`${line}\n`);
     },
+  });
+  return running.catch((error: Error) => {
+    complain([`sluice: ${error.message}`]);
+    return ExitCode.failed;
   });
 }
 

@@ -30,6 +30,7 @@ interface Words {
   readonly param?: string;
   readonly retryAfterS?: number;
   readonly retry?: 'never';
+  readonly status?: number;
 }
 
 const client = (number: number, status: number, code: string, flag: string, words: Words): Entry =>
@@ -52,8 +53,8 @@ const upstream = (number: number, code: string, flag: string, words: Words): Ent
     'upstream',
     words.retry ?? 'beforeFirstByte',
     number,
-    502,
-    'server_error',
+    words.status ?? 502,
+    words.type ?? 'server_error',
     code,
     flag,
     words,
@@ -298,7 +299,17 @@ const rows = {
   }),
   REPLICA_OVERLOADED: upstream(77, 'replica_overloaded', 'UO', {
     message: 'The replica is overloaded.',
-    hint: 'Status 429 or 503; its retry-after is respected.',
+    hint: 'Status 503; its retry-after is respected.',
+    status: 503,
+    type: 'overloaded',
+    retryAfterS: 1,
+  }),
+  REPLICA_RATE_LIMITED: upstream(80, 'rate_limit_exceeded', 'UO', {
+    message: 'The replica limits the rate of requests.',
+    hint: 'Status 429; its retry-after is respected.',
+    status: 429,
+    type: 'requests',
+    retryAfterS: 1,
   }),
   REPLICA_UNAUTHORIZED: upstream(78, 'replica_unauthorized', 'UPE', {
     message: 'The replica refused the credentials of the gateway.',

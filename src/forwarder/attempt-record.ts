@@ -62,8 +62,9 @@ export class AttemptRecord {
 
   /** An event was left out; the stream itself may still end well. */
   malformed(): void {
-    const { slots } = this.#services;
+    const { slots, metrics } = this.#services;
     slots.words[this.#row + slots.at.error] = errors.MALFORMED_EVENT.number;
+    metrics.add(catalogue.streamMalformedEvents, this.#model, 1);
   }
 
   usage(usage: CompletionObserver['usage']): void {

@@ -47,13 +47,15 @@ export const failures = {
   internal: failure(errors.INTERNAL, Outcome.cancelled),
   serverError: failure(errors.REPLICA_5XX, Outcome.dead),
   overloaded: failure(errors.REPLICA_OVERLOADED, Outcome.busy),
+  rateLimited: failure(errors.REPLICA_RATE_LIMITED, Outcome.busy),
   unauthorized: failure(errors.REPLICA_UNAUTHORIZED, Outcome.clientError),
 } as const satisfies Record<string, Failure>;
 
 /** Nothing of the answer may be used when a status has a failure; undefined: pass the answer on. */
 export function failureOfStatus(status: number): Failure | undefined {
   if (status >= 200 && status < 300) return undefined;
-  if (status === 429 || status === 503) return failures.overloaded;
+  if (status === 429) return failures.rateLimited;
+  if (status === 503) return failures.overloaded;
   if (status === 401 || status === 403) return failures.unauthorized;
   // The replica gave up waiting for a request that the gateway has in full.
   if (status === 408) return failures.headersTimeout;

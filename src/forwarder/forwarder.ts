@@ -176,6 +176,8 @@ export class Forwarder implements ExchangeOwner {
 
   #startAttempt(slot: number, lease: number, replica: number, epoch: number): void {
     const slots = this.#slots;
+    // A scheduler that was started again publishes once more what it finds dispatched.
+    if (this.#bySlot[slot]?.lease === lease) return;
     if (!slots.holds(slot, lease) || slots.state(slot) !== SlotState.dispatched) {
       this.#metrics.add(catalogue.lateEvents, 0, 1);
       return;

@@ -19,6 +19,7 @@ import type { HealthChecker } from './health.ts';
 import type { Member, Membership } from './membership.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { type NamedReplica, planReload } from './reload.ts';
+import { version } from './version.ts';
 import type { GatewayViews } from './views.ts';
 import { schedulerLateSeconds } from './watchdog.ts';
 
@@ -26,6 +27,7 @@ type Change = Extract<ToThread, { kind: 'replica' | 'forget' }>;
 
 export interface AdminParts {
   readonly options: GatewayOptions;
+  readonly engine: string;
   readonly membership: Membership;
   readonly views: GatewayViews;
   readonly health: HealthChecker;
@@ -66,7 +68,7 @@ export class GatewayAdmin implements AdminActions {
   }
 
   cluster(): unknown {
-    const { options, membership, views, reader } = this.#parts;
+    const { options, engine, membership, views, reader } = this.#parts;
     const totals = reader.snapshot();
     const replicas = [...membership, ...membership.leaving].map((member) => {
       const { admin, healthy, inFlight } = membership.state(member);
@@ -96,8 +98,8 @@ export class GatewayAdmin implements AdminActions {
       queue_depth: models.reduce((sum, model) => sum + model.queue_depth, 0),
       dispatched: totals.counter(metrics.schedulerDispatched, 0),
       dropped: totals.counter(metrics.schedulerDropped, 0),
-      version: options.version,
-      engine: options.engine,
+      version,
+      engine,
     };
   }
 
@@ -246,7 +248,7 @@ export class GatewayAdmin implements AdminActions {
   }
 
   #createMetrics(): GatewayMetrics {
-    const { options, membership, views, reader } = this.#parts;
+    const { options, engine, membership, views, reader } = this.#parts;
     const { models } = options.config;
     return new GatewayMetrics(
       defaultMetricDims,
@@ -278,7 +280,7 @@ export class GatewayAdmin implements AdminActions {
             .threads()
             .reduce((sum, t) => sum + (t.name.startsWith('acceptor') ? t.connections : 0), 0),
       },
-      { version: options.version, node: process.version, engine: options.engine },
+      { version, node: process.version, engine },
     );
   }
 }

@@ -6,6 +6,7 @@
  * trusted, and the supervisor starts a clean process. Requests are never touched here.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { resolveEngine } from '../acceptor/uws-binary.ts';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ControlLayout, DrainStage, ThreadId } from '../shm/control.layout.ts';
@@ -15,22 +16,25 @@ import { createMetricsRegion } from '../shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
-import type { Logger } from '../telemetry/log.ts';
+import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import { AdminServer } from './admin-server.ts';
 import { descriptorProblem } from './descriptors.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
 import { HealthChecker } from './health.ts';
 import { Membership } from './membership.ts';
-import { acceptorStart, forwarderStart, type StartContext, schedulerStart } from './start-data.ts';
+import {
+  acceptorStart,
+  forwarderStart,
+  type StartContext,
+  schedulerStart,
+  wantsPretty,
+} from './start-data.ts';
 import { ThreadHandle } from './thread-handle.ts';
 import { GatewayViews } from './views.ts';
 import { Watchdog } from './watchdog.ts';
 
 export interface GatewayOptions {
   readonly config: Config;
-  readonly engine: 'uws' | 'node';
-  readonly logger: Logger;
-  readonly version: string;
   /** A thread died or stalled beyond repair: the process should end with a failure. */
   readonly onFatal: (reason: string, error: unknown) => void;
   /** Reads the config file again; undefined where there is none. */
@@ -49,6 +53,8 @@ const cutGraceMs = 1000;
 const threadGraceMs = 2000;
 
 export class Gateway {
+  readonly engine: 'uws' | 'node';
+  readonly logger: Logger;
   readonly #options: GatewayOptions;
   readonly #memory: SharedMemory;
   readonly #control: Int32Array;
@@ -57,6 +63,7 @@ export class Gateway {
   readonly #health: HealthChecker;
   readonly #views: GatewayViews;
   readonly #metricsRegions: SharedArrayBuffer[];
+  readonly #metrics: MetricsWriter;
   readonly #actions: GatewayAdmin;
   readonly #admin: AdminServer;
   readonly #watchdog: Watchdog;
@@ -66,9 +73,13 @@ export class Gateway {
   #closing: Promise<void> | undefined;
   #cut = false;
 
+  /** Throws when this machine cannot run the config: engine refused, too few descriptors. */
   constructor(options: GatewayOptions) {
     const { config } = options;
     this.#options = options;
+    const resolved = resolveEngine(config.listen.engine);
+    if ('refused' in resolved) throw new Error(resolved.refused);
+    this.engine = resolved.engine;
     const problem = descriptorProblem(
       config.listen.max_connections,
       config.threads.acceptors,
@@ -87,6 +98,12 @@ export class Gateway {
     this.#metricsRegions = Array.from({ length: ThreadId.total(this.#memory.size) }, () =>
       createMetricsRegion(defaultMetricDims),
     );
+    this.#metrics = new MetricsWriter(
+      this.#metricsRegions[ThreadId.main] as SharedArrayBuffer,
+      defaultMetricDims,
+    );
+    this.logger = this.#createLogger();
+    if (resolved.fallback !== '') this.logger.warn(resolved.fallback);
     this.#membership = new Membership(this.#memory);
     this.#views = new GatewayViews(this.#memory);
     this.#health = this.#createHealth();
@@ -123,7 +140,7 @@ export class Gateway {
   async drain(): Promise<void> {
     const { settle, timeout } = this.#options.config.drain;
     this.#setDraining(DrainStage.announced);
-    this.#options.logger.info('draining', { count: this.#views.slotsInUse() });
+    this.logger.info('draining', { count: this.#views.slotsInUse() });
     const deadline = performance.now() + settle + timeout;
     await this.#waitUntil(() => this.#cut, performance.now() + settle);
     this.#setDraining(DrainStage.refusing);
@@ -135,9 +152,9 @@ export class Gateway {
   async reload(): Promise<void> {
     try {
       await this.#actions.reload();
-      this.#options.logger.info('config reloaded');
+      this.logger.info('config reloaded');
     } catch (error) {
-      this.#options.logger.error('config not reloaded; the old one stays', { err: error });
+      this.logger.error('config not reloaded; the old one stays', { err: error });
     }
   }
 
@@ -186,7 +203,7 @@ export class Gateway {
 
   #fatal(reason: string, error: unknown): void {
     if (this.#closing !== undefined) return;
-    this.#options.logger.fatal(reason, { err: error });
+    this.logger.fatal(reason, { err: error });
     this.#options.onFatal(reason, error);
   }
 
@@ -209,30 +226,37 @@ export class Gateway {
   #startContext(): StartContext {
     return {
       config: this.#options.config,
-      engine: this.#options.engine,
+      engine: this.engine,
       memory: this.#memory,
       metrics: this.#metricsRegions,
       members: [...this.#membership],
     };
   }
 
+  #createLogger(): Logger {
+    const { log } = this.#options.config;
+    return createLogger({
+      thread: 'main',
+      level: log.level as LogLevel,
+      pretty: wantsPretty(log.pretty),
+      access: { rate: log.sample, slowMs: Number.POSITIVE_INFINITY },
+      onDrop: (lines) => this.#metrics.add(metrics.logDropped, 0, lines),
+    });
+  }
+
   #createHealth(): HealthChecker {
-    const writer = new MetricsWriter(
-      this.#metricsRegions[ThreadId.main] as SharedArrayBuffer,
-      defaultMetricDims,
-    );
     return new HealthChecker(
       this.#membership,
       this.#options.config.health,
       (member, result) => {
         if (result === 'void') return;
         const index = result === 'ok' ? Result.ok : Result.failed;
-        writer.addPair(metrics.replicaHealthChecks, member.row, index, 1);
+        this.#metrics.addPair(metrics.replicaHealthChecks, member.row, index, 1);
       },
       (member, healthy) => {
         const replica = member.name;
-        if (healthy) this.#options.logger.info('replica is healthy', { replica });
-        else this.#options.logger.warn('replica is unhealthy', { replica, err: member.reason });
+        if (healthy) this.logger.info('replica is healthy', { replica });
+        else this.logger.warn('replica is unhealthy', { replica, err: member.reason });
       },
     );
   }
@@ -240,6 +264,7 @@ export class Gateway {
   #createActions(): GatewayAdmin {
     return new GatewayAdmin({
       options: this.#options,
+      engine: this.engine,
       membership: this.#membership,
       views: this.#views,
       health: this.#health,

@@ -5,14 +5,10 @@
  * goes away counts as a first signal. A thread beyond repair ends the process with a failure, and
  * `abort` makes sure of it even when uWebSockets.js holds its thread.
  */
-import { resolveEngine } from '../acceptor/uws-binary.ts';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
-import type { LogLevel } from '../telemetry/log.ts';
-import { createLogger } from '../telemetry/log.ts';
 import { type Addresses, Gateway } from './gateway.ts';
-import { version } from './version.ts';
 
 export interface RunOptions {
   readonly config: Config;
@@ -24,36 +20,21 @@ export interface RunOptions {
 /** Threads get this long to end after a fatal error. */
 const fatalGraceMs = 3000;
 
-/** Resolves with the exit code once everything is closed. */
+/** Resolves with the exit code once everything is closed; throws when the gateway cannot be built. */
 export async function runGateway({ config, reload, onReady }: RunOptions): Promise<number> {
-  const logger = createLogger({
-    thread: 'main',
-    level: config.log.level as LogLevel,
-    pretty:
-      config.log.pretty === 'always' || (config.log.pretty === 'auto' && process.stdout.isTTY),
-    access: { rate: config.log.sample, slowMs: Number.POSITIVE_INFINITY },
-    onDrop: () => {},
-  });
-  const resolved = resolveEngine(config.listen.engine);
-  if ('refused' in resolved) {
-    logger.fatal(`listen.engine ${config.listen.engine}: ${resolved.refused}`);
-    await logger.close(1000);
-    return ExitCode.failed;
-  }
-  const { engine } = resolved;
-  if (resolved.fallback !== '') logger.warn(resolved.fallback);
   let fail: (reason: string) => void = () => {};
   const failed = new Promise<never>((_, reject) => {
     fail = (reason) => reject(new Error(reason));
   });
   failed.catch(() => {}); // it may fail before anybody waits for it
-  const gateway = new Gateway({ config, engine, logger, version, reload, onFatal: fail });
+  const gateway = new Gateway({ config, reload, onFatal: fail });
+  const { logger } = gateway;
   try {
     const addresses = await Promise.race([gateway.listen(), failed]);
     const stopped = stopOnSignals(gateway);
     // The supervisor hears of it first: whoever reads the ready line may kill this process at once.
     process.send?.({ kind: 'ready' });
-    onReady(addresses, engine);
+    onReady(addresses, gateway.engine);
     await Promise.race([stopped, failed]);
     logger.info('stopped');
     return ExitCode.ok;

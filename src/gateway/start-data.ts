@@ -18,14 +18,19 @@ export interface StartContext {
   readonly members: readonly ReplicaAddress[];
 }
 
-const wantsPretty = ({ log }: Config): boolean =>
-  log.pretty === 'always' || (log.pretty === 'auto' && process.stdout.isTTY === true);
+/** Lines for people: when asked for, or by default on a terminal. */
+export const wantsPretty = (pretty: Config['log']['pretty']): boolean =>
+  pretty === 'always' || (pretty === 'auto' && process.stdout.isTTY === true);
 
 function common({ config, memory, metrics }: StartContext, thread: number) {
   return {
     memory,
     metrics: metrics[thread] as SharedArrayBuffer,
-    log: { level: config.log.level, sample: config.log.sample, pretty: wantsPretty(config) },
+    log: {
+      level: config.log.level,
+      sample: config.log.sample,
+      pretty: wantsPretty(config.log.pretty),
+    },
     models: config.models.map(({ name, aliases, policy }) => ({ name, aliases, policy })),
   };
 }

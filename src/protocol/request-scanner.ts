@@ -13,6 +13,7 @@ import { errors } from '../errors/catalogue.ts';
 import { equalsAscii, JsonCursor } from './json-cursor.ts';
 import { openBrace, openBracket, quote, tooDeep, tooManyKeys } from './json-skip.ts';
 import { hashPrefix, prefixDepths } from './prefix-hash.ts';
+import { countPrompts } from './prompt-count.ts';
 import { jsonNumber, jsonText, textOf } from './text.ts';
 
 export interface ScanLimits {
@@ -49,6 +50,8 @@ export interface RequestFacts {
   prefixCount: number;
   /** Raw bytes of the value of messages, else prompt, else input. */
   promptBytes: number;
+  /** Prompts of the `prompt` key: each is answered with `n` choices. At least 1. */
+  prompts: number;
   /** The key an error is about; '' otherwise. */
   errorParam: string;
   /** Where the scan stopped when it failed. */
@@ -67,6 +70,7 @@ export function createRequestFacts(): RequestFacts {
     prefixHashes: new Int32Array(2 * prefixDepths.length),
     prefixCount: 0,
     promptBytes: 0,
+    prompts: 1,
     errorParam: '',
     errorPosition: 0,
   };
@@ -82,6 +86,7 @@ export function resetRequestFacts(facts: RequestFacts): void {
   facts.sessionKey = '';
   facts.prefixCount = 0;
   facts.promptBytes = 0;
+  facts.prompts = 1;
   facts.errorParam = '';
   facts.errorPosition = 0;
 }
@@ -230,6 +235,7 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
       return first === openBracket;
     case 'prompt':
       takePrompt(key, facts);
+      facts.prompts = countPrompts(cursor.bytes, cursor.valueStart, cursor.valueEnd);
       return first === quote || first === openBracket || first === letterN;
     case 'input':
       takePrompt(key, facts);

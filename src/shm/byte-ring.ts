@@ -56,9 +56,11 @@ class ByteRingView {
     return this.#dataWord + offset / 4;
   }
 
-  /** Bytes published and not yet freed; for gauges. */
+  /** Bytes published and not yet freed, 0 to capacity; for gauges. */
   depth(): number {
-    return (Atomics.load(this.words, this.tail) - Atomics.load(this.words, this.head)) | 0;
+    // The head first: a head read after the tail may have passed it.
+    const head = Atomics.load(this.words, this.head);
+    return Math.min((Atomics.load(this.words, this.tail) - head) | 0, this.capacity);
   }
 }
 
@@ -69,7 +71,7 @@ export class ByteRingProducer extends ByteRingView {
   constructor(region: SharedArrayBuffer, capacity: number) {
     super(region, capacity);
     this.#position = Atomics.load(this.words, this.tail);
-    this.#seenHead = Atomics.load(this.words, this.head);
+    this.#seenHead = (this.#position - capacity) | 0; // looks full: the first record loads the head
   }
 
   /** The largest payload one record may carry: a record always fits once the ring is empty. */

@@ -85,8 +85,7 @@ export class EventLoopBell {
   stop(): void {
     this.#stopped = true;
     clearInterval(this.#fallback);
-    Atomics.store(this.#words, this.#bell, awake);
-    Atomics.notify(this.#words, this.#bell);
+    Atomics.notify(this.#words, this.#bell); // a waiter that nobody notifies is never freed
   }
 
   #pump(): void {

@@ -12,11 +12,7 @@ export const RequestRingLayout = defineLayout('request_ring', {
   tail: word('acceptor', 'Next position to claim; compare-exchange.'),
   head: word('scheduler', 'Next position to consume; published for readers of the depth.'),
   intent: rows({
-    position: i32(
-      'acceptor',
-      'Position this producer is claiming or has claimed and not published.',
-    ),
-    active: i32('acceptor', '1 while position is meaningful.'),
+    position: i32('acceptor', 'Position this producer claims or claimed last; see `elsewhere`.'),
   }),
   cell: cells({
     sequence: i32('acceptor|scheduler', 'Owner follows the value; publishes the fields below.'),

@@ -19,14 +19,21 @@ export interface RequestRingSize {
 
 const counts = (size: RequestRingSize) => ({ intent: size.producers, cell: size.capacity });
 
+/** Half the number circle away from `position`: the intent of a producer that claims nothing there. */
+const elsewhere = (position: number): number => position ^ 0x80000000;
+
 /** A fresh region whose first position is `start` (tests start near 2^31 and 2^32). */
 export function createRequestRing(size: RequestRingSize, start = 0): SharedArrayBuffer {
-  assert(Number.isInteger(Math.log2(size.capacity)), 'capacity is a power of two');
+  // With one cell, published and free for the next lap would be the same sequence.
+  assert(size.capacity >= 2 && Number.isInteger(Math.log2(size.capacity)), 'capacity: 2, 4, 8, …');
   const region = RequestRingLayout.create(counts(size));
   const { at } = RequestRingLayout.place(counts(size));
   const words = new Int32Array(region);
   words[at.tail] = start | 0;
   words[at.head] = start | 0;
+  for (let i = 0; i < size.producers; i++) {
+    words[at.intent.base + i * at.intent.stride] = elsewhere(start);
+  }
   for (let i = 0; i < size.capacity; i++) {
     // Cell i is first used by the position p >= start with p & mask === i.
     const ahead = (i - start) & (size.capacity - 1);
@@ -66,9 +73,11 @@ class RequestRingView {
     return this.#intent + producer * this.#intentStride;
   }
 
-  /** Published and claimed messages not yet consumed; for gauges. */
+  /** Claimed messages not yet consumed, 0 to capacity; for gauges. */
   depth(): number {
-    return (Atomics.load(this.words, this.tail) - Atomics.load(this.words, this.head)) | 0;
+    // The head first: a head read after the tail may have passed it.
+    const head = Atomics.load(this.words, this.head);
+    return Math.min((Atomics.load(this.words, this.tail) - head) | 0, this.capacity);
   }
 }
 
@@ -91,21 +100,18 @@ export class RequestRingRepair extends RequestRingView {
    */
   tombstone(producer: number, isLive: (producer: number) => boolean): Tombstone {
     const words = this.words;
-    const intent = this.intentAt(producer);
-    if (Atomics.load(words, intent + 1) === 0) return Tombstone.nothing;
-    const position = Atomics.load(words, intent);
-    const cell = this.cellAt(position);
+    const position = words[this.intentAt(producer)]!; // its only writer is gone
+    // In this order: who claimed the position before this load has named it in its intent until it
+    // published, so whoever still holds it is seen by the scan, and whoever published by the last look.
+    if (((Atomics.load(words, this.tail) - position) | 0) <= 0) return Tombstone.nothing;
+    let isHeld = false;
     for (let other = 0; other < this.#producers; other++) {
       if (other === producer || !isLive(other)) continue;
-      const theirs = this.intentAt(other);
-      if (Atomics.load(words, theirs + 1) === 1 && Atomics.load(words, theirs) === position) {
-        return Tombstone.askAgain;
-      }
+      if (Atomics.load(words, this.intentAt(other)) === position) isHeld = true;
     }
-    const claimed = ((Atomics.load(words, this.tail) - position) | 0) > 0;
-    const unpublished = Atomics.load(words, cell) === position;
-    Atomics.store(words, intent + 1, 0);
-    if (!claimed || !unpublished) return Tombstone.nothing;
+    const cell = this.cellAt(position);
+    if (Atomics.load(words, cell) !== position) return Tombstone.nothing;
+    if (isHeld) return Tombstone.askAgain;
     words[cell + 1] = RequestKind.tombstone;
     Atomics.store(words, cell, (position + 1) | 0);
     return Tombstone.written;
@@ -114,31 +120,27 @@ export class RequestRingRepair extends RequestRingView {
 
 /** One producer's end. One instance per thread; `producer` is its row in the intent table. */
 export class RequestRingProducer extends RequestRingView {
-  readonly #intentPosition: number;
+  readonly #intent: number;
 
   constructor(region: SharedArrayBuffer, size: RequestRingSize, producer: number) {
     super(region, size);
-    this.#intentPosition = this.intentAt(producer);
+    this.#intent = this.intentAt(producer);
   }
 
   /** Publishes one message. False: the ring is full and nothing was written. */
   push(kind: RequestKind, slot: number, lease: number): boolean {
     const words = this.words;
-    const intent = this.#intentPosition;
     for (;;) {
       const position = Atomics.load(words, this.tail);
       const cell = this.cellAt(position);
-      const lag = (Atomics.load(words, cell) - position) | 0;
-      if (lag < 0) {
-        // The cell still holds the last lap, unless another producer moved the tail meanwhile.
-        if (Atomics.load(words, this.tail) === position) return this.#abandon();
-        continue;
-      }
-      if (lag > 0) continue; // another producer claimed this position
+      // A cell of the last lap: the message of `capacity` positions ago is still there, so the tail
+      // has not moved and the ring is full. A cell that is ahead: the claim below fails.
+      if (((Atomics.load(words, cell) - position) | 0) < 0) return false;
       // The intent precedes the claim: a claim without an intent could not be tombstoned.
-      Atomics.store(words, intent, position);
-      Atomics.store(words, intent + 1, 1);
+      Atomics.store(words, this.#intent, position);
       if (Atomics.compareExchange(words, this.tail, position, (position + 1) | 0) !== position) {
+        // An idle producer must not name a position whose claimant may die: see tombstone().
+        Atomics.store(words, this.#intent, elsewhere(position));
         continue;
       }
       words[cell + 1] = kind;
@@ -146,14 +148,8 @@ export class RequestRingProducer extends RequestRingView {
       words[cell + 3] = lease;
       // Publishes the cell. Pairs with the load in RequestRingConsumer.peek().
       Atomics.store(words, cell, (position + 1) | 0);
-      Atomics.store(words, intent + 1, 0);
       return true;
     }
-  }
-
-  #abandon(): false {
-    Atomics.store(this.words, this.#intentPosition + 1, 0);
-    return false;
   }
 }
 
@@ -166,7 +162,7 @@ export class RequestRingConsumer extends RequestRingView {
 
   constructor(region: SharedArrayBuffer, size: RequestRingSize) {
     super(region, size);
-    const position = Atomics.load(this.words, this.head);
+    const position = this.words[this.head]!; // written by the consumer alone
     this.#position = position;
     // A predecessor may have died inside advance(): the head has moved, the cell behind it was not freed.
     const behind = this.cellAt(position - 1);

@@ -76,9 +76,11 @@ class SpscView<F extends Fields> {
     return this.#base + (position & (this.capacity - 1)) * this.#stride;
   }
 
-  /** Records published and not yet freed; for gauges. */
+  /** Records published and not yet freed, 0 to capacity; for gauges. */
   depth(): number {
-    return (Atomics.load(this.words, this.tail) - Atomics.load(this.words, this.head)) | 0;
+    // The head first: a head read after the tail may have passed it.
+    const head = Atomics.load(this.words, this.head);
+    return Math.min((Atomics.load(this.words, this.tail) - head) | 0, this.capacity);
   }
 }
 
@@ -90,7 +92,7 @@ export class SpscProducer<F extends Fields> extends SpscView<F> {
   constructor(layout: SpscLayout<F>, region: SharedArrayBuffer, capacity: number) {
     super(layout, region, capacity);
     this.#position = Atomics.load(this.words, this.tail);
-    this.#seenHead = Atomics.load(this.words, this.head);
+    this.#seenHead = (this.#position - capacity) | 0; // looks full: the first record loads the head
   }
 
   /** Word index of the record to fill, or -1 when the ring is full. */

@@ -152,6 +152,12 @@ export const metrics = {
     ['acceptor', 'forwarder'],
     'Streams that ended without [DONE] or a finish_reason for every choice.',
   ),
+  streamMalformedEvents: counter(
+    'sluice_stream_malformed_events_total',
+    ['model'],
+    ['forwarder'],
+    'Stream events that were not JSON and were left out.',
+  ),
 
   queueDepth: gauge('sluice_queue_depth', ['model'], 'count', 'Requests waiting for a replica.'),
   // A part of the time to first token, so it takes those bounds; the ones of vLLM start at 300 ms.

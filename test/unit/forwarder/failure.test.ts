@@ -67,7 +67,8 @@ test('statuses: what fails, what passes', () => {
   for (const status of [301, 307, 500, 502, 504, 529, 599]) {
     expect(failureOfStatus(status), `${status}`).toBe(failures.serverError);
   }
-  for (const status of [429, 503]) expect(failureOfStatus(status)).toBe(failures.overloaded);
+  expect(failureOfStatus(429)).toBe(failures.rateLimited);
+  expect(failureOfStatus(503)).toBe(failures.overloaded);
   for (const status of [401, 403]) expect(failureOfStatus(status)).toBe(failures.unauthorized);
   expect(failureOfStatus(408)).toBe(failures.headersTimeout);
 });

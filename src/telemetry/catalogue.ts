@@ -53,6 +53,8 @@ const requestBounds = [
 const overheadBounds = [
   0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
 ];
+/** Around the promise of 250 ms. */
+const cancelBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 const decisionBounds = [0.000001, 0.000002, 0.000005, ...overheadBounds];
 
 const stored: StoredMetric[] = [];
@@ -205,7 +207,7 @@ export const metrics = {
     'sluice_cancel_seconds',
     [],
     ['acceptor', 'scheduler', 'forwarder'],
-    overheadBounds,
+    cancelBounds,
     'From the client leaving to the abort of the replica connection.',
   ),
 

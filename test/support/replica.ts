@@ -25,7 +25,8 @@ export interface ReplicaProcess {
   stats(): Promise<StatsSnapshot>;
   /** Statistics with the count of every x-request-id. */
   counts(): Promise<Record<string, number>>;
-  ledger(idOrNonce?: string): Promise<AttemptRecord[]>;
+  /** Attempts, oldest first; the last 1,000 without a limit. */
+  ledger(idOrNonce?: string, limit?: number): Promise<AttemptRecord[]>;
   setFaults(rules: readonly FaultRule[]): Promise<void>;
   /** Opens or closes the replica's port. */
   listen(open: boolean): Promise<void>;
@@ -66,6 +67,21 @@ export async function replicaProcess(options: ReplicaProcessOptions = {}): Promi
   const ready = await Promise.race([readyLine(child), exited]);
   if (Array.isArray(ready)) throw new Error(`the replica ended with exit code ${ready[0]}`);
   return handle(child, exited, ready);
+}
+
+/** Runs `use` with that many replica processes, which are gone afterwards, whatever happens. */
+export async function withReplicas<T>(
+  count: number,
+  options: ReplicaProcessOptions,
+  use: (replicas: ReplicaProcess[]) => Promise<T>,
+): Promise<T> {
+  const replicas: ReplicaProcess[] = [];
+  try {
+    for (let i = 0; i < count; i++) replicas.push(await replicaProcess(options));
+    return await use(replicas);
+  } finally {
+    for (const replica of replicas) await replica.close();
+  }
 }
 
 interface ReadyLine {
@@ -110,9 +126,9 @@ function handle(
       const stats = (await get('/stats?ids=1')) as { counts: Record<string, number> };
       return stats.counts;
     },
-    ledger: async (id) => {
-      const query = id === undefined ? '' : `?id=${encodeURIComponent(id)}`;
-      const answer = (await get(`/ledger${query}`)) as { attempts: AttemptRecord[] };
+    ledger: async (id, limit = 1000) => {
+      const which = id === undefined ? '' : `&id=${encodeURIComponent(id)}`;
+      const answer = (await get(`/ledger?limit=${limit}${which}`)) as { attempts: AttemptRecord[] };
       return answer.attempts;
     },
     setFaults: (rules) => control({ faults: rules }),

@@ -1,0 +1,324 @@
+/**
+ * Clients that leave, in front of the whole gateway: T20 in every state, then many at random moments
+ * (T21). SOAK_SECONDS=60 runs the random part for a minute, SEED=n repeats one.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { nowMs } from '../../src/lib/clock.ts';
+import { createPrng, type Prng } from '../../src/lib/prng.ts';
+import type { AttemptRecord } from '../../src/replica/stats.ts';
+import { DeafReplica } from '../support/deaf-replica.ts';
+import {
+  expectQuiet,
+  type GatewayProcess,
+  gatewayProcess,
+  testEngines,
+  withGateway,
+} from '../support/gateway.ts';
+import { RawClient } from '../support/raw-client.ts';
+import { type ReplicaProcess, replicaProcess, withReplicas } from '../support/replica.ts';
+import { type Call, call, quantile, reached } from '../support/traffic.ts';
+
+/** I6: what it may take until the replica sees that the client has left. */
+const cancelMsMax = 250;
+const descriptorsSlack = 2;
+const rssGrowthMax = 40 * 1024 * 1024;
+const soakSeconds = Number(process.env.SOAK_SECONDS ?? 6);
+const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+
+describe.each(testEngines)('T20: a client leaves, engine %s', (engine) => {
+  let replica: ReplicaProcess;
+  let deaf: DeafReplica;
+  let gateway: GatewayProcess;
+  let nonces = 0;
+  beforeAll(async () => {
+    replica = await replicaProcess({ model: 'm', profile: 'tokens:ttft=5ms,itl=2ms' });
+    deaf = await DeafReplica.start();
+    gateway = await gatewayProcess({
+      config: {
+        listen: { engine },
+        timeouts: { connect: '30s' },
+        health: { interval: '10m' },
+        models: [
+          { name: 'm', replicas: [{ url: replica.url }] },
+          { name: 'one', replicas: [{ url: replica.url, max_in_flight: 1 }] },
+          { name: 'deaf', replicas: [{ url: deaf.url }] },
+        ],
+      },
+    });
+    await deaf.deafen();
+  });
+  afterAll(async () => {
+    await gateway.close();
+    await deaf.close();
+    await replica.close();
+  });
+
+  const start = (tags: string, options: { stream?: boolean; model?: string } = {}): Call =>
+    call(gateway.port, { nonce: `t20-${engine}-${nonces++}`, tags, ...options });
+  const attemptsOf = ({ nonce }: Call): Promise<AttemptRecord[]> => replica.ledger(nonce);
+  const arrived = (c: Call): Promise<AttemptRecord[]> =>
+    reached(
+      () => attemptsOf(c),
+      (attempts) => attempts.length > 0,
+      'the replica has it',
+    );
+  const leaveAndSee = async (c: Call): Promise<AttemptRecord> => {
+    c.leave();
+    const attempts = await reached(
+      () => attemptsOf(c),
+      (list) => list.every(({ end }) => end !== 'open'),
+      'the replica sees it',
+    );
+    expect(attempts.length).toBe(1);
+    const [attempt] = attempts as [AttemptRecord];
+    expect(attempt.end).toBe('aborted');
+    expect(attempt.abortAt - c.leftAt).toBeLessThan(cancelMsMax);
+    await expectQuiet(gateway);
+    return attempt;
+  };
+
+  test('while its body is on the way', async () => {
+    const client = await RawClient.connect(gateway.port);
+    await client.send(
+      'POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n{"model"',
+    );
+    await reached(
+      () => gateway.slots(),
+      ({ states }) => states.reading === 1,
+      'it is being read',
+    );
+    await client.close();
+    await expectQuiet(gateway);
+  });
+
+  test('while queued: the replica never hears of it, and the next in line is served', async () => {
+    const running = start('[[hold]]', { model: 'one' });
+    await arrived(running);
+    const queued = start('', { model: 'one' });
+    const next = start('', { model: 'one' });
+    await reached(
+      () => gateway.cluster(),
+      (view) => view.queue_depth === 2,
+      'two are queued',
+    );
+    queued.leave();
+    await reached(
+      () => gateway.cluster(),
+      (view) => view.queue_depth === 1,
+      'one has left the queue',
+      cancelMsMax * 4,
+    );
+    await replica.release();
+    expect((await running.ended).end).toBe('done');
+    expect((await next.ended).end).toBe('done');
+    expect(await attemptsOf(queued)).toEqual([]);
+    await expectQuiet(gateway);
+  });
+
+  test('while connecting: the handshake is given up', async () => {
+    const connecting = start('', { model: 'deaf' });
+    await reached(
+      () => gateway.slots(),
+      ({ states }) => states.dispatched === 1,
+      'it is dispatched',
+    );
+    const before = (await gateway.slots()).descriptors;
+    connecting.leave();
+    await expectQuiet(gateway);
+    expect((await gateway.slots()).descriptors).toBeLessThan(before);
+    expect(await deaf.wake()).toBe(0);
+    await deaf.deafen();
+  });
+
+  test.each([false, true])('before the head, stream %s', async (stream) => {
+    const held = start('[[hold]]', { stream });
+    await arrived(held);
+    await leaveAndSee(held);
+  });
+
+  test('between head and first token', async () => {
+    const prefill = start('[[fault:stall=body]]', { stream: true });
+    await arrived(prefill);
+    const attempt = await leaveAndSee(prefill);
+    expect([attempt.status, attempt.tokens, prefill.status]).toEqual([200, 0, 0]);
+  });
+
+  test('in the middle of a stream', async () => {
+    const streaming = start('[[fault:hold-after=5]]', { stream: true });
+    await streaming.until(({ tokens }) => tokens === 5, 'five tokens');
+    await leaveAndSee(streaming);
+  });
+
+  test('after the last token and before the end', async () => {
+    const finishing = start('[[fault:hold-after=20]]', { stream: true });
+    await finishing.until(({ tokens }) => tokens === 20, 'the last token');
+    expect(finishing.ledger.sawDone).toBe(false);
+    await leaveAndSee(finishing);
+  });
+
+  test('in the middle of a whole answer', async () => {
+    const half = start('[[fault:hold-after=5]]');
+    await arrived(half);
+    await leaveAndSee(half);
+  });
+
+  test('after the whole answer nothing is cancelled', async () => {
+    const served = start('');
+    await served.until(({ bytes }) => bytes > 0);
+    served.leave();
+    await expectQuiet(gateway);
+    expect((await attemptsOf(served))[0]?.end).toBe('served');
+  });
+});
+
+describe.each(testEngines)('T21: clients leave at random moments, engine %s', (engine) => {
+  test(
+    `${soakSeconds} s leave nothing behind`,
+    async () => {
+      const profile = 'tokens:ttft=20ms,itl=4ms';
+      await withReplicas(2, { model: 'm', profile }, async (replicas) => {
+        const gateway = {
+          config: {
+            listen: { engine },
+            health: { interval: '10m' },
+            log: { level: 'fatal' as const },
+            models: [
+              { name: 'm', replicas: replicas.map(({ url }) => ({ url, max_in_flight: 16 })) },
+            ],
+          },
+        };
+        await withGateway(gateway, (running) => soakRun(engine, running, replicas));
+      });
+    },
+    (soakSeconds + 30) * 1000,
+  );
+});
+
+async function soakRun(
+  engine: string,
+  gateway: GatewayProcess,
+  replicas: readonly ReplicaProcess[],
+): Promise<void> {
+  const soak = new Soak(gateway, createPrng(seed));
+  const before = await gateway.slots();
+  const samples = await soak.run(soakSeconds);
+  await expectQuiet(gateway);
+  const latencies = await soak.expectHonest(replicas);
+  // Idle connections to the replicas close by themselves after some seconds.
+  const { descriptors } = await reached(
+    () => gateway.slots(),
+    (slots) => slots.descriptors <= before.descriptors + descriptorsSlack,
+    'the descriptors are closed',
+  );
+  const rssGrowth = growth(samples);
+  process.stdout.write(
+    `T21 ${engine}: SEED=${seed}, ${soakSeconds} s, ${soak.summary(latencies)}; ` +
+      `RSS ${(rssGrowth / 2 ** 20).toFixed(1)} MiB, ` +
+      `descriptors ${before.descriptors} -> ${descriptors}\n`,
+  );
+  expect(descriptors).toBeGreaterThanOrEqual(before.descriptors - descriptorsSlack);
+  expect(rssGrowth).toBeLessThan(rssGrowthMax);
+  expect(quantile(latencies, 0.99)).toBeLessThan(cancelMsMax);
+  await expectCancelMetric(gateway);
+}
+
+const clients = 40;
+const tokensMax = 50;
+/** The longest a request of these replicas takes when nothing waits. */
+const requestMsMax = 20 + 4 * tokensMax;
+
+/** Clients that ask and leave, or stay, as a seed says. */
+class Soak {
+  readonly #gateway: GatewayProcess;
+  readonly #random: Prng;
+  readonly #left: Call[] = [];
+  #calls = 0;
+  #stayed = 0;
+
+  constructor(gateway: GatewayProcess, random: Prng) {
+    this.#gateway = gateway;
+    this.#random = random;
+  }
+
+  /** Resolves to samples of the gateway's memory. */
+  async run(seconds: number): Promise<number[]> {
+    const until = nowMs() + seconds * 1000;
+    const samples: number[] = [];
+    const sampler = setInterval(() => {
+      void this.#gateway.slots().then(({ rss_bytes }) => samples.push(rss_bytes));
+    }, 250);
+    await Promise.all(Array.from({ length: clients }, () => this.#client(until)));
+    clearInterval(sampler);
+    return samples;
+  }
+
+  /** Every call that left is gone at the replicas as well. What that took, in milliseconds. */
+  async expectHonest(replicas: readonly ReplicaProcess[]): Promise<number[]> {
+    const left = new Map(this.#left.map((c) => [c.nonce, c.leftAt]));
+    const latencies: number[] = [];
+    for (const replica of replicas) {
+      const attempts = await replica.ledger(undefined, 16_384);
+      expect(attempts.filter(({ end }) => end === 'open')).toEqual([]);
+      for (const { id, end, abortAt } of attempts) {
+        if (end !== 'aborted') continue;
+        const leftAt = left.get(id);
+        expect(leftAt, `the client of ${id} stayed and its request was aborted`).toBeDefined();
+        latencies.push(abortAt - leftAt!);
+      }
+      expect((await replica.stats()).in_flight).toBe(0);
+    }
+    expect(latencies.length).toBeGreaterThan(this.#left.length / 10);
+    return latencies;
+  }
+
+  summary(latencies: readonly number[]): string {
+    const ms = (share: number): string => `${quantile(latencies, share).toFixed(1)} ms`;
+    return (
+      `${this.#calls} calls, ${this.#left.length} left, ${this.#stayed} served, ` +
+      `${latencies.length} aborts at replicas: p50 ${ms(0.5)}, p99 ${ms(0.99)}, max ${ms(1)}`
+    );
+  }
+
+  async #client(until: number): Promise<void> {
+    const random = this.#random;
+    while (nowMs() < until) {
+      const stays = random.below(4) === 0;
+      const current = call(this.#gateway.port, {
+        nonce: `soak-${seed}-${this.#calls++}`,
+        stream: random.below(3) > 0,
+        tokens: 1 + random.below(tokensMax),
+      });
+      if (!stays) {
+        const how = random.below(2) === 0 ? 'fin' : 'reset';
+        const leave = (): void => current.leave(how);
+        // Half of them while they wait or connect, half somewhere in the answer.
+        const ms = random.below(2) === 0 ? random.below(20) : random.below(requestMsMax);
+        setTimeout(leave, ms);
+      }
+      await current.ended;
+      if (current.leftAt > 0) this.#left.push(current);
+      else {
+        expect(current.end, current.body.toString()).toBe('done');
+        this.#stayed++;
+      }
+    }
+  }
+}
+
+/** From the first half to the second, by their medians: what a leak would show. */
+function growth(samples: readonly number[]): number {
+  const half = samples.length >> 1;
+  return quantile(samples.slice(half), 0.5) - quantile(samples.slice(0, half), 0.5);
+}
+
+/** The gateway's own figure must say the same as the replicas' ledgers. */
+async function expectCancelMetric(gateway: GatewayProcess): Promise<void> {
+  const samples = (await gateway.metrics()).get('sluice_cancel_seconds')?.samples;
+  const count = samples?.get('sluice_cancel_seconds_count{}') ?? 0;
+  const inTime = [...(samples ?? [])]
+    .filter(([name]) => /_bucket\{le="0\.25"\}$/.test(name))
+    .map(([, value]) => value);
+  expect(count).toBeGreaterThan(0);
+  expect(inTime.length).toBe(1);
+  expect(inTime[0]! / count).toBeGreaterThanOrEqual(0.99);
+}

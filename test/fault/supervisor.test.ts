@@ -73,8 +73,8 @@ test('a gateway process that is killed is back on its port within 2 s', async ()
   const port = await freePort();
   const started = nowMs();
   await withSupervised({ config: { listen: { port } } }, async (gateway) => {
-    // A machine that needs this long to start two processes may need as long to start one again.
-    const limitMs = Math.max(2000, nowMs() - started);
+    // 2 s on a machine with time to spare; on a busy one, twice what the first start took.
+    const limitMs = Math.max(2000, 2 * (nowMs() - started));
     expect(gateway.port).toBe(port);
     const first = gateway.servingPid;
     const killed = nowMs();

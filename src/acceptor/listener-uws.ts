@@ -160,6 +160,9 @@ class UwsExchange implements Exchange {
   #headers: readonly string[] = [];
   #linger: NodeJS.Timeout | undefined;
   #isTrial = false;
+  #saysClose = false;
+  /** Inside a callback of uWS, which must return before the socket is freed. */
+  #isInCallback = false;
   closing: Closing = Closing.keep;
   isBlocked = false;
   unconfirmedBytes = 0;
@@ -202,6 +205,7 @@ class UwsExchange implements Exchange {
     this.isBlocked = false;
     this.unconfirmedBytes = 0;
     this.#isTrial = true;
+    this.#isInCallback = true;
     try {
       if (this.#state === State.lingering) this.#linger?.refresh();
       else this.#peer?.writable();
@@ -209,6 +213,8 @@ class UwsExchange implements Exchange {
     } catch (error) {
       this.#handler.failed(error);
       this.cutLater();
+    } finally {
+      this.#isInCallback = false;
     }
     return true;
   }
@@ -280,8 +286,9 @@ class UwsExchange implements Exchange {
     corkOwner = this;
     const isAnswer = this.#state === State.headPending && !this.#hasNoBody;
     this.#res.cork(corkEndOfStream);
-    if (this.#closesByHand && !isAnswer) this.#startLinger();
-    else this.#state = State.over;
+    if (!this.#closesByHand || isAnswer) this.#state = State.over;
+    else if (this.#saysClose || this.isBlocked) this.#startLinger();
+    else this.#closeUnannounced();
   }
 
   cut(): void {
@@ -315,6 +322,16 @@ class UwsExchange implements Exchange {
     this.#linger.unref();
   }
 
+  /**
+   * The head promised to keep the connection, so the client may send its next request at any moment
+   * and would lose it: the end of the connection leaves with the end of the answer.
+   */
+  #closeUnannounced(): void {
+    this.#state = State.lingering;
+    if (this.#isInCallback) this.cutLater();
+    else this.cut();
+  }
+
   #guard(action: () => void): void {
     try {
       action();
@@ -336,6 +353,7 @@ class UwsExchange implements Exchange {
   writeAnswer(): void {
     this.#writeHeadLines();
     if (this.#hasNoBody) {
+      this.#saysClose = true;
       if (this.#isHead) this.#res.writeHeader('content-length', String(corkData.length));
       this.#res.writeHeader('connection', 'close\r\n'); // and the empty line that ends the head
       return;
@@ -349,7 +367,8 @@ class UwsExchange implements Exchange {
     if (this.#state === State.headPending) {
       this.#state = State.streaming;
       this.#writeHeadLines();
-      if (this.closing !== Closing.keep) this.#res.writeHeader('connection', 'close');
+      this.#saysClose = this.closing !== Closing.keep;
+      if (this.#saysClose) this.#res.writeHeader('connection', 'close');
     }
     corkAccepted = this.#res.write(corkData.subarray(corkStart, corkEnd));
   }

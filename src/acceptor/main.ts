@@ -7,11 +7,12 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
-import { ThreadPhase } from '../shm/control.layout.ts';
+import { ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell } from '../shm/doorbell.ts';
+import { Heartbeat } from '../shm/heartbeat.ts';
 import type { AcceptorStart, FromThread, ToThread } from '../shm/threads.ts';
 import { type AcceptorState, createAcceptorState } from './acceptor-state.ts';
-import { Heartbeat } from './heartbeat.ts';
+import { faultPoint } from './fault-hooks.ts';
 import { Ingest } from './ingest.ts';
 import type { Listener } from './listener.ts';
 import type { Request, RequestOwner } from './request.ts';
@@ -44,17 +45,17 @@ async function run(start: AcceptorStart): Promise<void> {
   process.on('uncaughtException', failed); // from here on; a failed start must end the thread
   const { control } = state;
   const bell = new EventLoopBell(control.words, control.ownBell, () => responder.drain());
-  let awaitsDrained = false;
-  const heartbeat = new Heartbeat(
-    state,
-    () => listener.connections,
-    () => {
-      if (!awaitsDrained || state.pool.inUse > 0) return;
-      awaitsDrained = false;
-      post({ kind: 'drained' });
-    },
-    failed,
-  );
+  const gauges = {
+    connections: () => listener.connections,
+    arenaBytes: () => state.arena.used,
+  };
+  const heartbeat = new Heartbeat(start.memory, ThreadId.acceptor(start.index), gauges, () => {
+    try {
+      faultPoint('timer');
+    } catch (error) {
+      failed(error);
+    }
+  });
   port?.on('message', (message: ToThread) => {
     switch (message.kind) {
       case 'replica':
@@ -64,15 +65,12 @@ async function run(start: AcceptorStart): Promise<void> {
       case 'forget':
         post({ kind: 'applied', row: message.row, epoch: message.epoch });
         return;
-      case 'drain':
-        awaitsDrained = true;
-        return;
       case 'stop':
         void stop(state, listener, bell, heartbeat);
     }
   });
   bell.start();
-  heartbeat.setPhase(ThreadPhase.running);
+  heartbeat.start();
   post({ kind: 'ready', port: listener.port });
 }
 
@@ -94,7 +92,6 @@ async function stop(
   await listener.close();
   bell.stop();
   heartbeat.stop();
-  heartbeat.setPhase(ThreadPhase.stopped);
   await state.log.close(logCloseMs);
   post({ kind: 'stopped' });
   port?.close();

@@ -8,8 +8,9 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { errorOf } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
-import { ControlLayout, ThreadId, ThreadPhase } from '../shm/control.layout.ts';
+import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell } from '../shm/doorbell.ts';
+import { Heartbeat } from '../shm/heartbeat.ts';
 import { controlCounts } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import type { ForwarderStart, FromThread, ToThread } from '../shm/threads.ts';
@@ -17,7 +18,6 @@ import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { createLogger, type LogLevel } from '../telemetry/log.ts';
 import { Forwarder } from './forwarder.ts';
-import { Heartbeat } from './heartbeat.ts';
 
 /** A stop is over after this, whether clients have taken their last bytes or not. */
 const stopMs = 1000;
@@ -36,7 +36,8 @@ const { memory } = start;
 const control = ControlLayout.attach(memory.control, controlCounts(memory.size));
 const words = new Int32Array(memory.control);
 const { base, stride, at } = control.at.thread;
-const row = base + ThreadId.forwarder(start.index, memory.size) * stride;
+const threadId = ThreadId.forwarder(start.index, memory.size);
+const row = base + threadId * stride;
 
 const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
 const logger = createLogger({
@@ -55,7 +56,10 @@ const forwarder = new Forwarder(start, (replica, error) => {
   const { message, hint, code } = errorOf(error);
   logger.error(`${message} ${hint}`, { replica, err: code });
 });
-const heartbeat = new Heartbeat(words, new Float64Array(memory.control), row, at);
+const heartbeat = new Heartbeat(memory, threadId, {
+  connections: () => forwarder.requests,
+  arenaBytes: () => 0,
+});
 const bell = new EventLoopBell(words, row + at.bell, () => forwarder.drain());
 
 /** Resolves once no request is left, or `limitMs` have passed. */
@@ -71,7 +75,7 @@ async function stop(): Promise<void> {
   await quiet(stopMs);
   bell.stop();
   forwarder.close();
-  heartbeat.stop(ThreadPhase.stopped);
+  heartbeat.stop();
   await logger.close(logCloseMs);
   post({ kind: 'stopped' });
   port.close();
@@ -88,9 +92,6 @@ port.on('message', (message: ToThread) => {
     case 'forget':
       forwarder.forgetReplica(message.row, message.epoch);
       post({ kind: 'applied', row: message.row, epoch: message.epoch });
-      break;
-    case 'drain':
-      void quiet(Number.POSITIVE_INFINITY).then(() => post({ kind: 'drained' }));
       break;
     case 'stop':
       void stop();

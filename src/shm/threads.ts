@@ -85,12 +85,10 @@ export interface ForwarderStart extends ThreadStart {
 export type ToThread =
   | { readonly kind: 'replica'; readonly replica: ReplicaAddress }
   | { readonly kind: 'forget'; readonly row: number; readonly epoch: number }
-  | { readonly kind: 'drain' }
   | { readonly kind: 'stop' };
 
 /** Any thread -> main. */
 export type FromThread =
   | { readonly kind: 'ready'; readonly port?: number; readonly priorityRaised?: boolean }
-  | { readonly kind: 'drained' }
   | { readonly kind: 'stopped' }
   | { readonly kind: 'applied'; readonly row: number; readonly epoch: number };

@@ -33,13 +33,9 @@ import {
   EventRingLayout,
 } from '../../src/shm/rings.layout.ts';
 import { SpscConsumer, SpscProducer } from '../../src/shm/spsc-ring.ts';
-import type {
-  ForwarderStart,
-  FromThread,
-  ReplicaAddress,
-  ToThread,
-} from '../../src/shm/threads.ts';
+import type { ForwarderStart, FromThread, ToThread } from '../../src/shm/threads.ts';
 import { defaultMetricDims } from '../../src/telemetry/labels.ts';
+import { replicaAddress } from './replica-address.ts';
 
 export interface HarnessOptions {
   readonly urls: readonly string[];
@@ -389,20 +385,4 @@ export class ForwarderHarness {
     const thread = ThreadId.forwarder(0, this.memory.size);
     ring(this.#control, base + thread * stride + at.bell);
   }
-}
-
-export function replicaAddress(
-  row: number,
-  epoch: number,
-  url: string,
-  options: { readonly apiKey?: string; readonly maxInFlight?: number } = {},
-): ReplicaAddress {
-  return {
-    row,
-    epoch,
-    name: `r${row}`,
-    url,
-    apiKey: options.apiKey ?? '',
-    maxInFlight: options.maxInFlight ?? 64,
-  };
 }

@@ -146,3 +146,7 @@ export const finishEvent =
 export const usageEvent =
   'data: {"id":"c1","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":2}}}\n\n';
 export const doneEvent = 'data: [DONE]\n\n';
+
+/** An event stream: its head and the given parts as they are. */
+export const sse = (...parts: readonly (string | Buffer)[]): Buffer =>
+  Buffer.concat([Buffer.from(sseHead), ...parts.map((part) => Buffer.from(part))]);

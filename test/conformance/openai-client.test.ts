@@ -292,6 +292,21 @@ describe.each(testEngines)('the openai client over the %s engine', (engine) => {
     });
   });
 
+  test('a broken stream costs the next request nothing, though it may share its connection', async () => {
+    const broken = [{ role: 'user' as const, content: '[[len=9]] [[fault:fin-after=3]]' }];
+    const whole = [{ role: 'user' as const, content: '[[len=1]]' }];
+    for (let i = 0; i < 30; i++) {
+      const stream = await client.chat.completions.create({
+        model,
+        messages: broken,
+        stream: true,
+      });
+      await expect(collect(stream)).rejects.toThrow(APIError);
+      const answer = await client.chat.completions.create({ model, messages: whole });
+      expect(answer.choices[0]?.finish_reason).toBe('stop');
+    }
+  });
+
   describe('keys', () => {
     test('the key of the client reaches a replica that has none of its own', async () => {
       const messages = [{ role: 'user' as const, content: 'nonce=plain [[len=2]]' }];

@@ -7,6 +7,7 @@
  */
 import { errors } from '../errors/catalogue.ts';
 import { Outcome } from '../shm/rings.layout.ts';
+import { forbiddenAddressCode } from './replica-lookup.ts';
 
 export interface Failure {
   readonly error: number;
@@ -91,6 +92,7 @@ const byCode = new Map<string, { readonly before: Failure; readonly inBody: Fail
   ['ENOTFOUND', both(failures.dns)],
   ['EAI_AGAIN', both(failures.dns)],
   ['EAI_FAIL', both(failures.dns)],
+  [forbiddenAddressCode, both(failures.dns)],
   ['EMFILE', both(failures.ownLimit)],
   ['ENFILE', both(failures.ownLimit)],
   ['EADDRNOTAVAIL', both(failures.ownLimit)],

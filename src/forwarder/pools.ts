@@ -8,6 +8,7 @@
 import type { Socket } from 'node:net';
 import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
 import type { ReplicaAddress } from '../shm/threads.ts';
+import { replicaLookup } from './replica-lookup.ts';
 
 export interface PoolTimeouts {
   readonly connect: number;
@@ -72,7 +73,11 @@ export class ReplicaPool {
     this.pathPrefix = url.pathname.replace(/\/+$/, '');
     this.authorization = address.apiKey === '' ? '' : `Bearer ${address.apiKey}`;
     this.#origin = url.origin;
-    this.#connect = buildConnector({ timeout: timeouts.connect, allowH2: false });
+    this.#connect = buildConnector({
+      timeout: timeouts.connect,
+      allowH2: false,
+      lookup: replicaLookup,
+    });
     this.#options = {
       pipelining: 1, // an SSE answer would block everything behind it
       keepAliveTimeout: keepAliveMs,

@@ -5,6 +5,7 @@
  * lagged says nothing about the replica and is thrown away.
  */
 import { Agent, request } from 'undici';
+import { replicaLookup } from '../forwarder/replica-lookup.ts';
 import { nowMs } from '../lib/clock.ts';
 import { HealthVerdict, type ProbeResult, type VerdictOptions } from './health-verdict.ts';
 import type { Member, Membership } from './membership.ts';
@@ -43,7 +44,10 @@ export class HealthChecker {
     this.#options = options;
     this.#onProbe = onProbe;
     this.#onChange = onChange;
-    this.#agent = new Agent({ connect: { timeout: options.timeout }, pipelining: 0 });
+    this.#agent = new Agent({
+      connect: { timeout: options.timeout, lookup: replicaLookup },
+      pipelining: 0,
+    });
   }
 
   /** Starts watching; resolves after the first probe. */

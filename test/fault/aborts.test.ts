@@ -16,7 +16,7 @@ import {
 } from '../support/gateway.ts';
 import { RawClient } from '../support/raw-client.ts';
 import { type ReplicaProcess, replicaProcess, withReplicas } from '../support/replica.ts';
-import { type Call, call, quantile, reached } from '../support/traffic.ts';
+import { answerTokens, type Call, call, quantile, reached } from '../support/traffic.ts';
 
 /** I6: what it may take until the replica sees that the client has left. */
 const cancelMsMax = 250;
@@ -150,8 +150,8 @@ describe.each(testEngines)('T20: a client leaves, engine %s', (engine) => {
   });
 
   test('after the last token and before the end', async () => {
-    const finishing = start('[[fault:hold-after=20]]', { stream: true });
-    await finishing.until(({ tokens }) => tokens === 20, 'the last token');
+    const finishing = start(`[[fault:hold-after=${answerTokens}]]`, { stream: true });
+    await finishing.until(({ tokens }) => tokens === answerTokens, 'the last token');
     expect(finishing.ledger.sawDone).toBe(false);
     await leaveAndSee(finishing);
   });

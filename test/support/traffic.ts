@@ -8,6 +8,9 @@ import { renderChat, type TokenSeries, tokenSeries } from '../../src/replica/tok
 import { readSse, type SseLedger } from './sse-ledger.ts';
 import { eventually } from './until.ts';
 
+/** Below the shortest answer a replica gives by itself, so that every answer has this length. */
+export const answerTokens = 15;
+
 export interface CallOptions {
   /** Nonce of the tokens and x-request-id of the request. */
   readonly nonce: string;
@@ -48,7 +51,7 @@ export class Call {
   #waiters: { readonly test: () => boolean; readonly resolve: () => void }[] = [];
 
   constructor(port: number, options: CallOptions) {
-    const { nonce, model = 'm', tokens = 20, tags = '', stream = false } = options;
+    const { nonce, model = 'm', tokens = answerTokens, tags = '', stream = false } = options;
     const messages = [{ role: 'user', content: `nonce=${nonce} ${tags}` }];
     const body = JSON.stringify({ model, messages, stream, max_tokens: tokens, ...options.extra });
     this.nonce = nonce;

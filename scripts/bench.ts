@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BenchContext, type Scenario } from './bench/bench-context.ts';
 import type { BenchReport, ScenarioResult } from './bench/figures.ts';
+import { buildProgram } from './bench/program.ts';
 import { compareReports, markdownReport, textReport } from './bench/report.ts';
 import { closedLoop } from './bench/scenario-closed-loop.ts';
 import { decision } from './bench/scenario-decision.ts';
@@ -55,6 +56,7 @@ async function main(): Promise<number> {
   const before: BenchReport | undefined = flags.compare
     ? JSON.parse(readFileSync(flags.compare, 'utf8'))
     : undefined;
+  buildProgram();
   const results: ScenarioResult[] = [];
   for (const scenario of scenarios) {
     if (chosen.includes(scenario.name)) results.push(await run(scenario, new Set(targets)));

@@ -13,7 +13,8 @@ import { parseArgs } from 'node:util';
 import { BenchContext } from './bench/bench-context.ts';
 import { type ChildOptions, freePorts } from './bench/children.ts';
 import { measure } from './bench/measure.ts';
-import { mainFile, startReplicas } from './bench/replicas.ts';
+import { buildProgram, mainFile } from './bench/program.ts';
+import { startReplicas } from './bench/replicas.ts';
 import { gatewayConfig, type Target } from './bench/targets.ts';
 import { clinicEnv, clinicTools, installClinic } from './profile/clinic.ts';
 import { type CpuProfile, readThread, type ThreadProfile } from './profile/cpu-profile.ts';
@@ -72,6 +73,7 @@ async function profile(
   durationMs: number,
   clinic: Clinic | undefined,
 ): Promise<void> {
+  buildProgram();
   const fleet = await startReplicas(
     bench,
     2,

@@ -1,7 +1,7 @@
 /** The simulated replicas of a scenario, one process each, and what they counted. */
-import { fileURLToPath } from 'node:url';
 import type { BenchContext } from './bench-context.ts';
 import { type Child, fetchText, freePorts } from './children.ts';
+import { mainFile } from './program.ts';
 
 /** The part of a replica's /stats that the benchmark reads. */
 interface ReplicaStats {
@@ -24,8 +24,6 @@ export interface ReplicaFleet {
 }
 
 export const model = 'llama-3-8b';
-
-export const mainFile = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
 export async function startReplicas(
   bench: BenchContext,

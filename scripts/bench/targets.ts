@@ -8,7 +8,8 @@ import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { BenchContext } from './bench-context.ts';
 import { type Child, freePorts } from './children.ts';
-import { mainFile, model, type ReplicaFleet } from './replicas.ts';
+import { mainFile } from './program.ts';
+import { model, type ReplicaFleet } from './replicas.ts';
 
 export const targetNames = ['direct', 'haproxy', 'nginx', 'uws', 'gateway'] as const;
 export type TargetName = (typeof targetNames)[number];

@@ -31,12 +31,12 @@ export interface ThreadProfile {
   readonly top: readonly SelfTime[];
 }
 
-/** The folders of src/ that are threads; a profile is of the one whose code it saw most. */
+/** The folders of src/ and dist/ that are threads; a profile is of the one whose code it saw most. */
 const threadFolders = ['acceptor', 'scheduler', 'forwarder', 'gateway'] as const;
 
 /** Waiting for work: in epoll, or asleep on a doorbell, which the profiler counts as running. */
 function isIdle(where: string): boolean {
-  return where === '(idle)' || where.startsWith('sleep  src/shm/doorbell.ts');
+  return where === '(idle)' || /^sleep {2}(src|dist)\/shm\/doorbell\./.test(where);
 }
 
 export function readThread(profile: CpuProfile, topMax: number): ThreadProfile {
@@ -65,7 +65,7 @@ function nameOf({ callFrame }: ProfileNode): string {
   const { functionName, url, lineNumber } = callFrame;
   const name = functionName === '' ? '(anonymous)' : functionName;
   if (url === '') return name;
-  const file = /(?:\/(?:src|node_modules)\/|^node:)(.+)$/.exec(url)?.[0] ?? url;
+  const file = /(?:\/(?:src|dist|node_modules)\/|^node:)(.+)$/.exec(url)?.[0] ?? url;
   return `${name}  ${file.replace(/^\//, '')}:${lineNumber + 1}`;
 }
 
@@ -73,7 +73,9 @@ function threadOf(self: ReadonlyMap<string, number>): string {
   let found = 'main';
   let most = 0;
   for (const folder of threadFolders) {
-    const own = [...self].filter(([where]) => where.includes(`src/${folder}/`));
+    const own = [...self].filter(
+      ([where]) => where.includes(`  src/${folder}/`) || where.includes(`  dist/${folder}/`),
+    );
     const us = sum(own.map(([, time]) => time));
     if (us > most) {
       most = us;

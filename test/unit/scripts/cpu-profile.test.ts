@@ -3,7 +3,7 @@ import { type CpuProfile, readThread } from '../../../scripts/profile/cpu-profil
 
 const frames = {
   idle: ['(idle)', ''],
-  drain: ['drain', 'file:///x/src/scheduler/loop.ts'],
+  drain: ['drain', 'file:///x/dist/scheduler/loop.js'],
   sleep: ['sleep', 'file:///x/src/shm/doorbell.ts'],
   push: ['push', 'file:///x/src/shm/ring.ts'],
   parse: ['parse', 'file:///x/node_modules/yaml/dist/parse.js'],
@@ -38,7 +38,7 @@ test('self times are summed per function, without the time asleep', () => {
     totalUs: 1000,
     top: [
       { where: 'push  src/shm/ring.ts:10', us: 250, share: 0.625 },
-      { where: 'drain  src/scheduler/loop.ts:10', us: 150, share: 0.375 },
+      { where: 'drain  dist/scheduler/loop.js:10', us: 150, share: 0.375 },
     ],
   });
 });

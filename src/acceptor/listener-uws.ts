@@ -99,7 +99,7 @@ class UwsListener implements Listener {
   listen({ host, port }: ListenerOptions): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#app.listen(host, port, (socket) => {
-        if (socket === false) return reject(new Error(`cannot listen on ${host}:${port}`));
+        if (socket === false) return reject(new Error(cannotListen(host, port)));
         this.#socket = socket;
         this.port = this.#uws.us_socket_local_port(socket as never);
         process.on('exit', this.#atExit);
@@ -385,3 +385,7 @@ class UwsExchange implements Exchange {
     }
   }
 }
+
+/** The engine does not say why. */
+const cannotListen = (host: string, port: number): string =>
+  `cannot listen on ${host}:${port}: the port is in use, or the address is not allowed here`;

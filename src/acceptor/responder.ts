@@ -13,7 +13,7 @@ import { decodeHeaders } from '../protocol/header-codec.ts';
 import { ByteRingConsumer } from '../shm/byte-ring.ts';
 import { ring } from '../shm/doorbell.ts';
 import { recordRingCapacity } from '../shm/memory.ts';
-import { generationOf } from '../shm/request-slots.ts';
+import { attemptOf, generationOf } from '../shm/request-slots.ts';
 import {
   type ResponseHead,
   ResponseKind,
@@ -257,6 +257,8 @@ export class Responder {
     }
     if (!exchange.hasBegun) {
       const { status, headers, body } = errorAnswer(entry, facts, retryAfterMs);
+      const attempts = attemptOf(this.#state.slots.lease(request.slot));
+      if (attempts > 0) headers.push('x-sluice-attempts', String(attempts));
       request.status = status;
       exchange.answer(status, headers, body);
       this.#settlement.finish(request);

@@ -33,6 +33,8 @@ export class EventStream implements Answer {
   #runEnd = 0;
   #tokens = 0;
   #data = false;
+  /** The last event ended at the CR of a CRLF whose LF has not come. */
+  #owesLf = false;
 
   constructor(sink: AnswerSink, facts: AnswerFacts) {
     this.#sink = sink;
@@ -90,6 +92,8 @@ export class EventStream implements Answer {
 
   /** Bytes of the chunk at hand grow one run as long as nothing is left out between them. */
   #pass(event: SseEvent): void {
+    const { bytes, end } = event;
+    this.#owesLf = event.terminated && bytes[end - 1] === cr && bytes[end - 2] === lf;
     if (event.bytes === this.#chunk) {
       if (event.start !== this.#runEnd) {
         this.#passRun();
@@ -131,6 +135,8 @@ export class EventStream implements Answer {
   #finish(): void {
     if (!this.#sink.committed) this.#release();
     if (this.#over) return;
+    // Nothing is read behind the last event, and some clients look for CRLF CRLF.
+    if (this.#owesLf) this.#sink.emit(oneLine);
     this.#over = true;
     this.#sink.complete(this.#observer.usage);
   }

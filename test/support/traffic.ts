@@ -25,7 +25,7 @@ export interface CallOptions {
 
 /**
  * How a call ended for its client. `silent` is the one that must never be: a stream that ended
- * like a good one, or just stopped, without `[DONE]` and without an error.
+ * like a good one, or just stopped, without `[DONE]`, a finish_reason or an error.
  */
 export type CallEnd = 'done' | 'http-error' | 'stream-error' | 'left' | 'broken' | 'silent';
 
@@ -116,9 +116,10 @@ export class Call {
     if (this.status === 0) return 'broken';
     if (this.status >= 400) return this.isComplete ? 'http-error' : 'broken';
     if (!this.isStream) return this.isComplete ? 'done' : 'broken';
-    const { sawDone, errors } = this.ledger;
+    const { sawDone, finishReason, errors } = this.ledger;
     if (errors.length > 0) return sawDone ? 'silent' : 'stream-error';
-    return sawDone && this.isComplete ? 'done' : 'silent';
+    const isWhole = sawDone || finishReason !== undefined;
+    return isWhole && this.isComplete ? 'done' : 'silent';
   }
 
   /** Resolves once `test` holds; it is asked at every change. Rejects when the call ends before. */

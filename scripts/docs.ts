@@ -33,6 +33,10 @@ export const pages: readonly Page[] = [
     render: async () => (await import('../src/errors/reference.ts')).errorsMarkdown(),
   },
   {
+    path: 'docs/memory-map.md',
+    render: async () => (await import('../src/shm/memory-map.ts')).memoryMapMarkdown(),
+  },
+  {
     path: 'docs/metrics.md',
     render: async () => (await import('../src/telemetry/metrics-page.ts')).metricsMarkdown(),
   },

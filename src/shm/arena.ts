@@ -32,6 +32,7 @@ export class ArenaPartition {
   constructor(start: number, size: number) {
     const pages = size >>> orderMin;
     assert(pages > 0, 'a partition has at least one page');
+    assert(start + size < 2 ** 31, 'offsets of the slot table are int32');
     this.#start = start;
     this.#orderAt = new Uint8Array(pages);
     this.#orderMax = orderMin + Math.floor(Math.log2(pages));
@@ -57,6 +58,7 @@ export class ArenaPartition {
 
   /** Byte offset of a block of at least `length` bytes, or -1. */
   allocate(length: number): number {
+    if (length > 1 << this.#orderMax) return -1;
     const order = orderFor(length);
     let from = order;
     while (from <= this.#orderMax && this.#free[from]!.size === 0) from++;

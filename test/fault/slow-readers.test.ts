@@ -1,0 +1,197 @@
+/**
+ * T22 and T23 through the whole gateway: clients that do not read, or read slowly, hold back their own
+ * stream and cost a bounded amount of memory; everybody else is served as before.
+ */
+import { createHash, type Hash } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { expect, test } from 'vitest';
+import { nowMs } from '../../src/lib/clock.ts';
+import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
+import {
+  chunk,
+  doneEvent,
+  finishEvent,
+  jsonAnswer,
+  lastChunk,
+  RawReplica,
+  type RawRequest,
+  sseHead,
+  tokenEvent,
+} from '../support/raw-replica.ts';
+import { type Call, call, quantile, reached } from '../support/traffic.ts';
+
+const readersNot = 24;
+const window = 64 * 1024;
+/** What a stream may hold in the gateway: its window, and one chunk of undici in hand. */
+const bytesPerStream = 2 * window;
+/** Rings, and what any process gains while it warms up. */
+const rssSlack = 40 * 1024 * 1024;
+/** By then a client that takes nothing is dropped. */
+const droppedMsMax = 30_000;
+const slowBytes = 3 * 1024 * 1024;
+
+/** What the replica writes for each request, as its socket takes it. */
+class Flood {
+  written = 0;
+  readonly #hash: Hash = createHash('sha256');
+  readonly #socket: Socket;
+  readonly #limit: number;
+  readonly #pump = (): void => this.#write();
+
+  constructor({ connection: { socket } }: RawRequest, limit: number) {
+    this.#socket = socket;
+    this.#limit = limit;
+    socket.write(sseHead);
+    socket.on('drain', this.#pump);
+    this.#write();
+  }
+
+  get sha(): string {
+    return this.#hash.copy().digest('hex');
+  }
+
+  #write(): void {
+    let isTaken = true;
+    while (isTaken && this.written < this.#limit) {
+      isTaken = this.#send(tokenEvent(`${this.written}:`.padEnd(4000, 'x')));
+    }
+    if (this.written < this.#limit) return;
+    this.#socket.off('drain', this.#pump);
+    this.#send(finishEvent + doneEvent);
+    this.#socket.write(lastChunk);
+  }
+
+  #send(text: string): boolean {
+    this.#hash.update(text);
+    this.written += text.length;
+    return this.#socket.write(chunk(text));
+  }
+}
+
+/** Small streams one after the other, and how long each took. */
+async function streamLatencies(port: number, count: number, prefix: string): Promise<number[]> {
+  const times: number[] = [];
+  for (let i = 0; i < count; i++) {
+    const c = await call(port, { nonce: `${prefix}-${i}`, stream: true }).ended;
+    expect(c.end).toBe('done');
+    times.push(c.endedAt - c.startedAt);
+  }
+  return times;
+}
+
+/** Reads a piece, then leaves the connection alone for a while, until it is over. */
+async function readSlowly(c: Call): Promise<void> {
+  let isOver = false;
+  void c.ended.then(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    const from = c.bytes;
+    c.resume();
+    await c.until(({ bytes }) => bytes > from + window).catch(() => {}); // over before
+    c.pause();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    if (c.isComplete) c.resume();
+  }
+}
+
+async function standsStill(floods: ReadonlyMap<string, Flood>): Promise<void> {
+  let before = -1;
+  const total = (): number => [...floods.values()].reduce((sum, { written }) => sum + written, 0);
+  await reached(
+    async () => {
+      before = total();
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      return total() === before;
+    },
+    (stands) => stands,
+    'the replica is held back',
+  );
+}
+
+/** Clients that take the head of their stream and no more. */
+async function stuckCalls(port: number, prefix: string): Promise<Call[]> {
+  const calls = Array.from({ length: readersNot }, (_, i) =>
+    call(port, { nonce: `${prefix}-${i}`, stream: true }),
+  );
+  for (const c of calls) {
+    await c.until(({ status }) => status === 200);
+    c.pause();
+  }
+  return calls;
+}
+
+async function flooded(gateway: GatewayProcess, floods: Map<string, Flood>): Promise<void> {
+  const { port } = gateway;
+  const baseline = await streamLatencies(port, 100, 'before');
+  // A first time for what stays after any such load: freed pages that the process keeps.
+  const warm = await stuckCalls(port, 'warm');
+  await standsStill(floods);
+  for (const c of warm) c.leave();
+  await expectQuiet(gateway);
+  const before = (await gateway.slots()).rss_bytes;
+  const started = nowMs();
+  const stuck = await stuckCalls(port, 'stuck');
+  await standsStill(floods);
+  const slots = await gateway.slots();
+  expect(slots.states.streaming).toBe(readersNot);
+  for (const { unsent_bytes } of slots.rows) expect(unsent_bytes).toBeLessThan(bytesPerStream);
+  expect(slots.rss_bytes - before).toBeLessThan(readersNot * bytesPerStream + rssSlack);
+
+  const slow = call(port, { nonce: 'slow', stream: true });
+  await slow.until(({ status }) => status === 200);
+  const reading = readSlowly(slow);
+  const others = await streamLatencies(port, 100, 'during');
+  await reading;
+  expect(slow.end).toBe('done');
+  const sha = createHash('sha256').update(slow.body).digest('hex');
+  expect(sha).toBe(floods.get('slow')!.sha);
+
+  // Who takes nothing is dropped, and its replica's connection with it.
+  await reached(
+    () => gateway.slots(),
+    ({ states }) => states.free === slots.count,
+    'those who do not read are dropped',
+    droppedMsMax - (nowMs() - started),
+  );
+  const dropped = nowMs() - started;
+  for (const c of stuck) c.leave();
+  await expectQuiet(gateway);
+  process.stdout.write(
+    `T22 ${gateway.engine}: RSS +${((slots.rss_bytes - before) / 2 ** 20).toFixed(1)} MiB for ${readersNot} ` +
+      `clients that do not read, dropped within ${(dropped / 1000).toFixed(1)} s; ` +
+      `T23: other streams p50 ${quantile(baseline, 0.5).toFixed(1)} -> ${quantile(others, 0.5).toFixed(1)} ms\n`,
+  );
+}
+
+test.concurrent.each(testEngines)(
+  'T22, T23: clients that do not read, engine %s',
+  async (engine) => {
+    const floods = new Map<string, Flood>();
+    const replica = await RawReplica.listen((request) => {
+      const id = request.headers['x-request-id'] ?? '';
+      const { socket } = request.connection;
+      if (request.method === 'GET') socket.write(jsonAnswer({ data: [] }));
+      else if (id.startsWith('stuck') || id.startsWith('warm')) {
+        floods.set(id, new Flood(request, Number.POSITIVE_INFINITY));
+      } else if (id === 'slow') floods.set(id, new Flood(request, slowBytes));
+      else {
+        const events = tokenEvent('a') + finishEvent + doneEvent;
+        socket.write(sseHead + chunk(events).toString('latin1') + lastChunk);
+      }
+    });
+    const config = {
+      listen: { engine },
+      memory: { stream_window: '64KiB' },
+      health: { interval: '10m' },
+      timeouts: { inter_token: '60s' },
+      models: [{ name: 'm', replicas: [{ url: replica.url }] }],
+    };
+    try {
+      await withGateway({ config }, (gateway) => flooded(gateway, floods));
+    } finally {
+      await replica.close();
+    }
+  },
+  60_000,
+);

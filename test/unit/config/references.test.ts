@@ -53,14 +53,14 @@ test('a reference takes the type of its key, quoted or not', () => {
   const text = `listen: { port: "$\{PORT}" }
 queue:
   max: $\{MAX}
-hedge: { automatic: "$\{HEDGE:-true}", budget: "$\{SHARE}" }
+hedge: { automatic: "$\{HEDGE:-false}", budget: "$\{SHARE}" }
 models: [{ name: "$\{MODEL}", replicas: [{ url: "http://$\{HOST}:$\{PORT}" }] }]
 `;
   const env = { PORT: '9000', MAX: '12', SHARE: '0.5', MODEL: '70', HOST: 'gpu' };
   expect(loaded(text, { env })).toMatchObject({
     listen: { port: 9000 },
     queue: { max: 12 },
-    hedge: { automatic: true, budget: 0.5 },
+    hedge: { automatic: false, budget: 0.5 },
     models: [{ name: '70', replicas: [{ url: 'http://gpu:9000' }] }],
   });
 });

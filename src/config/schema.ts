@@ -110,7 +110,9 @@ const Memory = z.strictObject({
     .describe('Requests in the gateway at one time, a power of two; over it: 503.'),
   arena: size('64KiB', '2047MiB')
     .prefault('256MiB')
-    .describe('Shared memory for request bodies, divided among the acceptors; full: 503. Offsets in it are int32.'),
+    .describe(
+      'Shared memory for request bodies, divided among the acceptors; full: 503. Offsets in it are int32.',
+    ),
   stream_window: size('4KiB', '16MiB')
     .prefault('64KiB')
     .describe('Bytes of one answer that may wait for a slow client before its replica is paused.'),

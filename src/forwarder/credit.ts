@@ -9,7 +9,7 @@ import type { RequestSlots } from '../shm/request-slots.ts';
 
 export interface CreditUser {
   /** Answer bytes in the response ring so far; wraps. */
-  readonly produced: number;
+  produced: number;
   /** Int32 index of the slot row. */
   readonly row: number;
 }
@@ -18,17 +18,25 @@ export class Credit {
   readonly window: number;
   readonly #words: Int32Array;
   readonly #consumedAt: number;
+  readonly #producedAt: number;
 
   constructor(slots: RequestSlots, window: number) {
     this.window = window;
     this.#words = slots.words;
     this.#consumedAt = slots.at.consumedBytes;
+    this.#producedAt = slots.at.producedBytes;
   }
 
   /** What the acceptor has counted; a new answer starts to count from here. */
   consumed(row: number): number {
     // Pairs with the store of the acceptor; a value that is late is only less credit.
     return Atomics.load(this.#words, row + this.#consumedAt);
+  }
+
+  /** Counts bytes that go into the ring, in the slot too: the slot dump shows what a client holds up. */
+  spend(user: CreditUser, bytes: number): void {
+    user.produced = (user.produced + bytes) | 0;
+    this.#words[user.row + this.#producedAt] = user.produced;
   }
 
   unconsumed(user: CreditUser): number {

@@ -125,8 +125,8 @@ export class ResponseWriter {
       const offset = this.#ring.reserve(length);
       if (offset < 0) return Flush.full;
       output.moveTo(this.#ring.data, offset, length);
+      this.#credit.spend(output, length);
       this.#ring.commit(ResponseKind.chunk, output.slot, output.lease, length);
-      output.produced = (output.produced + length) | 0;
     }
     return Flush.written;
   }

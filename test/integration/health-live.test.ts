@@ -1,0 +1,120 @@
+/** A-12 with real replicas that die, hang, answer badly and come back; the table is a unit test. */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect, test } from 'vitest';
+import { withGateway } from '../support/gateway.ts';
+import { replicaProcess } from '../support/replica.ts';
+import {
+  chatBody,
+  configOf,
+  load,
+  post,
+  quickHealth,
+  untilReplica,
+  withReplicas,
+} from '../support/scenario.ts';
+
+/** An interval, the doubtful one and two time-outs, and as much again for a busy machine. */
+const excludedMsMax = 2 * (500 + 100 + 2 * 500);
+
+test('A-12: a killed replica is excluded, nothing fails meanwhile, a revived one is used', async () => {
+  await withReplicas(1, { profile: 'uniform:2ms-6ms' }, async ([steady]) => {
+    let mortal = await replicaProcess({ profile: 'uniform:2ms-6ms' });
+    try {
+      // All requests on it die at the same moment: more than the usual share may be tried again.
+      const retry = { budget: 1 };
+      const config = configOf([mortal, steady!], { health: quickHealth, retry });
+      await withGateway({ config }, async (gateway) => {
+        const running = load(gateway, { durationMs: 4000, connections: 8 });
+        await expect.poll(async () => (await mortal.stats()).served).toBeGreaterThan(20);
+        await mortal.kill();
+        expect(await untilReplica(gateway, 'r1', ({ healthy }) => !healthy)).toBeLessThan(
+          excludedMsMax,
+        );
+        const { replicas } = await gateway.cluster();
+        expect(replicas[0]?.reason).toMatch(/ECONNREFUSED|ECONNRESET|UND_ERR_SOCKET/);
+        expect((await gateway.ready()).status).toBe(200);
+        for (let i = 0; i < 10; i++) {
+          const answer = await post(gateway.url, chatBody('x'));
+          expect(answer.headers.get('x-sluice-replica')).toBe('r2');
+          expect(answer.headers.get('x-sluice-attempts')).toBe('1');
+        }
+        mortal = await replicaProcess({ port: mortal.port, profile: 'uniform:2ms-6ms' });
+        // Used again within one period of probes.
+        expect(await untilReplica(gateway, 'r1', ({ healthy }) => healthy)).toBeLessThan(1000);
+        await expect.poll(async () => (await mortal.stats()).served).toBeGreaterThan(20);
+        const { metrics } = await running;
+        expect(metrics.failed).toBe(0);
+        expect([...metrics.statuses.keys()]).toEqual([200]);
+      });
+    } finally {
+      await mortal.close();
+    }
+  });
+});
+
+test('A-12: an error answer and a hanging probe are failures; tokens still flow to who is fit', async () => {
+  await withReplicas(2, {}, async ([sick, fit]) => {
+    const config = configOf([sick!, fit!], { health: quickHealth });
+    await withGateway({ config }, async (gateway) => {
+      for (const [fault, reason] of [
+        ['status=500', 'probe answered 500'],
+        ['status=404', 'probe answered 404'],
+        ['stall=headers', 'no answer within 500 ms'],
+        ['reset=headers', 'ECONNRESET'],
+      ] as const) {
+        sick!.setFaults([{ fault, on: 'models' }]);
+        const ms = await untilReplica(gateway, 'r1', ({ healthy }) => !healthy);
+        expect(ms, fault).toBeLessThan(excludedMsMax);
+        const { replicas } = await gateway.cluster();
+        expect(replicas[0]?.reason, fault).toContain(reason);
+        expect(replicas[1]?.healthy).toBe(true);
+        const answer = await post(gateway.url, chatBody('x'));
+        expect(answer.headers.get('x-sluice-replica')).toBe('r2');
+        sick!.setFaults([]);
+        await untilReplica(gateway, 'r1', ({ healthy }) => healthy);
+        expect((await gateway.cluster()).replicas[0]?.reason).toBe('');
+      }
+    });
+  });
+});
+
+test('A-12: a probe is a GET of the configured path with the key of the replica, on a connection of its own', async () => {
+  const seen: string[] = [];
+  const ports = new Set<number | undefined>();
+  const server = createServer((request, response) => {
+    seen.push(`${request.method} ${request.url} ${request.headers.authorization}`);
+    ports.add(request.socket.remotePort);
+    response.end('{}');
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  try {
+    const health = { ...quickHealth, path: '/health/ready?deep=1', interval: '500ms' };
+    const ofModel = { replicas: [{ url, name: 'r1', api_key: 'probe-key' }] };
+    await withGateway({ config: configOf([], { health }, ofModel) }, async (gateway) => {
+      await expect.poll(() => seen.length, { timeout: 5000 }).toBeGreaterThanOrEqual(3);
+      expect(new Set(seen)).toEqual(new Set(['GET /health/ready?deep=1 Bearer probe-key']));
+      expect(ports.size).toBe(seen.length);
+      expect((await gateway.cluster()).replicas[0]?.healthy).toBe(true);
+      expect(gateway.output()).not.toContain('probe-key');
+    });
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
+test('A-12: 100 replicas are probed side by side', async () => {
+  const slow = [{ fault: 'delay=300', on: 'models' as const }];
+  await withReplicas(100, { faults: slow }, async (replicas) => {
+    const rows = replicas.map(({ url }) => ({ url, max_in_flight: 8 }));
+    const started = performance.now();
+    await withGateway({ config: configOf([], {}, { replicas: rows }) }, async (gateway) => {
+      // Ready means that each has been probed once. One after the other that takes 30 s.
+      expect(performance.now() - started).toBeLessThan(15_000);
+      const { replicas: seen } = await gateway.cluster();
+      expect(seen.filter(({ healthy }) => healthy)).toHaveLength(100);
+    });
+  });
+});

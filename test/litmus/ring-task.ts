@@ -7,6 +7,9 @@ export const testRing = defineSpscLayout('litmus_ring', 'producer', 'consumer', 
   check: i32('producer', 'Checksum of the number.'),
 });
 
+/** A thread goes on after its time until it has done this much: past the sign change of positions. */
+export const messagesMin = 200;
+
 export interface Task {
   readonly role:
     | 'request producer'

@@ -17,7 +17,7 @@ import {
   stateOf,
 } from '../../src/shm/request-slots.ts';
 import { SpscConsumer, SpscProducer } from '../../src/shm/spsc-ring.ts';
-import { type Task, testRing } from './ring-task.ts';
+import { messagesMin, type Task, testRing } from './ring-task.ts';
 
 const task = workerData as Task;
 const { region, capacity, producers, index, control } = task;
@@ -36,10 +36,10 @@ function fail(message: string): never {
   throw new Error(`${task.role} ${index}, seed ${task.seed}: ${message}`);
 }
 
-/** Sends numbers until the time is over; tells how many. */
+/** Sends numbers until the time is over and enough were sent; tells how many. */
 function produce(send: (number: number) => boolean): void {
   let number = 0;
-  for (let turns = 0; (turns & 255) !== 0 || !isOver(); turns++) {
+  for (let turns = 0; (turns & 255) !== 0 || !isOver() || number < messagesMin; turns++) {
     if (send(number)) number = (number + 1) & 0x7fffffff;
     else Atomics.wait(pause, 0, 0, 0.05);
     jitter();
@@ -156,7 +156,8 @@ function slotUser(): number[] {
   const slots = new RequestSlots(region, capacity);
   let claims = 0;
   let won = 0;
-  for (let turns = 0; (turns & 255) !== 0 || !isOver(); turns++) {
+  const claimsMin = index === 0 ? messagesMin : 0;
+  for (let turns = 0; (turns & 255) !== 0 || !isOver() || claims < claimsMin; turns++) {
     const slot = random.below(capacity);
     const stamp = slots.stamp(slot);
     const lease = leaseOf(stamp);

@@ -65,7 +65,7 @@ export interface Report {
   readonly stuckTrace: string;
 }
 
-export class Violation extends Error {
+class Violation extends Error {
   override name = 'Violation';
 }
 
@@ -204,13 +204,13 @@ class Search implements Space, View {
 
   #step(state: number, thread: number, choice: number): void {
     const node = this.#at[thread]!;
-    if (!this.#isInner(node.op)) {
-      const result = this.#perform(thread, node.op, choice, state);
-      if (result === undefined) return;
-      this.#open[thread] = this.#openSets[0]!;
-      this.#at[thread] = this.#automata[thread]!.next(node, result);
-    }
     try {
+      if (!this.#isInner(node.op)) {
+        const result = this.#perform(thread, node.op, choice);
+        if (result === undefined) return;
+        this.#open[thread] = this.#openSets[0]!;
+        this.#at[thread] = this.#automata[thread]!.next(node, result);
+      }
       this.#settle(thread);
     } catch (error) {
       if (error instanceof SharedWord) throw error;
@@ -259,7 +259,7 @@ class Search implements Space, View {
         result = this.#performPlain(thread, op, open);
       } else if (this.#isInner(op)) {
         this.#touch(op.at, thread);
-        result = this.#perform(thread, op, 0, -1);
+        result = this.#perform(thread, op, 0);
       } else {
         break;
       }
@@ -285,16 +285,10 @@ class Search implements Space, View {
   }
 
   /** Applies an atomic op. Undefined: the thread cannot go on. */
-  #perform(thread: number, op: Op, choice: number, state: number): number | undefined {
+  #perform(thread: number, op: Op, choice: number): number | undefined {
     const memory = this.#memory;
     const old = memory[op.at]!;
-    if (isWord(op)) {
-      try {
-        this.#checkRace(thread, op.at, op.kind !== OpKind.load, op);
-      } catch (error) {
-        throw state < 0 ? error : new Violation(this.#trace(state, (error as Error).message));
-      }
-    }
+    if (isWord(op)) this.#checkRace(thread, op.at, op.kind !== OpKind.load, op);
     switch (op.kind) {
       case OpKind.load:
         return old;
@@ -309,7 +303,7 @@ class Search implements Space, View {
       case OpKind.register:
         if (old !== op.a) return 1;
         if (memory[this.#waiterWord(thread)] !== 0) {
-          throw new Violation(this.#trace(state, 'a second waiter of one thread'));
+          throw new Error('a second waiter of one thread');
         }
         this.#set(this.#waiterWord(thread), op.at + 1);
         return 0;

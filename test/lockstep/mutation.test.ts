@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { mutantsOf } from './mutants.ts';
@@ -17,7 +17,7 @@ interface Verdict {
 
 test('removing, moving or weakening any atomic operation of src/shm is caught', async () => {
   console.log(`mutation run: SEED=${seed}`);
-  const script = join(import.meta.dirname, 'mutation-run.ts');
+  const script = fileURLToPath(new URL('./mutation-run.ts', import.meta.url));
   const args = [script, '--seed', String(seed), ...sample];
   const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: 290_000 });
   const verdict = JSON.parse(stdout) as Verdict;

@@ -315,6 +315,12 @@ const rows = {
     message: 'The replica refused the credentials of the gateway.',
     hint: 'Status 401 or 403: the replica is misconfigured (`api_key`).',
   }),
+  CLIENT_KEY_REFUSED: upstream(81, 'invalid_api_key', 'UAEX', {
+    message: 'The replica refused the API key of the request.',
+    hint: 'Status 401 or 403 to the key of the client. A replica that wants a key of the gateway is misconfigured (`api_key`).',
+    status: 401,
+    type: 'invalid_request_error',
+  }),
   RESPONSE_TOO_LARGE: upstream(79, 'response_too_large', 'UPE', {
     message: 'The answer of the replica is too large.',
     hint: 'Answers that are not streams are bounded.',

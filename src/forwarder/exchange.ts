@@ -160,13 +160,13 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     if (status < 200 || this.#over) return; // 102 and 103 say nothing that we pass on
     this.#stage = Stage.head;
     this.#record.head(nowUs(), status);
-    const failure = failing.failureOfStatus(status);
+    const failure = failing.failureOfStatus(status, this.#pool.authorization !== '');
     if (failure !== undefined) this.#refuse(failure, headers);
     else this.#begin(status, headers);
   }
 
   #refuse(failure: Failure, headers: AnswerHeaders): void {
-    if (failure === failures.unauthorized) {
+    if (failure === failures.unauthorized || failure === failures.clientKey) {
       this.#services.onMisconfigured(this.#pool.address.name, failure.error);
     }
     const exact = single(headers['retry-after-ms']);

@@ -50,14 +50,20 @@ export const failures = {
   overloaded: failure(errors.REPLICA_OVERLOADED, Outcome.busy),
   rateLimited: failure(errors.REPLICA_RATE_LIMITED, Outcome.busy),
   unauthorized: failure(errors.REPLICA_UNAUTHORIZED, Outcome.clientError),
+  clientKey: failure(errors.CLIENT_KEY_REFUSED, Outcome.clientError),
 } as const satisfies Record<string, Failure>;
 
-/** Nothing of the answer may be used when a status has a failure; undefined: pass the answer on. */
-export function failureOfStatus(status: number): Failure | undefined {
+/**
+ * Nothing of the answer may be used when a status has a failure; undefined: pass the answer on.
+ * `hasOwnKey`: the request carried a key of the gateway, not that of the client.
+ */
+export function failureOfStatus(status: number, hasOwnKey: boolean): Failure | undefined {
   if (status >= 200 && status < 300) return undefined;
   if (status === 429) return failures.rateLimited;
   if (status === 503) return failures.overloaded;
-  if (status === 401 || status === 403) return failures.unauthorized;
+  if (status === 401 || status === 403) {
+    return hasOwnKey ? failures.unauthorized : failures.clientKey;
+  }
   // The replica gave up waiting for a request that the gateway has in full.
   if (status === 408) return failures.headersTimeout;
   // A redirect is not followed (it would choose an address for us), so it is no answer either.

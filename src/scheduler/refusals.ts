@@ -27,11 +27,14 @@ export function retryRuleOf(error: number): RetryRule {
 
 /**
  * Number of the error that ends a request after `attempts` attempts. One failure speaks for itself,
- * and so does one that forbids a retry; several are summed up.
+ * and so do one that forbids a retry and one that the client can mend; several are summed up.
  */
 export function errorOfRefusal(refusal: Refusal, lastError: number, attempts: number): number {
   if (refusal === Refusal.busy && lastError !== 0) return lastError;
   if (refusal !== Refusal.failed) return numbers[refusal];
-  const isTelling = attempts === 1 || retryRuleOf(lastError) === RetryRule.never;
+  const isTelling =
+    attempts === 1 ||
+    lastError === errors.CLIENT_KEY_REFUSED.number ||
+    retryRuleOf(lastError) === RetryRule.never;
   return lastError !== 0 && isTelling ? lastError : errors.ALL_ATTEMPTS_FAILED.number;
 }

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import OpenAI, {
   APIError,
   APIUserAbortError,
+  AuthenticationError,
   BadRequestError,
   InternalServerError,
   RateLimitError,
@@ -312,6 +313,25 @@ describe.each(testEngines)('the openai client over the %s engine', (engine) => {
       const messages = [{ role: 'user' as const, content: 'nonce=plain [[len=2]]' }];
       await client.chat.completions.create({ model, messages });
       expect(attempts('plain')[0]?.head).toContain(`authorization: Bearer ${clientKey}`);
+    });
+
+    test('a key of the client that the replicas refuse is told to the client', async () => {
+      const content = 'nonce=refused [[fault:status=401]]';
+      const error = await client.chat.completions
+        .create({ model, messages: [{ role: 'user', content }] })
+        .catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(AuthenticationError);
+      expect(error).toMatchObject({ status: 401, code: 'invalid_api_key' });
+      expect(attempts('refused')).toHaveLength(2);
+    });
+
+    test('a key of the gateway that a replica refuses is no matter of the client', async () => {
+      const content = '[[fault:status=401]]';
+      const error = await client.chat.completions
+        .create({ model: keyedModel, messages: [{ role: 'user', content }] })
+        .catch((reason: unknown) => reason);
+      expect(error).toBeInstanceOf(InternalServerError);
+      expect(error).toMatchObject({ status: 502, code: 'replica_unauthorized' });
     });
 
     test('the configured key takes the place of the key of the client', async () => {

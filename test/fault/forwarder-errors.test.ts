@@ -148,8 +148,8 @@ describe('before anything reached the client the request is given back', () => {
     ['504', 504, errors.REPLICA_5XX, Outcome.dead],
     ['a redirect', 307, errors.REPLICA_5XX, Outcome.dead],
     ['408', 408, errors.HEADERS_TIMEOUT, Outcome.slow],
-    ['F12: 401', 401, errors.REPLICA_UNAUTHORIZED, Outcome.clientError],
-    ['F12: 403', 403, errors.REPLICA_UNAUTHORIZED, Outcome.clientError],
+    ['F12: 401', 401, errors.CLIENT_KEY_REFUSED, Outcome.clientError],
+    ['F12: 403', 403, errors.CLIENT_KEY_REFUSED, Outcome.clientError],
     ['503', 503, errors.REPLICA_OVERLOADED, Outcome.busy],
     ['429', 429, errors.REPLICA_RATE_LIMITED, Outcome.busy],
   ] as const)('%s', async (_name, status, error, outcome) => {

@@ -63,14 +63,17 @@ test.each([undefined, null, 'text', 7, {}, new Error('plain')])(
 
 test('statuses: what fails, what passes', () => {
   const passed = [200, 201, 204, 400, 404, 409, 413, 422];
-  for (const status of passed) expect(failureOfStatus(status), `${status}`).toBeUndefined();
+  for (const status of passed) expect(failureOfStatus(status, true), `${status}`).toBeUndefined();
   for (const status of [301, 307, 500, 502, 504, 529, 599]) {
-    expect(failureOfStatus(status), `${status}`).toBe(failures.serverError);
+    expect(failureOfStatus(status, true), `${status}`).toBe(failures.serverError);
   }
-  expect(failureOfStatus(429)).toBe(failures.rateLimited);
-  expect(failureOfStatus(503)).toBe(failures.overloaded);
-  for (const status of [401, 403]) expect(failureOfStatus(status)).toBe(failures.unauthorized);
-  expect(failureOfStatus(408)).toBe(failures.headersTimeout);
+  expect(failureOfStatus(429, true)).toBe(failures.rateLimited);
+  expect(failureOfStatus(503, true)).toBe(failures.overloaded);
+  for (const status of [401, 403]) {
+    expect(failureOfStatus(status, true)).toBe(failures.unauthorized);
+    expect(failureOfStatus(status, false)).toBe(failures.clientKey);
+  }
+  expect(failureOfStatus(408, true)).toBe(failures.headersTimeout);
 });
 
 test('every failure is an entry of the catalogue and only the replica moves its breaker', () => {

@@ -21,6 +21,12 @@ test('one failed attempt speaks for itself, several are summed up', () => {
   expect(errorOfRefusal(Refusal.failed, reset, 2)).toBe(errors.ALL_ATTEMPTS_FAILED.number);
 });
 
+test('a refused key of the client is told however many replicas refused it', () => {
+  const refused = errors.CLIENT_KEY_REFUSED.number;
+  expect(errorOfRefusal(Refusal.failed, refused, 2)).toBe(refused);
+  expect(retryRuleOf(refused)).toBe(RetryRule.elsewhere);
+});
+
 test('an error that forbids a retry is told whatever came before it', () => {
   for (const { number } of [errors.RESPONSE_TOO_LARGE, errors.DEADLINE, errors.SHUTTING_DOWN]) {
     expect(errorOfRefusal(Refusal.failed, number, 2)).toBe(number);

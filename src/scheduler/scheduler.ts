@@ -35,7 +35,7 @@ import { ReplicaRows } from './replica-rows.ts';
 const batchMax = 256;
 const batchUs = 500;
 /** Longest sleep; also what a lost wake-up costs at most. */
-const sleepMsMax = 50;
+const sleepMsMax = 25;
 /** Sleep while a full ring keeps records waiting. */
 const retryFullMs = 1;
 const beatUs = 50_000;

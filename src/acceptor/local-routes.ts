@@ -100,7 +100,7 @@ export function answerPreflight(facts: RequestFacts, exchange: Exchange): void {
 }
 
 /** '' when a request could be served at this moment, else what is missing. */
-export function whyNotReady({ start, control }: AcceptorState): string {
+function whyNotReady({ start, control }: AcceptorState): string {
   if (Atomics.load(control.words, control.draining) !== DrainStage.none) return 'draining';
   const beatUs = control.floats[(control.schedulerRow + control.at.beatUs) / 2] ?? 0;
   if (nowUs() - beatUs > schedulerSilentUs) return 'scheduler silent';

@@ -9,6 +9,7 @@
  */
 import { type ErrorEntry, errorOf } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
+import { nowUs } from '../lib/clock.ts';
 import { decodeHeaders } from '../protocol/header-codec.ts';
 import { ByteRingConsumer } from '../shm/byte-ring.ts';
 import { ring } from '../shm/doorbell.ts';
@@ -24,6 +25,7 @@ import {
 import { ReplyRingLayout } from '../shm/rings.layout.ts';
 import { SpscConsumer } from '../shm/spsc-ring.ts';
 import { metrics } from '../telemetry/catalogue.ts';
+import { Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer, errorEvent, isEventStream, replicaAnswerHeaders } from './answers.ts';
 import { faultPoint } from './fault-hooks.ts';
@@ -219,6 +221,14 @@ export class Responder {
       if (!this.#decoded.includes('cache-control')) headers.push('cache-control', 'no-cache');
     }
     request.exchange.begin(request.status, headers);
+    this.#observeRelay(request.slot, this.#state.slots.at.firstTokenUs);
+  }
+
+  /** From the moment the forwarder had what it passes on (`field`) to the hand-over to the client. */
+  #observeRelay(slot: number, field: number): void {
+    const { slots, metrics: counters } = this.#state;
+    const sinceUs = slots.readTime(slot, field);
+    if (sinceUs > 0) counters.observe(metrics.overhead, Stage.relay, nowUs() - sinceUs);
   }
 
   #onWhole(request: Request, data: Uint8Array, at: number, length: number): void {
@@ -227,6 +237,7 @@ export class Responder {
     assert(start <= end, 'a whole record holds its head');
     const headers = this.#headersOf(request);
     const { exchange } = request;
+    this.#observeRelay(request.slot, this.#state.slots.at.endedUs);
     if (end - start <= answerBytesMax) {
       exchange.answer(request.status, headers, data.subarray(start, end));
       this.#settlement.finish(request);

@@ -272,7 +272,6 @@ export const ConfigSchema = applyRules(Sections).transform(nameReplicas);
 export type ConfigInput = z.input<typeof ConfigSchema>;
 export type Config = DeepReadonly<z.output<typeof ConfigSchema>>;
 export type ModelConfig = Config['models'][number];
-export type ReplicaConfig = ModelConfig['replicas'][number];
 export type PolicyName = ModelConfig['policy'];
 
 type DeepReadonly<T> = T extends readonly (infer E)[]

@@ -7,11 +7,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseNewReplica } from '../config/new-replica.ts';
 import { formatProblem } from '../config/problems.ts';
-import type { MetricsReader } from '../shm/metrics.ts';
+import type { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
 import type { ToThread } from '../shm/threads.ts';
 import { metrics } from '../telemetry/catalogue.ts';
-import { defaultMetricDims } from '../telemetry/labels.ts';
+import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { type AdminActions, AdminError } from './admin-server.ts';
 import { descriptorsOpen } from './descriptors.ts';
 import type { GatewayOptions } from './gateway.ts';
@@ -32,6 +32,7 @@ export interface AdminParts {
   readonly views: GatewayViews;
   readonly health: HealthChecker;
   readonly reader: MetricsReader;
+  readonly writer: MetricsWriter;
   readonly draining: () => boolean;
   readonly tellForwarders: (message: Change) => Promise<void>;
   readonly tellAcceptors: (message: Change) => Promise<void>;
@@ -153,7 +154,16 @@ export class GatewayAdmin implements AdminActions {
 
   /** Applies the replicas of the config file; refused whole when another key has changed. */
   reload(): Promise<unknown> {
-    return this.#inTurn(() => this.#reload());
+    return this.#inTurn(async () => {
+      try {
+        const done = await this.#reload();
+        this.#parts.writer.add(metrics.configReloads, Result.ok, 1);
+        return done;
+      } catch (error) {
+        this.#parts.writer.add(metrics.configReloads, Result.failed, 1);
+        throw error;
+      }
+    });
   }
 
   async #reload(): Promise<unknown> {

@@ -269,6 +269,7 @@ export class Gateway {
       views: this.#views,
       health: this.#health,
       reader: new MetricsReader(defaultMetricDims, this.#metricsRegions),
+      writer: this.#metrics,
       draining: () => Atomics.load(this.#control, this.#at.draining) !== DrainStage.none,
       tellForwarders: async (message) => {
         await Promise.all(this.#forwarders.map((thread) => thread.apply(message)));

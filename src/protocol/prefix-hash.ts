@@ -9,7 +9,7 @@
 import { wordsOf } from './json-skip.ts';
 
 /** Bytes of one block: a few hundred tokens, the grain of a shared system prompt. */
-export const prefixBlockBytes = 2048;
+const prefixBlockBytes = 2048;
 /** Depths, in blocks, at which a hash is emitted. */
 export const prefixDepths: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 

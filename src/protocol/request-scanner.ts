@@ -27,7 +27,7 @@ export interface ScanLimits {
  * body made of keys alone would cost a replica's parser most of a second. 1,024 keys at the top: no
  * API has a hundred, and each is compared with the names the scanner knows.
  */
-export const defaultScanLimits: ScanLimits = Object.freeze({
+const defaultScanLimits: ScanLimits = Object.freeze({
   depth: 128,
   keys: 250_000,
   topKeys: 1024,

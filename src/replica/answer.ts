@@ -36,7 +36,7 @@ export interface Answer {
   tokenAt(step: number): string;
 }
 
-export const EVENT_STREAM = 'text/event-stream; charset=utf-8';
+const EVENT_STREAM = 'text/event-stream; charset=utf-8';
 const STREAM_HEADERS = 'cache-control: no-cache\r\nx-accel-buffering: no\r\n';
 
 export function plainAnswer(

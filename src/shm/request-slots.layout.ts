@@ -66,7 +66,7 @@ export const stateBits = 3;
 /** Attempts of one request stay below this. */
 export const attemptsLimit = 1 << attemptBits;
 /** Block hashes a row can carry: two int32 for each of the depths of ALGORITHMS 3. */
-export const prefixWords = 24;
+const prefixWords = 24;
 
 export const RequestSlotsLayout = defineLayout('request_slots', {
   slot: rows({

@@ -299,12 +299,6 @@ export const metrics = {
     'seconds',
     'Time since the thread last showed that it is alive.',
   ),
-  threadRestarts: counter(
-    'sluice_thread_restarts_total',
-    ['role'],
-    ['main'],
-    'Threads started again after they had died.',
-  ),
   eventLoopUtilization: gauge(
     'sluice_event_loop_utilization',
     ['thread'],

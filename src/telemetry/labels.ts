@@ -26,20 +26,8 @@ export type TokenType = (typeof TokenType)[keyof typeof TokenType];
 export const Result = { ok: 0, failed: 1 } as const;
 export type Result = (typeof Result)[keyof typeof Result];
 
-/** Threads that are started again when they die; an acceptor takes the process with it. */
-export const RestartedRole = { scheduler: 0, forwarder: 1 } as const;
-export type RestartedRole = (typeof RestartedRole)[keyof typeof RestartedRole];
-
 /** Labels that span a dimension of the cells; `replica` also resolves to the `model` it serves. */
-export type SeriesLabel =
-  | 'model'
-  | 'replica'
-  | 'code'
-  | 'stage'
-  | 'ring'
-  | 'type'
-  | 'result'
-  | 'role';
+export type SeriesLabel = 'model' | 'replica' | 'code' | 'stage' | 'ring' | 'type' | 'result';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'replica'>;
 
 /** How many models and replicas the cells have room for; fixed before any thread starts. */
@@ -56,7 +44,6 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   ring: Object.keys(Ring),
   type: Object.keys(TokenType),
   result: Object.keys(Result),
-  role: Object.keys(RestartedRole),
 };
 
 export function labelSize(label: SeriesLabel, dims: MetricDims): number {

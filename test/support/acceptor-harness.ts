@@ -53,7 +53,7 @@ export interface HarnessOptions {
   readonly execArgv?: readonly string[];
 }
 
-export const testModel = { name: 'm', aliases: ['alias-of-m'], policy: 'random' } as const;
+const testModel = { name: 'm', aliases: ['alias-of-m'], policy: 'random' } as const;
 export class AcceptorHarness extends ForwarderEnd {
   readonly worker: Worker;
   readonly port: number;

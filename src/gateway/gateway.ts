@@ -138,6 +138,7 @@ export class Gateway {
    * `cut()`, gets an error event. Resolves once everything is closed.
    */
   async drain(): Promise<void> {
+    if (this.#closing !== undefined) return this.#closing;
     const { settle, timeout } = this.#options.config.drain;
     this.#setDraining(DrainStage.announced);
     this.logger.info('draining', { count: this.#views.slotsInUse() });
@@ -165,6 +166,7 @@ export class Gateway {
 
   /** Cuts what is in flight and stops every thread. */
   close(): Promise<void> {
+    this.#cut = true;
     this.#closing ??= this.#close();
     return this.#closing;
   }

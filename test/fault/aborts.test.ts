@@ -213,7 +213,7 @@ async function soakRun(
   const rssGrowth = growth(samples);
   process.stdout.write(
     `T21 ${engine}: SEED=${seed}, ${soakSeconds} s, ${soak.summary(latencies)}; ` +
-      `RSS ${(rssGrowth / 2 ** 20).toFixed(1)} MiB, ` +
+      `RSS by quarter ${quarters(samples).join(' ')} MiB, ` +
       `descriptors ${before.descriptors} -> ${descriptors}\n`,
   );
   expect(descriptors).toBeGreaterThanOrEqual(before.descriptors - descriptorsSlack);
@@ -303,6 +303,15 @@ class Soak {
       }
     }
   }
+}
+
+/** Medians of the four quarters of a run, in MiB: whether memory levels off. */
+function quarters(samples: readonly number[]): string[] {
+  const size = samples.length / 4;
+  return [0, 1, 2, 3].map((k) => {
+    const part = samples.slice(Math.floor(k * size), Math.floor((k + 1) * size));
+    return (quantile(part, 0.5) / 2 ** 20).toFixed(0);
+  });
 }
 
 /** From the first half to the second, by their medians: what a leak would show. */

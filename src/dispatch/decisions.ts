@@ -27,7 +27,7 @@ export interface Release {
   slot: number;
   generation: number;
   attempt: number;
-  /** The replica said that it has no room: it is given nothing for a while. */
+  /** The replica said that it has no room, or refused the connection: nothing for it for a while. */
   busy: boolean;
   /** How long the replica asked to be left alone; 0: it did not say. */
   retryAfterMs: number;

@@ -194,11 +194,13 @@ export class Scheduler {
     release.slot = slot;
     release.generation = generation;
     release.attempt = attempt;
-    release.busy = outcome === Outcome.busy;
     release.retryAfterMs = words[cell + at.retryAfterMs] as number;
     release.error = words[cell + at.error] as number;
     release.settled = stateOf(stamp) !== SlotState.resuming || leaseOf(stamp) !== lease;
     release.retry = release.settled ? RetryRule.never : retryRuleOf(release.error);
+    // A replica that refuses connections fails at once, so it looks the least loaded: it is paused
+    // as a busy one is, until the probes take it out.
+    release.busy = outcome === Outcome.busy || release.retry === RetryRule.anywhere;
     const replica = this.#slots.words[this.#slots.row(slot) + this.#slots.at.replica] as number;
     const now = nowUs();
     this.#executor.thinkingSinceUs = now;

@@ -100,8 +100,8 @@ const rows: readonly Row[] = [
   failover('F13', '200 with an error body', 'ok-error'),
 ];
 
-/** A replica that asked for a pause is left alone; so these have rows of their own. */
-const busyModels = ['f02-false', 'f02-true', 'f03-false', 'f03-true'];
+/** A replica that is paused is left alone for a while; so these have rows of their own. */
+const pausing = ['f02', 'f03', 'f04'].flatMap((id) => [`${id}-false`, `${id}-true`]);
 
 describe.each(testEngines)('scorecard, engine %s', (engine) => {
   const printed: string[] = [];
@@ -130,7 +130,7 @@ describe.each(testEngines)('scorecard, engine %s', (engine) => {
         health: { interval: '10m' },
         models: [
           { name: 'm', policy: 'weighted_least_connections', replicas },
-          ...busyModels.map((name) => ({
+          ...pausing.map((name) => ({
             name,
             policy: 'weighted_least_connections' as const,
             replicas: [
@@ -254,7 +254,7 @@ describe.each(testEngines)('scorecard, engine %s', (engine) => {
   test.each([false, true])('F04: refuses the connection, stream %s', async (stream) => {
     await first.listen(false);
     const nonce = nameOf();
-    const c = await send(nonce, stream);
+    const c = await send(nonce, stream, {}, `f04-${stream}`);
     await first.listen(true);
     print('F04', 'refuses the connection', stream, c);
     expect([c.end, await attempts(nonce)]).toEqual(['done', [0, 1]]);

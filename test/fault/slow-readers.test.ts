@@ -19,6 +19,7 @@ import {
   tokenEvent,
 } from '../support/raw-replica.ts';
 import { type Call, call, quantile, reached } from '../support/traffic.ts';
+import { eventually } from '../support/until.ts';
 
 const readersNot = 24;
 const window = 64 * 1024;
@@ -73,7 +74,7 @@ async function streamLatencies(port: number, count: number, prefix: string): Pro
   const times: number[] = [];
   for (let i = 0; i < count; i++) {
     const c = await call(port, { nonce: `${prefix}-${i}`, stream: true }).ended;
-    expect(c.end).toBe('done');
+    expect(c.end, `${c.status} ${c.body}`).toBe('done');
     times.push(c.endedAt - c.startedAt);
   }
   return times;
@@ -123,6 +124,8 @@ async function stuckCalls(port: number, prefix: string): Promise<Call[]> {
 
 async function flooded(gateway: GatewayProcess, floods: Map<string, Flood>): Promise<void> {
   const { port } = gateway;
+  // The floods of the other engine run beside this, so the first probe may have been too slow.
+  await eventually('ready', async () => (await gateway.ready()).ready);
   const baseline = await streamLatencies(port, 100, 'before');
   // A first time for what stays after any such load: freed pages that the process keeps.
   const warm = await stuckCalls(port, 'warm');
@@ -183,7 +186,7 @@ test.concurrent.each(testEngines)(
     const config = {
       listen: { engine },
       memory: { stream_window: '64KiB' },
-      health: { interval: '10m' },
+      health: { interval: '1s' },
       timeouts: { inter_token: '60s' },
       models: [{ name: 'm', replicas: [{ url: replica.url }] }],
     };

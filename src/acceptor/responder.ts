@@ -12,6 +12,7 @@ import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { decodeHeaders } from '../protocol/header-codec.ts';
 import { ByteRingConsumer } from '../shm/byte-ring.ts';
+import { DrainStage } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { recordRingCapacity } from '../shm/memory.ts';
 import { attemptOf, generationOf } from '../shm/request-slots.ts';
@@ -212,7 +213,15 @@ export class Responder {
     return replicaAnswerHeaders(request.facts, this.#decoded, slots, request.slot, name);
   }
 
+  /** While the gateway drains, every answer says that its connection closes. */
+  #announceDrain({ exchange }: Request): void {
+    const { words, draining } = this.#state.control;
+    if (exchange.closing !== Closing.keep) return;
+    if (Atomics.load(words, draining) !== DrainStage.none) exchange.closing = Closing.announce;
+  }
+
   #begin(request: Request, data: Uint8Array, at: number): void {
+    this.#announceDrain(request);
     this.#readHead(request, data, at);
     request.isEventStream = isEventStream(this.#decoded);
     const headers = this.#headersOf(request);
@@ -232,6 +241,7 @@ export class Responder {
   }
 
   #onWhole(request: Request, data: Uint8Array, at: number, length: number): void {
+    this.#announceDrain(request);
     const start = this.#readHead(request, data, at);
     const end = at + length;
     assert(start <= end, 'a whole record holds its head');
@@ -267,6 +277,7 @@ export class Responder {
       return;
     }
     if (!exchange.hasBegun) {
+      this.#announceDrain(request);
       const { status, headers, body } = errorAnswer(entry, facts, retryAfterMs);
       const attempts = attemptOf(this.#state.slots.lease(request.slot));
       if (attempts > 0) headers.push('x-sluice-attempts', String(attempts));
@@ -289,7 +300,8 @@ export class Responder {
   }
 
   #endIfComplete(request: Request): void {
-    if (!request.isEnding || request.outbox.keptBytes > 0) return;
+    // A drain closes connections once no slot is in use, so the slot is held for what the socket holds.
+    if (!request.isEnding || request.outbox.keptBytes > 0 || request.exchange.isBlocked) return;
     if (request.phase !== Phase.settled) return;
     request.exchange.end();
     this.#settlement.finish(request);

@@ -109,8 +109,11 @@ export class Brain {
     const requests = this.#requests;
     if (requests.phase[slot] !== Phase.idle) {
       if (requests.generation[slot] === generation) return false;
+      // Its last request has ended and the news of it is still on its way: the room is given out now.
+      this.#nowUs = nowUs;
       this.#endAttempt(slot);
       this.#close(slot);
+      this.#pump(requests.model[slot] as number);
     }
     this.#nowUs = nowUs;
     requests.open(slot, generation, model, publishedUs, deadlineUs);

@@ -206,6 +206,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     if (this.#over || !this.#shouldPause()) return;
     this.#paused = true;
     controller.pause();
+    // Only an output that was flushed is resumed, and this chunk may have completed no event.
+    this.#writer.enqueue(this.#output);
   }
 
   onResponseEnd(): void {

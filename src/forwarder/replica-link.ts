@@ -3,7 +3,11 @@
  * sent everything. Forwarder threads; one per exchange.
  */
 import type { Dispatcher } from 'undici';
+import { nowMs } from '../lib/clock.ts';
 import type { ReplicaConnection } from './pools.ts';
+
+/** A connection that was dead before the request shows it within a round trip; later, the replica died of it. */
+const staleMsMax = 500;
 
 export class ReplicaLink {
   /** Set when undici gives the request to a connection; it may still have to connect. */
@@ -12,6 +16,7 @@ export class ReplicaLink {
   #reused = false;
   #bytesReadBefore = 0;
   #retried = false;
+  #startedMs = 0;
 
   /** The request is about to be written. */
   started(controller: Dispatcher.DispatchController): void {
@@ -21,6 +26,7 @@ export class ReplicaLink {
     this.#reused = connection.served > 0;
     this.#bytesReadBefore = connection.socket?.bytesRead ?? 0;
     connection.served++;
+    this.#startedMs = nowMs();
   }
 
   resume(): void {
@@ -53,6 +59,7 @@ export class ReplicaLink {
     const { code } = error as NodeJS.ErrnoException;
     if (code !== 'UND_ERR_SOCKET' && code !== 'ECONNRESET' && code !== 'EPIPE') return false;
     if (this.connection?.socket?.bytesRead !== this.#bytesReadBefore) return false;
+    if (nowMs() - this.#startedMs > staleMsMax) return false;
     this.#retried = true;
     this.#controller = undefined;
     return true;

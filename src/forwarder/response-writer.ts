@@ -15,6 +15,8 @@ import { Notice, type Output } from './output.ts';
 /** Streams share the ring in records of at most this size, so none holds the others up for long. */
 const recordBytesMax = 16 * 1024;
 const endBytes = 8;
+/** The acceptor has room for 4 KiB of head in the first burst of an answer, its own headers included. */
+const headBytesMax = 3 * 1024;
 
 const Flush = { written: 0, starved: 1, full: 2 } as const;
 type Flush = (typeof Flush)[keyof typeof Flush];
@@ -43,9 +45,9 @@ export class ResponseWriter {
     return this.#ring.payloadMax;
   }
 
-  /** What the head of an answer may take: it is one record. */
+  /** What the head of an answer may take. */
   get headBytesMax(): number {
-    return this.#recordBytesMax;
+    return Math.min(headBytesMax, this.#recordBytesMax);
   }
 
   /** Takes note that `output` has something to write. */

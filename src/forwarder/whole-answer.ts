@@ -22,6 +22,8 @@ export class WholeAnswer implements Answer {
   readonly #bytesMax: number;
   #chunks: Uint8Array[] = [];
   #bytes = 0;
+  /** Last byte so far that is not white space; 0 before it. */
+  #lastByte = 0;
   #over = false;
 
   constructor(sink: AnswerSink, facts: AnswerFacts, bytesMax: number) {
@@ -35,6 +37,12 @@ export class WholeAnswer implements Answer {
   push(chunk: Uint8Array): void {
     if (this.#over) return;
     this.#bytes += chunk.length;
+    for (let i = chunk.length - 1; i >= 0; i--) {
+      const byte = chunk[i] as number;
+      if (byte <= 0x20) continue;
+      this.#lastByte = byte;
+      break;
+    }
     if (this.#bytes > answerBytesMax) {
       this.#fail(failures.tooLarge);
       return;
@@ -70,7 +78,8 @@ export class WholeAnswer implements Answer {
     if (isSuccess && (flags & Observed.error) !== 0) this.#fail(failures.errorBody);
     else if (!this.#facts.framed && !isArray(body) && (flags & Observed.malformed) !== 0) {
       this.#fail(failures.truncated);
-    } else this.#passOn(observer.usage);
+    } else if (this.#isCutJson()) this.#fail(failures.truncated);
+    else this.#passOn(observer.usage);
   }
 
   #passOn(usage?: CompletionObserver['usage']): void {
@@ -89,8 +98,18 @@ export class WholeAnswer implements Answer {
   }
 
   #finish(): void {
+    if (this.#isCutJson()) {
+      this.#fail(failures.truncated);
+      return;
+    }
     this.#over = true;
     this.#sink.complete(undefined);
+  }
+
+  /** The end of the connection is no end of an answer: JSON without a length must close its brackets. */
+  #isCutJson(): boolean {
+    const { framed, isJson } = this.#facts;
+    return !framed && isJson && this.#lastByte !== 0x7d && this.#lastByte !== 0x5d;
   }
 
   #fail(failure: Failure): void {

@@ -185,6 +185,10 @@ export class GatewayAdmin implements AdminActions {
     if (restart.length > 0) {
       throw new AdminError(409, `these keys need a restart: ${restart.join(', ')}`);
     }
+    // Refused whole, before a name is given up: a replacement needs a row beside the one it replaces.
+    if (add.length + replace.length > membership.freeRows()) {
+      throw new AdminError(409, 'the replica table has no room for that many at once');
+    }
     const leaving = [...remove, ...replace.map(({ replica }) => replica.name)];
     const left = leaving.map((name) => this.#member(name));
     // A replaced replica serves until the new one of its name does.

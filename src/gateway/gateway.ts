@@ -77,7 +77,7 @@ export class Gateway {
   constructor(options: GatewayOptions) {
     const { config } = options;
     this.#options = options;
-    const resolved = resolveEngine(config.listen.engine);
+    const resolved = resolveEngine(config.listen.engine, config.listen.tls?.ca !== undefined);
     if ('refused' in resolved) throw new Error(resolved.refused);
     this.engine = resolved.engine;
     const problem = descriptorProblem(
@@ -197,7 +197,9 @@ export class Gateway {
       await this.#waitUntil(() => this.#views.slotsInUse() === 0, limit);
     }
     // Acceptors first and never by force: a live uWebSockets.js thread aborts the process.
-    await Promise.all(this.#acceptors.map((thread) => thread.stop(threadGraceMs, false)));
+    await Promise.all(
+      this.#acceptors.map((thread) => thread.stop(threadGraceMs, this.engine === 'node')),
+    );
     const others = [...this.#forwarders, this.#scheduler].filter((t) => t !== undefined);
     await Promise.all(others.map((thread) => thread.stop(threadGraceMs, true)));
     await this.#admin.close();

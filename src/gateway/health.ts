@@ -18,6 +18,9 @@ export interface HealthOptions extends VerdictOptions {
 /** A verdict is void when a timer of this thread fired later than this (RELIABILITY 1). */
 const lagLimitMs = 100;
 
+/** Descriptors or ports of the gateway ran out: that says nothing about a replica. */
+const ownShortages = new Set(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL']);
+
 interface Watch {
   readonly member: Member;
   readonly verdict: HealthVerdict;
@@ -84,7 +87,7 @@ export class HealthChecker {
     watch.timer = setTimeout(() => void this.#round(watch), verdict.delayMs);
   }
 
-  /** Empty: fit. Text: why not. Undefined: this thread lagged, no verdict. */
+  /** Empty: fit. Text: why not. Undefined: the fault is ours (lag, descriptors), no verdict. */
   async #probe(member: Member): Promise<string | undefined> {
     const { path, timeout } = this.#options;
     const started = nowMs();
@@ -103,6 +106,7 @@ export class HealthChecker {
       if (nowMs() - started > timeout + lagLimitMs) return undefined;
       if (expired.aborted) return `no answer within ${timeout} ms`;
       const { code, message } = error as NodeJS.ErrnoException;
+      if (code !== undefined && ownShortages.has(code)) return undefined;
       return code ?? message;
     }
   }

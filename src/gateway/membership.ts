@@ -172,16 +172,23 @@ export class Membership {
     return this.#at.replica.base + row * this.#at.replica.stride;
   }
 
+  /** How many replicas could join now. */
+  freeRows(): number {
+    return this.#listFreeRows().length;
+  }
+
   #freeRow(): number {
+    return this.#listFreeRows()[0] ?? -1;
+  }
+
+  #listFreeRows(): number[] {
     const { at } = this.#at.replica;
     const taken = new Set([...this.#members.values(), ...this.#leaving].map(({ row }) => row));
-    for (let row = 0; row < replicaRows; row++) {
+    return Array.from({ length: replicaRows }, (_, row) => row).filter((row) => {
       const base = this.#row(row);
       const unused = Atomics.load(this.#words, base + at.admin) === ReplicaAdmin.absent;
-      if (unused && !taken.has(row) && Atomics.load(this.#words, base + at.inFlight) === 0)
-        return row;
-    }
-    return -1;
+      return unused && !taken.has(row) && Atomics.load(this.#words, base + at.inFlight) === 0;
+    });
   }
 
   #write(member: Member, field: number, value: number): void {

@@ -46,6 +46,8 @@ export async function runGateway({ config, reload, onReady }: RunOptions): Promi
     return ExitCode.failed;
   } finally {
     await logger.close(1000);
+    // A thread that does not end keeps the process alive and cannot be terminated (RELIABILITY 0.1).
+    setTimeout(() => process.abort(), fatalGraceMs).unref();
     // An open channel to the parent would keep the event loop, and so the process, alive.
     if (process.connected) process.disconnect();
   }

@@ -69,14 +69,18 @@ export class ThreadHandle {
     await Promise.race([applied, this.#exited]);
   }
 
-  /** Asks the thread to end; after the grace it is terminated. Never terminates uWebSockets.js. */
+  /** Asks the thread to end; after the grace it is terminated, or (uWebSockets.js) left behind. */
   async stop(graceMs: number, mayTerminate: boolean): Promise<void> {
     this.#stopping = true;
     this.send({ kind: 'stop' });
-    const timer = mayTerminate
-      ? setTimeout(() => void this.#worker.terminate(), graceMs)
-      : undefined;
-    await this.#exited;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(() => {
+        if (mayTerminate) void this.#worker.terminate();
+        else resolve();
+      }, graceMs);
+    });
+    await Promise.race([this.#exited, late]);
     clearTimeout(timer);
   }
 

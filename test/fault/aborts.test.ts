@@ -20,6 +20,7 @@ import { answerTokens, type Call, call, quantile, reached } from '../support/tra
 
 /** I6: what it may take until the replica sees that the client has left. */
 const cancelMsMax = 250;
+const inTimeShareMin = 0.99;
 const descriptorsSlack = 2;
 const rssGrowthMax = 40 * 1024 * 1024;
 const soakSeconds = Number(process.env.SOAK_SECONDS ?? 6);
@@ -172,8 +173,8 @@ describe.each(testEngines)('T20: a client leaves, engine %s', (engine) => {
 });
 
 describe.each(testEngines)('T21: clients leave at random moments, engine %s', (engine) => {
-  test(`${soakSeconds} s leave nothing behind`, // What another process does to the machine only adds to the figures: a defect fails twice.
-  { retry: 1, timeout: (soakSeconds + 30) * 2000 }, async () => {
+  const title = `${soakSeconds} s leave nothing behind`;
+  test(title, { timeout: (soakSeconds + 30) * 2000 }, async () => {
     const profile = 'tokens:ttft=20ms,itl=4ms';
     await withReplicas(2, { model: 'm', profile }, async (replicas) => {
       const gateway = {
@@ -186,18 +187,38 @@ describe.each(testEngines)('T21: clients leave at random moments, engine %s', (e
           ],
         },
       };
-      await withGateway(gateway, (running) => soakRun(engine, running, replicas));
+      await withGateway(gateway, async (running) => {
+        const soak = new Soak(running, createPrng(seed));
+        const first = await soakRound(engine, running, soak, replicas);
+        // What another process does to the machine only adds to a latency: a defect is late twice.
+        const times = isInTime(first) ? first : await soakRound(engine, running, soak, replicas);
+        expect(times.p99).toBeLessThan(cancelMsMax);
+        expect(times.inTimeShare).toBeGreaterThanOrEqual(inTimeShareMin);
+      });
     });
   });
 });
 
-async function soakRun(
+interface CancelTimes {
+  /** By the ledgers of the replicas, in milliseconds. */
+  readonly p99: number;
+  /** By the gateway's own metric. */
+  readonly inTimeShare: number;
+}
+
+function isInTime({ p99, inTimeShare }: CancelTimes): boolean {
+  return p99 < cancelMsMax && inTimeShare >= inTimeShareMin;
+}
+
+/** One soak after which nothing may be left; how long cancels took is for the caller to judge. */
+async function soakRound(
   engine: string,
   gateway: GatewayProcess,
+  soak: Soak,
   replicas: readonly ReplicaProcess[],
-): Promise<void> {
-  const soak = new Soak(gateway, createPrng(seed));
+): Promise<CancelTimes> {
   const before = await gateway.slots();
+  const cancelsBefore = await cancelCounts(gateway);
   const samples = await soak.run(soakSeconds);
   await expectQuiet(gateway);
   const latencies = await soak.expectHonest(replicas);
@@ -215,8 +236,13 @@ async function soakRun(
   );
   expect(descriptors).toBeGreaterThanOrEqual(before.descriptors - descriptorsSlack);
   expect(rssGrowth).toBeLessThan(rssGrowthMax);
-  expect(quantile(latencies, 0.99)).toBeLessThan(cancelMsMax);
-  await expectCancelMetric(gateway);
+  const cancels = await cancelCounts(gateway);
+  const counted = cancels.all - cancelsBefore.all;
+  expect(counted).toBeGreaterThan(0);
+  return {
+    p99: quantile(latencies, 0.99),
+    inTimeShare: (cancels.inTime - cancelsBefore.inTime) / counted,
+  };
 }
 
 const clients = 40;
@@ -224,12 +250,14 @@ const tokensMax = 50;
 /** The longest a request of these replicas takes when nothing waits. */
 const requestMsMax = 20 + 4 * tokensMax;
 
-/** Clients that ask and leave, or stay, as a seed says. */
+/** Clients that ask and leave, or stay, as a seed says. Figures are those of the latest run. */
 class Soak {
   readonly #gateway: GatewayProcess;
   readonly #random: Prng;
   readonly #left: Call[] = [];
   #calls = 0;
+  #callsBefore = 0;
+  #leftBefore = 0;
   #stayed = 0;
 
   constructor(gateway: GatewayProcess, random: Prng) {
@@ -241,6 +269,9 @@ class Soak {
   async run(seconds: number): Promise<number[]> {
     const until = nowMs() + seconds * 1000;
     const samples: number[] = [];
+    this.#callsBefore = this.#calls;
+    this.#leftBefore = this.#left.length;
+    this.#stayed = 0;
     const sampler = setInterval(() => {
       void this.#gateway.slots().then(({ rss_bytes }) => samples.push(rss_bytes));
     }, 250);
@@ -252,6 +283,7 @@ class Soak {
   /** Every call that left is gone at the replicas as well. What that took, in milliseconds. */
   async expectHonest(replicas: readonly ReplicaProcess[]): Promise<number[]> {
     const left = new Map(this.#left.map((c) => [c.nonce, c.leftAt]));
+    const before = new Set(this.#left.slice(0, this.#leftBefore).map(({ nonce }) => nonce));
     const latencies: number[] = [];
     for (const replica of replicas) {
       const attempts = await replica.ledger(undefined, 16_384);
@@ -260,20 +292,24 @@ class Soak {
         if (end !== 'aborted') continue;
         const leftAt = left.get(id);
         expect(leftAt, `the client of ${id} stayed and its request was aborted`).toBeDefined();
-        latencies.push(abortAt - leftAt!);
+        if (!before.has(id)) latencies.push(abortAt - leftAt!);
       }
       expect((await replica.stats()).in_flight).toBe(0);
     }
-    expect(latencies.length).toBeGreaterThan(this.#left.length / 10);
+    expect(latencies.length).toBeGreaterThan(this.#leftCount / 10);
     return latencies;
   }
 
   summary(latencies: readonly number[]): string {
     const ms = (share: number): string => `${quantile(latencies, share).toFixed(1)} ms`;
     return (
-      `${this.#calls} calls, ${this.#left.length} left, ${this.#stayed} served, ` +
+      `${this.#calls - this.#callsBefore} calls, ${this.#leftCount} left, ${this.#stayed} served, ` +
       `${latencies.length} aborts at replicas: p50 ${ms(0.5)}, p99 ${ms(0.99)}, max ${ms(1)}`
     );
+  }
+
+  get #leftCount(): number {
+    return this.#left.length - this.#leftBefore;
   }
 
   async #client(until: number): Promise<void> {
@@ -317,14 +353,13 @@ function growth(samples: readonly number[]): number {
   return quantile(samples.slice(half), 0.5) - quantile(samples.slice(0, half), 0.5);
 }
 
-/** The gateway's own figure must say the same as the replicas' ledgers. */
-async function expectCancelMetric(gateway: GatewayProcess): Promise<void> {
+/** The gateway's own figures, which must say the same as the replicas' ledgers. */
+async function cancelCounts(gateway: GatewayProcess): Promise<{ all: number; inTime: number }> {
   const samples = (await gateway.metrics()).get('sluice_cancel_seconds')?.samples;
-  const count = samples?.get('sluice_cancel_seconds_count{}') ?? 0;
+  const all = samples?.get('sluice_cancel_seconds_count{}') ?? 0;
   const inTime = [...(samples ?? [])]
     .filter(([name]) => /_bucket\{le="0\.25"\}$/.test(name))
     .map(([, value]) => value);
-  expect(count).toBeGreaterThan(0);
   expect(inTime.length).toBe(1);
-  expect(inTime[0]! / count).toBeGreaterThanOrEqual(0.99);
+  return { all, inTime: inTime[0]! };
 }

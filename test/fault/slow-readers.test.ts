@@ -124,7 +124,6 @@ async function stuckCalls(port: number, prefix: string): Promise<Call[]> {
 
 async function flooded(gateway: GatewayProcess, floods: Map<string, Flood>): Promise<void> {
   const { port } = gateway;
-  // The floods of the other engine run beside this, so the first probe may have been too slow.
   await eventually('ready', async () => (await gateway.ready()).ready);
   const baseline = await streamLatencies(port, 100, 'before');
   // A first time for what stays after any such load: freed pages that the process keeps.
@@ -167,7 +166,7 @@ async function flooded(gateway: GatewayProcess, floods: Map<string, Flood>): Pro
   );
 }
 
-test.concurrent.each(testEngines)(
+test.each(testEngines)(
   'T22, T23: clients that do not read, engine %s',
   async (engine) => {
     const floods = new Map<string, Flood>();

@@ -130,16 +130,6 @@ const rows = {
     message: 'The request did not arrive in time.',
     hint: 'Headers or body came too slowly.',
   }),
-  UNAUTHORIZED: client(20, 401, 'invalid_api_key', 'UAEX', {
-    message: 'The API key is missing or not valid.',
-    hint: 'Send `authorization: Bearer KEY` or `x-api-key: KEY`.',
-  }),
-  MODEL_FORBIDDEN: client(21, 403, 'model_not_allowed', 'UAEX', {
-    message: 'This API key may not use this model.',
-    hint: 'The key has a list of models and this one is not on it.',
-    type: 'permission_error',
-    param: 'model',
-  }),
   MODEL_NOT_FOUND: client(22, 404, 'model_not_found', 'NR', {
     message: 'The model does not exist.',
     hint: 'GET /v1/models lists names and aliases.',
@@ -165,12 +155,6 @@ const rows = {
   HEADERS_TOO_LARGE: client(27, 431, 'headers_too_large', 'DPE', {
     message: 'The request headers are too large.',
     hint: 'Fewer or smaller headers.',
-  }),
-  TENANT_LIMIT: client(30, 429, 'rate_limit_exceeded', 'RL', {
-    message: 'The rate limit of this API key is reached.',
-    hint: 'The x-ratelimit headers say which limit and when it resets.',
-    type: 'requests',
-    retryAfterS: 1,
   }),
   QUEUE_FULL: gateway(31, 429, 'rate_limit_exceeded', 'UO', {
     message: 'Too many requests are waiting for this model.',
@@ -211,16 +195,6 @@ const rows = {
   SHUTTING_DOWN: gateway(46, 503, 'shutting_down', 'UO', {
     message: 'The gateway stopped before the request was complete.',
     hint: 'The drain limit passed or a second signal arrived.',
-    retryAfterS: 1,
-  }),
-  THREAD_DIED: gateway(47, 503, 'thread_died', 'LR', {
-    message: 'A part of the gateway failed and is being restarted.',
-    hint: 'The thread that carried the request died.',
-    retryAfterS: 1,
-  }),
-  TOO_MANY_CONNECTIONS: gateway(48, 503, 'too_many_connections', 'UO', {
-    message: 'The gateway has no connection left.',
-    hint: '`listen.max_connections` is reached.',
     retryAfterS: 1,
   }),
   INTERNAL: gateway(49, 500, 'internal_error', 'LR', {
@@ -336,6 +310,9 @@ const rows = {
     hint: 'For logs and metrics only: nobody is left to be answered.',
   }),
 } as const satisfies Record<string, Entry>;
+
+/** Numbers that belong to no entry and that no new one may take. */
+export const reservedNumbers: readonly number[] = [20, 21, 30, 47, 48];
 
 export type ErrorName = keyof typeof rows;
 

@@ -1,5 +1,5 @@
 /** Renders the catalogue as `docs/errors.md`. Runs in scripts only; a test compares the page. */
-import { errorList } from './catalogue.ts';
+import { errorList, reservedNumbers } from './catalogue.ts';
 
 const head = `# Errors
 
@@ -36,5 +36,5 @@ export function errorsMarkdown(): string {
       .join(' | ')
       .trim(),
   );
-  return `${head}${lines.join('\n')}\n`;
+  return `${head}${lines.join('\n')}\n\nReserved numbers: ${reservedNumbers.join(', ')}.\n`;
 }

@@ -8,7 +8,13 @@ import {
   errorBody,
   sseErrorEvent,
 } from '../../../src/errors/bodies.ts';
-import { type ErrorName, errorList, errorOf, errors } from '../../../src/errors/catalogue.ts';
+import {
+  type ErrorName,
+  errorList,
+  errorOf,
+  errors,
+  reservedNumbers,
+} from '../../../src/errors/catalogue.ts';
 import { errorsMarkdown } from '../../../src/errors/reference.ts';
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
@@ -28,6 +34,11 @@ test('a number nobody knows is our own defect', () => {
   for (const number of [0, 59, 127, 128, -1, 1.5]) expect(errorOf(number)).toBe(errors.INTERNAL);
 });
 
+test('a reserved number has no entry', () => {
+  expect(reservedNumbers.length).toBeGreaterThan(0);
+  for (const number of reservedNumbers) expect(errorOf(number)).toBe(errors.INTERNAL);
+});
+
 /** Numbers are stored and sent: a changed one is a broken contract. Add, never edit. */
 test('numbers never change', () => {
   const numbers = errorList.map((entry) => `${entry.number} ${entry.name}`).join('\n');
@@ -38,15 +49,12 @@ test.each([
   ['BAD_FRAMING', 400],
   ['BAD_JSON', 400],
   ['DUPLICATE_KEY', 400],
-  ['UNAUTHORIZED', 401],
-  ['MODEL_FORBIDDEN', 403],
   ['MODEL_NOT_FOUND', 404],
   ['ROUTE_NOT_FOUND', 404],
   ['METHOD_NOT_ALLOWED', 405],
   ['LENGTH_REQUIRED', 411],
   ['BODY_TOO_LARGE', 413],
   ['HEADERS_TOO_LARGE', 431],
-  ['TENANT_LIMIT', 429],
   ['QUEUE_FULL', 429],
   ['ARENA_FULL', 503],
   ['SLOTS_FULL', 503],

@@ -171,7 +171,9 @@ const Retry = z.strictObject({
   max_attempts: integer(1, 10).prefault(3).describe('Attempts per request, the first included.'),
   budget: share()
     .prefault(0.2)
-    .describe('Retries, failovers and hedges together, as a share of the requests in flight.'),
+    .describe(
+      'Retries, failovers and hedges together, as a share of the requests in flight; those after a connection that never came about are free.',
+    ),
   budget_min: integer(0, 10_000)
     .prefault(3)
     .describe('Retries always allowed at one time, however few requests are in flight.'),

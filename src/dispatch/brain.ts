@@ -32,6 +32,9 @@ const pauseDefaultMs = 200;
 /** A replica cannot ask to be left alone for longer. */
 const pauseMaxMs = 60_000;
 
+/** The budget bounds work that is done again; a request that was never sent has done none. */
+const needsBudget = (release: Release): boolean => release.retry !== RetryRule.anywhere;
+
 export class Brain {
   /** Attempts running, attempts ever started and ever released. */
   running = 0;
@@ -247,8 +250,10 @@ export class Brain {
       this.#refuse(slot, refusal);
       return;
     }
-    if (requests.retried[slot] === 0) this.#budget.take();
-    requests.retried[slot] = 1;
+    if (requests.retried[slot] === 0 && needsBudget(release)) {
+      this.#budget.take();
+      requests.retried[slot] = 1;
+    }
     this.#sink.retry(slot, replica);
     requests.waitingSinceUs[slot] = this.#nowUs;
     this.#lanes.enter(slot, Phase.retrying);
@@ -269,9 +274,9 @@ export class Brain {
       return release.busy && this.#areAllPaused(slot, model) ? Refusal.busy : Refusal.failed;
     }
     if ((attempt[slot] as number) >= this.#attemptsMax) return Refusal.failed;
+    if (retried[slot] === 1 || !needsBudget(release)) return NONE;
     const requestsInFlight = this.running + this.#lanes.retryWaiters + 1;
-    if (retried[slot] === 0 && !this.#budget.allows(requestsInFlight)) return Refusal.failed;
-    return NONE;
+    return this.#budget.allows(requestsInFlight) ? NONE : Refusal.failed;
   }
 
   /** What there is besides the replicas that failed the request; they count when nothing was sent. */

@@ -26,7 +26,7 @@ export class Requests {
   /** Since when it waits, and how long it had waited before. */
   readonly waitingSinceUs: Float64Array;
   readonly waitedUs: Float64Array;
-  /** 1 from the first retry on: counted in the retry budget. */
+  /** 1 once a retry is counted in the retry budget. */
   readonly retried: Uint8Array;
   /** 1 once the client has left while an attempt was running. */
   readonly cancelled: Uint8Array;

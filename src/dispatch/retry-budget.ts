@@ -4,8 +4,8 @@
  *
  *   retries in flight <= max(floor, share * requests in flight)      requests
  *
- * A request counts as a retry from the decision to try again until it ends. The floor lets a gateway
- * with few requests retry at all.
+ * A request counts as a retry from the decision to try again until it ends, unless no replica has got
+ * it yet. The floor lets a gateway with few requests retry at all.
  */
 import { assert } from '../lib/assert.ts';
 

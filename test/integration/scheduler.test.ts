@@ -86,6 +86,25 @@ describe('dispatch', () => {
     expect(rig.metrics().counter(metrics.replicaRetries, first.replica)).toBe(1);
   });
 
+  test('a replica that refuses connections is asked again after a pause, max_attempts times', async () => {
+    create();
+    const member = rig.replica('a');
+    await rig.start();
+    const { slot } = rig.submit();
+    let last = await rig.dispatched();
+    for (const attempt of [2, 3]) {
+      const failedUs = nowUs();
+      rig.fail(last, errors.CONNECT_REFUSED.number);
+      last = await rig.dispatched();
+      expect(nowUs() - failedUs).toBeGreaterThanOrEqual(200_000);
+      expect(attemptOf(last.lease)).toBe(attempt);
+    }
+    rig.fail(last, errors.CONNECT_REFUSED.number);
+    expect(await rig.reply()).toMatchObject({ slot, error: errors.ALL_ATTEMPTS_FAILED.number });
+    expect(rig.inFlight(member)).toBe(0);
+    expect(rig.metrics().counter(metrics.replicaErrors, member.row)).toBe(3);
+  });
+
   test('a message about an attempt that is over is counted and changes nothing', async () => {
     create();
     const member = rig.replica('a');

@@ -10,6 +10,7 @@ import {
   RetryRule,
 } from '../../src/dispatch/decisions.ts';
 import type { ReplicaFacts } from '../../src/dispatch/fleet.ts';
+import { errors } from '../../src/errors/catalogue.ts';
 import { assert } from '../../src/lib/assert.ts';
 
 const refusalNames = Object.keys(Refusal);
@@ -85,6 +86,12 @@ export class BrainHarness implements DecisionSink {
 
   busy(slot: number, retryAfterMs: number, error = 77): boolean {
     return this.#release(slot, { retry: RetryRule.elsewhere, error, busy: true, retryAfterMs });
+  }
+
+  /** Its connection is refused: nothing was sent. */
+  refuseConnection(slot: number): boolean {
+    const error = errors.CONNECT_REFUSED.number;
+    return this.#release(slot, { retry: RetryRule.anywhere, error, busy: true });
   }
 
   cancel(slot: number): boolean {

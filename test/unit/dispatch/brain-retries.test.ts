@@ -166,6 +166,43 @@ describe('busy replicas', () => {
   });
 });
 
+describe('replicas that refuse connections', () => {
+  test('one of two: whoever was sent there is served by the other, without the budget', () => {
+    const harness = new BrainHarness({ retry: { maxAttempts: 3, budget: 0, budgetMin: 1 } });
+    harness.replicas(2);
+    for (const slot of range(16)) harness.arrive(slot);
+    const there = [...harness.running].filter(([, { replica }]) => replica === 0);
+    expect(there.length).toBe(8);
+    for (const [slot] of there) harness.refuseConnection(slot);
+    expect(harness.refusals).toEqual([]);
+    expect([harness.brain.inFlight(0), harness.brain.inFlight(1)]).toEqual([0, 16]);
+    for (const slot of range(10)) harness.arrive(slot + 16); // nothing for it while it is paused
+    expect(harness.brain.inFlight(0)).toBe(0);
+    // Once a replica has got the request, another attempt is a retry like any other.
+    harness.replica(2);
+    harness.fail(there[0]![0]);
+    expect(harness.refusals).toEqual([]);
+    harness.fail(there[1]![0]);
+    expect(harness.refusals.map(({ slot }) => slot)).toEqual([there[1]![0]]);
+  });
+
+  test('the only one: asked again after each pause, then the request ends', () => {
+    const harness = new BrainHarness();
+    harness.replica(0);
+    harness.arrive(0);
+    for (const attempt of [2, 3]) {
+      harness.refuseConnection(0);
+      harness.advance(199);
+      expect(harness.running.size).toBe(0);
+      harness.advance(1);
+      expect(harness.running.get(0)).toEqual({ attempt, replica: 0 });
+    }
+    harness.refuseConnection(0);
+    expect(harness.lastRefusal).toBe('failed');
+    expect(harness.refusals.length).toBe(1);
+  });
+});
+
 describe('ends', () => {
   test('the end of an attempt counts once; a second, older or foreign one changes nothing', () => {
     const harness = new BrainHarness();

@@ -188,6 +188,7 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
     );
     await serves();
     harness.fault('aborted');
+    await harness.beat(); // the thread has the fault
     const client = await RawClient.connect(harness.port);
     await client.send(post(chat()).slice(0, -3));
     await harness.until(() => harness.slotsInUse === 1, 'the body is being read');

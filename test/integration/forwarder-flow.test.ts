@@ -11,6 +11,7 @@ import {
   lastChunk,
   RawReplica,
   type RawRequest,
+  sse,
   sseHead,
   tokenEvent,
 } from '../support/raw-replica.ts';
@@ -178,6 +179,30 @@ describe('T38: a full response ring', () => {
       expect(sha(Buffer.concat(request.body))).toBe(sha(events[i]!.join('')));
       harness.free(request);
     }
+  });
+
+  test('a stream paused in the middle of an event goes on once there is room', async () => {
+    harness = await ForwarderHarness.start({ urls: [replica.url], responseRingBytes: 1024 });
+    const event = tokenEvent('second');
+    replica.respond = ({ connection: { socket }, body }) => {
+      if (body.toString() === 'halved') socket.write(sse(chunk(tokenEvent('first'))));
+      else pour(sized(500, 100))({ connection: { socket } } as RawRequest);
+    };
+    const halved = harness.send({ body: 'halved' });
+    await harness.until(() => halved.text === tokenEvent('first'));
+    const { socket } = replica.requests.at(-1)!.connection;
+    harness.paused = true;
+    const other = harness.send({ body: 'fills the ring' });
+    await harness.until(() => fullTurns() > 0);
+    socket.write(chunk(event.slice(0, 10))); // completes no event: nothing to write for this stream
+    const turns = fullTurns();
+    await harness.until(() => fullTurns() > turns);
+    harness.paused = false;
+    await other.ended();
+    socket.write(Buffer.concat([chunk(event.slice(10)), chunk(doneEvent), Buffer.from(lastChunk)]));
+    await halved.ended();
+    expect(halved.text).toBe(tokenEvent('first') + event + doneEvent);
+    for (const request of [halved, other]) harness.free(request);
   });
 
   test('holds whole answers back in order', async () => {

@@ -6,6 +6,32 @@ const seed = Number(process.env.SEED ?? 20_260_102);
 console.info(`SEED=${seed}`);
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
+describe('a slot used again before the end of its last request is known', () => {
+  test('its room goes to whoever waits, and the new request waits behind', () => {
+    const harness = new BrainHarness();
+    harness.replica(0, { maxInFlight: 1 });
+    harness.arrive(0);
+    harness.arrive(1);
+    expect(harness.brain.queued(0)).toBe(1);
+    harness.arrive(0);
+    expect([...harness.running.keys()]).toEqual([1]);
+    expect(harness.brain.queued(0)).toBe(1);
+  });
+
+  test('so does the room of another model', () => {
+    const harness = new BrainHarness({ policies: ['least_in_flight', 'least_in_flight'] });
+    harness.replica(0, { maxInFlight: 1 });
+    harness.replica(1, { model: 1 });
+    harness.arrive(0);
+    harness.arrive(1);
+    harness.arrive(0, 1);
+    expect([...harness.running].map(([slot, { replica }]) => [slot, replica])).toEqual([
+      [1, 0],
+      [0, 1],
+    ]);
+  });
+});
+
 describe('placement', () => {
   test('A-16: 30 requests over 3 replicas by round robin are dispatched at once, 10 each', () => {
     const harness = new BrainHarness({ policies: ['round_robin'] });

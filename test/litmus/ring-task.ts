@@ -7,9 +7,6 @@ export const testRing = defineSpscLayout('litmus_ring', 'producer', 'consumer', 
   check: i32('producer', 'Checksum of the number.'),
 });
 
-/** A thread goes on after its time until it has done this much: past the sign change of positions. */
-export const messagesMin = 200;
-
 export interface Task {
   readonly role:
     | 'request producer'
@@ -24,6 +21,8 @@ export interface Task {
   readonly producers: number;
   readonly index: number;
   readonly seed: number;
+  /** A thread goes on after its time until it has done this much. */
+  readonly messagesMin: number;
   /** Word 0 becomes 1 when producers stop, word 1 counts those that have, then one total each. */
   readonly control: Int32Array;
 }

@@ -17,10 +17,10 @@ import {
   stateOf,
 } from '../../src/shm/request-slots.ts';
 import { SpscConsumer, SpscProducer } from '../../src/shm/spsc-ring.ts';
-import { messagesMin, type Task, testRing } from './ring-task.ts';
+import { type Task, testRing } from './ring-task.ts';
 
 const task = workerData as Task;
-const { region, capacity, producers, index, control } = task;
+const { region, capacity, producers, index, control, messagesMin } = task;
 const random = createPrng(task.seed);
 const pause = new Int32Array(new SharedArrayBuffer(4));
 
@@ -190,5 +190,6 @@ const roles: Record<Task['role'], () => number[] | undefined> = {
   'byte consumer': byteConsumer,
   'slot user': slotUser,
 };
+parentPort?.postMessage('ready');
 const seen = roles[task.role]() ?? [];
 parentPort?.postMessage(seen);

@@ -6,7 +6,7 @@
  */
 import type { ThreadSpec, World } from './explorer.ts';
 import type { Search, ShmModules } from './search.ts';
-import { type Run, type ThreadApi, takeAsyncWaiter } from './virtual-thread.ts';
+import { type Run, type ThreadApi, takeAsyncWaiter, withGlobals } from './virtual-thread.ts';
 
 interface BellCase {
   readonly wakers: number;
@@ -102,8 +102,7 @@ function eventLoopWorld(m: ShmModules, bells: BellCase): World {
   const loop: Run = (t) => {
     const immediates: (() => void)[] = [];
     let fallback = (): void => {};
-    const timers = { setImmediate, setInterval, clearInterval };
-    Object.assign(globalThis, {
+    const timers = {
       setImmediate: (callback: () => void) => immediates.push(callback),
       setInterval(callback: () => void) {
         fallback = callback;
@@ -111,8 +110,8 @@ function eventLoopWorld(m: ShmModules, bells: BellCase): World {
       clearInterval() {
         fallback = () => {};
       },
-    });
-    try {
+    };
+    withGlobals(timers, () => {
       const words = new Int32Array(region);
       const mail = new Mail(words, bells);
       let looks = 0; // in this turn
@@ -153,9 +152,7 @@ function eventLoopWorld(m: ShmModules, bells: BellCase): World {
       own.stop();
       if (waiter !== undefined) t.awaitNotified();
       waiter?.();
-    } finally {
-      Object.assign(globalThis, timers);
-    }
+    });
   };
   const threads = [{ name: 'event loop', run: loop }, ...wakerThreads(m, region, bells)];
   return { regions: [region], threads };

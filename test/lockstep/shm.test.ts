@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { explore } from './explorer.ts';
 import { ringWorld } from './request-ring.searches.ts';
@@ -18,6 +19,14 @@ for (const { file, searches } of suites) {
     }
   });
 }
+
+test('every file of src/shm with an atomic operation has a suite', () => {
+  const folder = new URL('../../src/shm/', import.meta.url);
+  const atomic = readdirSync(folder)
+    .filter((name) => /\bAtomics\./.test(readFileSync(new URL(name, folder), 'utf8')))
+    .map((name) => name.replace(/\.ts$/, ''));
+  expect(suites.map(({ file }) => file).sort()).toEqual(atomic.sort());
+});
 
 describe('the searches bite', () => {
   test('without tombstones a dead producer stops the ring', () => {

@@ -1,6 +1,7 @@
 /** Which searches and which plain checks prove which file of src/shm. */
 
 import { doorbellSearches } from './doorbell.searches.ts';
+import { heartbeatSearches } from './heartbeat.searches.ts';
 import { requestRingSearches } from './request-ring.searches.ts';
 import { requestSlotsSearches } from './request-slots.searches.ts';
 import type { Search, ShmModules } from './search.ts';
@@ -17,6 +18,7 @@ export const suites: readonly Suite[] = [
   { file: 'byte-ring', searches: byteRingSearches },
   { file: 'doorbell', searches: doorbellSearches },
   { file: 'request-slots', searches: requestSlotsSearches },
+  { file: 'heartbeat', searches: heartbeatSearches },
 ];
 
 /** The modules of src/shm below `folder`, a URL that ends with a slash. */
@@ -28,5 +30,6 @@ export async function loadModules(folder: URL): Promise<ShmModules> {
     byteRing: await load('byte-ring'),
     doorbell: await load('doorbell'),
     requestSlots: await load('request-slots'),
+    heartbeat: await load('heartbeat'),
   } as ShmModules;
 }

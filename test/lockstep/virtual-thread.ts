@@ -230,6 +230,19 @@ function trackingClass<A extends typeof Int32Array | typeof Uint8Array>(
 const fakeInt32Array = trackingClass(Int32Array, OpKind.plainRead, OpKind.plainWrite);
 const fakeUint8Array = trackingClass(Uint8Array, OpKind.plainRead8, OpKind.plainWrite8);
 
+/** Runs `use` with other globals, such as the timers of an event loop that the search turns itself. */
+export function withGlobals(others: object, use: () => void): void {
+  const kept = Object.fromEntries(
+    Object.keys(others).map((name) => [name, Reflect.get(globalThis, name)]),
+  );
+  Object.assign(globalThis, others);
+  try {
+    use();
+  } finally {
+    Object.assign(globalThis, kept);
+  }
+}
+
 /** Replays `log` and says what the program does next. */
 export function execute(run: Run, log: readonly number[], space: Space): Stop {
   const execution = new Execution(log, space);

@@ -1,7 +1,9 @@
 /** System A's own scenarios through the whole gateway; ids as in the inventory of prior art. */
 import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { describe, expect, test } from 'vitest';
+import { buildProgram, mainFile } from '../../scripts/bench/program.ts';
 import type { PolicyName } from '../../src/config/schema.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
@@ -22,6 +24,7 @@ import {
 } from '../support/scenario.ts';
 import { readSse } from '../support/sse-ledger.ts';
 
+const lagResolutionMs = 2;
 const program = resolve(import.meta.dirname, '../../src/main.ts');
 const servedBy = (replicas: readonly Replica[]): number[] =>
   replicas.map((replica) => replica.stats().served);
@@ -158,7 +161,10 @@ test('A-06, A-07: loads of 5, 1, 3: the least loaded is picked, and the next whe
 test('A-13: after 10,000 requests the counters equal those of client and replicas', async () => {
   await withReplicas(4, {}, async (replicas) => {
     await withGateway({ config: configOf(replicas) }, async (gateway) => {
+      const machine = monitorEventLoopDelay({ resolution: lagResolutionMs });
+      machine.enable();
       const { metrics } = await load(gateway, { requestsMax: 10_000, connections: 32 });
+      machine.disable();
       expect(metrics.failed).toBe(0);
       expect(metrics.statuses.get(200)).toBe(10_000);
       expectServedOnce(replicas, 10_000);
@@ -181,7 +187,27 @@ test('A-13: after 10,000 requests the counters equal those of client and replica
         expect(total(page, 'sluice_replica_up', { replica })).toBe(1);
       }
       const p99 = quantileBucket(page, 'sluice_scheduling_latency_seconds', 0.99);
-      console.info(`A-15: scheduling latency p99 in (${p99.lower}, ${p99.upper}] s, closed loop`);
+      // Everything runs on the same cores: a loop here that waits says that the threads there do.
+      const lagMs = machine.percentile(99) / 1e6 - lagResolutionMs;
+      const lag = `p99 lag of this process ${lagMs.toFixed(1)} ms`;
+      console.info(`A-15: closed loop, scheduling p99 in (${p99.lower}, ${p99.upper}] s, ${lag}`);
+      if (lagMs > 20) console.warn('A-15: the machine is starved, 50 ms are allowed');
+      expect(p99.upper, lag).toBeLessThanOrEqual(lagMs > 20 ? 0.05 : 0.01);
+    });
+  });
+});
+
+test('A-15: the scheduler wakes within 50 ms for 99 of 100 requests that come alone', async () => {
+  await withReplicas(1, {}, async ([replica]) => {
+    await withGateway({ config: configOf([replica!]) }, async (gateway) => {
+      const { metrics } = await load(gateway, { requestsMax: 500, connections: 1 });
+      expect(metrics.statuses).toEqual(new Map([[200, 500]]));
+      await expectQuiet(gateway);
+      const page = await gateway.metrics();
+      expect(total(page, 'sluice_scheduling_latency_seconds_count')).toBe(500);
+      const p99 = quantileBucket(page, 'sluice_scheduling_latency_seconds', 0.99);
+      console.info(`A-15: idle, scheduling p99 in (${p99.lower}, ${p99.upper}] s`);
+      expect(p99.upper).toBeLessThanOrEqual(0.05);
     });
   });
 });
@@ -277,9 +303,10 @@ test('A-20: what a replica does wrong is never a 200', async () => {
   });
 });
 
-test('A-21, A-23: 4 replicas of 8 to 24 ms, 5 s of 16 clients: all well, each served once', async () => {
+test('A-21, A-23, A-24: 4 replicas of 8 to 24 ms, 5 s of 16 clients: all well, each served once', async () => {
+  buildProgram();
   await withReplicas(4, { profile: 'uniform:8ms-24ms' }, async (replicas) => {
-    await withGateway({ config: configOf(replicas) }, async (gateway) => {
+    await withGateway({ config: configOf(replicas), program: mainFile }, async (gateway) => {
       const idle = (await gateway.slots()).rss_bytes;
       const rss: number[] = [];
       const sampler = setInterval(async () => rss.push((await gateway.slots()).rss_bytes), 500);
@@ -296,8 +323,8 @@ test('A-21, A-23: 4 replicas of 8 to 24 ms, 5 s of 16 clients: all well, each se
       expect(metrics.e2el.summary().mean).toBeGreaterThan(15);
       expect((await fetch(`${gateway.url}/healthz`)).status).toBe(200);
       await expectQuiet(gateway);
-      // A-24: load costs little beyond the idle process. Run from source, that one also holds the
-      // type stripper once per thread (60 MB); the benchmark measures the whole against its floor.
+      expect(rss.length).toBeGreaterThan(5);
+      expect(Math.max(...rss)).toBeLessThan(250 * 1024 * 1024);
       expect(Math.max(...rss) - idle).toBeLessThan(60 * 1024 * 1024);
       const rps = Math.round((metrics.completed / durationMs) * 1000);
       const mib = (bytes: number): number => Math.round(bytes / 2 ** 20);

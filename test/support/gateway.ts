@@ -16,7 +16,7 @@ import type { ConfigInput } from '../../src/config/schema.ts';
 import type { ClusterView, SlotsView } from './admin-pages.ts';
 import { type Family, parsePrometheusText } from './prometheus-text.ts';
 
-const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+const sourceFile = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const OUTPUT_MAX = 4 * 1024 * 1024;
 
 export const testEngines = ['uws', 'node'] as const;
@@ -31,6 +31,8 @@ export interface GatewayOptions {
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly supervisor?: boolean;
+  /** In place of the source: the built program, which needs less memory. */
+  readonly program?: string;
   /** Flags of node, before the program. */
   readonly nodeFlags?: readonly string[];
   /** A command that runs the gateway's, as `prlimit --nofile=256`. */
@@ -289,7 +291,7 @@ class RunningGateway implements GatewayProcess {
       ...(options.wrapper ?? []),
       process.execPath,
       ...(options.nodeFlags ?? []),
-      ...[MAIN, 'serve', '--json', ...where, ...ports],
+      ...[options.program ?? sourceFile, 'serve', '--json', ...where, ...ports],
       ...(this.#supervised ? [] : ['--no-supervisor']),
     ];
     const child = spawn(command[0]!, command.slice(1), {

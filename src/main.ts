@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { benchCommand } from './cli/bench.ts';
 import { checkCommand } from './cli/check.ts';
 import { demoCommand } from './cli/demo.ts';
+import { helpStyle } from './cli/options.ts';
 import { replicaCommand } from './cli/replica.ts';
 import { serveCommand } from './cli/serve.ts';
 import { version } from './gateway/version.ts';
@@ -34,5 +35,5 @@ try {
 
 /** Commands throw instead of exiting, so that one place decides about exit codes. */
 function withExitOverride(command: Command): Command {
-  return command.exitOverride();
+  return command.exitOverride().configureHelp(helpStyle);
 }

@@ -54,7 +54,8 @@ export class Ingest implements ListenerHandler {
   reject(error: number, head: EdgeHead, exchange: Exchange): void {
     const route = matchRoute(head.method, head.target, this.#match);
     const asker = this.#factsOf(head, route, nowUs());
-    this.#refuseHead(errorOf(error), head, exchange, asker, head.rules.errorParam);
+    // Where the body of a broken head ends is not known: nothing behind it is read.
+    this.#refuseHead(errorOf(error), head, exchange, asker, head.rules.errorParam, false);
   }
 
   open(head: EdgeHead, exchange: Exchange): ExchangePeer | undefined {
@@ -107,10 +108,11 @@ export class Ingest implements ListenerHandler {
     exchange: Exchange,
     facts: RequestFacts,
     param: string | undefined,
+    isBodyDue = facts.contentLength !== 0,
   ): void {
     const { status, headers, body } = errorAnswer(entry, facts, 0, param);
     if (entry === errors.METHOD_NOT_ALLOWED) headers.push('allow', this.#match.allow);
-    exchange.answerAndClose(status, headers, body);
+    exchange.answerAndClose(status, headers, body, isBodyDue);
     this.#settlement.recordRefusal(facts, status, head.method);
   }
 
@@ -190,12 +192,13 @@ export class Ingest implements ListenerHandler {
     const length = request.bodyLength + bytes.length;
     const limit = contentLength < 0 ? this.#state.start.maxBody : contentLength;
     if (length > limit) {
-      this.#refuse(request, contentLength < 0 ? errors.BODY_TOO_LARGE : errors.BAD_FRAMING);
+      if (contentLength < 0) this.#refuse(request, errors.BODY_TOO_LARGE, '', !isLast);
+      else this.#refuse(request, errors.BAD_FRAMING);
       return;
     }
     if (bytes.length > 0) {
       if (!this.#reserve(request, length)) {
-        this.#refuse(request, errors.ARENA_FULL);
+        this.#refuse(request, errors.ARENA_FULL, '', !isLast);
         return;
       }
       this.#state.arenaData.set(bytes, request.block + request.bodyStart + request.bodyLength);
@@ -317,10 +320,10 @@ export class Ingest implements ListenerHandler {
   }
 
   /** Refuses a request that holds a slot nobody else knows of. */
-  #refuse(request: Request, entry: ErrorEntry, param?: string): void {
+  #refuse(request: Request, entry: ErrorEntry, param?: string, isBodyDue = false): void {
     const { facts, exchange } = request;
     const { status, headers, body } = errorAnswer(entry, facts, 0, param);
-    exchange.answerAndClose(status, headers, body);
+    exchange.answerAndClose(status, headers, body, isBodyDue);
     this.#settlement.abandon(request);
     this.#settlement.recordRefusal(facts, status, facts.route?.method ?? '', request.model);
   }

@@ -15,11 +15,14 @@ import { errorBody } from '../errors/bodies.ts';
 import { type ErrorEntry, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
+import { ListenError } from '../lib/listen-error.ts';
 import { DescriptorWatch } from './descriptors.ts';
 import { EdgeHead } from './edge-head.ts';
 import {
   Closing,
   corkBytesMax,
+  discardBytesMax,
+  discardMs,
   type Exchange,
   type ExchangePeer,
   type Listener,
@@ -103,9 +106,11 @@ class NodeListener implements Listener {
 
   listen({ host, port }: ListenerOptions): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
+      const refuse = ({ code }: NodeJS.ErrnoException): void =>
+        reject(new ListenError('listen', host, port, code));
+      this.#server.once('error', refuse);
       this.#server.listen({ host, port, reusePort: true, backlog: 511 }, () => {
-        this.#server.off('error', reject);
+        this.#server.off('error', refuse);
         this.#server.on('error', (error) => this.#handler.failed(error));
         this.port = (this.#server.address() as AddressInfo).port;
         resolve();
@@ -194,6 +199,10 @@ class NodeExchange implements Exchange {
   #readSince = nowMs();
   #readBytes = 0;
   #blockedSince = 0;
+  /** Its answer has been given and what comes of its body is thrown away. */
+  #isDiscarding = false;
+  #discarded = 0;
+  #discardTimer: NodeJS.Timeout | undefined;
   closing: Closing = Closing.keep;
   isBlocked = false;
   unconfirmedBytes = 0;
@@ -221,8 +230,8 @@ class NodeExchange implements Exchange {
       return;
     }
     this.#peer = this.#handler.open(head, this);
-    if (this.#peer === undefined) return;
-    if (awaitsContinue) this.#res.writeContinue();
+    if (this.#peer === undefined && !this.#isDiscarding) return;
+    if (awaitsContinue && !this.#isDiscarding) this.#res.writeContinue();
     this.#isReading = true;
     this.#req.on('data', (chunk: Buffer) => this.#onBody(chunk, false));
     this.#req.on('end', () => this.#onBody(noBytes, true));
@@ -231,6 +240,11 @@ class NodeExchange implements Exchange {
   #onBody(chunk: Uint8Array, isLast: boolean): void {
     this.#readBytes += chunk.length;
     if (isLast) this.#isReading = false;
+    if (this.#isDiscarding) {
+      this.#discarded += chunk.length;
+      if (isLast || this.#discarded > discardBytesMax) this.#endDiscard();
+      return;
+    }
     if (this.#isOver || this.hasBegun) return; // refused while the body was arriving
     try {
       this.#peer?.body(chunk, isLast);
@@ -254,6 +268,7 @@ class NodeExchange implements Exchange {
 
   /** The response is complete or its connection is gone. */
   closed(): void {
+    clearTimeout(this.#discardTimer);
     if (this.#isOver) return;
     this.#isOver = true;
     try {
@@ -281,10 +296,29 @@ class NodeExchange implements Exchange {
     if (status !== 204 && status !== 304) this.#res.setHeader('content-length', body.length);
     this.#isOver = true;
     this.#blockedSince = nowMs();
-    this.#res.end(Buffer.from(body));
+    if (!this.#isDiscarding) {
+      this.#res.end(Buffer.from(body));
+      return;
+    }
+    // Complete by its length; `end` would close the connection.
+    this.#res.write(Buffer.from(body));
+    this.#discardTimer = setTimeout(() => this.#endDiscard(), discardMs);
+    this.#discardTimer.unref();
   }
 
-  answerAndClose(status: number, headers: readonly string[], body: Uint8Array): void {
+  #endDiscard(): void {
+    this.#isDiscarding = false;
+    clearTimeout(this.#discardTimer);
+    if (this.#isOver) this.#res.end(); // otherwise the answer is still to come, and ends by itself
+  }
+
+  answerAndClose(
+    status: number,
+    headers: readonly string[],
+    body: Uint8Array,
+    isBodyDue = false,
+  ): void {
+    this.#isDiscarding = isBodyDue && !this.hasBegun;
     this.closing = Closing.force;
     if (this.hasBegun) return;
     this.hasBegun = true; // what arrives of the body from here on is not for the peer

@@ -10,13 +10,15 @@
  */
 
 import type { HttpRequest, HttpResponse, TemplatedApp, us_listen_socket } from 'uWebSockets.js';
-import { STATUS_CODES } from 'node:http';
 import { assert } from '../lib/assert.ts';
+import { listenErrorAt } from '../lib/listen-error.ts';
 import { DescriptorWatch } from './descriptors.ts';
 import { EdgeHead } from './edge-head.ts';
 import {
   Closing,
   corkBytesMax,
+  discardBytesMax,
+  discardMs,
   type Exchange,
   type ExchangePeer,
   headBytesMax,
@@ -24,12 +26,11 @@ import {
   type ListenerHandler,
   type ListenerOptions,
 } from './listener.ts';
+import { statusLine } from './status-line.ts';
 import { checkUwsBinary, noClientCertificates } from './uws-binary.ts';
 
 /** First write after a refusal: small, because it is buffered whole when the socket is still full. */
 const trialBytes = 256;
-/** How long a client may take to read an answer after which it must not say anything more. */
-const lingerMs = 1000;
 /** Ends a chunked body by hand; `writeHeader` puts `: ` and a line break around name and value. */
 const lastChunkName = '\r\n0\r\nx-sluice-end';
 const lastChunkValue = '1\r\n';
@@ -38,12 +39,6 @@ const State = { waiting: 0, headPending: 1, streaming: 2, lingering: 3, over: 4 
 type State = (typeof State)[keyof typeof State];
 
 const noBytes = new Uint8Array(0);
-const statusLines: string[] = [];
-
-function statusLine(status: number): string {
-  statusLines[status] ??= `${status} ${STATUS_CODES[status] ?? 'Unknown'}`;
-  return statusLines[status];
-}
 
 type UwsModule = typeof import('uWebSockets.js');
 
@@ -99,7 +94,7 @@ class UwsListener implements Listener {
   listen({ host, port }: ListenerOptions): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#app.listen(host, port, (socket) => {
-        if (socket === false) return reject(new Error(cannotListen(host, port)));
+        if (socket === false) return void listenErrorAt(host, port).then(reject);
         this.#socket = socket;
         this.port = this.#uws.us_socket_local_port(socket as never);
         process.on('exit', this.#atExit);
@@ -163,6 +158,9 @@ class UwsExchange implements Exchange {
   #saysClose = false;
   /** Inside a callback of uWS, which must return before the socket is freed. */
   #isInCallback = false;
+  /** Refused while its body was arriving; what comes of it is thrown away. */
+  #isBodyDue = false;
+  #discarded = 0;
   closing: Closing = Closing.keep;
   isBlocked = false;
   unconfirmedBytes = 0;
@@ -186,19 +184,27 @@ class UwsExchange implements Exchange {
       return;
     }
     this.#peer = this.#handler.open(head, this);
-    if (this.#peer === undefined) return;
+    if (this.#peer === undefined && !this.#isBodyDue) return;
     this.#res.onWritable(() => this.#onWritable());
     this.#res.onData((chunk, isLast) => this.#onData(chunk, isLast));
   }
 
   #onData(chunk: ArrayBuffer, isLast: boolean): void {
-    if (!this.isOpen || this.hasBegun) return; // refused while the body was arriving
+    if (this.#isBodyDue) this.#discard(chunk.byteLength, isLast);
+    if (!this.isOpen || this.hasBegun) return;
     try {
       this.#peer?.body(new Uint8Array(chunk), isLast);
     } catch (error) {
       this.#handler.failed(error);
       this.cutLater();
     }
+  }
+
+  #discard(bytes: number, isLast: boolean): void {
+    this.#discarded += bytes;
+    this.#isBodyDue = !isLast;
+    const isRead = isLast && this.#state === State.lingering && !this.isBlocked;
+    if (isRead || this.#discarded > discardBytesMax) this.cutLater();
   }
 
   #onWritable(): boolean {
@@ -244,13 +250,19 @@ class UwsExchange implements Exchange {
     else this.#startLinger();
   }
 
-  answerAndClose(status: number, headers: readonly string[], body: Uint8Array): void {
+  answerAndClose(status: number, headers: readonly string[], body: Uint8Array, due = false): void {
     this.closing = Closing.force;
     if (this.hasBegun) return;
+    this.#isBodyDue = due;
     this.hasBegun = true; // what arrives of the body from here on is not for the peer
     setImmediate(() => {
       this.hasBegun = false;
-      this.#guard(() => this.answer(status, headers, body));
+      this.#guard(() => {
+        if (!this.#isBodyDue || this.#isHead) return this.answer(status, headers, body);
+        this.begin(status, headers); // its end leaves the connection to a linger
+        this.write(body, 0, body.length);
+        this.end();
+      });
     });
   }
 
@@ -318,7 +330,7 @@ class UwsExchange implements Exchange {
   /** The response stays pending, so uWS drops the connection at the first further byte. */
   #startLinger(): void {
     this.#state = State.lingering;
-    this.#linger = setTimeout(() => this.#guard(() => this.cut()), lingerMs);
+    this.#linger = setTimeout(() => this.#guard(() => this.cut()), discardMs);
     this.#linger.unref();
   }
 
@@ -385,7 +397,3 @@ class UwsExchange implements Exchange {
     }
   }
 }
-
-/** The engine does not say why. */
-const cannotListen = (host: string, port: number): string =>
-  `cannot listen on ${host}:${port}: the port is in use, or the address is not allowed here`;

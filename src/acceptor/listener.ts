@@ -15,6 +15,10 @@ export const headBytesMax = 4 * 1024;
 /** The largest body that one `answer` carries. */
 export const answerBytesMax = corkBytesMax - headBytesMax;
 
+/** What a refused client may still send, and for how long, so that it reads its answer. */
+export const discardMs = 1000;
+export const discardBytesMax = 64 * 1024 * 1024;
+
 /** What happens to the connection after the answer. */
 export const Closing = {
   keep: 0,
@@ -37,8 +41,17 @@ export interface Exchange {
   closing: Closing;
   /** A complete answer of at most answerBytesMax. `headers` is a flat list of names and values. */
   answer(status: number, headers: readonly string[], body: Uint8Array): void;
-  /** As `answer`, from a later turn of the loop, and the connection is closed behind it. `body` must stay. */
-  answerAndClose(status: number, headers: readonly string[], body: Uint8Array): void;
+  /**
+   * As `answer`, from a later turn of the loop, and the connection is closed behind it. `body` must
+   * stay. With `isBodyDue` the rest of a well-framed request is read and thrown away first, within
+   * `discardMs` and `discardBytesMax`: closed at once, the client would meet a reset, not its answer.
+   */
+  answerAndClose(
+    status: number,
+    headers: readonly string[],
+    body: Uint8Array,
+    isBodyDue?: boolean,
+  ): void;
   /** Opens a streamed answer; the head leaves with the first bytes. */
   begin(status: number, headers: readonly string[]): void;
   /** Hands over bytes of data[start, end); returns how many were taken. The rest waits for `writable`. */

@@ -33,18 +33,21 @@ export function benchCommand(): Command {
     .option('--endpoint <path>', 'path of the requests', path, '/v1/chat/completions')
     .option('--model <name>', 'model of the requests', 'llama-3-8b')
     .option('--stream', 'ask for event streams and check that they end')
-    .option('--request-rate <rps>', 'arrivals per second; inf is a closed loop', rate, Infinity)
+    .addOption(
+      new Option('--request-rate <rps>', 'arrivals per second; inf is a closed loop')
+        .argParser(rate)
+        .default(Infinity, 'inf'),
+    )
     .option('--burstiness <shape>', '1 Poisson, less is burstier, inf constant', rate, 1)
     .option('--max-concurrency <n>', 'requests in flight at most', count)
     .option('--connections <n>', 'keep-alive connections', count, 256)
-    .option('--duration <time>', 'measured time, such as 60s (default 60s)', durationMs)
+    .option('--duration <time>', 'measured time (default: 60s)', durationMs)
     .option('--num-prompts <n>', 'measured requests, instead of a duration', count)
-    .option('--warmup <time>', 'sent but not measured (default 1s, none with a count)', durationMs)
-    .option(
-      '--timeout <time>',
-      'limit of the wait for a connection, and of the answer',
-      durationMs,
-      60_000,
+    .option('--warmup <time>', 'sent but not measured (default: 1s, none with a count)', durationMs)
+    .addOption(
+      new Option('--timeout <time>', 'limit of the wait for a connection, and of the answer')
+        .argParser(durationMs)
+        .default(60_000, '60s'),
     )
     .option('--random-input-len <tokens>', 'random prompt of about so many tokens', count, 0)
     .option('--random-output-len <tokens>', 'max_tokens', count, 16)

@@ -1,5 +1,5 @@
 /** Option parsers that several commands share. */
-import { InvalidArgumentError } from 'commander';
+import { Help, InvalidArgumentError, type Option } from 'commander';
 
 export function portNumber(value: string): number {
   if (!/^\d{1,5}$/.test(value) || Number(value) > 65_535) {
@@ -7,6 +7,15 @@ export function portNumber(value: string): number {
   }
   return Number(value);
 }
+
+/** Help text without the defaults that say nothing: a switch that is off, a list that is empty. */
+export const helpStyle = {
+  optionDescription(this: Help, option: Option): string {
+    const { defaultValue } = option;
+    const isPlain = defaultValue === false || (Array.isArray(defaultValue) && !defaultValue.length);
+    return isPlain ? option.description : Help.prototype.optionDescription.call(this, option);
+  },
+};
 
 export function wholeNumber(min: number, max: number): (value: string) => number {
   return (value) => {

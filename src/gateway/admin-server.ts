@@ -4,6 +4,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { ListenError } from '../lib/listen-error.ts';
 import { type Access, mayChange, mayRead } from './admin-access.ts';
 
 /** What the listener shows and does; the gateway implements it. */
@@ -69,9 +70,11 @@ export class AdminServer {
 
   listen(host: string, port: number): Promise<number> {
     return new Promise((resolve, reject) => {
-      this.#server.once('error', reject);
+      const refuse = ({ code }: NodeJS.ErrnoException): void =>
+        reject(new ListenError('admin', host, port, code));
+      this.#server.once('error', refuse);
       this.#server.listen(port, host, () => {
-        this.#server.off('error', reject);
+        this.#server.off('error', refuse);
         resolve((this.#server.address() as AddressInfo).port);
       });
     });

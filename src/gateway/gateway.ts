@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { resolveEngine } from '../acceptor/uws-binary.ts';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
+import { isListenError } from '../lib/listen-error.ts';
 import { ControlLayout, DrainStage, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { controlCounts, createMemory, type SharedMemory } from '../shm/memory.ts';
@@ -112,14 +113,20 @@ export class Gateway {
     this.#watchdog = new Watchdog(this.#views, (reason) => this.#fatal(reason, undefined));
   }
 
-  /** Starts every thread, probes every replica once, then opens the admin listener. */
+  /**
+   * Starts every thread, probes every replica once, then opens the admin listener. Rejects with a
+   * ListenError when an address is taken.
+   */
   async listen(): Promise<Addresses> {
     const { config } = this.#options;
     for (const [model, { replicas }] of config.models.entries()) {
       for (const replica of replicas) this.#membership.add(replica, model);
     }
     const context = this.#startContext();
-    const onDeath = (name: string, error: unknown): void => this.#fatal(`${name} died`, error);
+    const onDeath = (name: string, error: unknown): void => {
+      // An address that is taken is the operator's to change: `listen` rejects with it.
+      if (!isListenError(error)) this.#fatal(`${name} died`, error);
+    };
     this.#scheduler = new ThreadHandle('scheduler', 'scheduler', schedulerStart(context), onDeath);
     this.#forwarders = Array.from({ length: config.threads.forwarders }, (_, i) => {
       return new ThreadHandle(`forwarder-${i}`, 'forwarder', forwarderStart(context, i), onDeath);

@@ -8,6 +8,7 @@
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
+import { isListenError } from '../lib/listen-error.ts';
 import { type Addresses, Gateway } from './gateway.ts';
 
 export interface RunOptions {
@@ -20,7 +21,7 @@ export interface RunOptions {
 /** Threads get this long to end after a fatal error. */
 const fatalGraceMs = 3000;
 
-/** Resolves with the exit code once everything is closed; throws when the gateway cannot be built. */
+/** Resolves with the exit code once all is closed; throws when it cannot be built or cannot listen. */
 export async function runGateway({ config, reload, onReady }: RunOptions): Promise<number> {
   let fail: (reason: string) => void = () => {};
   const failed = new Promise<never>((_, reject) => {
@@ -39,10 +40,11 @@ export async function runGateway({ config, reload, onReady }: RunOptions): Promi
     logger.info('stopped');
     return ExitCode.ok;
   } catch (error) {
-    logger.fatal('the gateway cannot go on', { err: error });
+    if (!isListenError(error)) logger.fatal('the gateway cannot go on', { err: error });
     const abort = setTimeout(() => process.abort(), fatalGraceMs);
     await gateway.close();
     clearTimeout(abort);
+    if (isListenError(error)) throw error;
     return ExitCode.failed;
   } finally {
     await logger.close(1000);

@@ -84,6 +84,14 @@ describe('the command line', () => {
     expect(status).toBe(2);
   });
 
+  test.each(['serve', 'bench', 'demo', 'replica', 'check'])('%s: help reads well', (command) => {
+    const { status, stdout } = sluice(command, '--help');
+    expect(stdout).toContain('--');
+    expect(stdout).not.toMatch(/default:\s+(null|false|\[\]|60000)/);
+    if (command === 'bench') expect(stdout).toMatch(/default:\s+inf\).*default:\s+60s\)/s);
+    expect(status).toBe(0);
+  });
+
   test('without a config file the message says what to do', () => {
     rmSync(join(folder, 'sluice.yaml'), { force: true });
     const { status, stderr } = sluice('serve');
@@ -102,10 +110,12 @@ describe('the command line', () => {
 admin: { port: ${isAdmin ? port : 0} }
 models: [{ name: m, replicas: [{ url: "http://127.0.0.1:1" }] }]\n`;
     writeFileSync(join(folder, 'sluice.yaml'), config);
-    const { status, stdout } = sluice('serve', '--no-supervisor');
-    expect(stdout).toMatch(
-      new RegExp(`EADDRINUSE.*:${port}|127\\.0\\.0\\.1:${port}: the port is in use`),
+    const { status, stdout, stderr } = sluice('serve', '--no-supervisor');
+    const key = isAdmin ? 'admin.port' : 'listen.port';
+    expect(stderr).toBe(
+      `sluice: cannot listen on 127.0.0.1:${port}: the port is in use (${key})\n`,
     );
+    expect(stdout).not.toMatch(/^\s+at |"stack"|"level":"(fatal|error)"/m);
     expect(status).toBe(1);
     await new Promise((done) => server.close(done));
   });

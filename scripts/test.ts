@@ -5,24 +5,20 @@
  * With filters only the matching test files run. Exit 0 needs at least one pass and no failure.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { delimiter, join, relative, resolve } from 'node:path';
-import { type Counts, countsLine, exitCodeOf, summarise } from './test/results.ts';
+import { readdirSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { type Counts, countsLine, exitCodeOf } from './test/results.ts';
 import { prepareServers, thisMachine } from './test/servers.ts';
+import { root, runVitest, toolPath } from './test/vitest-run.ts';
 
-const root = resolve(import.meta.dirname, '..');
-const reportPath = join(root, 'artifacts/test-results.json');
+const reportPath = 'artifacts/test-results.json';
 
 /** Gateway, replicas and clients of one test share the limit; listeners ask for 10,000 by default. */
 const descriptorsWanted = 4096;
 const slowestShown = 5;
 const smokeTimeoutMs = 60_000;
 
-/** The tools of the install come first, also when this file is not started by npm. */
-const env = {
-  ...process.env,
-  PATH: [join(root, 'node_modules/.bin'), process.env.PATH, '/usr/sbin'].join(delimiter),
-};
+const env = { ...process.env, PATH: toolPath };
 
 const say = (line: string): void => {
   process.stdout.write(`${line}\n`);
@@ -32,7 +28,7 @@ const filters = process.argv.slice(2);
 const started = performance.now();
 sayMachine();
 for (const line of prepareServers(thisMachine)) say(line);
-const tests = runVitest(filters);
+const tests = runTests(filters);
 const smoke = filters.length === 0 ? runSmokes() : { passed: 0, failed: 0, skipped: 0 };
 const total: Counts = {
   passed: tests.passed + smoke.passed,
@@ -58,23 +54,8 @@ function descriptorLimit(): number | undefined {
   return /^\d+$/.test(text) ? Number(text) : undefined;
 }
 
-function runVitest(patterns: readonly string[]): Counts {
-  mkdirSync(join(root, 'artifacts'), { recursive: true });
-  rmSync(reportPath, { force: true }); // an old report must not be counted when vitest dies early
-  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${reportPath}`];
-  const { status } = spawnSync('vitest', ['run', ...reporters, ...patterns], {
-    cwd: root,
-    env,
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
-  let text: string;
-  try {
-    text = readFileSync(reportPath, 'utf8');
-  } catch {
-    say('vitest left no report');
-    return { passed: 0, failed: 1, skipped: 0 };
-  }
-  const summary = summarise(JSON.parse(text), status);
+function runTests(patterns: readonly string[]): Counts {
+  const summary = runVitest({ reportPath, args: patterns, env });
   for (const { name, seconds } of summary.files.slice(0, slowestShown)) {
     say(`${seconds.toFixed(1).padStart(7)} s  ${relative(root, name)}`);
   }

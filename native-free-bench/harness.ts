@@ -13,6 +13,7 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import os from 'node:os';
+import { type Figure, formatNumber, verdict } from '../scripts/bench/figures.ts';
 
 export interface Measurement {
   readonly label: string;
@@ -41,6 +42,8 @@ export interface Bench {
   ): Measurement;
   /** Records a figure that was measured elsewhere (threads, sockets). */
   record(measurement: Measurement): void;
+  /** A claim with its limit: printed as met or missed, and never a failure. */
+  figure(figure: Figure): void;
   /** Adds a value to the hash of the work. */
   hash(value: number | string): void;
   finish(): void;
@@ -57,6 +60,7 @@ export function createBench(name: string, question: string): Bench {
   const runNs = smoke ? 2e6 : 60e6;
   const parameters: Record<string, number | string> = {};
   const measurements: Measurement[] = [];
+  const figures: Figure[] = [];
   const work = createHash('sha256');
   const record = (measurement: Measurement): void => void measurements.push(measurement);
 
@@ -86,6 +90,7 @@ export function createBench(name: string, question: string): Bench {
       return measurement;
     },
     record,
+    figure: (figure) => void figures.push(figure),
     hash(value) {
       work.update(`${value};`);
     },
@@ -101,6 +106,7 @@ export function createBench(name: string, question: string): Bench {
         parameters,
         workHash: work.digest('hex').slice(0, 16),
         measurements,
+        figures,
       };
       process.stdout.write(json ? `${JSON.stringify(report)}\n` : renderText(report));
     },
@@ -145,6 +151,7 @@ interface Report {
   readonly parameters: Record<string, number | string>;
   readonly workHash: string;
   readonly measurements: readonly Measurement[];
+  readonly figures: readonly Figure[];
 }
 
 function renderText(report: Report): string {
@@ -162,5 +169,24 @@ function renderText(report: Report): string {
       `  ${item.label.padEnd(44)} ${item.nsPerOp.toFixed(1).padStart(12)} ns/op  (${range})${ratio}`,
     );
   }
+  for (const figure of report.figures) {
+    const { name, value, unit, floor, detail } = figure;
+    const limit = floor === undefined ? '' : `, limit ${formatNumber(floor)} ${unit}`;
+    const outcome = verdict(figure)?.text ?? '';
+    const rest = detail === undefined ? '' : `  (${detail})`;
+    lines.push(`  ${name}: ${formatNumber(value)} ${unit}${limit}: ${outcome}${rest}`);
+  }
   return `${lines.join('\n')}\n`;
+}
+
+/** The cost of `item` without the loop it was measured in, against a limit. */
+export function netFigure(item: Measurement, loop: Measurement, limitNs: number): Figure {
+  return {
+    name: `${item.label}, net of the loop`,
+    value: Math.max(item.nsPerOp - loop.nsPerOp, 0),
+    unit: 'ns',
+    better: 'lower',
+    floor: limitNs,
+    detail: `medians ${item.nsPerOp.toFixed(1)} - ${loop.nsPerOp.toFixed(1)} ns`,
+  };
 }

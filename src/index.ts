@@ -18,8 +18,8 @@ export interface GatewayHandle {
 
 /**
  * A gateway that is not listening yet. `config` has the keys of the config file (docs/configuration.md).
- * Throws an Error that names every problem of the config, or why this machine cannot run it. `onFatal` hears of a thread that died;
- * the caller should then `close()` and start another gateway.
+ * Throws an Error that names the problems of the config, or why this machine cannot run it. `onFatal`
+ * hears of a thread that died; the caller should then `close()` and start another gateway.
  */
 export function createGateway(
   config: ConfigInput,

@@ -5,9 +5,11 @@
  * transpositions (`replcias` is one step from `replicas`), on inputs cut to a bounded length.
  */
 const lengthMax = 64;
+/** Letters at the start that must agree when the endings do not. */
+const stemMin = 4;
 
 /** The nearest candidate, or `undefined` when none is near enough to be what was meant. */
-export function nearest(word: string, candidates: Iterable<string>): string | undefined {
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
   const meant = normalise(word);
   let best: string | undefined;
   let bestDistance = Number.POSITIVE_INFINITY;
@@ -19,7 +21,17 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
     best = candidate;
     bestDistance = distance;
   }
-  return best;
+  return best ?? sharedStart(meant, candidates);
+}
+
+/** The one candidate that begins the word or that the word begins: `retries` shares `retr` with it. */
+function sharedStart(word: string, candidates: readonly string[]): string | undefined {
+  const alike = candidates.filter((candidate) => {
+    const name = normalise(candidate);
+    const stem = Math.min(word.length, name.length) - 1;
+    return stem >= stemMin && word.slice(0, stem) === name.slice(0, stem);
+  });
+  return alike.length === 1 ? alike[0] : undefined;
 }
 
 /** Insertions, deletions, substitutions and swaps of neighbours that turn `a` into `b`. */

@@ -13,8 +13,9 @@ Generated from \`src/config/schema.ts\` by \`npm run docs\`; do not edit.
 
 Sluice reads one YAML file (JSON is a subset): \`sluice serve --config FILE\`, by default
 \`./sluice.yaml\`. \`sluice check --config FILE\` validates it and prints every problem as
-\`FILE:line:col path: message\` with the key that was probably meant. The file is complete in itself:
-an unknown key is an error, a missing key has the default below.
+\`FILE:line:col path: message\` with the key that was probably meant; rules over several keys, such as
+that names differ, come once the sections they read are valid by themselves. The file is complete in
+itself: an unknown key is an error, a missing key has the default below.
 
 - **Durations** have a unit: \`500us\`, \`5ms\`, \`30s\`, \`2m\`, \`1h\`. **Sizes** too: \`512B\`, \`64KiB\`, \`16MiB\`, \`1GiB\`.
 - **References** stand in any value: \`\${VAR}\` is an environment variable that must be set,

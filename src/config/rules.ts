@@ -2,7 +2,7 @@
  * Rules over more than one key, each with its reason.
  *
  * Pure; runs at load and reload. A rule runs when the sections it reads are valid by themselves, even
- * if others are not, so that one check shows every problem.
+ * if others are not; what it would say of a broken section is said once that is mended.
  */
 import type { z } from 'zod';
 import { formatDuration, formatSize } from '../lib/quantity.ts';

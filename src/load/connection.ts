@@ -30,6 +30,8 @@ const sharedRead = Buffer.allocUnsafe(64 * 1024);
 export class Connection {
   readonly exchange: Exchange;
   bytesRead = 0;
+  /** Why the socket failed to open, such as ECONNREFUSED. */
+  connectErrno = '';
 
   readonly #target: ConnectionTarget;
   readonly #onFinished: OnFinished;
@@ -124,8 +126,10 @@ export class Connection {
     this.#open = false;
     this.#broken = false;
     socket.on('connect', () => this.#onConnect(socket));
-    socket.on('error', () => {
-      if (socket === this.#socket) this.#broken = true;
+    socket.on('error', ({ code }: NodeJS.ErrnoException) => {
+      if (socket !== this.#socket) return;
+      this.#broken = true;
+      if (!this.#open) this.connectErrno = code ?? '';
     });
     socket.on('close', () => this.#onClose(socket));
     return socket;

@@ -222,6 +222,7 @@ class Generator {
   #onFinished(connection: Connection, outcome: Outcome, atUs: number): void {
     this.#inFlight--;
     this.#metrics.add(connection.exchange, outcome, atUs);
+    if (outcome === Outcome.connect) this.#metrics.addErrno(connection);
     if (connection.exchange.measured) this.#lastFinishUs = atUs;
     if (outcome === Outcome.connect) setTimeout(() => this.#putIdle(connection), reconnectMs);
     else this.#putIdle(connection);

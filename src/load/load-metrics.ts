@@ -4,6 +4,7 @@
  * those that could not be sent. Warm-up requests are checked and counted apart.
  */
 
+import type { Connection } from './connection.ts';
 import type { Exchange } from './exchange.ts';
 import { Latency } from './latency.ts';
 import { Outcome, outcomeNames } from './outcome.ts';
@@ -25,6 +26,8 @@ export class LoadMetrics {
   readonly e2elFromSend = new Latency();
   readonly outcomes: number[] = outcomeNames.map(() => 0);
   readonly statuses = new Map<number, number>();
+  /** Of the `connect` outcomes. */
+  readonly errnos = new Map<string, number>();
   readonly warmup = { completed: 0, failed: 0 };
   /** Requests written to a connection, warm-up included: what the replicas should have seen. */
   sent = 0;
@@ -83,6 +86,11 @@ export class LoadMetrics {
     }
     this.unsent++;
     this.outcomes[Outcome.timeout] = (this.outcomes[Outcome.timeout] as number) + 1;
+  }
+
+  addErrno({ exchange, connectErrno }: Connection): void {
+    if (!exchange.measured || connectErrno === '') return;
+    this.errnos.set(connectErrno, (this.errnos.get(connectErrno) ?? 0) + 1);
   }
 
   add(exchange: Exchange, outcome: Outcome, atUs: number): void {

@@ -49,6 +49,7 @@ export interface SluiceReport {
   readonly unsent: number;
   readonly warmup: { readonly completed: number; readonly failed: number };
   readonly errors: Readonly<Record<string, number>>;
+  readonly connect_errnos: Readonly<Record<string, number>>;
   readonly statuses: Readonly<Record<string, number>>;
   readonly events: number;
   readonly bytes_read: number;
@@ -117,6 +118,7 @@ function sluiceReport(plan: LoadPlan, result: LoadResult): SluiceReport {
     unsent: metrics.unsent,
     warmup: metrics.warmup,
     errors,
+    connect_errnos: Object.fromEntries(metrics.errnos),
     statuses: Object.fromEntries(metrics.statuses),
     events: metrics.events,
     bytes_read: result.bytesRead,
@@ -149,7 +151,7 @@ export function progressLine(progress: LoadProgress): string {
 export function reportText(report: LoadReport): string {
   const own = report.sluice;
   const lines = [
-    `requests      ${report.completed} completed, ${report.failed} failed${errorText(own.errors)}`,
+    `requests      ${report.completed} completed, ${report.failed} failed${errorText(own)}`,
     `duration      ${report.duration.toFixed(2)} s`,
     `throughput    ${report.request_throughput.toFixed(1)} requests/s, ` +
       `${report.output_throughput.toFixed(1)} output tokens/s`,
@@ -166,7 +168,8 @@ export function reportText(report: LoadReport): string {
       `${generator.cpuUsPerRequest.toFixed(1)} us CPU per request, ` +
       `lag p99 ${ms(generator.lagP99Ms)}, max ${ms(generator.lagMaxMs)}`,
   );
-  if (generator.saturated) lines.push(saturatedWarning);
+  // Where nothing completed there are no figures to doubt.
+  if (generator.saturated && report.completed > 0) lines.push(saturatedWarning);
   return `${lines.join('\n')}\n`;
 }
 
@@ -186,8 +189,11 @@ function latencyTable(report: LoadReport): string[] {
 const saturatedWarning =
   'WARNING: the generator was saturated; these figures describe it, not the target.';
 
-function errorText(errors: Readonly<Record<string, number>>): string {
-  const named = Object.entries(errors).map(([name, count]) => `${name} ${count}`);
+function errorText({ errors, connect_errnos }: SluiceReport): string {
+  const reasons = Object.keys(connect_errnos).join(', ');
+  const named = Object.entries(errors).map(([name, count]) =>
+    name === 'connect' && reasons !== '' ? `connect ${count}: ${reasons}` : `${name} ${count}`,
+  );
   return named.length > 0 ? ` (${named.join(', ')})` : '';
 }
 

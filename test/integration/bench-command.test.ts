@@ -65,6 +65,17 @@ test('names how answers failed and exits 1', async () => {
   expect(run.code).toBe(1);
 });
 
+test('a dead target is named by its errno, and no figures are doubted', async () => {
+  const dead = createServer();
+  await new Promise<void>((resolve) => dead.listen(0, '127.0.0.1', resolve));
+  const { port } = dead.address() as AddressInfo;
+  await new Promise((resolve) => dead.close(resolve));
+  const run = await bench('--target', `http://127.0.0.1:${port}`, '--num-prompts', '10');
+  expect(run.stdout).toMatch(/0 completed, 10 failed \(connect 10: ECONNREFUSED\)/);
+  expect(run.stdout).not.toContain('saturated');
+  expect(run.code).toBe(1);
+});
+
 test.each([
   ['https://127.0.0.1:1', '10', 'expected a URL such as'],
   ['http://127.0.0.1:1', 'many', 'expected a whole number'],

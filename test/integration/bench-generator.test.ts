@@ -275,6 +275,7 @@ test('a target that does not listen is a connect error for every request', async
   const load = plan(port, { requestsMax: 20 });
   const { sluice } = loadReport(load, await runLoad(load));
   expect(sluice.errors).toEqual({ connect: 20 });
+  expect(sluice.connect_errnos).toEqual({ ECONNREFUSED: 20 });
   expect(sluice.sent).toBe(0);
 });
 

@@ -6,6 +6,7 @@ import { SlotState } from '../../src/shm/request-slots.layout.ts';
 import { AcceptorHarness } from '../support/acceptor-harness.ts';
 import { chat, codeOf, get, post } from '../support/acceptor-wire.ts';
 import { RawClient, rawRequest } from '../support/raw-client.ts';
+import { quantile } from '../support/traffic.ts';
 
 describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) => {
   test('full slots and a full arena answer 503 and recover', async () => {
@@ -41,15 +42,16 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
     expect(harness.fillRequestRing()).toBeGreaterThan(0);
     leaver.reset();
     await harness.until(() => harness.column(held.slot, 'clientGone') === 1, 'the abort is seen');
-    for (let i = 0; i < 20; i++) {
+    const times: number[] = [];
+    for (let i = 0; i < 100; i++) {
       const started = performance.now();
       const { responses } = await rawRequest(harness.port, post(chat()));
-      const ms = performance.now() - started;
+      times.push(performance.now() - started);
       expect(codeOf(responses[0]!.body)).toBe('ring_full');
       expect(responses[0]!.status).toBe(503);
       expect(responses[0]!.headers.get('retry-after-ms')).toBe('1000');
-      if (i > 10) expect(ms).toBeLessThan(100); // 20 ms on a machine of its own
     }
+    expect(quantile(times, 0.95), 'p95 of a refusal in ms').toBeLessThan(50); // 20 ms on its own
     expect(harness.cancels).toEqual([]);
     harness.schedulerStalled = false;
     await harness.cancelled(1);
@@ -125,10 +127,10 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
       expect(harness.tryChunk(arrival.slot, lease, piece)).toBe(true);
       sent += piece.length;
       const isAllTaken = (): boolean => harness.column(arrival.slot, 'consumedBytes') === sent;
-      isTaken = await harness.until(isAllTaken, 'taken', 300).then(
-        () => true,
-        () => false,
-      );
+      // What its loop has not taken by its third heartbeat the client's socket does not take.
+      const beats = harness.beats + 3;
+      await harness.until(() => isAllTaken() || harness.beats >= beats, 'taken or not');
+      isTaken = isAllTaken();
     }
     client.socket.resume();
     await harness.until(
@@ -150,18 +152,24 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
       arenaBytes: 128 * 1024 * 1024,
     });
     harness.onArrival = (arrival) => harness.whole(arrival, 'ok');
-    const hostile = {
-      brackets: '['.repeat(1_000_000),
-      keys: `{"model":"m",${Array.from({ length: 1_000_000 }, (_, k) => `"${k}":1`).join()}}`,
-      escapes: `{"model":"m","messages":"${'\\u0041'.repeat(1_600_000)}"}`,
-      messages: `{"model":"m","messages":[${'{"role":"user","content":"a"},'.repeat(99_999)}{}]}`,
-      proto: '{"model":"m","__proto__":{"x":1},"messages":[]}',
-    };
-    for (const [name, body] of Object.entries(hostile)) {
+    const keys = Array.from({ length: 1_000_000 }, (_, k) => `"${k}":1`).join();
+    const messages = '{"role":"user","content":"a"},'.repeat(99_999);
+    const hostile: readonly [string, number, string][] = [
+      ['brackets', 400, '['.repeat(1_000_000)],
+      ['keys', 400, `{"model":"m",${keys}}`],
+      [
+        'escapes in place of messages',
+        400,
+        `{"model":"m","messages":"${'\\u0041'.repeat(1_600_000)}"}`,
+      ],
+      ['messages', 200, `{"model":"m","messages":[${messages}{}]}`],
+      ['proto', 200, '{"model":"m","__proto__":{"x":1},"messages":[]}'],
+    ];
+    for (const [name, status, body] of hostile) {
       const client = await RawClient.connect(harness.port);
       await client.send(post(body));
       const { responses } = await client.responses(1);
-      expect([200, 400], name).toContain(responses[0]!.status);
+      expect(responses[0]!.status, name).toBe(status);
       await harness.beat();
       expect(harness.lagMs, name).toBeLessThan(250); // 50 ms on a machine of its own
       await client.close();

@@ -39,7 +39,7 @@ describe.each(testEngines)('%s', (engine) => {
     await withReplicas(2, { profile: 'tokens:ttft=5ms,itl=50ms' }, async (replicas) => {
       const config = configOf(replicas, {
         listen: { engine },
-        drain: { settle: '500ms', timeout: '15s' },
+        drain: { settle: '2s', timeout: '15s' },
       });
       await withGateway({ config }, async (gateway) => {
         const streams = await openStreams(gateway, 20, length);
@@ -54,14 +54,13 @@ describe.each(testEngines)('%s', (engine) => {
 
         // The load balancer has not noticed yet: for `settle` requests are served as ever.
         const late = await post(gateway.url, chatBody('late [[len=2]]', { max_tokens: 2 }));
-        expect(nowMs() - signalled).toBeLessThan(500);
         expect(late.status).toBe(200);
         expect(late.headers.get('connection')).toBe('close');
         let refused = late;
         while (refused.status === 200) {
           refused = await post(gateway.url, chatBody('later [[len=2]]', { max_tokens: 2 }));
         }
-        expect(nowMs() - signalled).toBeGreaterThanOrEqual(450);
+        expect(nowMs() - signalled).toBeGreaterThanOrEqual(1950);
         expect(refused.status).toBe(503);
         expect(JSON.parse(refused.text).error.code).toBe('draining');
         expect(refused.headers.get('retry-after')).toBe('1');

@@ -42,8 +42,11 @@ export class Settlement {
   /** The client has taken or left everything: the slot is free again. */
   finish(request: Request): void {
     assert(request.phase === Phase.settled, 'a slot is freed after it was settled');
-    this.#record(request);
-    this.#giveBack(request, SlotState.settled);
+    try {
+      this.#record(request);
+    } finally {
+      this.#giveBack(request, SlotState.settled);
+    }
   }
 
   /** The client left while others work for it: they are told, now or at a later drain. */

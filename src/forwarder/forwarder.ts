@@ -4,7 +4,7 @@
  *
  * A record whose lease is not the slot's is late: dropped and counted. Doorbells ring once a turn of
  * the event loop, after everything of the turn is published. Death: its connections close with the
- * thread; slots left dispatched or streaming under its index are the scheduler's to recover.
+ * thread, and the process ends (ADR 6).
  */
 import { Buffer } from 'node:buffer';
 import type { Dispatcher } from 'undici';

@@ -33,8 +33,6 @@ type Connect = buildConnector.connector;
 export class ReplicaConnection extends Client {
   /** The socket in use or being connected. */
   socket: Socket | undefined;
-  /** Connected, and for TLS through its handshake. */
-  ready = false;
   /** Requests this socket has carried before the one at hand. */
   served = 0;
 
@@ -44,7 +42,6 @@ export class ReplicaConnection extends Client {
       connect: (target, callback) => {
         // The connector of undici returns its socket, which its types do not say.
         const socket = connect(target, callback) as unknown as Socket;
-        if (this === undefined) return;
         this.socket = socket;
         this.served = 0;
       },
@@ -87,10 +84,12 @@ export class ReplicaPool {
       bodyTimeout: Math.max(timeouts.firstToken, timeouts.interToken) + guardMs,
       maxResponseSize: -1, // streams may be long; answers that are not are bounded in whole-answer.ts
     };
+    // A quarter more than may run: an answer that is over may be read out for a second (exchange.ts),
+    // and the request that takes its place must not wait for that.
     this.#pool = new Pool(this.#origin, {
       ...this.#options,
       allowH2: false,
-      connections: address.maxInFlight,
+      connections: address.maxInFlight + Math.ceil(address.maxInFlight / 4),
       connect: this.#connect,
       factory: (origin) => new ReplicaConnection(origin, this.#options, this.#connect),
     });

@@ -35,7 +35,7 @@ export class ReplicaLink {
 
   cut(reason: Error): void {
     if (this.#controller !== undefined) this.#controller.abort(reason);
-    else if (this.connection?.ready === false) this.connection.socket?.destroy(reason);
+    else this.connection?.socket?.destroy(reason);
     // Without either it waits in undici, and Exchange.onRequestStart will take it back.
   }
 

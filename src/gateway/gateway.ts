@@ -84,7 +84,10 @@ export class Gateway {
     const problem = descriptorProblem(
       config.listen.max_connections,
       config.threads.acceptors,
-      config.models.flatMap((m) => m.replicas).reduce((sum, r) => sum + r.max_in_flight, 0),
+      // Each forwarder has connections of its own, a quarter more than may be in flight.
+      config.models
+        .flatMap((m) => m.replicas)
+        .reduce((sum, r) => sum + Math.ceil(r.max_in_flight * 1.25), 0) * config.threads.forwarders,
     );
     if (problem !== undefined) throw new Error(problem);
     this.#memory = createMemory({

@@ -1,6 +1,7 @@
 /**
  * Entry of the scheduler thread. It has no event loop while it serves: messages of the main thread
- * are polled. Ends in order when told to stop; if it dies, a successor continues from the slot table.
+ * are polled. Ends in order when told to stop. It starts from the slot table, so a successor could continue;
+ * today its death ends the process (ADR 6).
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';

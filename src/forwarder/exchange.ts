@@ -202,6 +202,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       return;
     }
     this.#stage = Stage.body;
+    this.#services.progress.mark(this.#pool.address.row, nowUs());
     this.#answer?.push(chunk);
     if (this.#over || !this.#shouldPause()) return;
     this.#paused = true;

@@ -15,6 +15,7 @@ import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { controlCounts, recordRingCapacity } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
+import { ReplicaProgress } from '../shm/replica-progress.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
 import { RequestSlots } from '../shm/request-slots.ts';
 import {
@@ -105,6 +106,7 @@ export class Forwarder implements ExchangeOwner {
         interTokenUs: timeouts.interToken * 1000,
         totalUs: timeouts.total * 1000,
       },
+      progress: new ReplicaProgress(memory.replicas),
       onMisconfigured,
     };
     this.#pools = new ReplicaPools(timeouts, start.replicas);

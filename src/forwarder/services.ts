@@ -5,6 +5,7 @@
 import { assert } from '../lib/assert.ts';
 import type { FieldSpec } from '../shm/layout.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
+import type { ReplicaProgress } from '../shm/replica-progress.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
 import { EventKind, type EventRingLayout, Outcome } from '../shm/rings.layout.ts';
 import type { SpscLayout, SpscProducer } from '../shm/spsc-ring.ts';
@@ -20,6 +21,7 @@ export interface Services {
   readonly writers: readonly ResponseWriter[];
   readonly events: EventWriter;
   readonly limits: ClockLimits;
+  readonly progress: ReplicaProgress;
   /** A replica refuses the gateway itself, which no retry cures: for the log, loudly. */
   onMisconfigured(replica: string, error: number): void;
 }

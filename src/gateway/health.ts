@@ -18,6 +18,12 @@ export interface HealthOptions extends VerdictOptions {
 /** A verdict is void when a timer of this thread fired later than this (RELIABILITY 1). */
 const lagLimitMs = 100;
 
+/** The probe was too slow, whichever clock saw it first. */
+const timeoutCodes = new Set([
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_BODY_TIMEOUT',
+]);
 /** Descriptors or ports of the gateway ran out: that says nothing about a replica. */
 const ownShortages = new Set(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL']);
 
@@ -87,7 +93,10 @@ export class HealthChecker {
     watch.timer = setTimeout(() => void this.#round(watch), verdict.delayMs);
   }
 
-  /** Empty: fit. Text: why not. Undefined: the fault is ours (lag, descriptors), no verdict. */
+  /**
+   * Empty: fit. Text: why not. Undefined, no verdict: the fault is ours (lag, descriptors), or a busy
+   * replica was too slow to answer and sent tokens meanwhile.
+   */
   async #probe(member: Member): Promise<string | undefined> {
     const { path, timeout } = this.#options;
     const started = nowMs();
@@ -104,8 +113,11 @@ export class HealthChecker {
       return statusCode >= 200 && statusCode < 300 ? '' : `probe answered ${statusCode}`;
     } catch (error) {
       if (nowMs() - started > timeout + lagLimitMs) return undefined;
-      if (expired.aborted) return `no answer within ${timeout} ms`;
       const { code, message } = error as NodeJS.ErrnoException;
+      if (expired.aborted || timeoutCodes.has(code ?? '')) {
+        const isStreaming = this.#membership.progressUs(member) / 1000 > started;
+        return isStreaming ? undefined : `no answer within ${timeout} ms`;
+      }
       if (code !== undefined && ownShortages.has(code)) return undefined;
       return code ?? message;
     }

@@ -10,6 +10,7 @@ import { assert } from '../lib/assert.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { controlCounts, replicaCounts, type SharedMemory } from '../shm/memory.ts';
+import { ReplicaProgress } from '../shm/replica-progress.ts';
 import { ReplicaAdmin, ReplicaTableLayout, replicaRows } from '../shm/replica-table.layout.ts';
 import type { ReplicaAddress } from '../shm/threads.ts';
 
@@ -44,6 +45,7 @@ export class Membership {
   readonly #words: Int32Array;
   readonly #floats: Float64Array;
   readonly #at = ReplicaTableLayout.place(replicaCounts).at;
+  readonly #progress: ReplicaProgress;
   readonly #control: Int32Array;
   readonly #schedulerBell: number;
   readonly #schedulerBeats: number;
@@ -52,6 +54,7 @@ export class Membership {
     ReplicaTableLayout.attach(memory.replicas, replicaCounts);
     this.#words = new Int32Array(memory.replicas);
     this.#floats = new Float64Array(memory.replicas);
+    this.#progress = new ReplicaProgress(memory.replicas);
     this.#control = new Int32Array(memory.control);
     const { thread } = ControlLayout.place(controlCounts(memory.size)).at;
     const scheduler = thread.base + ThreadId.scheduler * thread.stride;
@@ -165,6 +168,11 @@ export class Membership {
       if (admin === ReplicaAdmin.active && healthy && member.weight > 0) return true;
     }
     return false;
+  }
+
+  /** When the replica last sent a byte of an answer. */
+  progressUs(member: Member): number {
+    return this.#progress.lastUs(member.row);
   }
 
   #row(row: number): number {

@@ -22,6 +22,7 @@ export const ReplicaTableLayout = defineLayout('replica_table', {
     inFlight: i32('scheduler', 'Attempts dispatched and not released: a recount of the slots.'),
     dispatched: i32('scheduler', 'Attempts given to it; wraps.'),
     failed: i32('scheduler', 'Attempts that ended dead, slow or truncated; wraps.'),
+    progressUs: f64('forwarder', 'When it last sent a byte of an answer; the last writer wins.'),
   }),
 });
 

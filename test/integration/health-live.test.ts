@@ -8,6 +8,7 @@ import {
   chatBody,
   configOf,
   load,
+  openStream,
   post,
   quickHealth,
   untilReplica,
@@ -117,4 +118,40 @@ test('A-12: 100 replicas are probed side by side', async () => {
       expect(seen.filter(({ healthy }) => healthy)).toHaveLength(100);
     });
   });
+});
+
+test('T19: a replica too busy for its probes is kept while tokens flow, and goes once they stop', async () => {
+  let hung = 0;
+  let stopTokens = (): void => {};
+  const event = (content: string): string =>
+    `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content } }] })}\n\n`;
+  const server = createServer((request, response) => {
+    if (request.method === 'GET') {
+      // Fit at first; from the first stream on it never answers a probe.
+      if (timer === undefined) response.end('{}');
+      else hung++;
+      return;
+    }
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    timer = setInterval(() => response.write(event('x')), 20);
+    stopTokens = () => clearInterval(timer);
+  });
+  let timer: NodeJS.Timeout | undefined;
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  try {
+    await withGateway({ config: configOf([{ url }], { health: quickHealth }) }, async (gateway) => {
+      const stream = await openStream(gateway.url, chatBody('x'));
+      await expect.poll(() => hung, { timeout: 15_000 }).toBeGreaterThanOrEqual(5);
+      expect((await gateway.cluster()).replicas[0]?.healthy).toBe(true);
+      stopTokens();
+      await untilReplica(gateway, 'r1', ({ healthy }) => !healthy);
+      server.closeAllConnections();
+      expect((await stream.ended).text).not.toContain('[DONE]');
+    });
+  } finally {
+    stopTokens();
+    server.closeAllConnections();
+    server.close();
+  }
 });

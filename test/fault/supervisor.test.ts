@@ -7,6 +7,7 @@ import { expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { nowMs } from '../../src/lib/clock.ts';
 import type { Replica } from '../../src/replica/replica.ts';
+import { freePort } from '../support/free-port.ts';
 import {
   type GatewayOptions,
   type GatewayProcess,
@@ -49,15 +50,6 @@ async function startedStream(gateway: GatewayProcess, text = prompt): Promise<Re
 async function ledgerOf(reading: Reading, text = prompt) {
   const { text: received } = await reading.ended;
   return readSse(new TextEncoder().encode(received), chatSeries(text));
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }
 
 function isAlive(pid: number): boolean {

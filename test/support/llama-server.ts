@@ -1,7 +1,7 @@
 /** A llama.cpp server as a process of its own: a real engine behind the gateway. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { freePort } from './free-port.ts';
 import { eventually } from './until.ts';
 
 export interface LlamaServer {
@@ -60,17 +60,6 @@ export async function llamaServer({ name, flags = [] }: LlamaServerOptions): Pro
     },
     close,
   };
-}
-
-/** A port nobody listens on; another process may take it, which the engine then says. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }
 
 function fromEnv(name: string): string {

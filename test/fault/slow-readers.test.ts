@@ -18,13 +18,12 @@ import {
   sseHead,
   tokenEvent,
 } from '../support/raw-replica.ts';
-import { type Call, call, quantile, reached } from '../support/traffic.ts';
+import { type Call, call, heldBack, quantile, reached, streamWindow } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
 const readersNot = 24;
-const window = 64 * 1024;
 /** What a stream may hold in the gateway: its window, and one chunk of undici in hand. */
-const bytesPerStream = 2 * window;
+const bytesPerStream = 2 * streamWindow;
 /** Rings, and what any process gains while it warms up. */
 const rssSlack = 40 * 1024 * 1024;
 /** By then a client that takes nothing is dropped. */
@@ -89,25 +88,15 @@ async function readSlowly(c: Call): Promise<void> {
   while (!isOver) {
     const from = c.bytes;
     c.resume();
-    await c.until(({ bytes }) => bytes > from + window).catch(() => {}); // over before
+    await c.until(({ bytes }) => bytes > from + streamWindow).catch(() => {}); // over before
     c.pause();
     await new Promise((resolve) => setTimeout(resolve, 20));
     if (c.isComplete) c.resume();
   }
 }
 
-async function standsStill(floods: ReadonlyMap<string, Flood>): Promise<void> {
-  let before = -1;
-  const total = (): number => [...floods.values()].reduce((sum, { written }) => sum + written, 0);
-  await reached(
-    async () => {
-      before = total();
-      await new Promise((resolve) => setTimeout(resolve, 300));
-      return total() === before;
-    },
-    (stands) => stands,
-    'the replica is held back',
-  );
+function writtenBy(floods: ReadonlyMap<string, Flood>): number {
+  return [...floods.values()].reduce((sum, { written }) => sum + written, 0);
 }
 
 /** Clients that take the head of their stream and no more. */
@@ -128,13 +117,13 @@ async function flooded(gateway: GatewayProcess, floods: Map<string, Flood>): Pro
   const baseline = await streamLatencies(port, 100, 'before');
   // A first time for what stays after any such load: freed pages that the process keeps.
   const warm = await stuckCalls(port, 'warm');
-  await standsStill(floods);
+  await heldBack(gateway, readersNot, () => writtenBy(floods));
   for (const c of warm) c.leave();
   await expectQuiet(gateway);
   const before = (await gateway.slots()).rss_bytes;
   const started = nowMs();
   const stuck = await stuckCalls(port, 'stuck');
-  await standsStill(floods);
+  await heldBack(gateway, readersNot, () => writtenBy(floods));
   const slots = await gateway.slots();
   expect(slots.states.streaming).toBe(readersNot);
   for (const { unsent_bytes } of slots.rows) expect(unsent_bytes).toBeLessThan(bytesPerStream);

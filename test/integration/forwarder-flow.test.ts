@@ -1,6 +1,7 @@
 /** Credit and full rings: a slow client costs its own stream, and no byte is lost. */
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { errors } from '../../src/errors/catalogue.ts';
 import { metrics } from '../../src/telemetry/catalogue.ts';
 import { Ring } from '../../src/telemetry/labels.ts';
 import { ForwarderHarness, type HarnessRequest } from '../support/forwarder-harness.ts';
@@ -142,10 +143,18 @@ describe('credit', () => {
       timeouts: { interToken: 200, firstToken: 200 },
     });
     const events = sized(400, 1000);
-    replica.respond = pour(events);
+    replica.respond = (received) => {
+      const { socket } = received.connection;
+      if (received.body.toString() === 'silent') socket.write(sse(chunk(tokenEvent('x'))));
+      else pour(events)(received);
+    };
     const request = harness.send({ reads: false });
     await harness.until(() => request.unconsumed >= window);
-    await new Promise((resolve) => setTimeout(resolve, 600)); // three inter-token clocks
+    // Two silences that began later have been found by the same clock.
+    for (let i = 0; i < 2; i++) {
+      const silent = await harness.send({ body: 'silent' }).ended();
+      expect(silent.end?.error).toBe(errors.INTER_TOKEN_TIMEOUT.number);
+    }
     expect(request.end).toBeUndefined();
     while (request.end === undefined) {
       if (request.unconsumed > 0) request.take(request.unconsumed);

@@ -5,8 +5,12 @@
 import http, { type ClientRequest, type IncomingMessage } from 'node:http';
 import { nowMs } from '../../src/lib/clock.ts';
 import { renderChat, type TokenSeries, tokenSeries } from '../../src/replica/tokens.ts';
+import type { GatewayProcess } from './gateway.ts';
 import { readSse, type SseLedger } from './sse-ledger.ts';
 import { eventually } from './until.ts';
+
+/** Default of `memory.stream_window`. */
+export const streamWindow = 64 * 1024;
 
 /** Below the shortest answer a replica gives by itself, so that every answer has this length. */
 export const answerTokens = 15;
@@ -205,6 +209,30 @@ export async function reached<T>(
   };
   await eventually(what, again, withinMs);
   return answer;
+}
+
+/** Looks in a row that find the credit used up: a stream that moves has some in between. */
+const looksHeldBack = 20;
+
+/**
+ * Resolves once `count` streams of the default window have used up their credit, each, and nothing
+ * has moved for some looks: `written` is what their replicas have written.
+ */
+export async function heldBack(
+  gateway: GatewayProcess,
+  count: number,
+  written: () => number,
+): Promise<void> {
+  let before = -1;
+  let looks = 0;
+  const look = async (): Promise<boolean> => {
+    const { rows } = await gateway.slots();
+    const held = rows.filter(({ unsent_bytes }) => unsent_bytes >= streamWindow).length;
+    looks = held === count && written() === before ? looks + 1 : 0;
+    before = written();
+    return looks >= looksHeldBack;
+  };
+  await eventually(`${count} streams held back`, look, 15_000);
 }
 
 /** The value that `share` of the values do not exceed. */

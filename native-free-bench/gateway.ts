@@ -3,10 +3,10 @@
  *
  * The gateway (`createGateway`, engine node) and a simulated replica that answers at once run in this
  * process, beside the node:http client that makes the load: a closed loop over keep-alive connections.
- * Replica, client and the gateway's main thread share one event loop, so its share is in every row.
  * Baseline of the same run: the same requests straight to the replica, in turns with the gateway's.
- * `requests at a time` gives the time between two answers, `one at a time` the latency. Every answer
- * is read to its end and checked; nothing else is subtracted.
+ * Time is that between two answers. Client and replica share one event loop, which many requests at a
+ * time fill: there the ratio of times tells how much the gateway holds them up, and what it costs is the
+ * CPU time of the process, all threads, client and replica included: subtract the baseline's.
  */
 import { Agent, request } from 'node:http';
 import { createGateway } from '../src/index.ts';
@@ -64,29 +64,37 @@ bench.finish();
 /** Runs in turns, so that a slow second of the machine meets both. */
 async function compare(load: Load, gatewayPort: number): Promise<void> {
   const sides = [
-    { label: `direct, ${load.name}`, port: replica.port, samples: [] as number[] },
-    { label: `gateway, ${load.name}`, port: gatewayPort, samples: [] as number[] },
+    { name: 'direct', port: replica.port, samples: [] as Sample[] },
+    { name: 'gateway', port: gatewayPort, samples: [] as Sample[] },
   ];
   for (const { port } of sides) await drive(load, port); // warm-up
   for (let run = 0; run < runs; run++) {
     for (const { port, samples } of sides) samples.push(await drive(load, port));
   }
-  let baseline: Measurement | undefined;
-  for (const { label, samples } of sides) {
-    samples.sort((a, b) => a - b);
-    const nsPerOp = samples[runs >> 1]!;
-    const measurement: Measurement = {
-      ...{ label, nsPerOp, nsPerOpMin: samples[0]!, nsPerOpMax: samples[runs - 1]! },
-      ops: runs * load.requests,
-      ...(baseline && { ratio: nsPerOp / baseline.nsPerOp }),
-    };
-    bench.record(measurement);
-    baseline ??= measurement;
+  for (const kind of ['time', 'cpu'] as const) {
+    let baseline: Measurement | undefined;
+    for (const { name, samples } of sides) {
+      const sorted = samples.map((sample) => sample[kind]).sort((a, b) => a - b);
+      const nsPerOp = sorted[runs >> 1]!;
+      const measurement: Measurement = {
+        label: `${name}, ${load.name}${kind === 'cpu' ? ', CPU' : ''}`,
+        ...{ nsPerOp, nsPerOpMin: sorted[0]!, nsPerOpMax: sorted[runs - 1]! },
+        ops: runs * load.requests,
+        ...(baseline && { ratio: nsPerOp / baseline.nsPerOp }),
+      };
+      bench.record(measurement);
+      baseline ??= measurement;
+    }
   }
 }
 
-/** One run; nanoseconds of it per request. */
-async function drive(load: Load, port: number): Promise<number> {
+/** Nanoseconds per request of one run. */
+interface Sample {
+  readonly time: number;
+  readonly cpu: number;
+}
+
+async function drive(load: Load, port: number): Promise<Sample> {
   const random = createPrng(bench.seed);
   const agent = new Agent({ keepAlive: true, maxSockets: load.atATime });
   let left = load.requests;
@@ -100,9 +108,12 @@ async function drive(load: Load, port: number): Promise<number> {
     }
   };
   try {
+    const cpuBefore = process.cpuUsage();
     const start = process.hrtime.bigint();
     await Promise.all(Array.from({ length: load.atATime }, client));
-    return Number(process.hrtime.bigint() - start) / load.requests;
+    const time = Number(process.hrtime.bigint() - start);
+    const { user, system } = process.cpuUsage(cpuBefore);
+    return { time: time / load.requests, cpu: ((user + system) * 1000) / load.requests };
   } finally {
     agent.destroy();
   }

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { discardBytesMax } from '../../src/acceptor/listener.ts';
 import {
   expectQuiet,
   type GatewayProcess,
@@ -156,17 +157,17 @@ describe.each(testEngines)('bodies, engine %s', (engine) => {
       isOver = true;
     });
     const piece = `10000\r\n${'x'.repeat(0x10000)}\r\n`;
-    while (!isOver && sent < 4 * capBytes) {
+    const sentMax = capBytes + 2 * discardBytesMax;
+    while (!isOver && sent < sentMax) {
       await Promise.race([endless.send(piece), endless.closed]);
       sent += 0x10000;
       const { threads } = await gateway.slots();
       for (const { arenaBytes } of threads) expect(arenaBytes).toBeLessThanOrEqual(2 * capBytes);
     }
     await endless.closed;
-    // What is still on its way when the gateway closes may reset the connection over the answer.
     const { responses } = parseResponses(endless.received, true);
-    for (const { status } of responses) expect(status).toBe(413);
-    expect(sent).toBeLessThan(4 * capBytes);
+    expect(responses.map(({ status }) => status)).toEqual([413]);
+    expect(sent).toBeLessThan(sentMax);
     await expectQuiet(gateway);
   });
 
@@ -261,6 +262,7 @@ describe.each(testEngines)('threads, engine %s', (engine) => {
       await eventually('readiness is back', async () => (await gateway.ready()).status === 200);
       await expectQuiet(gateway);
       expect(quantile(times, 0.5), 'a refusal takes less than 20 ms').toBeLessThan(20);
+      expect(quantile(times, 0.95), 'p95; 20 ms on a machine of its own').toBeLessThan(50);
     });
   });
 

@@ -18,7 +18,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'parallel',
-          include: folders('unit', 'property', 'simulation', 'tidy'),
+          include: folders('unit', 'property', 'simulation', 'lockstep', 'tidy'),
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
         },
@@ -27,7 +27,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'alone',
-          include: folders('integration', 'fault', 'conformance', 'lockstep', 'litmus'),
+          include: folders('integration', 'fault', 'conformance', 'litmus'),
           maxWorkers: 1,
           fileParallelism: false,
           sequence: { groupOrder: 2 },

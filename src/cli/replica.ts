@@ -89,6 +89,10 @@ async function run(flags: ReplicaFlags): Promise<void> {
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
+  // Started by `sluice demo`: it ends with its parent, however that ends.
+  process.once('disconnect', () => {
+    if (signals === 0) stop();
+  });
 }
 
 function announce(flags: ReplicaFlags, port: number, controlPort: number): void {

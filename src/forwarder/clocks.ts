@@ -6,6 +6,7 @@
  * timer per request: every `tickMs` all attempts are looked at, and time in which this thread itself
  * stood still (SIGSTOP, a long turn) is taken out of the verdicts.
  */
+import type { Bag, Bagged } from '../lib/bag.ts';
 import { nowUs } from '../lib/clock.ts';
 import { type Failure, failures, Stage } from './failure.ts';
 
@@ -71,17 +72,17 @@ export class AttemptClock {
   }
 }
 
-export interface Clocked {
+export interface Clocked extends Bagged {
   check(us: number): void;
   forgive(gapUs: number): void;
 }
 
 export class Clocks {
-  readonly #clocked: ReadonlySet<Clocked>;
+  readonly #clocked: Bag<Clocked>;
   readonly #timer: NodeJS.Timeout;
   #lastUs = nowUs();
 
-  constructor(clocked: ReadonlySet<Clocked>) {
+  constructor(clocked: Bag<Clocked>) {
     this.#clocked = clocked;
     this.#timer = setInterval(() => this.#tick(), tickMs);
   }
@@ -94,7 +95,7 @@ export class Clocks {
     const us = nowUs();
     const lateUs = us - this.#lastUs - tickMs * 1000;
     this.#lastUs = us;
-    if (lateUs > stallUs) for (const item of this.#clocked) item.forgive(lateUs);
-    for (const item of this.#clocked) item.check(us);
+    if (lateUs > stallUs) this.#clocked.visitAll((item) => item.forgive(lateUs));
+    this.#clocked.visitAll((item) => item.check(us));
   }
 }

@@ -48,6 +48,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   readonly slot: number;
   readonly lease: number;
   readonly link = new ReplicaLink();
+  /** Among the open exchanges of the forwarder. */
+  place = -1;
   committed = false;
   readonly #owner: ExchangeOwner;
   readonly #services: Services;

@@ -8,6 +8,7 @@
  */
 import { Buffer } from 'node:buffer';
 import type { Dispatcher } from 'undici';
+import { Bag } from '../lib/bag.ts';
 import { routeOf } from '../protocol/routes.ts';
 import { arenaBytes } from '../shm/arena.ts';
 import { ByteRingProducer } from '../shm/byte-ring.ts';
@@ -54,7 +55,7 @@ export class Forwarder implements ExchangeOwner {
   /** Exchange that runs the attempt of each slot. */
   readonly #bySlot: (Exchange | undefined)[];
   /** Exchanges that hold a request, a connection or both. */
-  readonly #open = new Set<Exchange>();
+  readonly #open = new Bag<Exchange>();
   readonly #writers: ResponseWriter[];
   #flushScheduled = false;
   #schedulerAwaited = false;
@@ -155,7 +156,7 @@ export class Forwarder implements ExchangeOwner {
 
   stop(): void {
     this.#stopping = true;
-    for (const exchange of this.#open) exchange.stop();
+    this.#open.visitAll((exchange) => exchange.stop());
   }
 
   /** The thread ends: nothing may keep its event loop alive. */
@@ -169,11 +170,11 @@ export class Forwarder implements ExchangeOwner {
     if (this.#bySlot[exchange.slot] !== exchange) return;
     this.#bySlot[exchange.slot] = undefined;
     this.#requests--;
-    if (exchange.closed) this.#open.delete(exchange);
+    if (exchange.closed) this.#open.remove(exchange);
   }
 
   onClosed(exchange: Exchange): void {
-    if (this.#bySlot[exchange.slot] !== exchange) this.#open.delete(exchange);
+    if (this.#bySlot[exchange.slot] !== exchange) this.#open.remove(exchange);
   }
 
   #startAttempt(slot: number, lease: number, replica: number, epoch: number): void {

@@ -5,6 +5,7 @@
  * Invariant: bytes leave in the order they came, none twice, and the notice is last.
  */
 import { assert } from '../lib/assert.ts';
+import type { Bagged } from '../lib/bag.ts';
 
 /** The record that ends an answer. */
 export const Notice = { none: 0, end: 1, whole: 2 } as const;
@@ -20,7 +21,7 @@ export interface OutputOwner {
   written(): void;
 }
 
-export class Output {
+export class Output implements Bagged {
   readonly owner: OutputOwner;
   readonly slot: number;
   readonly lease: number;
@@ -34,6 +35,8 @@ export class Output {
   error = 0;
   /** In the queue of the writer. */
   queued = false;
+  /** Among the starved of the writer. */
+  place = -1;
   #segments: Uint8Array[] = [];
   /** Bytes of the first segment that have been written. */
   #offset = 0;

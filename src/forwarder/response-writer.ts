@@ -7,6 +7,7 @@
  * later flush; a stream without credit leaves the queue and waits among the starved, so the ring
  * never waits for a client. Death: see byte-ring.ts; a record is visible whole or not at all.
  */
+import { Bag } from '../lib/bag.ts';
 import type { ByteRingProducer } from '../shm/byte-ring.ts';
 import { ResponseKind, writeUint32 } from '../shm/response-records.ts';
 import type { Credit } from './credit.ts';
@@ -28,7 +29,12 @@ export class ResponseWriter {
   readonly #onQueued: () => void;
   #queue: Output[] = [];
   #spare: Output[] = [];
-  readonly #starved = new Set<Output>();
+  readonly #starved = new Bag<Output>();
+  readonly #onStarved = (output: Output): void => {
+    if (this.#credit.exhausted(output)) return;
+    this.#starved.remove(output);
+    this.enqueue(output);
+  };
   /** The last flush found the ring full. */
   blocked = false;
 
@@ -60,11 +66,7 @@ export class ResponseWriter {
 
   /** Queues the starved streams that have credit again, and what a full ring left behind. */
   recheck(): void {
-    for (const output of this.#starved) {
-      if (this.#credit.exhausted(output)) continue;
-      this.#starved.delete(output);
-      this.enqueue(output);
-    }
+    this.#starved.visitAll(this.#onStarved);
     if (this.#queue.length > 0) this.#onQueued();
   }
 
@@ -74,7 +76,7 @@ export class ResponseWriter {
   }
 
   forget(output: Output): void {
-    this.#starved.delete(output);
+    this.#starved.remove(output);
   }
 
   /** Writes what fits. True when the acceptor has something to read. */
@@ -150,7 +152,7 @@ export class ResponseWriter {
       output.moveTo(data, offset + head.length, output.bytes);
       this.#ring.commit(ResponseKind.whole, output.slot, output.lease, length);
     }
-    this.#starved.delete(output);
+    this.#starved.remove(output);
     output.owner.settled();
     return true;
   }

@@ -8,6 +8,7 @@ import { assert } from '../lib/assert.ts';
 import { ArenaLayout } from './arena.layout.ts';
 
 const orderMin = 12; // 4 KiB: below it bookkeeping would outweigh the payload
+const none = -1;
 
 export function createArena(bytesTotal: number): SharedArrayBuffer {
   return ArenaLayout.create({ data: bytesTotal });
@@ -24,8 +25,7 @@ export class ArenaPartition {
   readonly #orderMax: number;
   /** Order of the block that starts at each 4 KiB page while it is allocated, else 0. */
   readonly #orderAt: Uint8Array;
-  /** Free blocks by order, as page numbers; membership makes a merge O(1). */
-  readonly #free: Set<number>[] = [];
+  readonly #free: FreeBlocks;
   #used = 0;
 
   /** `start` and `size` in bytes; `size` is rounded down to whole pages. */
@@ -36,7 +36,7 @@ export class ArenaPartition {
     this.#start = start;
     this.#orderAt = new Uint8Array(pages);
     this.#orderMax = orderMin + Math.floor(Math.log2(pages));
-    for (let order = 0; order <= this.#orderMax; order++) this.#free.push(new Set());
+    this.#free = new FreeBlocks(pages, this.#orderMax);
     // Cover the partition with the largest aligned blocks that fit.
     let page = 0;
     while (page < pages) {
@@ -46,7 +46,7 @@ export class ArenaPartition {
         page + (1 << (order - orderMin)) > pages
       )
         order--;
-      this.#free[order]?.add(page);
+      this.#free.add(page, order);
       page += 1 << (order - orderMin);
     }
   }
@@ -61,13 +61,13 @@ export class ArenaPartition {
     if (length > 1 << this.#orderMax) return -1;
     const order = orderFor(length);
     let from = order;
-    while (from <= this.#orderMax && this.#free[from]!.size === 0) from++;
+    while (from <= this.#orderMax && this.#free.newest(from) === none) from++;
     if (from > this.#orderMax) return -1;
-    const page = this.#free[from]!.values().next().value as number;
-    this.#free[from]!.delete(page);
+    const page = this.#free.newest(from);
+    this.#free.remove(page, from);
     while (from > order) {
       from--;
-      this.#free[from]!.add(page + (1 << (from - orderMin)));
+      this.#free.add(page + (1 << (from - orderMin)), from);
     }
     this.#orderAt[page] = order;
     this.#used += 1 << order;
@@ -87,17 +87,66 @@ export class ArenaPartition {
     this.#used -= 1 << order;
     while (order < this.#orderMax) {
       const buddy = page ^ (1 << (order - orderMin));
-      if (!this.#free[order]!.delete(buddy)) break;
+      if (!this.#free.has(buddy, order)) break;
+      this.#free.remove(buddy, order);
       page = Math.min(page, buddy);
       order++;
     }
-    this.#free[order]!.add(page);
+    this.#free.add(page, order);
   }
 
   #pageAt(offset: number): number {
     const page = (offset - this.#start) / (1 << orderMin);
     assert(Number.isInteger(page) && page >= 0 && page < this.#orderAt.length, 'offset of a block');
     return page;
+  }
+}
+
+/**
+ * The free blocks as page numbers, one list for each order. Newest first: memory used last is used
+ * next, so a partition touches no more pages than it needs. Typed arrays, because a Set that changes
+ * with every request leaves tables behind that outlive the young generation.
+ */
+class FreeBlocks {
+  /** Order of the free block that starts at each page, else 0. */
+  readonly #orderAt: Uint8Array;
+  readonly #next: Int32Array;
+  readonly #previous: Int32Array;
+  readonly #heads: Int32Array;
+
+  constructor(pages: number, orderMax: number) {
+    this.#orderAt = new Uint8Array(pages);
+    this.#next = new Int32Array(pages);
+    this.#previous = new Int32Array(pages);
+    this.#heads = new Int32Array(orderMax + 1).fill(none);
+  }
+
+  /** A block of that order, or none. */
+  newest(order: number): number {
+    return this.#heads[order]!;
+  }
+
+  has(page: number, order: number): boolean {
+    return this.#orderAt[page] === order;
+  }
+
+  add(page: number, order: number): void {
+    const head = this.#heads[order]!;
+    this.#orderAt[page] = order;
+    this.#previous[page] = none;
+    this.#next[page] = head;
+    if (head !== none) this.#previous[head] = page;
+    this.#heads[order] = page;
+  }
+
+  remove(page: number, order: number): void {
+    assert(this.has(page, order), 'a free block is where it is listed');
+    const before = this.#previous[page]!;
+    const after = this.#next[page]!;
+    this.#orderAt[page] = 0;
+    if (before === none) this.#heads[order] = after;
+    else this.#next[before] = after;
+    if (after !== none) this.#previous[after] = before;
   }
 }
 

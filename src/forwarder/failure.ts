@@ -106,11 +106,6 @@ const byCode = new Map<string, { readonly before: Failure; readonly inBody: Fail
   ['EPIPE', { before: failures.reset, inBody: failures.truncated }],
   // Once a connection stands, this is the kernel giving up on a peer that does not acknowledge.
   ['ETIMEDOUT', { before: failures.connectTimeout, inBody: failures.truncated }],
-  ['UND_ERR_HEADERS_TIMEOUT', both(failures.headersTimeout)],
-  [
-    'UND_ERR_BODY_TIMEOUT',
-    { before: failures.firstTokenTimeout, inBody: failures.interTokenTimeout },
-  ],
   ['UND_ERR_HEADERS_OVERFLOW', both(failures.framing)],
   // A short body with `connection: close` ends so; a contradiction of lengths does before the body.
   ['UND_ERR_RES_CONTENT_LENGTH_MISMATCH', { before: failures.framing, inBody: failures.truncated }],

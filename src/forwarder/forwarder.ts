@@ -110,7 +110,7 @@ export class Forwarder implements ExchangeOwner {
       progress: new ReplicaProgress(memory.replicas),
       onMisconfigured,
     };
-    this.#pools = new ReplicaPools(timeouts, start.replicas);
+    this.#pools = new ReplicaPools(timeouts.connect, start.replicas);
     this.#clocks = new Clocks(this.#open);
   }
 

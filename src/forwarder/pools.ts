@@ -10,12 +10,6 @@ import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
 import type { ReplicaAddress } from '../shm/threads.ts';
 import { replicaLookup } from './replica-lookup.ts';
 
-export interface PoolTimeouts {
-  readonly connect: number;
-  readonly firstToken: number;
-  readonly interToken: number;
-}
-
 /** Handlers learn which connection carries them. */
 export interface ConnectionUser extends Dispatcher.DispatchHandler {
   readonly link: { connection: ReplicaConnection | undefined };
@@ -23,8 +17,6 @@ export interface ConnectionUser extends Dispatcher.DispatchHandler {
 
 /** uvicorn closes idle connections after 5 s without a hint; a longer idle time here means resets. */
 const keepAliveMs = 4000;
-/** The clocks of clocks.ts are exact; those of undici only catch what escapes them. */
-const guardMs = 5000;
 const headerBytesMax = 16 * 1024;
 
 type Connect = buildConnector.connector;
@@ -64,14 +56,14 @@ export class ReplicaPool {
   readonly #connect: Connect;
   readonly #pool: Pool;
 
-  constructor(address: ReplicaAddress, timeouts: PoolTimeouts) {
+  constructor(address: ReplicaAddress, connectMs: number) {
     const url = new URL(address.url);
     this.address = address;
     this.pathPrefix = url.pathname.replace(/\/+$/, '');
     this.authorization = address.apiKey === '' ? '' : `Bearer ${address.apiKey}`;
     this.#origin = url.origin;
     this.#connect = buildConnector({
-      timeout: timeouts.connect,
+      timeout: connectMs,
       allowH2: false,
       lookup: replicaLookup,
     });
@@ -80,8 +72,8 @@ export class ReplicaPool {
       keepAliveTimeout: keepAliveMs,
       keepAliveMaxTimeout: keepAliveMs,
       maxHeaderSize: headerBytesMax,
-      headersTimeout: timeouts.firstToken + guardMs,
-      bodyTimeout: Math.max(timeouts.firstToken, timeouts.interToken) + guardMs,
+      headersTimeout: 0, // clocks.ts watches every attempt; undici would set a timer for each
+      bodyTimeout: 0,
       maxResponseSize: -1, // streams may be long; answers that are not are bounded in whole-answer.ts
     };
     // A quarter more than may run: an answer that is over may be read out for a second (exchange.ts),
@@ -117,12 +109,12 @@ export class ReplicaPool {
 }
 
 export class ReplicaPools {
-  readonly #timeouts: PoolTimeouts;
+  readonly #connectMs: number;
   /** Pool of each row of the replica table. */
   readonly #rows: (ReplicaPool | undefined)[] = [];
 
-  constructor(timeouts: PoolTimeouts, replicas: readonly ReplicaAddress[]) {
-    this.#timeouts = timeouts;
+  constructor(connectMs: number, replicas: readonly ReplicaAddress[]) {
+    this.#connectMs = connectMs;
     for (const replica of replicas) this.put(replica);
   }
 
@@ -132,7 +124,7 @@ export class ReplicaPools {
     if (known?.address.epoch === replica.epoch) return;
     known?.close();
     while (this.#rows.length <= replica.row) this.#rows.push(undefined);
-    this.#rows[replica.row] = new ReplicaPool(replica, this.#timeouts);
+    this.#rows[replica.row] = new ReplicaPool(replica, this.#connectMs);
   }
 
   forget(row: number, epoch: number): void {

@@ -10,7 +10,7 @@ import type { FromThread, ToThread } from '../shm/threads.ts';
  * hardly anything survives a request: a scavenge then costs microseconds and comes more often, and
  * four heaps of the default 48 MiB would be most of the process.
  */
-const youngGenerationMb = { acceptor: 6, scheduler: 2, forwarder: 6 } as const;
+const youngGenerationMb = { acceptor: 6, scheduler: 2, forwarder: 12 } as const;
 
 /** Source and build have the same tree, with another ending. */
 const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js';

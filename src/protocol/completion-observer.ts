@@ -65,6 +65,7 @@ export class CompletionObserver {
   /** Finish reasons of the payload at hand; they count once the payload has proved to be JSON. */
   readonly #stagedIndexes: number[] = [];
   readonly #stagedReasons: string[] = [];
+  #staged = 0;
 
   reset(shape: AnswerShape, choices: number): void {
     this.#shape = shape;
@@ -124,12 +125,13 @@ export class CompletionObserver {
     if ((flags & Observed.error) !== 0) this.sawError = true;
     if ((flags & Observed.malformed) !== 0) this.malformed++;
     else if ((flags & Observed.finish) !== 0) this.#commitFinish();
-    this.#stagedIndexes.length = this.#stagedReasons.length = 0;
+    this.#staged = 0;
     return flags;
   }
 
   #commitFinish(): void {
-    for (const [i, index] of this.#stagedIndexes.entries()) {
+    for (let i = 0; i < this.#staged; i++) {
+      const index = this.#stagedIndexes[i] as number;
       while (this.finishReasons.length <= index) this.finishReasons.push('');
       if (this.finishReasons[index] === '') this.#finished++;
       this.finishReasons[index] = this.#stagedReasons[i] as string;
@@ -287,8 +289,8 @@ export class CompletionObserver {
     // Some engines write '' for "not finished".
     if (end - start <= 2) return;
     this.#flags |= Observed.finish;
-    this.#stagedIndexes.push(index);
-    this.#stagedReasons.push(internedText(cursor.bytes, start + 1, end - 1));
+    this.#stagedIndexes[this.#staged] = index;
+    this.#stagedReasons[this.#staged++] = internedText(cursor.bytes, start + 1, end - 1);
   }
 
   /** OpenAI, Anthropic and Responses names of the same three numbers. */

@@ -5,6 +5,7 @@
  * alternate name, value. What does not fit, or is not Latin-1, is a return value.
  */
 import { assert } from '../lib/assert.ts';
+import { internedText, latin1Of } from './text.ts';
 
 const lengthMax = 0xffff;
 
@@ -41,18 +42,22 @@ export function encodeHeaders(list: readonly string[]): Uint8Array | undefined {
 /** Reads what encodeHeadersInto wrote into `list`, replacing its content; returns `list`. */
 export function decodeHeaders(bytes: Uint8Array, offset = 0, list: string[] = []): string[] {
   list.length = 0;
-  let p = offset;
-  assert(p + 2 <= bytes.length, 'a header list starts inside its bytes');
-  const count = readU16(bytes, p);
-  p += 2;
+  assert(offset + 2 <= bytes.length, 'a header list starts inside its bytes');
+  const count = readU16(bytes, offset);
+  const first = offset + 2;
+  let end = first;
   for (let i = 0; i < count; i++) {
-    assert(p + 2 <= bytes.length, 'a header list ends inside its bytes');
-    const end = p + 2 + readU16(bytes, p);
-    p += 2;
+    assert(end + 2 <= bytes.length, 'a header list ends inside its bytes');
+    end += 2 + readU16(bytes, end);
     assert(end <= bytes.length, 'a header ends inside its bytes');
-    let text = '';
-    while (p < end) text += String.fromCharCode(bytes[p++] as number);
-    list.push(text);
+  }
+  // One call into native code for all values; names repeat, so they are interned.
+  const text = latin1Of(bytes, first, end);
+  for (let i = 0, p = first; i < count; i++) {
+    const start = p + 2;
+    p = start + readU16(bytes, p);
+    const isName = i % 2 === 0;
+    list.push(isName ? internedText(bytes, start, p) : text.slice(start - first, p - first));
   }
   return list;
 }

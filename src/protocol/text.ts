@@ -16,12 +16,20 @@ let lastView: Buffer = Buffer.from(lastBuffer);
 
 /** The bytes as UTF-8 text. */
 export function textOf(bytes: Uint8Array, start: number, end: number): string {
-  const buffer = bytes.buffer;
+  return viewOf(bytes).toString('utf8', bytes.byteOffset + start, bytes.byteOffset + end);
+}
+
+/** The bytes as Latin-1 text. */
+export function latin1Of(bytes: Uint8Array, start: number, end: number): string {
+  return viewOf(bytes).toString('latin1', bytes.byteOffset + start, bytes.byteOffset + end);
+}
+
+function viewOf({ buffer }: Uint8Array): Buffer {
   if (buffer !== lastBuffer) {
     lastBuffer = buffer;
     lastView = Buffer.from(buffer);
   }
-  return lastView.toString('utf8', bytes.byteOffset + start, bytes.byteOffset + end);
+  return lastView;
 }
 
 /** The bytes as text, shared with earlier calls where the text is short and plain ASCII. */

@@ -1,6 +1,9 @@
 import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { createByteRing } from '../../src/shm/byte-ring.ts';
 import { createRequestRing } from '../../src/shm/request-ring.ts';
 import { SlotState } from '../../src/shm/request-slots.layout.ts';
@@ -37,17 +40,21 @@ const byteCases: readonly Case[] = [
   ['128 bytes, near 2^31', 128, 1, near31],
   ['4096 bytes, near 2^32', 4096, 1, near32],
 ];
-const casesTotal = requestCases.length + recordCases.length + byteCases.length + 1;
+const casesTotal = requestCases.length + recordCases.length + byteCases.length + 2;
 const caseMs = (secondsTotal * 1000) / casesTotal;
 const limitMs = caseMs + (isLong ? 600_000 : 30_000);
 
 /** Runs the threads for the time of a case; what each of them tells. */
-async function run(tasks: readonly Pick<Task, 'role' | 'index'>[], common: Partial<Task>) {
+async function run(
+  tasks: readonly Pick<Task, 'role' | 'index'>[],
+  common: Partial<Task>,
+  execArgv: readonly string[] = [],
+) {
   console.log(`SEED=${seed}`);
   const control = new Int32Array(new SharedArrayBuffer(64));
   const workers = tasks.map((task, i) => {
     const workerData = { messagesMin, ...common, ...task, control, seed: seed + i };
-    return new Worker(file, { workerData });
+    return new Worker(file, { workerData, execArgv: [...process.execArgv, ...execArgv] });
   });
   const ready = workers.map((worker) => once(worker, 'message'));
   const told = workers.map(async (worker, i) => {
@@ -73,11 +80,12 @@ async function sendAndReceive(
   kind: 'request' | 'record' | 'byte',
   region: SharedArrayBuffer,
   [name, capacity, producers]: Case,
+  execArgv: readonly string[] = [],
 ): Promise<void> {
   const isMillion = isLong && kind === 'request' && capacity >= largeRing;
   const sendMin = isMillion ? 1_000_000 : messagesMin;
   const common = { region, capacity, producers, messagesMin: sendMin };
-  const { control, results } = await run(producersAndConsumer(kind, producers), common);
+  const { control, results } = await run(producersAndConsumer(kind, producers), common, execArgv);
   const sent = Array.from({ length: producers }, (_, p) => Atomics.load(control, 2 + p));
   console.log(`${kind} ring, ${name}: ${sent.join(' + ')} messages`);
   expect(results.at(-1)).toEqual(sent);
@@ -85,10 +93,26 @@ async function sendAndReceive(
 }
 
 test.each(requestCases)(
-  'request ring, %s: every message once, in order, whole',
+  'A-04: request ring, %s: every message once, in order, whole',
   async (...ring) => {
     const [, capacity, producers, start] = ring;
     await sendAndReceive('request', createRequestRing({ capacity, producers }, start), ring);
+  },
+  limitMs,
+);
+
+test(
+  'A-04: the same under --cpu-prof, which leaves a profile of each thread',
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'sluice-rings-'));
+    try {
+      const region = createRequestRing({ capacity: largeRing, producers: 2 }, near31);
+      const profiled: Case = ['2 producers, profiled', largeRing, 2, near31];
+      await sendAndReceive('request', region, profiled, ['--cpu-prof', `--cpu-prof-dir=${folder}`]);
+      await vi.waitFor(() => expect(readdirSync(folder)).toHaveLength(3), 10_000);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   },
   limitMs,
 );

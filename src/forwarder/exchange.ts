@@ -162,7 +162,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     if (status < 200 || this.#over) return; // 102 and 103 say nothing that we pass on
     this.#stage = Stage.head;
     this.#record.head(nowUs(), status);
-    const failure = failing.failureOfStatus(status, this.#pool.authorization !== '');
+    const sent = this.#request.headers as readonly string[];
+    const failure = failing.failureOfHead(status, headers, this.#pool.authorization !== '', sent);
     if (failure !== undefined) this.#refuse(failure, headers);
     else this.#begin(status, headers);
   }

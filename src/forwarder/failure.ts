@@ -6,7 +6,9 @@
  * (which routing learns from). Nothing here decides about a retry.
  */
 import { errors } from '../errors/catalogue.ts';
+import { isRateLimit } from '../protocol/http-rules.ts';
 import { Outcome } from '../shm/rings.layout.ts';
+import type { AnswerHeaders } from './answer-head.ts';
 import { forbiddenAddressCode } from './replica-lookup.ts';
 
 export interface Failure {
@@ -54,10 +56,27 @@ export const failures = {
 } as const satisfies Record<string, Failure>;
 
 /**
- * Nothing of the answer may be used when a status has a failure; undefined: pass the answer on.
- * `hasOwnKey`: the request carried a key of the gateway, not that of the client.
+ * Nothing of the answer may be used when its head is a failure; undefined: pass the answer on.
+ * `sent` are the names and values of the request; `hasOwnKey`: with a key of the gateway, not with
+ * that of the client.
  */
-export function failureOfStatus(status: number, hasOwnKey: boolean): Failure | undefined {
+export function failureOfHead(
+  status: number,
+  headers: AnswerHeaders,
+  hasOwnKey: boolean,
+  sent: readonly string[],
+): Failure | undefined {
+  if (status === 429 && !hasOwnKey && isLimitOfKey(headers) && hasKey(sent)) return undefined;
+  return failureOfStatus(status, hasOwnKey);
+}
+
+/** An engine whose queue is full names no limits, whatever key came with the request: it is busy. */
+const isLimitOfKey = (headers: AnswerHeaders): boolean => Object.keys(headers).some(isRateLimit);
+
+const hasKey = (sent: readonly string[]): boolean =>
+  sent.some((text, i) => i % 2 === 0 && text === 'authorization');
+
+function failureOfStatus(status: number, hasOwnKey: boolean): Failure | undefined {
   if (status >= 200 && status < 300) return undefined;
   if (status === 429) return failures.rateLimited;
   if (status === 503) return failures.overloaded;

@@ -53,7 +53,7 @@ const forwardedToClient = new Set([
   'retry-after-ms',
   'x-should-retry',
 ]);
-const forwardedToClientPrefixes = ['x-ratelimit-', 'anthropic-ratelimit-'];
+const rateLimitPrefixes = ['x-ratelimit-', 'anthropic-ratelimit-'];
 
 /** Lower-case name in; true when a replica may see the header. */
 export function isForwardedToReplica(name: string): boolean {
@@ -62,8 +62,12 @@ export function isForwardedToReplica(name: string): boolean {
 
 /** Lower-case name in; true when a client may see the header of a replica. */
 export function isForwardedToClient(name: string): boolean {
-  if (forwardedToClient.has(name)) return true;
-  for (const prefix of forwardedToClientPrefixes) if (name.startsWith(prefix)) return true;
+  return forwardedToClient.has(name) || isRateLimit(name);
+}
+
+/** Lower-case name in; true when the header tells of the limits that a server has set for a key. */
+export function isRateLimit(name: string): boolean {
+  for (const prefix of rateLimitPrefixes) if (name.startsWith(prefix)) return true;
   return false;
 }
 

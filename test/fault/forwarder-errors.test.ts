@@ -160,6 +160,17 @@ describe('before anything reached the client the request is given back', () => {
     expect(replica.connections.length - connections).toBeLessThanOrEqual(1);
   });
 
+  test('a 429 to the key of the client goes to the client, with what it says of the limits', async () => {
+    const advice = 'retry-after: 7\r\nx-ratelimit-remaining-tokens: 0\r\n';
+    replica.respond = write(jsonAnswer({ error: { code: 'insufficient_quota' } }, 429, advice));
+    const request = await harness.send({ headers: ['authorization', 'Bearer sk-1'] }).ended();
+    expect(request.head?.status).toBe(429);
+    expect(request.headers.join()).toContain('retry-after,7,x-ratelimit-remaining-tokens,0');
+    expect(JSON.parse(request.text).error.code).toBe('insufficient_quota');
+    expect(request.released).toMatchObject([{ outcome: Outcome.clientError, error: 0 }]);
+    harness.free(request);
+  });
+
   test.each([
     ['F02: seconds', 'retry-after: 5\r\n', 5000, 5000],
     ['a fraction of a second', 'retry-after: 0.25\r\n', 250, 250],

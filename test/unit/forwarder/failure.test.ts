@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { errorList, errorOf } from '../../../src/errors/catalogue.ts';
 import {
   failureOfError,
-  failureOfStatus,
+  failureOfHead,
   failures,
   retryAfterMs,
   Stage,
@@ -60,17 +60,30 @@ test.each([undefined, null, 'text', 7, {}, new Error('plain')])(
 
 test('statuses: what fails, what passes', () => {
   const passed = [200, 201, 204, 400, 404, 409, 413, 422];
-  for (const status of passed) expect(failureOfStatus(status, true), `${status}`).toBeUndefined();
+  for (const status of passed)
+    expect(failureOfHead(status, {}, true, []), `${status}`).toBeUndefined();
   for (const status of [301, 307, 500, 502, 504, 529, 599]) {
-    expect(failureOfStatus(status, true), `${status}`).toBe(failures.serverError);
+    expect(failureOfHead(status, {}, true, []), `${status}`).toBe(failures.serverError);
   }
-  expect(failureOfStatus(429, true)).toBe(failures.rateLimited);
-  expect(failureOfStatus(503, true)).toBe(failures.overloaded);
+  expect(failureOfHead(429, {}, true, [])).toBe(failures.rateLimited);
+  expect(failureOfHead(503, {}, true, [])).toBe(failures.overloaded);
   for (const status of [401, 403]) {
-    expect(failureOfStatus(status, true)).toBe(failures.unauthorized);
-    expect(failureOfStatus(status, false)).toBe(failures.clientKey);
+    expect(failureOfHead(status, {}, true, [])).toBe(failures.unauthorized);
+    expect(failureOfHead(status, {}, false, [])).toBe(failures.clientKey);
   }
-  expect(failureOfStatus(408, true)).toBe(failures.headersTimeout);
+  expect(failureOfHead(408, {}, true, [])).toBe(failures.headersTimeout);
+});
+
+test('a 429 is for the client alone when it names the limits of a key that the client sent', () => {
+  const limits = { 'retry-after': '7', 'x-ratelimit-remaining-requests': '0' };
+  const sent = ['accept', '*/*', 'authorization', 'Bearer sk-1'];
+  expect(failureOfHead(429, limits, false, sent)).toBeUndefined();
+  expect(failureOfHead(429, { 'anthropic-ratelimit-reset': '1' }, false, sent)).toBeUndefined();
+  const isBusy = failures.rateLimited;
+  expect(failureOfHead(429, { 'retry-after': '7' }, false, sent), 'a full queue').toBe(isBusy);
+  expect(failureOfHead(429, limits, true, sent), 'the key of the gateway').toBe(isBusy);
+  expect(failureOfHead(429, limits, false, ['x-a', 'authorization']), 'no key').toBe(isBusy);
+  expect(failureOfHead(503, limits, false, sent)).toBe(failures.overloaded);
 });
 
 test('every failure is an entry of the catalogue and only the replica moves its breaker', () => {

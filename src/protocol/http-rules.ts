@@ -92,13 +92,6 @@ export function parseContentLength(value: string): number {
   return length <= Number.MAX_SAFE_INTEGER ? length : -1;
 }
 
-/** `authorization: Bearer KEY` -> KEY; '' when it is another scheme or malformed. */
-export function bearerKey(authorization: string): string {
-  if (authorization.length < 8 || authorization.slice(0, 7).toLowerCase() !== 'bearer ') return '';
-  const key = authorization.slice(7).trim();
-  return key.includes(' ') ? '' : key;
-}
-
 /** Accumulates the headers of one request: `reset`, `add` for each, `finish`. */
 export class RequestHead {
   /** -1 when absent. */

@@ -9,7 +9,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 
 export const mainFile = `${root}dist/main.js`;
 
-/** Once, before anything is started from `mainFile`; well under a second. */
+/** Once, before anything is started from `mainFile`. Nothing of an older build stays in `dist`. */
 export function buildProgram(): void {
-  execFileSync('tsc', ['-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' });
+  execFileSync('npm', ['run', '--silent', 'build'], { cwd: root, stdio: 'inherit' });
 }

@@ -7,6 +7,7 @@ import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { controlCounts, requestRingSize } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
+import { Readiness } from '../shm/readiness.ts';
 import { RequestRingProducer } from '../shm/request-ring.ts';
 import { RequestSlots } from '../shm/request-slots.ts';
 import type { AcceptorStart } from '../shm/threads.ts';
@@ -31,6 +32,7 @@ export interface AcceptorState {
   readonly requestRing: RequestRingProducer;
   readonly control: Control;
   readonly schedulerBell: SchedulerBell;
+  readonly readiness: Readiness;
   readonly metrics: MetricsWriter;
   readonly log: Logger;
   /** Requests by slot, counted from the first of the partition. */
@@ -43,16 +45,12 @@ export interface AcceptorState {
 /** The control block as an acceptor uses it. */
 export interface Control {
   readonly words: Int32Array;
-  readonly floats: Float64Array;
   /** Int32 index of the draining word. */
   readonly draining: number;
   /** Int32 indexes of the bells. */
   readonly ownBell: number;
   readonly forwarderBells: readonly number[];
-  /** Row starts and fields of the thread table. */
-  readonly ownRow: number;
-  readonly schedulerRow: number;
-  readonly at: ReturnType<typeof ControlLayout.place>['at']['thread']['at'];
+  readonly schedulerBell: number;
 }
 
 export function createAcceptorState(start: AcceptorStart): AcceptorState {
@@ -76,7 +74,8 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     arenaData: arenaBytes(memory.arena, size.arenaBytes),
     requestRing: new RequestRingProducer(memory.requestRing, requestRingSize(size), index),
     control,
-    schedulerBell: new SchedulerBell(control.words, control.schedulerRow),
+    schedulerBell: new SchedulerBell(control.words, control.schedulerBell),
+    readiness: new Readiness(memory),
     metrics,
     log: createLogger({
       thread: `acceptor-${index}`,
@@ -99,14 +98,11 @@ function attachControl({ memory, index }: AcceptorStart): Control {
   assert(at.thread.at.bell === 0, 'the bell opens the row');
   return {
     words: new Int32Array(control),
-    floats: new Float64Array(control),
     draining: at.draining,
     ownBell: rowOf(ThreadId.acceptor(index)),
     forwarderBells: Array.from({ length: size.forwarders }, (_, forwarder) =>
       rowOf(ThreadId.forwarder(forwarder, size)),
     ),
-    ownRow: rowOf(ThreadId.acceptor(index)),
-    schedulerRow: rowOf(ThreadId.scheduler),
-    at: at.thread.at,
+    schedulerBell: rowOf(ThreadId.scheduler),
   };
 }

@@ -5,19 +5,13 @@
  * config and never asks a replica.
  */
 import { errors } from '../errors/catalogue.ts';
-import { nowUs } from '../lib/clock.ts';
 import type { Route } from '../protocol/routes.ts';
-import { DrainStage } from '../shm/control.layout.ts';
-import { replicaCounts } from '../shm/memory.ts';
-import { ReplicaAdmin, ReplicaTableLayout } from '../shm/replica-table.layout.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { commonHeaders, errorAnswer } from './answers.ts';
 import { answerBytesMax, Closing, type Exchange, type ExchangePeer } from './listener.ts';
 import { Outbox } from './outbox.ts';
 import type { RequestFacts } from './request.ts';
 
-/** A scheduler that has not shown itself for this long decides nothing (RELIABILITY 4). */
-const schedulerSilentUs = 500_000;
 const encoder = new TextEncoder();
 const allowedMethods = 'GET, POST, DELETE, HEAD, OPTIONS';
 const allowedHeaders = '*, authorization';
@@ -36,7 +30,7 @@ export function answerLocally(
     case 'model':
       return answerModel(state, parameter, facts, exchange);
     case 'ready': {
-      const problem = whyNotReady(state);
+      const problem = state.readiness.problem();
       const status = problem === '' ? 200 : 503;
       return answerJson(exchange, facts, status, { status: problem === '' ? 'ready' : problem });
     }
@@ -97,23 +91,6 @@ export function answerPreflight(facts: RequestFacts, exchange: Exchange): void {
   headers.push('access-control-allow-headers', allowedHeaders);
   headers.push('access-control-max-age', preflightSeconds, 'allow', allowedMethods);
   exchange.answerAndClose(204, headers, new Uint8Array(0));
-}
-
-/** '' when a request could be served at this moment, else what is missing. */
-function whyNotReady({ start, control }: AcceptorState): string {
-  if (Atomics.load(control.words, control.draining) !== DrainStage.none) return 'draining';
-  const beatUs = control.floats[(control.schedulerRow + control.at.beatUs) / 2] ?? 0;
-  if (nowUs() - beatUs > schedulerSilentUs) return 'scheduler silent';
-  const region = start.memory.replicas;
-  const { at } = ReplicaTableLayout.attach(region, replicaCounts);
-  const words = new Int32Array(region);
-  const count = Atomics.load(words, at.count);
-  for (let index = 0; index < count; index++) {
-    const row = at.replica.base + index * at.replica.stride;
-    const isActive = words[row + at.replica.at.admin] === ReplicaAdmin.active;
-    if (isActive && words[row + at.replica.at.healthy] === 1) return '';
-  }
-  return 'no healthy replica';
 }
 
 interface ModelObject {

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseNewReplica } from '../config/new-replica.ts';
 import { formatProblem } from '../config/problems.ts';
 import type { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
+import type { Readiness } from '../shm/readiness.ts';
 import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
 import type { ToThread } from '../shm/threads.ts';
 import { metrics } from '../telemetry/catalogue.ts';
@@ -21,7 +22,6 @@ import { GatewayMetrics } from './metrics.ts';
 import { type NamedReplica, planReload } from './reload.ts';
 import { version } from './version.ts';
 import type { GatewayViews } from './views.ts';
-import { schedulerLateSeconds } from './watchdog.ts';
 
 type Change = Extract<ToThread, { kind: 'replica' | 'forget' }>;
 
@@ -33,7 +33,7 @@ export interface AdminParts {
   readonly health: HealthChecker;
   readonly reader: MetricsReader;
   readonly writer: MetricsWriter;
-  readonly draining: () => boolean;
+  readonly readiness: Readiness;
   readonly tellForwarders: (message: Change) => Promise<void>;
   readonly tellAcceptors: (message: Change) => Promise<void>;
 }
@@ -53,15 +53,8 @@ export class GatewayAdmin implements AdminActions {
   }
 
   ready(): { ready: boolean; reason: string } {
-    if (this.#parts.draining()) return { ready: false, reason: 'draining' };
-    const scheduler = this.#parts.views.threads().find(({ name }) => name === 'scheduler');
-    if (scheduler === undefined || scheduler.heartbeatAgeSeconds > schedulerLateSeconds) {
-      return { ready: false, reason: 'the scheduler does not answer' };
-    }
-    if (!this.#parts.membership.anyRoutable()) {
-      return { ready: false, reason: 'no replica is healthy' };
-    }
-    return { ready: true, reason: '' };
+    const reason = this.#parts.readiness.problem();
+    return { ready: reason === '', reason };
   }
 
   async metrics(): Promise<{ contentType: string; text: string }> {

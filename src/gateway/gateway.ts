@@ -15,6 +15,7 @@ import { ring } from '../shm/doorbell.ts';
 import { controlCounts, createMemory, type SharedMemory } from '../shm/memory.ts';
 import { createMetricsRegion } from '../shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
+import { Readiness } from '../shm/readiness.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
@@ -284,7 +285,7 @@ export class Gateway {
       health: this.#health,
       reader: new MetricsReader(defaultMetricDims, this.#metricsRegions),
       writer: this.#metrics,
-      draining: () => Atomics.load(this.#control, this.#at.draining) !== DrainStage.none,
+      readiness: new Readiness(this.#memory),
       tellForwarders: async (message) => {
         await Promise.all(this.#forwarders.map((thread) => thread.apply(message)));
       },

@@ -161,15 +161,6 @@ export class Membership {
     };
   }
 
-  /** Whether a request for some model could be dispatched to a live replica. */
-  anyRoutable(): boolean {
-    for (const member of this.#members.values()) {
-      const { admin, healthy } = this.state(member);
-      if (admin === ReplicaAdmin.active && healthy && member.weight > 0) return true;
-    }
-    return false;
-  }
-
   /** When the replica last sent a byte of an answer. */
   progressUs(member: Member): number {
     return this.#progress.lastUs(member.row);

@@ -13,8 +13,6 @@ const periodMs = 500;
 const ownGapMsMax = 1000;
 const silentSecondsMax = 5;
 const acceptorSilentSecondsMax = 10;
-/** A scheduler silent for this long cannot serve: readiness goes off. */
-export const schedulerLateSeconds = 0.5;
 
 export class Watchdog {
   readonly #views: GatewayViews;

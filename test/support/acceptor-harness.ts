@@ -229,6 +229,7 @@ export class AcceptorHarness extends ForwarderEnd {
     const words = new Int32Array(region);
     words[at.replica.base + at.replica.at.admin] = ReplicaAdmin.active;
     words[at.replica.base + at.replica.at.healthy] = isUp ? 1 : 0;
+    new Float64Array(region)[(at.replica.base + at.replica.at.weight) / 2] = 1;
     Atomics.store(words, at.count, 1);
   }
 

@@ -31,30 +31,6 @@ function setInFlight(row: number, inFlight: number): void {
   words[at.replica.base + row * at.replica.stride + at.replica.at.inFlight] = inFlight;
 }
 
-test('a replica is routable once it is active and healthy, and not while it drains', () => {
-  const member = membership.add(spec('a'), 0)!;
-  expect(membership.anyRoutable()).toBe(false);
-  membership.setHealthy(member, true, '');
-  expect(membership.anyRoutable()).toBe(false);
-  membership.activate(member);
-  expect(membership.anyRoutable()).toBe(true);
-  membership.drain(member);
-  expect(membership.anyRoutable()).toBe(false);
-  membership.activate(member);
-  membership.setHealthy(member, false, 'gone');
-  expect(membership.anyRoutable()).toBe(false);
-  expect(member.reason).toBe('gone');
-});
-
-test('a replica of weight 0 makes nobody ready', () => {
-  const member = membership.add(spec('a', { weight: 0 }), 0)!;
-  membership.activate(member);
-  membership.setHealthy(member, true, '');
-  expect(membership.anyRoutable()).toBe(false);
-  membership.setWeight(member, 2);
-  expect(membership.anyRoutable()).toBe(true);
-});
-
 test('a row says what the replica is', () => {
   membership.add(spec('a'), 0);
   const { row } = membership.add(spec('b', { max_in_flight: 31, weight: 2.5 }), 3)!;

@@ -280,7 +280,8 @@ class NodeExchange implements Exchange {
 
   isTooSlow(now: number): boolean {
     if (this.isBlocked || this.#isOver) {
-      return this.#res.writableNeedDrain && now - this.#blockedSince > stalledMs;
+      // The socket's own count: a response that has ended never says that it needs a drain.
+      return this.#socket.writableLength > 0 && now - this.#blockedSince > stalledMs;
     }
     if (!this.#isReading || now - this.#readSince < windowMs) return false;
     const isSlow = this.#readBytes < bodyBytesPerWindow;

@@ -35,6 +35,8 @@ export interface AcceptorState {
   readonly readiness: Readiness;
   readonly metrics: MetricsWriter;
   readonly log: Logger;
+  /** Counts and logs what a handler threw. */
+  readonly failed: (error: unknown) => void;
   /** Requests by slot, counted from the first of the partition. */
   readonly requests: (Request | undefined)[];
   readonly modelByName: ReadonlyMap<string, number>;
@@ -66,6 +68,13 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
   const control = attachControl(start);
   const replicaNames: string[] = [];
   for (const { row, name } of start.replicas) replicaNames[row] = name;
+  const log = createLogger({
+    thread: `acceptor-${index}`,
+    level: start.log.level as LogLevel,
+    pretty: start.log.pretty,
+    access: { rate: start.log.sample, slowMs: slowRequestMs },
+    onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
+  });
   return {
     start,
     slots: new RequestSlots(memory.slots, size.slots),
@@ -77,13 +86,11 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     schedulerBell: new SchedulerBell(control.words, control.schedulerBell),
     readiness: new Readiness(memory),
     metrics,
-    log: createLogger({
-      thread: `acceptor-${index}`,
-      level: start.log.level as LogLevel,
-      pretty: start.log.pretty,
-      access: { rate: start.log.sample, slowMs: slowRequestMs },
-      onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
-    }),
+    log,
+    failed: (error) => {
+      metrics.add(catalogue.handlerErrors, 0, 1);
+      log.error('handler failed', { err: error });
+    },
     requests: Array.from({ length: pool.size }),
     modelByName,
     replicaNames,

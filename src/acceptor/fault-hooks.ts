@@ -2,7 +2,7 @@
  * Places where a test may make an acceptor fail. Unreachable unless SLUICE_FAULT_HOOKS=1 was in the
  * environment when the thread started; the hook itself is a global that only test code sets.
  */
-export type FaultStage = 'handler' | 'aborted' | 'timer' | 'record';
+export type FaultStage = 'handler' | 'admitted' | 'later' | 'aborted' | 'timer' | 'record';
 
 export const faultHookName = Symbol.for('sluice.acceptor.fault');
 

@@ -47,8 +47,7 @@ export class Ingest implements ListenerHandler {
   }
 
   failed(error: unknown): void {
-    this.#state.metrics.add(metrics.handlerErrors, 0, 1);
-    this.#state.log.error('handler failed', { err: error });
+    this.#state.failed(error);
   }
 
   reject(error: number, head: EdgeHead, exchange: Exchange): void {
@@ -141,7 +140,13 @@ export class Ingest implements ListenerHandler {
     request.slot = slot;
     request.lease = slots.claim(slot);
     requests[slot - pool.first] = request;
-    const problem = this.#writeHead(request, head);
+    let problem: ErrorEntry | undefined;
+    try {
+      problem = this.#writeHead(request, head);
+    } catch (error) {
+      this.#settlement.abandon(request); // the exchange has no peer yet that would do it
+      throw error;
+    }
     if (problem === undefined) return request;
     this.#settlement.abandon(request);
     this.#refuseHead(problem, head, exchange, facts, undefined);
@@ -161,6 +166,7 @@ export class Ingest implements ListenerHandler {
     if (block < 0) return errors.ARENA_FULL;
     request.block = block;
     request.bodyStart = start;
+    faultPoint('admitted');
     const written = encodeHeadersInto(arenaData, block, headers);
     assert(written === blobBytes, 'the header blob has the size that was counted');
     const { at, words } = slots;

@@ -325,7 +325,12 @@ class NodeExchange implements Exchange {
     this.hasBegun = true; // what arrives of the body from here on is not for the peer
     setImmediate(() => {
       this.hasBegun = false;
-      this.answer(status, headers, body);
+      try {
+        this.answer(status, headers, body);
+      } catch (error) {
+        this.#handler.failed(error);
+        this.cut();
+      }
     });
   }
 

@@ -8,6 +8,7 @@ import { errors } from '../errors/catalogue.ts';
 import type { Route } from '../protocol/routes.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { commonHeaders, errorAnswer } from './answers.ts';
+import { faultPoint } from './fault-hooks.ts';
 import { answerBytesMax, Closing, type Exchange, type ExchangePeer } from './listener.ts';
 import { Outbox } from './outbox.ts';
 import type { RequestFacts } from './request.ts';
@@ -26,21 +27,24 @@ export function answerLocally(
 ): ExchangePeer | undefined {
   switch (route.action) {
     case 'models':
-      return answerJson(exchange, facts, 200, modelList(state));
+      return answerJson(state, exchange, facts, 200, modelList(state));
     case 'model':
       return answerModel(state, parameter, facts, exchange);
     case 'ready': {
       const problem = state.readiness.problem();
       const status = problem === '' ? 200 : 503;
-      return answerJson(exchange, facts, status, { status: problem === '' ? 'ready' : problem });
+      return answerJson(state, exchange, facts, status, {
+        status: problem === '' ? 'ready' : problem,
+      });
     }
     default:
-      return answerJson(exchange, facts, 200, { status: 'ok' });
+      return answerJson(state, exchange, facts, 200, { status: 'ok' });
   }
 }
 
 /** Undefined when the answer fits one burst, else the peer that streams it. */
 function answerJson(
+  state: AcceptorState,
   exchange: Exchange,
   facts: RequestFacts,
   status: number,
@@ -48,7 +52,7 @@ function answerJson(
 ): ExchangePeer | undefined {
   const headers = [...commonHeaders(facts), 'content-type', 'application/json'];
   const body = encoder.encode(JSON.stringify(value));
-  if (body.length > answerBytesMax) return new LongAnswer(exchange, status, headers, body);
+  if (body.length > answerBytesMax) return new LongAnswer(state, exchange, status, headers, body);
   exchange.answerAndClose(status, headers, body);
   return undefined;
 }
@@ -58,14 +62,26 @@ class LongAnswer implements ExchangePeer {
   readonly #exchange: Exchange;
   readonly #outbox: Outbox;
 
-  constructor(exchange: Exchange, status: number, headers: string[], body: Uint8Array) {
+  constructor(
+    state: AcceptorState,
+    exchange: Exchange,
+    status: number,
+    headers: string[],
+    body: Uint8Array,
+  ) {
     this.#exchange = exchange;
     this.#outbox = new Outbox(exchange);
     exchange.closing = Closing.force;
     setImmediate(() => {
-      exchange.begin(status, headers);
-      this.#outbox.send(body, 0, body.length);
-      this.#endIfSent();
+      try {
+        faultPoint('later');
+        exchange.begin(status, headers);
+        this.#outbox.send(body, 0, body.length);
+        this.#endIfSent();
+      } catch (error) {
+        state.failed(error);
+        exchange.cut();
+      }
     });
   }
 
@@ -112,12 +128,12 @@ function modelList({ modelByName }: AcceptorState): object {
 }
 
 function answerModel(
-  { modelByName }: AcceptorState,
+  state: AcceptorState,
   id: string,
   facts: RequestFacts,
   exchange: Exchange,
 ): ExchangePeer | undefined {
-  if (modelByName.has(id)) return answerJson(exchange, facts, 200, modelObject(id));
+  if (state.modelByName.has(id)) return answerJson(state, exchange, facts, 200, modelObject(id));
   const { status, headers, body } = errorAnswer(errors.MODEL_NOT_FOUND, facts);
   exchange.answerAndClose(status, headers, body);
   return undefined;

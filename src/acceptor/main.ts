@@ -38,7 +38,7 @@ async function run(start: AcceptorStart): Promise<void> {
     gone: (request: Request) => responder.gone(request),
   };
   const ingest = new Ingest(state, settlement, owner);
-  const failed = (error: unknown): void => ingest.failed(error);
+  const { failed } = state;
   const responder = new Responder(state, settlement, failed);
 
   const listener = await listen(start, ingest);

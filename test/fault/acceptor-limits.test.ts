@@ -8,6 +8,13 @@ import { chat, codeOf, get, post } from '../support/acceptor-wire.ts';
 import { RawClient, rawRequest } from '../support/raw-client.ts';
 import { quantile } from '../support/traffic.ts';
 
+/** Their list does not fit one burst. */
+const manyModels = Array.from({ length: 60 }, (_, k) => ({
+  name: `model-${k}-${'n'.repeat(200)}`,
+  aliases: Array.from({ length: 10 }, (__, a) => `alias-${k}-${a}-${'a'.repeat(200)}`),
+  policy: 'random',
+}));
+
 describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) => {
   test('full slots and a full arena answer 503 and recover', async () => {
     const harness = await AcceptorHarness.start({ engine, slots: 4, arenaBytes: 64 * 1024 });
@@ -227,6 +234,24 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
     expect(await harness.stop()).toBe(0);
   });
 
+  test('T35: a throw once a slot is taken, or in a later turn, costs neither slot nor thread', async () => {
+    const harness = await AcceptorHarness.start({ engine, faultHooks: true, models: manyModels });
+    for (const [count, stage, request] of [
+      [1, 'admitted', post(chat())],
+      [2, 'later', get('/v1/models')],
+    ] as const) {
+      harness.fault(stage);
+      await harness.beat();
+      const hit = await rawRequest(harness.port, request);
+      expect(hit.responses, stage).toEqual([]);
+      expect(harness.counter('handlerErrors'), stage).toBe(count);
+      await harness.quiet();
+    }
+    const { responses } = await rawRequest(harness.port, get('/v1/models'));
+    expect(responses[0]!.status).toBe(200);
+    expect(await harness.stop()).toBe(0);
+  });
+
   test('T35: without the environment flag the hooks are unreachable', async () => {
     const harness = await AcceptorHarness.start({ engine });
     harness.onArrival = (arrival) => harness.whole(arrival, 'ok');
@@ -261,12 +286,7 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
   });
 
   test('many models make a list that is streamed', async () => {
-    const models = Array.from({ length: 60 }, (_, k) => ({
-      name: `model-${k}-${'n'.repeat(200)}`,
-      aliases: Array.from({ length: 10 }, (__, a) => `alias-${k}-${a}-${'a'.repeat(200)}`),
-      policy: 'random',
-    }));
-    const harness = await AcceptorHarness.start({ engine, models });
+    const harness = await AcceptorHarness.start({ engine, models: manyModels });
     const client = await RawClient.connect(harness.port);
     await client.send(get('/v1/models'));
     const { responses } = await client.responses(1);

@@ -80,3 +80,10 @@ test('a client that reads on gets the whole of it', async () => {
   vi.advanceTimersByTime(stalledMs);
   expect(exchange.isOpen).toBe(false);
 });
+
+test('an answer that cannot be written is counted, and its connection is closed', async () => {
+  const [exchange] = exchanges as [Exchange];
+  exchange.answerAndClose(400, ['no header name', 'x'], Buffer.from('{}'));
+  await eventually('the connection is gone', () => listener.connections === 0);
+  expect(failures).toHaveLength(1);
+});

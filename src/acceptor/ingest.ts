@@ -60,9 +60,7 @@ export class Ingest implements ListenerHandler {
   open(head: EdgeHead, exchange: Exchange): ExchangePeer | undefined {
     faultPoint('handler');
     const arrivedUs = nowUs();
-    const { control } = this.#state;
-    const draining = Atomics.load(control.words, control.draining);
-    if (draining !== DrainStage.none && exchange.closing === Closing.keep) {
+    if (this.#drainStage !== DrainStage.none && exchange.closing === Closing.keep) {
       exchange.closing = Closing.announce;
     }
     const route = matchRoute(head.method, head.target, this.#match);
@@ -74,12 +72,17 @@ export class Ingest implements ListenerHandler {
     if (route.action !== 'proxy') {
       return answerLocally(this.#state, route, this.#match.parameter, facts, exchange);
     }
-    const error = draining === DrainStage.refusing ? errors.DRAINING : this.#refusalOf(head, facts);
+    const error = this.#refusalOf(head, facts);
     if (error !== undefined) {
       this.#refuseHead(error, head, exchange, facts, head.rules.errorParam);
       return undefined;
     }
     return this.#admit(head, exchange, facts);
+  }
+
+  get #drainStage(): number {
+    const { words, draining } = this.#state.control;
+    return Atomics.load(words, draining);
   }
 
   /** Why a routed head is refused before its body. */
@@ -142,7 +145,9 @@ export class Ingest implements ListenerHandler {
     requests[slot - pool.first] = request;
     let problem: ErrorEntry | undefined;
     try {
-      problem = this.#writeHead(request, head);
+      // The claim comes before this look: a drain that found the slot free after its store is seen here.
+      const isDraining = this.#drainStage === DrainStage.refusing;
+      problem = isDraining ? errors.DRAINING : this.#writeHead(request, head);
     } catch (error) {
       this.#settlement.abandon(request); // the exchange has no peer yet that would do it
       throw error;

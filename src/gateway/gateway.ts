@@ -156,6 +156,7 @@ export class Gateway {
     const deadline = performance.now() + settle + timeout;
     await this.#waitUntil(() => this.#cut, performance.now() + settle);
     this.#setDraining(DrainStage.refusing);
+    // Acceptors claim a slot, then look at the stage: whoever got in before it shows in the table.
     await this.#waitUntil(() => this.#cut || this.#views.slotsInUse() === 0, deadline);
     await this.close();
   }

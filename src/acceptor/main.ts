@@ -62,9 +62,6 @@ async function run(start: AcceptorStart): Promise<void> {
         state.replicaNames[message.replica.row] = message.replica.name;
         post({ kind: 'applied', row: message.replica.row, epoch: message.replica.epoch });
         return;
-      case 'forget':
-        post({ kind: 'applied', row: message.row, epoch: message.epoch });
-        return;
       case 'stop':
         void stop(state, listener, bell, heartbeat);
     }

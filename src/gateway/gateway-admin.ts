@@ -23,7 +23,8 @@ import { type NamedReplica, planReload } from './reload.ts';
 import { version } from './version.ts';
 import type { GatewayViews } from './views.ts';
 
-type Change = Extract<ToThread, { kind: 'replica' | 'forget' }>;
+type Joined = Extract<ToThread, { kind: 'replica' }>;
+type Forgotten = Extract<ToThread, { kind: 'forget' }>;
 
 export interface AdminParts {
   readonly options: GatewayOptions;
@@ -34,8 +35,8 @@ export interface AdminParts {
   readonly reader: MetricsReader;
   readonly writer: MetricsWriter;
   readonly readiness: Readiness;
-  readonly tellForwarders: (message: Change) => Promise<void>;
-  readonly tellAcceptors: (message: Change) => Promise<void>;
+  readonly tellForwarders: (message: Joined | Forgotten) => Promise<void>;
+  readonly tellAcceptors: (message: Joined) => Promise<void>;
 }
 
 const drainPollMs = 20;
@@ -234,11 +235,10 @@ export class GatewayAdmin implements AdminActions {
   }
 
   async #forget(member: Member): Promise<void> {
-    const { membership, health, tellForwarders, tellAcceptors } = this.#parts;
+    const { membership, health, tellForwarders } = this.#parts;
     health.forget(member);
     membership.remove(member);
     await tellForwarders({ kind: 'forget', row: member.row, epoch: member.epoch });
-    await tellAcceptors({ kind: 'forget', row: member.row, epoch: member.epoch });
   }
 
   /** Two changes at a time could meet in one row: the next one starts when the last has ended. */

@@ -45,6 +45,8 @@ const adminNames = Object.keys(ReplicaAdmin);
 export class GatewayAdmin implements AdminActions {
   readonly #parts: AdminParts;
   readonly #metrics: GatewayMetrics;
+  /** Members whose removal waits for their last request: to take one back would lose what it is given. */
+  readonly #removing = new Set<Member>();
   /** Changes that wait for requests to end run one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
 
@@ -114,7 +116,9 @@ export class GatewayAdmin implements AdminActions {
   }
 
   undrain(name: string): unknown {
-    this.#parts.membership.activate(this.#member(name));
+    const member = this.#member(name);
+    if (this.#removing.has(member)) throw new AdminError(409, `${name} is being removed`);
+    this.#parts.membership.activate(member);
     return { name, state: 'active' };
   }
 
@@ -122,10 +126,15 @@ export class GatewayAdmin implements AdminActions {
   remove(name: string): Promise<unknown> {
     return this.#inTurn(async () => {
       const member = this.#member(name);
-      if (!(await this.#drained(member, this.#parts.options.config.drain.timeout))) {
-        throw new AdminError(409, `${name} still has requests in flight; it stays draining`);
+      this.#removing.add(member);
+      try {
+        if (!(await this.#drained(member, this.#parts.options.config.drain.timeout))) {
+          throw new AdminError(409, `${name} still has requests in flight; it stays draining`);
+        }
+        await this.#forget(member);
+      } finally {
+        this.#removing.delete(member);
       }
-      await this.#forget(member);
       return { name, state: 'removed' };
     });
   }

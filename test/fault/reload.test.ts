@@ -165,6 +165,33 @@ test('a weight of 0 takes a replica out of use, and its row stays', async () => 
   });
 });
 
+test('a replica that is being removed cannot be taken back, and one that was not drained in time can', async () => {
+  await withReplicas(2, {}, async ([a, b]) => {
+    const config = file([row('a', a!), row('b', b!)], { drain: { timeout: '3s' } });
+    await withGateway({ config }, async (gateway) => {
+      const change = async (action: string): Promise<unknown> => {
+        const url = `${gateway.adminUrl}/admin/replicas/a/${action}`;
+        const headers = { authorization: `Bearer ${token}` };
+        const response = await fetch(url, { method: 'POST', headers });
+        return [response.status, ((await response.json()) as { state?: string }).state];
+      };
+      const held = Promise.all([0, 1].map(() => post(gateway.url, chatBody('[[hold]]'))));
+      await a!.gate.arrivals(1);
+      const removal = change('remove');
+      await untilReplica(gateway, 'a', ({ state }) => state === 'draining');
+      expect(await change('undrain')).toEqual([409, undefined]);
+      expect(await removal).toEqual([409, undefined]);
+      expect(await change('undrain')).toEqual([200, 'active']);
+      const again = change('remove');
+      await untilReplica(gateway, 'a', ({ state }) => state === 'draining');
+      expect(await change('undrain')).toEqual([409, undefined]);
+      for (const replica of [a!, b!]) replica.gate.release();
+      expect(await again).toEqual([200, 'removed']);
+      for (const { status } of await held) expect(status).toBe(200);
+    });
+  });
+});
+
 test('a reload brings back what the admin listener had removed', async () => {
   await withReplicas(2, {}, async ([a, b]) => {
     await withGateway({ config: file([row('a', a!), row('b', b!)]) }, async (gateway) => {

@@ -132,7 +132,7 @@ export class Scheduler {
       this.#brain.stop(startUs);
     }
     let isMore = this.#drainEvents();
-    isMore = this.#drainRequests(startUs) || isMore;
+    isMore = this.#drainRequests() || isMore;
     const now = nowUs();
     if (this.#brain.nextTimerUs <= now) {
       this.#executor.thinkingSinceUs = now;
@@ -211,11 +211,14 @@ export class Scheduler {
     }
   }
 
-  #drainRequests(startUs: number): boolean {
+  #drainRequests(): boolean {
     const requests = this.#requests;
+    let startUs = 0;
     for (let count = 0; requests.peek(); count++) {
       const now = nowUs();
-      if (count === batchMax || now - startUs > batchUs) return true;
+      // Counted from the first request, which is always taken, however long the events took.
+      if (count === 0) startUs = now;
+      else if (count === batchMax || now - startUs > batchUs) return true;
       const { slot, lease } = requests;
       if (requests.kind === RequestKind.arrive) this.#onArrival(slot, lease, now);
       else if (!this.#brain.cancel(slot, generationOf(lease), now)) this.#countLate();

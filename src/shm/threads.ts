@@ -81,7 +81,7 @@ export interface ForwarderStart extends ThreadStart {
   readonly replicas: readonly ReplicaAddress[];
 }
 
-/** main -> acceptor and forwarder. An acceptor never forgets: a late reader still needs the name. */
+/** main -> acceptor and forwarder. An acceptor never forgets: a late reader needs the name. */
 export type ToThread =
   | { readonly kind: 'replica'; readonly replica: ReplicaAddress }
   | { readonly kind: 'forget'; readonly row: number; readonly epoch: number }

@@ -4,6 +4,10 @@
  * Up to `bytesMax` it is collected and passed on as one record when it is complete: a cut or an error
  * in a 200 can then still be asked of another replica. A larger one is passed on as it comes, under
  * the same credit as a stream; past that point a cut closes the client's connection.
+ *
+ * Of an answer without a length only the end of the connection says that it is complete (RFC 9112,
+ * section 6.3). JSON shows by its brackets whether that is true; of anything else a reset is a cut, an
+ * orderly close is taken at its word.
  */
 import { Buffer } from 'node:buffer';
 import { CompletionObserver, Observed } from '../protocol/completion-observer.ts';
@@ -65,6 +69,10 @@ export class WholeAnswer implements Answer {
 
   /** An answer in hand: what a 200 hides, and whether a body without a length is all there. */
   #judge(): void {
+    if (this.#isCutJson()) {
+      this.#fail(failures.truncated);
+      return;
+    }
     if (!this.#facts.isJson || this.#bytes === 0) {
       this.#passOn();
       return;
@@ -78,8 +86,7 @@ export class WholeAnswer implements Answer {
     if (isSuccess && (flags & Observed.error) !== 0) this.#fail(failures.errorBody);
     else if (!this.#facts.framed && !isArray(body) && (flags & Observed.malformed) !== 0) {
       this.#fail(failures.truncated);
-    } else if (this.#isCutJson()) this.#fail(failures.truncated);
-    else this.#passOn(observer.usage);
+    } else this.#passOn(observer.usage);
   }
 
   #passOn(usage?: CompletionObserver['usage']): void {

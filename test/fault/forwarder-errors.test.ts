@@ -226,16 +226,19 @@ describe('before anything reached the client the request is given back', () => {
       entry(errors.TRUNCATED_STREAM, Outcome.truncated),
     ));
 
+  const fin = ({ connection: { socket } }: RawRequest) => socket.end();
+  const reset = ({ connection: { socket } }: RawRequest) => socket.resetAndDestroy();
   test.each([
-    ['FIN', (request: RawRequest) => request.connection.socket.end()],
-    ['RST', (request: RawRequest) => request.connection.socket.resetAndDestroy()],
-  ])('a whole answer without a length, cut by %s', (_name, cut) =>
+    ['FIN', '{"a":[1,2', fin],
+    ['FIN before its first byte', '', fin],
+    ['RST', '{"a":[1,2', reset],
+  ])('a whole answer without a length, cut by %s', (_name, start, cut) =>
     failsThenServes(
       (request) => {
         const { socket } = request.connection;
         const head =
           'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n';
-        socket.write(`${head}{"a":[1,2`, () => setTimeout(() => cut(request), 20));
+        socket.write(head + start, () => setTimeout(() => cut(request), 20));
       },
       entry(errors.TRUNCATED_STREAM, Outcome.truncated),
     ),

@@ -169,10 +169,14 @@ describe('a whole answer', () => {
     expect(request.head?.status).toBe(200);
   });
 
-  test('a list without a length is complete at the end of the connection', async () => {
-    const head = 'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n';
-    const request = await answerWith(`${head}[{"index":0,"score":1}]`, true);
-    expect(request.text).toBe('[{"index":0,"score":1}]');
+  test.each([
+    ['a list', 'application/json', '[{"index":0,"score":1}]'],
+    ['what is no JSON', 'audio/mpeg', 'ID3 frames'],
+  ])('%s without a length is complete at the end of the connection', async (_name, type, body) => {
+    const head = `HTTP/1.1 200 OK\r\ncontent-type: ${type}\r\nconnection: close\r\n\r\n`;
+    const request = await answerWith(head + body, true);
+    expect(request.text).toBe(body);
+    expect(request.end).toEqual({ error: 0, whole: true });
   });
 });
 

@@ -2,16 +2,17 @@
 import { createHash } from 'node:crypto';
 import type OpenAI from 'openai';
 import { APIUserAbortError, AuthenticationError, InternalServerError } from 'openai';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
 import { testEngines } from '../support/gateway.ts';
 import { cancelMsMax, collect, openaiCases, openaiClient, post } from '../support/openai-cases.ts';
 import {
   answerTo,
   clientKey,
+  fleetForAll,
   keyedModel,
   model,
-  OpenAiFleet,
+  type OpenAiFleet,
   replicaKey,
 } from '../support/openai-fleet.ts';
 import { eventually } from '../support/until.ts';
@@ -20,12 +21,10 @@ describe.each(testEngines)('the openai client over the %s engine', (engine) => {
   let fleet: OpenAiFleet;
   let client: OpenAI;
 
-  beforeAll(async () => {
-    fleet = await OpenAiFleet.start(engine);
+  fleetForAll(engine, (started) => {
+    fleet = started;
     client = openaiClient(fleet.gateway);
   });
-
-  afterAll(() => fleet?.close());
 
   openaiCases(() => ({
     gateway: fleet.gateway,

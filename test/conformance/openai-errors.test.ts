@@ -1,17 +1,18 @@
 /** What the official OpenAI client sees when something goes wrong, on both engines. */
 import type OpenAI from 'openai';
 import { APIError, BadRequestError, InternalServerError, RateLimitError } from 'openai';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
 import { expectQuiet, testEngines } from '../support/gateway.ts';
 import { collect, openaiClient } from '../support/openai-cases.ts';
 import {
   answerTo,
   deadModel,
+  fleetForAll,
   limitedModel,
   model,
   narrowModel,
-  OpenAiFleet,
+  type OpenAiFleet,
   overloadedModel,
 } from '../support/openai-fleet.ts';
 import { eventually } from '../support/until.ts';
@@ -20,12 +21,10 @@ describe.each(testEngines)('failures seen by the openai client over the %s engin
   let fleet: OpenAiFleet;
   let client: OpenAI;
 
-  beforeAll(async () => {
-    fleet = await OpenAiFleet.start(engine);
+  fleetForAll(engine, (started) => {
+    fleet = started;
     client = openaiClient(fleet.gateway);
   });
-
-  afterAll(() => fleet?.close());
 
   afterEach(() => expectQuiet(fleet.gateway));
 

@@ -50,6 +50,17 @@ const cancels = (): number =>
     .buckets(metrics.cancel, 0)
     .reduce((sum, count) => sum + count);
 
+/** A request whose replica does not read, so that most of its body waits in the gateway's socket. */
+async function sendUnread() {
+  const connections = replica.connections.length;
+  const body = Buffer.alloc(32_000_000, 'p');
+  const request = harness.send({ body });
+  await replica.until(() => replica.connections.length > connections);
+  const { socket, closed } = replica.connections.at(-1)!;
+  socket.pause();
+  return { request, body, socket, closed };
+}
+
 async function abortAndSettle(request: HarnessRequest): Promise<void> {
   const before = cancels();
   request.abort();
@@ -114,13 +125,7 @@ describe('an abort reaches the replica', () => {
   });
 
   test('while a large body is on its way: nothing of it is read later', async () => {
-    // The replica does not read, so most of the body waits in the gateway's socket.
-    const connections = replica.connections.length;
-    const body = Buffer.alloc(32_000_000, 'p');
-    const request = harness.send({ body });
-    await replica.until(() => replica.connections.length > connections);
-    const { socket, closed } = replica.connections.at(-1)!;
-    socket.pause();
+    const { request, body, socket, closed } = await sendUnread();
     request.abort();
     await request.ended();
     harness.free(request);
@@ -132,12 +137,7 @@ describe('an abort reaches the replica', () => {
 
   test('an answer that overtakes its request takes the connection with it', async () => {
     // What is unsent is a view of a body that the acceptor frees: it must never leave later.
-    const connections = replica.connections.length;
-    const body = Buffer.alloc(32_000_000, 'p');
-    const request = harness.send({ body });
-    await replica.until(() => replica.connections.length > connections);
-    const { socket, closed } = replica.connections.at(-1)!;
-    socket.pause();
+    const { request, body, socket, closed } = await sendUnread();
     socket.write(jsonAnswer({ error: { message: 'too large' } }, 413));
     await request.ended();
     expect(request.head?.status).toBe(413);

@@ -1,25 +1,18 @@
 /** Bodies at the limits, clients that leave, and records that come late, on both engines. */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { discardBytesMax } from '../../src/acceptor/listener.ts';
 import { errors } from '../../src/errors/catalogue.ts';
 import { SlotState } from '../../src/shm/request-slots.layout.ts';
 import { AcceptorHarness } from '../support/acceptor-harness.ts';
+import { acceptorForAll } from '../support/acceptor-suite.ts';
 import { chat, post } from '../support/acceptor-wire.ts';
 import { RawClient } from '../support/raw-client.ts';
 
 describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
   const maxBody = 1024 * 1024;
   let harness: AcceptorHarness;
-  beforeAll(async () => {
-    harness = await AcceptorHarness.start({ engine, maxBody, slots: 16 });
-  });
-  afterEach(async () => {
-    await harness.quiet();
-    expect(harness.counter('handlerErrors')).toBe(0);
-    expect(harness.counter('settleConflicts')).toBe(0);
-  });
-  afterAll(async () => {
-    expect(await harness.stop()).toBe(0);
+  acceptorForAll({ engine, maxBody, slots: 16 }, (started) => {
+    harness = started;
   });
 
   test.each(['queued', 'dispatched', 'streaming'] as const)(

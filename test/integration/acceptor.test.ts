@@ -2,28 +2,21 @@
  * An acceptor thread by itself, on both engines: what reaches the request ring, what reaches the client,
  * and that slots, arena and connections are back at zero after every way a request can end.
  */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
 import { encodeHeaders } from '../../src/protocol/header-codec.ts';
 import { DrainStage } from '../../src/shm/control.layout.ts';
 import { RequestFlag, SlotState } from '../../src/shm/request-slots.layout.ts';
-import { AcceptorHarness } from '../support/acceptor-harness.ts';
+import type { AcceptorHarness } from '../support/acceptor-harness.ts';
+import { acceptorForAll } from '../support/acceptor-suite.ts';
 import { chat, codeOf, get, post } from '../support/acceptor-wire.ts';
 import { RawClient, rawRequest } from '../support/raw-client.ts';
 
 describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
   const maxBody = 1024 * 1024;
   let harness: AcceptorHarness;
-  beforeAll(async () => {
-    harness = await AcceptorHarness.start({ engine, maxBody, slots: 16 });
-  });
-  afterEach(async () => {
-    await harness.quiet();
-    expect(harness.counter('handlerErrors')).toBe(0);
-    expect(harness.counter('settleConflicts')).toBe(0);
-  });
-  afterAll(async () => {
-    expect(await harness.stop()).toBe(0);
+  acceptorForAll({ engine, maxBody, slots: 16 }, (started) => {
+    harness = started;
   });
 
   test('a request reaches the ring with its columns, and its answer the client', async () => {

@@ -1,15 +1,13 @@
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Replica, ReplicaOptions } from '../../src/replica/replica.ts';
 import { SSE_VARIANTS } from '../../src/replica/sse-variants.ts';
 import { renderChat, tokenSeries } from '../../src/replica/tokens.ts';
+import { closedAfterEach } from '../support/closing.ts';
 import { type ParsedResponses, RawClient, rawPost } from '../support/raw-client.ts';
 import { replicaInProcess, replicaProcess } from '../support/replica.ts';
 import { checkTokens, readSse, type SseLedger } from '../support/sse-ledger.ts';
 
-const closing: { close(): Promise<void> }[] = [];
-afterEach(async () => {
-  for (const one of closing.splice(0)) await one.close();
-});
+const closing = closedAfterEach();
 
 async function start(options: ReplicaOptions = {}): Promise<Replica> {
   const replica = await replicaInProcess(options);

@@ -1,16 +1,14 @@
 import { createHash } from 'node:crypto';
 import OpenAI from 'openai';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Replica, ReplicaOptions } from '../../src/replica/replica.ts';
 import { renderChat, tokenId, tokenSeries, tokensText } from '../../src/replica/tokens.ts';
+import { closedAfterEach } from '../support/closing.ts';
 import { RawClient, rawPost, rawRequest } from '../support/raw-client.ts';
 import { replicaInProcess, replicaProcess } from '../support/replica.ts';
 import { readSse } from '../support/sse-ledger.ts';
 
-const closing: { close(): Promise<void> }[] = [];
-afterEach(async () => {
-  for (const one of closing.splice(0)) await one.close();
-});
+const closing = closedAfterEach();
 
 async function start(options: ReplicaOptions = {}): Promise<Replica> {
   const replica = await replicaInProcess(options);

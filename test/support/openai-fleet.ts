@@ -1,5 +1,6 @@
 /** Simulated replicas and a gateway in front of them, as the official OpenAI client meets them. */
 import OpenAI from 'openai';
+import { afterAll, beforeAll } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import type { AttemptRecord } from '../../src/replica/stats.ts';
@@ -107,4 +108,14 @@ function startReplica(name: ReplicaName): Promise<Replica> {
   const profile = 'tokens:ttft=2ms,itl=1ms';
   const apiKey = name === 'keyed' ? replicaKey : '';
   return replicaInProcess({ name, profile, model, apiKey });
+}
+
+/** One gateway over its replicas for all tests of a suite. */
+export function fleetForAll(engine: TestEngine, use: (fleet: OpenAiFleet) => void): void {
+  let fleet: OpenAiFleet | undefined;
+  beforeAll(async () => {
+    fleet = await OpenAiFleet.start(engine);
+    use(fleet);
+  });
+  afterAll(() => fleet?.close());
 }

@@ -113,12 +113,7 @@ export class Executor implements DecisionSink {
   }
 
   abort(slot: number): void {
-    const { words, at } = this.#slots;
-    const row = this.#slots.row(slot);
-    const forwarder = words[row + at.forwarder] as number;
-    const replica = words[row + at.replica] as number;
-    const epoch = words[row + at.replicaEpoch] as number;
-    this.#publish(forwarder, DispatchKind.abort, slot, this.#slots.lease(slot), replica, epoch);
+    this.#publishCurrent(DispatchKind.abort, slot);
   }
 
   attemptEnded(slot: number): void {
@@ -147,12 +142,7 @@ export class Executor implements DecisionSink {
 
   /** Publishes the current attempt once more. */
   republish(slot: number): void {
-    const { words, at } = this.#slots;
-    const row = this.#slots.row(slot);
-    const forwarder = words[row + at.forwarder] as number;
-    const replica = words[row + at.replica] as number;
-    const epoch = words[row + at.replicaEpoch] as number;
-    this.#publish(forwarder, DispatchKind.start, slot, this.#slots.lease(slot), replica, epoch);
+    this.#publishCurrent(DispatchKind.start, slot);
   }
 
   /** Publishes what did not fit before. True: something still waits for room. */
@@ -173,6 +163,16 @@ export class Executor implements DecisionSink {
   ringBells(): void {
     wake(this.#control, this.#forwarders, this.#forwarderBells);
     wake(this.#control, this.#acceptors, this.#acceptorBells);
+  }
+
+  /** A record about the attempt that runs, as its row names it. */
+  #publishCurrent(kind: DispatchKind, slot: number): void {
+    const { words, at } = this.#slots;
+    const row = this.#slots.row(slot);
+    const forwarder = words[row + at.forwarder] as number;
+    const replica = words[row + at.replica] as number;
+    const epoch = words[row + at.replicaEpoch] as number;
+    this.#publish(forwarder, kind, slot, this.#slots.lease(slot), replica, epoch);
   }
 
   #publish(

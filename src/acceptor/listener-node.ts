@@ -14,6 +14,7 @@ import type { Duplex } from 'node:stream';
 import { errorBody } from '../errors/bodies.ts';
 import { type ErrorEntry, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
+import { Bag, type Bagged } from '../lib/bag.ts';
 import { nowMs } from '../lib/clock.ts';
 import { ListenError } from '../lib/listen-error.ts';
 import { DescriptorWatch } from './descriptors.ts';
@@ -51,7 +52,8 @@ class NodeListener implements Listener {
   readonly #handler: ListenerHandler;
   readonly #head = new EdgeHead();
   /** The exchange in progress on each connection. */
-  readonly #active = new Map<Duplex, NodeExchange>();
+  readonly #current = new WeakMap<Duplex, NodeExchange>();
+  readonly #open = new Bag<NodeExchange>();
   readonly #descriptors = new DescriptorWatch();
   readonly #sockets = new Set<Duplex>();
   /** Connections whose last answer is on its way: nothing behind it is a request. */
@@ -128,14 +130,16 @@ class NodeListener implements Listener {
 
   #onRequest(req: IncomingMessage, res: ServerResponse, awaitsContinue: boolean): void {
     const { socket } = req;
-    if (this.#active.has(socket) || this.#closing.has(socket)) {
+    if (this.#current.has(socket) || this.#closing.has(socket)) {
       socket.destroy(); // a second request before the answer to the first, or behind the last
       return;
     }
     const exchange = new NodeExchange(req, res, this.#handler);
-    this.#active.set(socket, exchange);
+    this.#current.set(socket, exchange);
+    this.#open.add(exchange);
     res.on('close', () => {
-      this.#active.delete(socket);
+      this.#current.delete(socket);
+      this.#open.remove(exchange);
       if (exchange.closing !== Closing.keep) this.#closing.add(socket);
       exchange.closed();
     });
@@ -157,7 +161,7 @@ class NodeListener implements Listener {
   }
 
   #onClientError(error: Error & { code?: string }, socket: Duplex): void {
-    const exchange = this.#active.get(socket);
+    const exchange = this.#current.get(socket);
     if (!socket.writable || exchange?.hasBegun === true) {
       socket.destroy();
       return;
@@ -176,9 +180,9 @@ class NodeListener implements Listener {
 
   #dropSlow(): void {
     const now = nowMs();
-    for (const exchange of this.#active.values()) {
+    this.#open.visitAll((exchange) => {
       if (exchange.isTooSlow(now)) exchange.cut();
-    }
+    });
   }
 }
 
@@ -188,7 +192,9 @@ function clientErrorEntry(code: string | undefined): ErrorEntry {
   return errors.BAD_FRAMING;
 }
 
-class NodeExchange implements Exchange {
+class NodeExchange implements Exchange, Bagged {
+  /** Among the open exchanges of the listener. */
+  place = -1;
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #handler: ListenerHandler;

@@ -21,6 +21,7 @@ import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import { AdminServer } from './admin-server.ts';
 import { descriptorProblem } from './descriptors.ts';
+import { holdFreePort } from './free-port.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
 import { HealthChecker } from './health.ts';
 import { Membership } from './membership.ts';
@@ -187,13 +188,20 @@ export class Gateway {
     context: StartContext,
     onDeath: (name: string, error: unknown) => void,
   ): Promise<number> {
-    // One after the other: the first takes a free port when port is 0, the others join it.
-    let port = this.#options.config.listen.port;
-    for (let i = 0; i < this.#options.config.threads.acceptors; i++) {
-      const start = { ...acceptorStart(context, i), port };
-      const acceptor = new ThreadHandle(`acceptor-${i}`, 'acceptor', start, onDeath);
-      this.#acceptors.push(acceptor);
-      port = await acceptor.ready();
+    const { listen, threads } = this.#options.config;
+    const isShared = listen.port === 0 && threads.acceptors > 1;
+    const held = isShared ? await holdFreePort(listen.host) : undefined;
+    let port = held?.port ?? listen.port;
+    try {
+      // One after the other: two that fail would each tell of an address that is taken.
+      for (let i = 0; i < threads.acceptors; i++) {
+        const start = { ...acceptorStart(context, i), port };
+        const acceptor = new ThreadHandle(`acceptor-${i}`, 'acceptor', start, onDeath);
+        this.#acceptors.push(acceptor);
+        port = await acceptor.ready();
+      }
+    } finally {
+      held?.release();
     }
     return port;
   }

@@ -34,7 +34,9 @@ export interface SlotsView {
     readonly state: string;
     readonly generation: number;
     readonly attempt: number;
+    readonly acceptor: number;
     readonly replica: number;
+    readonly forwarder: number;
     readonly client_gone: boolean;
     readonly age_ms: number;
     readonly body_bytes: number;

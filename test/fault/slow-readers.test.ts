@@ -2,10 +2,10 @@
  * T22 and T23 through the whole gateway: clients that do not read, or read slowly, hold back their own
  * stream and cost a bounded amount of memory; everybody else is served as before.
  */
-import { createHash, type Hash } from 'node:crypto';
-import type { Socket } from 'node:net';
+import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
+import { Flood } from '../support/flood.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import {
   chunk,
@@ -14,7 +14,6 @@ import {
   jsonAnswer,
   lastChunk,
   RawReplica,
-  type RawRequest,
   sseHead,
   tokenEvent,
 } from '../support/raw-replica.ts';
@@ -29,44 +28,6 @@ const rssSlack = 40 * 1024 * 1024;
 /** By then a client that takes nothing is dropped. */
 const droppedMsMax = 30_000;
 const slowBytes = 3 * 1024 * 1024;
-
-/** What the replica writes for each request, as its socket takes it. */
-class Flood {
-  written = 0;
-  readonly #hash: Hash = createHash('sha256');
-  readonly #socket: Socket;
-  readonly #limit: number;
-  readonly #pump = (): void => this.#write();
-
-  constructor({ connection: { socket } }: RawRequest, limit: number) {
-    this.#socket = socket;
-    this.#limit = limit;
-    socket.write(sseHead);
-    socket.on('drain', this.#pump);
-    this.#write();
-  }
-
-  get sha(): string {
-    return this.#hash.copy().digest('hex');
-  }
-
-  #write(): void {
-    let isTaken = true;
-    while (isTaken && this.written < this.#limit) {
-      isTaken = this.#send(tokenEvent(`${this.written}:`.padEnd(4000, 'x')));
-    }
-    if (this.written < this.#limit) return;
-    this.#socket.off('drain', this.#pump);
-    this.#send(finishEvent + doneEvent);
-    this.#socket.write(lastChunk);
-  }
-
-  #send(text: string): boolean {
-    this.#hash.update(text);
-    this.written += text.length;
-    return this.#socket.write(chunk(text));
-  }
-}
 
 /** Small streams one after the other, and how long each took. */
 async function streamLatencies(port: number, count: number, prefix: string): Promise<number[]> {

@@ -245,6 +245,15 @@ describe('a file that cannot be applied leaves the old state alone', () => {
       },
       /these keys need a restart: models\.1/,
     ],
+    [
+      'more replicas at once than the table has rows',
+      () => {
+        // The table holds 256: there is no room for another `a` beside the one that serves.
+        const more = Array.from({ length: 255 }, (_, i) => ({ url: `http://127.0.0.1:${i + 1}` }));
+        gateway.writeConfig(file([row('a', replica, { max_in_flight: 7 }), ...more]));
+      },
+      /the replica table has no room for that many at once/,
+    ],
     ['no file any more', () => rmSync(gateway.configFile), /sluice\.yaml/],
   ];
 

@@ -144,6 +144,7 @@ class NodeListener implements Listener {
       exchange.closed();
     });
     res.on('drain', () => exchange.drained());
+    res.on('finish', () => exchange.finished());
     req.on('error', () => {}); // an aborted request; the close of the response says so too
     res.on('error', () => {});
     try {
@@ -201,6 +202,8 @@ class NodeExchange implements Exchange, Bagged {
   readonly #socket: Socket;
   #peer: ExchangePeer | undefined;
   #isOver = false;
+  /** Complete, and its last bytes are not known to have left. */
+  #isLeaving = false;
   #isReading = false;
   #readSince = nowMs();
   #readBytes = 0;
@@ -261,9 +264,19 @@ class NodeExchange implements Exchange, Bagged {
   }
 
   drained(): void {
+    if (!this.#isOver) this.#continue();
+  }
+
+  /** The connection has taken the last byte. */
+  finished(): void {
+    if (!this.#isLeaving) return;
+    this.#isLeaving = false;
+    this.#continue();
+  }
+
+  #continue(): void {
     this.isBlocked = false;
     this.unconfirmedBytes = 0;
-    if (this.#isOver) return;
     try {
       this.#peer?.writable();
     } catch (error) {
@@ -275,8 +288,9 @@ class NodeExchange implements Exchange, Bagged {
   /** The response is complete or its connection is gone. */
   closed(): void {
     clearTimeout(this.#discardTimer);
-    if (this.#isOver) return;
+    if (this.#isOver && !this.#isLeaving) return;
     this.#isOver = true;
+    this.#isLeaving = false;
     try {
       this.#peer?.gone();
     } catch (error) {
@@ -365,6 +379,8 @@ class NodeExchange implements Exchange, Bagged {
   end(): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#isLeaving = true;
+    this.isBlocked = true;
     this.#blockedSince = nowMs();
     // The head may have promised to keep the connection before it was known that it must close.
     if (this.closing === Closing.force) this.#res.end(() => this.#socket.end());

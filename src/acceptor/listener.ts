@@ -56,7 +56,10 @@ export interface Exchange {
   begin(status: number, headers: readonly string[]): void;
   /** Hands over bytes of data[start, end); returns how many were taken. The rest waits for `writable`. */
   write(data: Uint8Array, start: number, end: number): number;
-  /** Completes a streamed answer. Call when nothing is left to write. */
+  /**
+   * Completes a streamed answer. Call when nothing is left to write. Where it leaves `isBlocked` true,
+   * `writable` tells when the last byte is taken, or `gone` that it will not be.
+   */
   end(): void;
   /** Drops the connection in the middle of whatever it is in. */
   cut(): void;

@@ -76,7 +76,7 @@ class LongAnswer implements ExchangePeer {
       try {
         faultPoint('later');
         exchange.begin(status, headers);
-        this.#outbox.send(body, 0, body.length);
+        this.#outbox.send(body, 0, body.length, true);
         this.#endIfSent();
       } catch (error) {
         state.failed(error);
@@ -88,7 +88,7 @@ class LongAnswer implements ExchangePeer {
   body(): void {}
 
   writable(): void {
-    this.#outbox.flush();
+    this.#outbox.flush(true);
     this.#endIfSent();
   }
 
@@ -97,7 +97,7 @@ class LongAnswer implements ExchangePeer {
   }
 
   #endIfSent(): void {
-    if (this.#outbox.keptBytes === 0) this.#exchange.end();
+    if (this.#outbox.keptBytes === 0 && !this.#exchange.isBlocked) this.#exchange.end();
   }
 }
 

@@ -6,6 +6,14 @@
  */
 import type { Exchange } from './listener.ts';
 
+/**
+ * uWebSockets.js tells only at the next write that the last one did not leave, so the last bytes of an
+ * answer go one at a time: once one is taken, so is all before it.
+ */
+const askingBytes = 2;
+/** Sockets take as much even when nobody reads, so what is shorter need not ask. */
+const surelyTakenBytes = 64 * 1024;
+
 export class Outbox {
   readonly #exchange: Exchange;
   readonly #kept: Uint8Array[] = [];
@@ -22,27 +30,41 @@ export class Outbox {
     return (this.#handedBytes - this.#exchange.unconfirmedBytes) | 0;
   }
 
-  /** Sends data[start, end) behind what is kept; the rest is kept. */
-  send(data: Uint8Array, start: number, end: number): void {
-    const taken = this.keptBytes === 0 ? this.#exchange.write(data, start, end) : 0;
-    this.#handedBytes = (this.#handedBytes + taken) | 0;
+  /** What was sent may have filled the connection without a word. */
+  get mayBeFull(): boolean {
+    return this.#handedBytes >>> 0 >= surelyTakenBytes;
+  }
+
+  /** Sends data[start, end) behind what is kept; the rest is kept. `isLast`: nothing follows. */
+  send(data: Uint8Array, start: number, end: number, isLast = false): void {
+    const taken = this.keptBytes === 0 ? this.#write(data, start, end, isLast) : 0;
     if (start + taken === end) return;
     this.#kept.push(data.slice(start + taken, end));
     this.keptBytes += end - start - taken;
   }
 
-  /** Continues after the connection has become writable. */
-  flush(): void {
+  /** Continues after the connection has become writable. `isLast`: nothing follows what is kept. */
+  flush(isLast = false): void {
     while (this.keptBytes > 0) {
       const piece = this.#kept[0] as Uint8Array;
-      const taken = this.#exchange.write(piece, this.#start, piece.length);
-      this.#handedBytes = (this.#handedBytes + taken) | 0;
+      const isEnd = isLast && this.#kept.length === 1;
+      const taken = this.#write(piece, this.#start, piece.length, isEnd);
       this.keptBytes -= taken;
       this.#start += taken;
       if (this.#start < piece.length) return;
       this.#kept.shift();
       this.#start = 0;
     }
+  }
+
+  #write(data: Uint8Array, start: number, end: number, isLast: boolean): number {
+    const exchange = this.#exchange;
+    const asks = isLast && (this.#handedBytes >>> 0) + end - start >= surelyTakenBytes;
+    const bulkEnd = asks ? Math.max(start, end - askingBytes) : end;
+    let at = start + exchange.write(data, start, bulkEnd);
+    while (at >= bulkEnd && at < end && !exchange.isBlocked) at += exchange.write(data, at, at + 1);
+    this.#handedBytes = (this.#handedBytes + at - start) | 0;
+    return at - start;
   }
 
   /** The client is gone: nothing is kept for it. */

@@ -15,6 +15,7 @@ import { ByteRingConsumer } from '../shm/byte-ring.ts';
 import { DrainStage } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { recordRingCapacity } from '../shm/memory.ts';
+import { SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, generationOf } from '../shm/request-slots.ts';
 import {
   type ResponseHead,
@@ -85,7 +86,7 @@ export class Responder {
   writable(request: Request): void {
     const { outbox } = request;
     const before = outbox.keptBytes;
-    outbox.flush();
+    outbox.flush(request.isEnding);
     this.#giveCredit(request, before > 0 || request.toldBytes !== outbox.takenBytes);
     this.#ringBells();
     this.#endIfComplete(request);
@@ -189,8 +190,11 @@ export class Responder {
 
   #onChunk(request: Request, data: Uint8Array, start: number, length: number): void {
     if (request.isGone) return; // its cancellation is under way
-    request.outbox.send(data, start, start + length);
-    assert(request.outbox.keptBytes <= this.#keptBytesMax, 'a forwarder keeps within its credit');
+    const { outbox } = request;
+    // A forwarder settles with its last bytes, and the record that says so comes behind them.
+    const isLast = outbox.mayBeFull && this.#state.slots.state(request.slot) === SlotState.settled;
+    outbox.send(data, start, start + length, isLast);
+    assert(outbox.keptBytes <= this.#keptBytesMax, 'a forwarder keeps within its credit');
     this.#giveCredit(request, false);
   }
 
@@ -254,7 +258,7 @@ export class Responder {
       return;
     }
     exchange.begin(request.status, headers);
-    request.outbox.send(data, start, end);
+    request.outbox.send(data, start, end, true);
     request.isEnding = true;
     this.#endIfComplete(request);
   }
@@ -294,7 +298,7 @@ export class Responder {
     }
     const event = errorEvent(entry, facts);
     exchange.closing = Closing.force;
-    request.outbox.send(event, 0, event.length);
+    request.outbox.send(event, 0, event.length, true);
     request.isEnding = true;
     this.#endIfComplete(request);
   }
@@ -304,6 +308,7 @@ export class Responder {
     if (!request.isEnding || request.outbox.keptBytes > 0 || request.exchange.isBlocked) return;
     if (request.phase !== Phase.settled) return;
     request.exchange.end();
+    if (request.exchange.isBlocked) return; // by its last bytes
     this.#settlement.finish(request);
   }
 

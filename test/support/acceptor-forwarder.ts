@@ -116,8 +116,21 @@ export abstract class ForwarderEnd {
     }
   }
 
+  /** The last chunk and the end, as a forwarder that has both: the slot is settled when they are read. */
+  last(slot: number, lease: number, bytes: Uint8Array): void {
+    const offset = this.#reserve(bytes.length);
+    this.#responses.data.set(bytes, offset);
+    this.slots.transition(slot, lease, SlotState.streaming, SlotState.settled);
+    this.#responses.commit(ResponseKind.chunk, slot, lease, bytes.length);
+    this.#end(slot, lease, 0);
+  }
+
   end(slot: number, lease: number, error = 0): void {
     this.slots.transition(slot, lease, SlotState.streaming, SlotState.settled);
+    this.#end(slot, lease, error);
+  }
+
+  #end(slot: number, lease: number, error: number): void {
     const offset = this.#reserve(8);
     writeUint32(this.#responses.data, offset, error);
     writeUint32(this.#responses.data, offset + 4, 0);

@@ -68,3 +68,30 @@ test('nothing is kept for a client that is gone', () => {
   outbox.clear();
   expect(outbox.keptBytes).toBe(0);
 });
+
+/** As uWebSockets.js: what did not leave shows at the next write. */
+class LateConnection extends Connection {
+  #isFull = false;
+
+  override write(_data: Uint8Array, start: number, end: number): number {
+    if (this.isBlocked || start === end) return 0;
+    this.isBlocked = this.#isFull;
+    this.room -= end - start;
+    this.#isFull = this.room < 0;
+    return end - start;
+  }
+}
+
+test.each([
+  ['a long answer that leaves some behind', 100_000, 99_990, true],
+  ['a long answer that fits', 100_000, 100_000, false],
+  ['a short answer, which needs not ask', 1000, 999, false],
+])('the last bytes tell what became of those before them: %s', (_, length, room, isBlocked) => {
+  const connection = new LateConnection();
+  connection.room = room;
+  const outbox = new Outbox(connection as unknown as Exchange);
+  outbox.send(new Uint8Array(length), 0, length, true);
+  expect(connection.isBlocked).toBe(isBlocked);
+  // The first asking byte learnt it; the other asks again once the connection is writable.
+  expect(outbox.keptBytes).toBe(isBlocked ? 1 : 0);
+});

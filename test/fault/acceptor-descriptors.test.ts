@@ -57,12 +57,13 @@ const isLinux = process.platform === 'linux';
 describe.runIf(isLinux).each(['uws', 'node'] as const)('descriptors, engine %s', (engine) => {
   test('T28: 200 connections above the cap are closed, the rest idles without CPU', async () => {
     const port = await startProcess(engine, 100, 4096);
+    // What the process takes with nobody connected: of the test's own bells, on this machine, now.
+    const alone = await cpuShare(() => pause(1500));
     const closed = await connectMany(port, 300);
     while (closed() < 200) await pause(5);
     expect(closed()).toBe(200);
     const share = await cpuShare(() => pause(1500));
-    // The figure includes the process that plays scheduler and forwarder, with bells of its own.
-    expect(share).toBeLessThan(0.2);
+    expect(share - alone, 'of one core, for 100 idle connections').toBeLessThan(0.05);
   });
 
   test('T29: at the descriptor limit it sheds, does not spin, and recovers', async () => {

@@ -113,7 +113,7 @@ describe.each(testEngines)('%s', (engine) => {
         await expectCut(streams, 2000);
         expect(nowMs() - cutAt).toBeLessThan(1000);
         expect(await gateway.exited).toEqual({ code: 0, signal: null });
-        expect(nowMs() - cutAt).toBeLessThan(2500);
+        expect(nowMs() - cutAt).toBeLessThan(1000);
         await replica!.until(({ in_flight }) => in_flight === 0);
         expect(replica!.stats().aborted).toBe(10);
       });
@@ -140,7 +140,7 @@ describe.each(testEngines)('%s', (engine) => {
         expect(refused.status).toBe(503);
         expect(JSON.parse(refused.text).error.code).toBe('shutting_down');
         expect(await gateway.exited).toEqual({ code: 0, signal: null });
-        expect(nowMs() - signalled).toBeLessThan(3200);
+        expect(nowMs() - signalled).toBeLessThan(1700);
       });
     });
   });

@@ -98,6 +98,14 @@ describe.runIf(process.platform === 'linux').each(testEngines)(
   },
 );
 
+/** How long /healthz takes, on a connection of its own as every call has. */
+async function healthzMs(url: string): Promise<number> {
+  const started = performance.now();
+  const response = await fetch(`${url}/healthz`, { headers: { connection: 'close' } });
+  await response.text();
+  return performance.now() - started;
+}
+
 /** Processor time a process has used. */
 function cpuMs(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]!.split(' ');
@@ -246,7 +254,9 @@ describe.each(testEngines)('threads, engine %s', (engine) => {
         'the table is full',
       );
       const times: number[] = [];
+      const healthTimes: number[] = [];
       for (let i = 0; i < 50; i++) {
+        healthTimes.push(await healthzMs(gateway.url));
         const refused = await call(gateway.port, { nonce: `t38-${engine}-no-${i}` }).ended;
         times.push(refused.endedAt - refused.startedAt);
         expect([refused.end, refused.status, refused.errorCode]).toEqual([
@@ -263,7 +273,9 @@ describe.each(testEngines)('threads, engine %s', (engine) => {
       await eventually('readiness is back', async () => (await gateway.ready()).status === 200);
       await expectQuiet(gateway);
       expect(quantile(times, 0.5), 'a refusal takes less than 20 ms').toBeLessThan(20);
-      expect(quantile(times, 0.95), 'p95; 20 ms on a machine of its own').toBeLessThan(50);
+      // The simplest answer there is takes its share of the machine's noise in the same moments.
+      const added = quantile(times, 0.95) - quantile(healthTimes, 0.95);
+      expect(added, 'p95 above that of /healthz').toBeLessThan(20);
     });
   });
 

@@ -20,6 +20,10 @@ import {
 import { type Call, call, heldBack, quantile, reached, streamWindow } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
+/**
+ * The battery asks for 200. Each holds up to 10 MB of socket buffers in the kernel, which 200 of them
+ * would take from the machine of every other test; the bound is one per stream either way.
+ */
 const readersNot = 24;
 /** What a stream may hold in the gateway: its window, and one chunk of undici in hand. */
 const bytesPerStream = 2 * streamWindow;

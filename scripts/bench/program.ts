@@ -11,5 +11,6 @@ export const mainFile = `${root}dist/main.js`;
 
 /** Once, before anything is started from `mainFile`. Nothing of an older build stays in `dist`. */
 export function buildProgram(): void {
-  execFileSync('npm', ['run', '--silent', 'build'], { cwd: root, stdio: 'inherit' });
+  const env = { ...process.env, NODE_DISABLE_COMPILE_CACHE: '1' }; // npm would leave one behind
+  execFileSync('npm', ['run', '--silent', 'build'], { cwd: root, stdio: 'inherit', env });
 }

@@ -305,10 +305,14 @@ export class Responder {
 
   #endIfComplete(request: Request): void {
     // A drain closes connections once no slot is in use, so the slot is held for what the socket holds.
-    if (!request.isEnding || request.outbox.keptBytes > 0 || request.exchange.isBlocked) return;
-    if (request.phase !== Phase.settled) return;
-    request.exchange.end();
-    if (request.exchange.isBlocked) return; // by its last bytes
+    if (!request.isEnding || request.phase !== Phase.settled) return;
+    const { outbox, exchange, isGone } = request;
+    // A connection that is gone stays as blocked as it was.
+    if (!isGone) {
+      if (outbox.keptBytes > 0 || exchange.isBlocked) return;
+      exchange.end();
+      if (exchange.isBlocked) return; // by its last bytes
+    }
     this.#settlement.finish(request);
   }
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
 import { SlotState } from '../../src/shm/request-slots.layout.ts';
-import { AcceptorHarness } from '../support/acceptor-harness.ts';
+import { AcceptorHarness, type Arrival } from '../support/acceptor-harness.ts';
 import { chat, codeOf, get, post } from '../support/acceptor-wire.ts';
 import { RawClient, rawRequest } from '../support/raw-client.ts';
 import { quantile } from '../support/traffic.ts';
@@ -14,6 +14,23 @@ const manyModels = Array.from({ length: 60 }, (_, k) => ({
   aliases: Array.from({ length: 10 }, (__, a) => `alias-${k}-${a}-${'a'.repeat(200)}`),
   policy: 'random',
 }));
+
+/** Sends to a client that does not read until its socket takes no more; the bytes that were sent. */
+async function fillsSocket(
+  harness: AcceptorHarness,
+  { slot }: Arrival,
+  lease: number,
+): Promise<number> {
+  const piece = Buffer.alloc(8 * 1024, 'z');
+  for (let sent = piece.length; ; sent += piece.length) {
+    expect(harness.tryChunk(slot, lease, piece)).toBe(true);
+    const isAllTaken = (): boolean => harness.column(slot, 'consumedBytes') === sent;
+    // What its loop has not taken by its third heartbeat the client's socket does not take.
+    const beats = harness.beats + 3;
+    await harness.until(() => isAllTaken() || harness.beats >= beats, 'taken or not');
+    if (!isAllTaken()) return sent;
+  }
+}
 
 describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) => {
   test('full slots and a full arena answer 503 and recover', async () => {
@@ -127,18 +144,7 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
     client.socket.pause();
     const arrival = await harness.arrival();
     const lease = harness.head(arrival);
-    let sent = 0;
-    const piece = Buffer.alloc(8 * 1024, 'z');
-    let isTaken = true;
-    while (isTaken) {
-      expect(harness.tryChunk(arrival.slot, lease, piece)).toBe(true);
-      sent += piece.length;
-      const isAllTaken = (): boolean => harness.column(arrival.slot, 'consumedBytes') === sent;
-      // What its loop has not taken by its third heartbeat the client's socket does not take.
-      const beats = harness.beats + 3;
-      await harness.until(() => isAllTaken() || harness.beats >= beats, 'taken or not');
-      isTaken = isAllTaken();
-    }
+    const sent = await fillsSocket(harness, arrival, lease);
     client.socket.resume();
     await harness.until(
       () => harness.column(arrival.slot, 'consumedBytes') === sent,
@@ -149,6 +155,22 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
     const { responses } = await client.responses(1);
     expect(responses[0]!.body.length).toBe(sent);
     await client.close();
+    await harness.stop();
+  });
+
+  test('a blocked client that leaves while its answer ends keeps no slot', async () => {
+    const harness = await AcceptorHarness.start({ engine });
+    const client = await RawClient.connect(harness.port);
+    await client.send(post(chat({ stream: true })));
+    client.socket.pause();
+    const arrival = await harness.arrival();
+    const lease = harness.head(arrival);
+    await fillsSocket(harness, arrival, lease);
+    client.reset();
+    await harness.cancelled(1);
+    harness.end(arrival.slot, lease); // whole: the forwarder was done before it heard of the abort
+    await harness.quiet();
+    expect(harness.counter('handlerErrors')).toBe(0);
     await harness.stop();
   });
 

@@ -1,18 +1,70 @@
 /**
- * Two projects. What is pure or small runs side by side; what starts servers, threads or uses the
- * clock of the machine runs alone, so that one test's load is not another test's latency.
+ * Three projects, one after the other, with one of the two cores for each worker.
+ *
+ * parallel: what is pure or small. beside: tests of servers and threads that wait for events and leave
+ * their clocks room, two files at a time. alone: tests that measure time, processor use, memory or
+ * descriptors, so that one test's load is not another test's latency.
  *
  * Forks, not threads: many tests start worker threads or uWebSockets.js, which must own a process.
  */
+import { relative } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const folders = (...names: readonly string[]) => names.map((name) => `test/${name}/**/*.test.ts`);
+
+/** What each of these measures is why it runs alone. */
+const measuring = [
+  'test/conformance/openai-client.test.ts', // how soon a cancel is seen
+  'test/fault/aborts.test.ts', // how soon cancels are seen, memory
+  'test/fault/acceptor-descriptors.test.ts', // processor use at rest, open descriptors
+  'test/fault/acceptor-limits.test.ts', // loop lag, time of a refusal
+  'test/fault/drain.test.ts', // how soon readiness is off, how soon streams are cut
+  'test/fault/forwarder-abort.test.ts', // how soon a cancel is seen
+  'test/fault/pressure.test.ts', // processor use, loop lag, time of a refusal
+  'test/fault/scorecard.test.ts', // time of an answer beside the clocks of each fault
+  'test/integration/bench-generator.test.ts', // the generator's own clocks
+  'test/integration/bench-script.test.ts', // rebuilds the program that the others start
+  'test/integration/scenarios-a.test.ts', // scheduling latency, throughput, memory
+  'test/integration/scenarios-c.test.ts', // latency beside a slow client, memory
+  'test/litmus/*.test.ts', // races that need the cores
+];
+
+/** The longest of their projects: begun last they would be what everybody waits for. */
+const longest = [
+  'test/lockstep/mutation.test.ts',
+  'test/lockstep/shm.test.ts',
+  'test/fault/streams.test.ts',
+  'test/fault/slow-readers.test.ts',
+  'test/fault/supervisor.test.ts',
+  'test/integration/health-live.test.ts',
+  'test/fault/reload.test.ts',
+  'test/fault/slow-clients.test.ts',
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const orderOf = ({ project, moduleId }: TestSpecification): [group: number, place: number] => {
+      const place = longest.indexOf(relative(import.meta.dirname, moduleId));
+      return [project.config.sequence.groupOrder, place < 0 ? longest.length : place];
+    };
+    const sorted = await super.sort(files);
+    return sorted.toSorted((a, b) => {
+      const [[group, place], [otherGroup, otherPlace]] = [orderOf(a), orderOf(b)];
+      return group - otherGroup || place - otherPlace;
+    });
+  }
+}
 
 export default defineConfig({
   test: {
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // Concurrent tests of one file wait for clocks of the product; one for each core.
+    maxConcurrency: 2,
+    expect: { poll: { timeout: 10_000 } },
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
@@ -26,11 +78,23 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: 'beside',
+          include: folders('integration', 'fault', 'conformance'),
+          exclude: measuring,
+          globalSetup: 'test/support/built-program.ts',
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: 'alone',
-          include: folders('integration', 'fault', 'conformance', 'litmus'),
+          include: measuring,
+          globalSetup: 'test/support/built-program.ts',
           maxWorkers: 1,
           fileParallelism: false,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     name: 'engine',
     include: ['test/engine/**/*.test.ts'],
+    globalSetup: 'test/support/built-program.ts',
     pool: 'forks',
     maxWorkers: 1,
     fileParallelism: false,

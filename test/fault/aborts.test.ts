@@ -23,7 +23,7 @@ const cancelMsMax = 250;
 const inTimeShareMin = 0.99;
 const descriptorsSlack = 2;
 const rssGrowthMax = 40 * 1024 * 1024;
-const soakSeconds = Number(process.env.SOAK_SECONDS ?? 6);
+const soakSeconds = Number(process.env.SOAK_SECONDS ?? 4);
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 
 describe.each(testEngines)('T20: a client leaves, engine %s', (engine) => {

@@ -13,6 +13,7 @@ import {
   withReplicas,
 } from '../support/scenario.ts';
 import { readSse } from '../support/sse-ledger.ts';
+import { eventually } from '../support/until.ts';
 
 const encoder = new TextEncoder();
 const prompt = (i: number, length: number): string => `nonce=n${i} [[len=${length}]]`;
@@ -33,7 +34,7 @@ function openStreams(gateway: GatewayProcess, count: number, length: number): Pr
 const ledgerOf = (text: string, i: number, length: number) =>
   readSse(encoder.encode(text), chatSeries(prompt(i, length)));
 
-describe.each(testEngines)('%s', (engine) => {
+describe.concurrent.each(testEngines)('%s', (engine) => {
   test('T44: SIGTERM under load: not ready at once, streams finish whole, nothing is lost', async () => {
     const length = 110; // at 50 ms a token: 5.5 s
     await withReplicas(2, { profile: 'tokens:ttft=5ms,itl=50ms' }, async (replicas) => {
@@ -107,7 +108,7 @@ describe.each(testEngines)('%s', (engine) => {
       await withGateway({ config }, async (gateway) => {
         const streams = await openStreams(gateway, 10, 2000);
         gateway.kill('SIGTERM');
-        await expect.poll(async () => (await gateway.ready()).status).toBe(503);
+        await eventually('it drains', async () => (await gateway.ready()).status === 503);
         const cutAt = nowMs();
         gateway.kill('SIGTERM');
         await expectCut(streams, 2000);
@@ -130,7 +131,7 @@ describe.each(testEngines)('%s', (engine) => {
       await withGateway({ config }, async (gateway) => {
         const streams = await openStreams(gateway, 4, 2000);
         const queued = post(gateway.url, chatBody('waits'));
-        await expect.poll(async () => (await gateway.cluster()).queue_depth).toBe(1);
+        await eventually('one waits', async () => (await gateway.cluster()).queue_depth === 1);
         const signalled = nowMs();
         gateway.kill('SIGTERM');
         await expectCut(streams, 2000);

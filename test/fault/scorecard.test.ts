@@ -10,6 +10,7 @@ import {
   expectQuiet,
   type GatewayProcess,
   gatewayProcess,
+  type TestEngine,
   testEngines,
 } from '../support/gateway.ts';
 import { type ReplicaProcess, replicaProcess } from '../support/replica.ts';
@@ -103,7 +104,7 @@ const rows: readonly Row[] = [
 /** A replica that is paused is left alone for a while; so these have rows of their own. */
 const pausing = ['f02', 'f03', 'f04'].flatMap((id) => [`${id}-false`, `${id}-true`]);
 
-describe.each(testEngines)('scorecard, engine %s', (engine) => {
+const scorecard = (engine: TestEngine): void => {
   const printed: string[] = [];
   let first: ReplicaProcess;
   let second: ReplicaProcess;
@@ -301,4 +302,9 @@ describe.each(testEngines)('scorecard, engine %s', (engine) => {
   test('F12: a replica that refuses the key is loudly misconfigured', () => {
     expect(gateway.output()).toMatch(/replica_unauthorized|credentials|misconfigured/);
   });
+};
+
+// Each engine has processes of its own and mostly waits for clocks.
+describe.concurrent.each(testEngines)('scorecard, engine %s', (engine) => {
+  describe('one fault after the other', { concurrent: false }, () => scorecard(engine));
 });

@@ -15,6 +15,8 @@ const closedMsMax = 15_000;
 /** A connection closed before this was refused and not waited for. */
 const closedMsMin = 5_000;
 const trickleMs = 500;
+/** Between two calls of a normal client, so that both engines can be served at once. */
+const restMs = 20;
 /** What a call may take beside them; it needs some milliseconds, the rest is for a busy machine. */
 const callMsMax = 2_000;
 
@@ -92,7 +94,7 @@ async function connectionsOf(gateway: GatewayProcess): Promise<number> {
   return acceptors.reduce((sum, { connections }) => sum + connections, 0);
 }
 
-/** A client that calls and calls until told to stop; how long each call took. */
+/** A client that calls again and again until told to stop; how long each call took. */
 async function normalClient(port: number, isOver: () => boolean): Promise<number[]> {
   const times: number[] = [];
   while (!isOver()) {
@@ -100,6 +102,7 @@ async function normalClient(port: number, isOver: () => boolean): Promise<number
     const served = await call(port, { nonce: `normal-${times.length}`, stream }).ended;
     expect(served.end, `${served.status} ${served.body}`).toBe('done');
     times.push(served.endedAt - served.startedAt);
+    await new Promise((resolve) => setTimeout(resolve, restMs));
   }
   return times;
 }
@@ -147,7 +150,7 @@ async function slowClients(gateway: GatewayProcess): Promise<void> {
   );
 }
 
-test.each(testEngines)(
+test.concurrent.each(testEngines)(
   'T27: slow clients are timed out and others are served, engine %s',
   (engine) =>
     withReplicas(1, { model: 'm', profile: 'tokens:ttft=5ms,itl=1ms' }, async (replicas) => {

@@ -120,7 +120,7 @@ async function flooded(gateway: GatewayProcess, floods: Map<string, Flood>): Pro
   );
 }
 
-test.each(testEngines)(
+test.concurrent.each(testEngines)(
   'T22, T23: clients that do not read, engine %s',
   async (engine) => {
     const floods = new Map<string, Flood>();

@@ -2,8 +2,8 @@
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { mainFile } from '../../scripts/bench/program.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { nowMs } from '../../src/lib/clock.ts';
 import type { Replica } from '../../src/replica/replica.ts';
@@ -178,9 +178,8 @@ test('a gateway that cannot start is not started again', async () => {
 });
 
 test('SIGTERM while the gateway is still starting is obeyed', async () => {
-  const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
   const flags = ['--replica', 'http://127.0.0.1:1', '--model', 'm', '--port', '0'];
-  const child = spawn(process.execPath, [main, 'serve', ...flags, '--admin-port', '0'], {
+  const child = spawn(process.execPath, [mainFile, 'serve', ...flags, '--admin-port', '0'], {
     stdio: 'ignore',
   });
   const exited = new Promise((resolve) => {

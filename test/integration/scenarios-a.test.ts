@@ -3,7 +3,6 @@ import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { describe, expect, test } from 'vitest';
-import { buildProgram, mainFile } from '../../scripts/bench/program.ts';
 import type { PolicyName } from '../../src/config/schema.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
@@ -304,9 +303,8 @@ test('A-20: what a replica does wrong is never a 200', async () => {
 });
 
 test('A-21, A-23, A-24: 4 replicas of 8 to 24 ms, 5 s of 16 clients: all well, each served once', async () => {
-  buildProgram();
   await withReplicas(4, { profile: 'uniform:8ms-24ms' }, async (replicas) => {
-    await withGateway({ config: configOf(replicas), program: mainFile }, async (gateway) => {
+    await withGateway({ config: configOf(replicas) }, async (gateway) => {
       const idle = (await gateway.slots()).rss_bytes;
       const rss: number[] = [];
       const sampler = setInterval(async () => rss.push((await gateway.slots()).rss_bytes), 500);

@@ -1,5 +1,6 @@
 /**
- * A gateway in a process of its own, as an operator runs it: `sluice serve`, from a config file.
+ * A gateway in a process of its own, as an operator runs it: `sluice serve` of the built program, from
+ * a config file.
  *
  * `withGateway` is the way to use it: whatever the test does, its process is gone afterwards. A
  * gateway without a supervisor also ends by itself when the process of the test dies.
@@ -10,13 +11,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
+import { mainFile } from '../../scripts/bench/program.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import type { ClusterView, SlotsView } from './admin-pages.ts';
 import { type Family, parsePrometheusText } from './prometheus-text.ts';
 
-const sourceFile = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const OUTPUT_MAX = 4 * 1024 * 1024;
 
 export const testEngines = ['uws', 'node'] as const;
@@ -31,8 +31,6 @@ export interface GatewayOptions {
   readonly flags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly supervisor?: boolean;
-  /** In place of the source: the built program, which needs less memory. */
-  readonly program?: string;
   /** Flags of node, before the program. */
   readonly nodeFlags?: readonly string[];
   /** A command that runs the gateway's, as `prlimit --nofile=256`. */
@@ -291,7 +289,7 @@ class RunningGateway implements GatewayProcess {
       ...(options.wrapper ?? []),
       process.execPath,
       ...(options.nodeFlags ?? []),
-      ...[options.program ?? sourceFile, 'serve', '--json', ...where, ...ports],
+      ...[mainFile, 'serve', '--json', ...where, ...ports],
       ...(this.#supervised ? [] : ['--no-supervisor']),
     ];
     const child = spawn(command[0]!, command.slice(1), {

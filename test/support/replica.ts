@@ -5,12 +5,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
+import { mainFile } from '../../scripts/bench/program.ts';
 import type { FaultRule } from '../../src/replica/fault-rules.ts';
 import { type Replica, type ReplicaOptions, startReplica } from '../../src/replica/replica.ts';
 import type { AttemptRecord, StatsSnapshot } from '../../src/replica/stats.ts';
-
-const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
 /** A replica on this event loop that records what it receives. */
 export function replicaInProcess(options: ReplicaOptions = {}): Promise<Replica> {
@@ -60,7 +58,7 @@ export interface ReplicaProcessOptions {
 
 /** A replica in a process of its own; resolves when it listens. */
 export async function replicaProcess(options: ReplicaProcessOptions = {}): Promise<ReplicaProcess> {
-  const child = spawn(process.execPath, [MAIN, 'replica', '--json', ...flagsOf(options)], {
+  const child = spawn(process.execPath, [mainFile, 'replica', '--json', ...flagsOf(options)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;

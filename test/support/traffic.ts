@@ -211,12 +211,12 @@ export async function reached<T>(
   return answer;
 }
 
-/** Looks in a row that find the credit used up: a stream that moves has some in between. */
-const looksHeldBack = 20;
+/** For so long the credit is found used up: a stream that moves has some in between. */
+const heldBackMs = 200;
 
 /**
  * Resolves once `count` streams of the default window have used up their credit, each, and nothing
- * has moved for some looks: `written` is what their replicas have written.
+ * has moved for a while: `written` is what their replicas have written.
  */
 export async function heldBack(
   gateway: GatewayProcess,
@@ -224,13 +224,13 @@ export async function heldBack(
   written: () => number,
 ): Promise<void> {
   let before = -1;
-  let looks = 0;
+  let movedAt = 0;
   const look = async (): Promise<boolean> => {
     const { rows } = await gateway.slots();
     const held = rows.filter(({ unsent_bytes }) => unsent_bytes >= streamWindow).length;
-    looks = held === count && written() === before ? looks + 1 : 0;
+    if (held !== count || written() !== before) movedAt = nowMs();
     before = written();
-    return looks >= looksHeldBack;
+    return nowMs() - movedAt >= heldBackMs;
   };
   await eventually(`${count} streams held back`, look, 15_000);
 }

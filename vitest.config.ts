@@ -18,15 +18,14 @@ const measuring = [
   'test/conformance/openai-client.test.ts', // how soon a cancel is seen
   'test/fault/aborts.test.ts', // how soon cancels are seen, memory
   'test/fault/acceptor-descriptors.test.ts', // processor use at rest, open descriptors
-  'test/fault/acceptor-limits.test.ts', // loop lag, time of a refusal
+  'test/fault/acceptor-load.test.ts', // loop lag, time of a refusal
   'test/fault/drain.test.ts', // how soon readiness is off, how soon streams are cut
   'test/fault/forwarder-abort.test.ts', // how soon a cancel is seen
   'test/fault/pressure.test.ts', // processor use, loop lag, time of a refusal
   'test/fault/scorecard.test.ts', // time of an answer beside the clocks of each fault
   'test/integration/bench-generator.test.ts', // the generator's own clocks
   'test/integration/bench-script.test.ts', // rebuilds the program that the others start
-  'test/integration/scenarios-a.test.ts', // scheduling latency, throughput, memory
-  'test/integration/scenarios-c.test.ts', // latency beside a slow client, memory
+  'test/integration/scenarios-load.test.ts', // latency, throughput, memory
   'test/litmus/*.test.ts', // races that need the cores
 ];
 

@@ -1,7 +1,9 @@
-/** System A's own scenarios through the whole gateway; ids as in the inventory of prior art. */
+/**
+ * System A's own scenarios through the whole gateway; ids as in the inventory of prior art. Those that
+ * measure are in scenarios-load.test.ts.
+ */
 import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { describe, expect, test } from 'vitest';
 import type { PolicyName } from '../../src/config/schema.ts';
 import type { Replica } from '../../src/replica/replica.ts';
@@ -11,32 +13,19 @@ import {
   chatSeries,
   configOf,
   countEvents,
+  expectServedOnce,
   load,
   model,
   openStream,
   post,
-  quantileBucket,
   quickHealth,
-  total,
+  servedBy,
   untilReplica,
   withReplicas,
 } from '../support/scenario.ts';
 import { readSse } from '../support/sse-ledger.ts';
 
-const lagResolutionMs = 2;
 const program = resolve(import.meta.dirname, '../../src/main.ts');
-const servedBy = (replicas: readonly Replica[]): number[] =>
-  replicas.map((replica) => replica.stats().served);
-const sum = (counts: readonly number[]): number => counts.reduce((a, b) => a + b, 0);
-
-/** WA-1: every request reached exactly one replica exactly once. */
-function expectServedOnce(replicas: readonly Replica[], requests: number): void {
-  expect(sum(servedBy(replicas))).toBe(requests);
-  for (const replica of replicas) {
-    expect(replica.stats()).toMatchObject({ ids_repeated: 0, failed: 0, aborted: 0 });
-  }
-}
-
 async function replicaOf(gateway: GatewayProcess): Promise<string | null> {
   return (await post(gateway.url, chatBody('x'))).headers.get('x-sluice-replica');
 }
@@ -157,79 +146,6 @@ test('A-06, A-07: loads of 5, 1, 3: the least loaded is picked, and the next whe
   });
 });
 
-test('A-13: after 10,000 requests the counters equal those of client and replicas', async () => {
-  await withReplicas(4, {}, async (replicas) => {
-    await withGateway({ config: configOf(replicas) }, async (gateway) => {
-      const machine = monitorEventLoopDelay({ resolution: lagResolutionMs });
-      machine.enable();
-      const { metrics } = await load(gateway, { requestsMax: 10_000, connections: 32 });
-      machine.disable();
-      expect(metrics.failed).toBe(0);
-      expect(metrics.statuses.get(200)).toBe(10_000);
-      expectServedOnce(replicas, 10_000);
-      await expectQuiet(gateway);
-      const page = await gateway.metrics();
-      expect(total(page, 'sluice_requests_total')).toBe(10_000);
-      expect(total(page, 'sluice_requests_total', { model, code: '200' })).toBe(10_000);
-      expect(total(page, 'sluice_requests_in_flight')).toBe(0);
-      expect(total(page, 'sluice_queue_depth')).toBe(0);
-      expect(total(page, 'sluice_scheduler_dispatched_total')).toBe(10_000);
-      expect(total(page, 'sluice_scheduler_dropped_total')).toBe(0);
-      for (const name of ['request_duration', 'scheduling_latency', 'decision']) {
-        expect(total(page, `sluice_${name}_seconds_count`), name).toBe(10_000);
-      }
-      for (const [i, served] of servedBy(replicas).entries()) {
-        const replica = `r${i + 1}`;
-        expect(total(page, 'sluice_replica_requests_total', { replica })).toBe(served);
-        expect(total(page, 'sluice_replica_errors_total', { replica })).toBe(0);
-        expect(total(page, 'sluice_replica_in_flight', { replica })).toBe(0);
-        expect(total(page, 'sluice_replica_up', { replica })).toBe(1);
-      }
-      const p99 = quantileBucket(page, 'sluice_scheduling_latency_seconds', 0.99);
-      // Everything runs on the same cores: a loop here that waits says that the threads there do.
-      const lagMs = machine.percentile(99) / 1e6 - lagResolutionMs;
-      const lag = `p99 lag of this process ${lagMs.toFixed(1)} ms`;
-      console.info(`A-15: closed loop, scheduling p99 in (${p99.lower}, ${p99.upper}] s, ${lag}`);
-      if (lagMs > 20) console.warn('A-15: the machine is starved, 50 ms are allowed');
-      expect(p99.upper, lag).toBeLessThanOrEqual(lagMs > 20 ? 0.05 : 0.01);
-    });
-  });
-});
-
-test('A-15: the scheduler wakes within 50 ms for 99 of 100 requests that come alone', async () => {
-  await withReplicas(1, {}, async ([replica]) => {
-    await withGateway({ config: configOf([replica!]) }, async (gateway) => {
-      const { metrics } = await load(gateway, { requestsMax: 500, connections: 1 });
-      expect(metrics.statuses).toEqual(new Map([[200, 500]]));
-      await expectQuiet(gateway);
-      const page = await gateway.metrics();
-      expect(total(page, 'sluice_scheduling_latency_seconds_count')).toBe(500);
-      const p99 = quantileBucket(page, 'sluice_scheduling_latency_seconds', 0.99);
-      console.info(`A-15: idle, scheduling p99 in (${p99.lower}, ${p99.upper}] s`);
-      expect(p99.upper).toBeLessThanOrEqual(0.05);
-    });
-  });
-});
-
-test('A-14: a histogram has the bucket of every observation', async () => {
-  await withReplicas(1, {}, async ([replica]) => {
-    await withGateway({ config: configOf([replica!]) }, async (gateway) => {
-      const slow = chatBody('[[fault:delay=120]]', { stream: true });
-      for (let i = 0; i < 10; i++) await post(gateway.url, chatBody('x', { stream: true }));
-      for (let i = 0; i < 10; i++) await post(gateway.url, slow);
-      await expectQuiet(gateway);
-      const page = await gateway.metrics();
-      const name = 'sluice_time_to_first_token_seconds';
-      expect(total(page, `${name}_count`)).toBe(20);
-      expect(total(page, `${name}_bucket`, { le: '0.1' })).toBe(10);
-      expect(total(page, `${name}_bucket`, { le: '+Inf' })).toBe(20);
-      expect(quantileBucket(page, name, 0.5).upper).toBeLessThanOrEqual(0.1);
-      expect(quantileBucket(page, name, 0.95).lower).toBeGreaterThanOrEqual(0.1);
-      expect(total(page, `${name}_sum`)).toBeGreaterThan(1.2);
-    });
-  });
-});
-
 test('A-16: 30 requests in turns over 3 replicas are 30 dispatches of 10 each, queue empty', async () => {
   await withReplicas(3, {}, async (replicas) => {
     const config = configOf(replicas, {}, { policy: 'round_robin' });
@@ -298,35 +214,6 @@ test('A-20: what a replica does wrong is never a 200', async () => {
         (await fetch(`${gateway.url}/v1/nothing`, { method: 'POST', body: '{}' })).status,
       ).toBe(404);
       await expectQuiet(gateway);
-    });
-  });
-});
-
-test('A-21, A-23, A-24: 4 replicas of 8 to 24 ms, 5 s of 16 clients: all well, each served once', async () => {
-  await withReplicas(4, { profile: 'uniform:8ms-24ms' }, async (replicas) => {
-    await withGateway({ config: configOf(replicas) }, async (gateway) => {
-      const idle = (await gateway.slots()).rss_bytes;
-      const rss: number[] = [];
-      const sampler = setInterval(async () => rss.push((await gateway.slots()).rss_bytes), 500);
-      const { metrics, durationMs } = await load(gateway, { durationMs: 5000, connections: 16 });
-      clearInterval(sampler);
-      expect(metrics.failed).toBe(0);
-      // 16 clients of 16 ms on average would be 1,000 per second; half of it allows a busy machine.
-      expect(metrics.completed).toBeGreaterThan(2500);
-      expectServedOnce(replicas, metrics.sent);
-      const counts = servedBy(replicas);
-      const mean = sum(counts) / 4;
-      for (const served of counts) expect(Math.abs(served - mean) / mean).toBeLessThan(0.15);
-      expect(metrics.e2el.summary().p50).toBeGreaterThanOrEqual(8);
-      expect(metrics.e2el.summary().mean).toBeGreaterThan(15);
-      expect((await fetch(`${gateway.url}/healthz`)).status).toBe(200);
-      await expectQuiet(gateway);
-      expect(rss.length).toBeGreaterThan(5);
-      expect(Math.max(...rss)).toBeLessThan(250 * 1024 * 1024);
-      expect(Math.max(...rss) - idle).toBeLessThan(60 * 1024 * 1024);
-      const rps = Math.round((metrics.completed / durationMs) * 1000);
-      const mib = (bytes: number): number => Math.round(bytes / 2 ** 20);
-      console.info(`A-23: ${rps} rps; A-24: RSS ${mib(idle)} to ${mib(Math.max(...rss))} MiB`);
     });
   });
 });

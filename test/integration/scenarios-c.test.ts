@@ -1,11 +1,14 @@
-/** System C's own scenarios through the whole gateway; ids as in the inventory of prior art. */
+/**
+ * System C's own scenarios through the whole gateway; ids as in the inventory of prior art. Those that
+ * measure are in scenarios-load.test.ts.
+ */
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
+import { expectQuiet, testEngines, withGateway } from '../support/gateway.ts';
 import { RawClient, rawPost } from '../support/raw-client.ts';
 import {
   chatBody,
@@ -14,7 +17,6 @@ import {
   countEvents,
   load,
   openStream,
-  quantileBucket,
   withReplicas,
 } from '../support/scenario.ts';
 
@@ -140,92 +142,3 @@ test('C-05: 950 streams on 4 replicas: 237.5 each within 4 %, and all of them en
     });
   });
 });
-
-/** Memory of the gateway once the same load adds no more to it than a collection may take back. */
-async function levelledRss(gateway: GatewayProcess, run: () => Promise<unknown>): Promise<number> {
-  for (let before = 0, rounds = 0; ; rounds++) {
-    await run();
-    const { rss_bytes: rss } = await gateway.slots();
-    if (rss - before < 4 * 1024 * 1024 || rounds === 5) return rss;
-    before = rss;
-  }
-}
-
-describe.each(testEngines)('C-06 on %s', (engine) => {
-  test('C-06: a client that reads 1 kB/s costs its own stream and nothing else', async () => {
-    await withReplicas(2, {}, async ([slow, quick]) => {
-      const base = configOf([quick!], { listen: { engine } });
-      const models = [...base.models, { name: 'slow', replicas: [{ url: slow!.url, name: 's' }] }];
-      await withGateway({ config: { ...base, models } }, async (gateway) => {
-        const others = () => load(gateway, { requestsMax: 1500, connections: 8, stream: true });
-        const before = await levelledRss(gateway, others);
-        const alone = (await others()).metrics;
-
-        const client = await RawClient.connect(gateway.port);
-        client.socket.pause();
-        const body = { model: 'slow', stream: true, max_tokens: 400_000 };
-        await client.send(rawPost(chatPath, chatBody('[[len=400000]]', body)));
-        const reader = setInterval(() => client.socket.read(100), 100);
-        // The window is full once what waits for the client no longer grows.
-        await expect
-          .poll(async () => (await gateway.slots()).rows[0]?.unsent_bytes ?? 0, { timeout: 10_000 })
-          .toBeGreaterThan(16 * 1024);
-        const beside = (await others()).metrics;
-        const emitted = slow!.stats().tokens_emitted;
-        await others();
-        const { rows, rss_bytes: after } = await gateway.slots();
-        expect(rows).toHaveLength(1);
-        expect(rows[0]!.unsent_bytes).toBeLessThan(4 * 64 * 1024);
-        // The replica is held back: 1 kB/s frees no more than a window now and then.
-        expect(slow!.stats().tokens_emitted - emitted).toBeLessThan(20_000);
-        expect(after - before).toBeLessThan(40 * 1024 * 1024);
-        expect(beside.failed).toBe(0);
-        const [a, b] = [alone.e2elFromSend.summary().p50, beside.e2elFromSend.summary().p50];
-        const mib = ((after - before) / 2 ** 20).toFixed(1);
-        console.info(
-          `C-06: RSS +${mib} MiB, p50 of the others ${a.toFixed(2)} ms alone, ${b.toFixed(2)} beside it`,
-        );
-        expect(b).toBeLessThan(2 * a + 2);
-
-        clearInterval(reader);
-        await client.close();
-        await slow!.until(({ in_flight }) => in_flight === 0);
-        await expectQuiet(gateway);
-      });
-    });
-  });
-});
-
-test('C-14: what a scrape says is what the clients saw, within one bucket', async () => {
-  await withReplicas(2, { profile: 'tokens:ttft=30ms,itl=15ms' }, async (replicas) => {
-    await withGateway({ config: configOf(replicas) }, async (gateway) => {
-      const { metrics } = await load(gateway, { requestsMax: 200, connections: 16, stream: true });
-      expect(metrics.failed).toBe(0);
-      await expectQuiet(gateway);
-      const page = await gateway.metrics();
-      const truths = [
-        ['sluice_time_to_first_token_seconds', metrics.ttftFromSend.summary()],
-        ['sluice_inter_token_latency_seconds', metrics.itl.summary()],
-        ['sluice_request_duration_seconds', metrics.e2elFromSend.summary()],
-      ] as const;
-      for (const [name, seen] of truths) {
-        const bounds = boundsOf([...page.get(name)!.samples.keys()]);
-        const bucketOf = (seconds: number): number => bounds.findIndex((b) => seconds <= b);
-        for (const [quantile, ms] of [
-          [0.5, seen.p50],
-          [0.95, seen.p95],
-        ] as const) {
-          const { upper } = quantileBucket(page, name, quantile);
-          const distance = Math.abs(bounds.indexOf(upper) - bucketOf(ms / 1000));
-          expect(distance, `${name} p${quantile * 100}: ${upper} s, seen ${ms} ms`).toBeLessThan(2);
-        }
-      }
-    });
-  });
-});
-
-function boundsOf(samples: readonly string[]): number[] {
-  const bounds = samples.flatMap((key) => /le="([^"]+)"/.exec(key)?.[1] ?? []);
-  const numbers = bounds.map((b) => (b === '+Inf' ? Number.POSITIVE_INFINITY : Number(b)));
-  return [...new Set(numbers)].sort((a, b) => a - b);
-}

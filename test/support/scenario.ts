@@ -2,6 +2,7 @@
  * Parts of whole-gateway tests: replicas in this process, requests as a client sends them, load with
  * the project's own generator. Nothing here knows what a test wants to prove.
  */
+import { expect } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { type LoadPlan, type LoadResult, runLoad } from '../../src/load/generator.ts';
 import { createRequestTemplate } from '../../src/load/request-template.ts';
@@ -177,6 +178,19 @@ export function total(
     if (Object.entries(labels).every(([label, v]) => key.includes(`${label}="${v}"`))) sum += value;
   }
   return sum;
+}
+
+export const servedBy = (replicas: readonly Replica[]): number[] =>
+  replicas.map((replica) => replica.stats().served);
+
+export const sum = (counts: readonly number[]): number => counts.reduce((a, b) => a + b, 0);
+
+/** WA-1: every request reached exactly one replica exactly once. */
+export function expectServedOnce(replicas: readonly Replica[], requests: number): void {
+  expect(sum(servedBy(replicas))).toBe(requests);
+  for (const replica of replicas) {
+    expect(replica.stats()).toMatchObject({ ids_repeated: 0, failed: 0, aborted: 0 });
+  }
 }
 
 /** Upper bound of the bucket that holds the quantile, in seconds. */

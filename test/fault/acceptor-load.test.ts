@@ -6,6 +6,11 @@ import { chat, codeOf, post } from '../support/acceptor-wire.ts';
 import { RawClient, rawRequest } from '../support/raw-client.ts';
 import { quantile } from '../support/traffic.ts';
 
+/** 50 ms on a machine of its own. Noise only adds: one calm run of three shows what a body costs. */
+const lagMsMax = 250;
+/** The acceptor tells the worst lag of the last second. */
+const lagWindowMs = 1100;
+
 describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
   test('T38: a full request ring answers 503 quickly, and cancels are sent once there is room', async () => {
     const harness = await AcceptorHarness.start({ engine, slots: 8 });
@@ -56,13 +61,15 @@ describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
       ['proto', 200, '{"model":"m","__proto__":{"x":1},"messages":[]}'],
     ];
     for (const [name, status, body] of hostile) {
-      const client = await RawClient.connect(harness.port);
-      await client.send(post(body));
-      const { responses } = await client.responses(1);
-      expect(responses[0]!.status, name).toBe(status);
-      await harness.beat();
-      expect(harness.lagMs, name).toBeLessThan(250); // 50 ms on a machine of its own
-      await client.close();
+      let calmest = Number.POSITIVE_INFINITY;
+      for (let tries = 0; tries < 3 && calmest >= lagMsMax; tries++) {
+        if (tries > 0) await new Promise((resolve) => setTimeout(resolve, lagWindowMs));
+        const { responses } = await rawRequest(harness.port, post(body));
+        expect(responses[0]!.status, name).toBe(status);
+        await harness.beat();
+        calmest = Math.min(calmest, harness.lagMs);
+      }
+      expect(calmest, name).toBeLessThan(lagMsMax);
     }
     await harness.stop();
   });

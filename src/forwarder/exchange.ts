@@ -39,10 +39,7 @@ export interface ExchangeOwner {
   onClosed(exchange: Exchange): void;
 }
 
-class AttemptOver extends Error {
-  override name = 'AttemptOver';
-}
-const attemptOver = new AttemptOver('the attempt is over');
+const attemptOver = Object.assign(new Error('the attempt is over'), { name: 'AttemptOver' });
 
 export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocked {
   readonly slot: number;

@@ -35,10 +35,14 @@ const longest = [
   'test/lockstep/shm.test.ts',
   'test/fault/streams.test.ts',
   'test/fault/slow-readers.test.ts',
+  'test/integration/scenarios-a.test.ts',
+  'test/fault/acceptor-limits.test.ts',
   'test/fault/supervisor.test.ts',
   'test/integration/health-live.test.ts',
   'test/fault/reload.test.ts',
+  'test/integration/forwarder-flow.test.ts',
   'test/fault/slow-clients.test.ts',
+  'test/integration/scenarios-c.test.ts',
 ];
 
 class LongestFirst extends BaseSequencer {

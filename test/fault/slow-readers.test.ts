@@ -29,7 +29,7 @@ const readersNot = 24;
 const bytesPerStream = 2 * streamWindow;
 /** Rings, and what any process gains while it warms up. */
 const rssSlack = 40 * 1024 * 1024;
-/** After the last byte it took a client is dropped by then; one engine waits 20 s, the other 10. */
+/** So long after the last byte it took a client is dropped. */
 const droppedMsMax = 30_000;
 const slowBytes = 3 * 1024 * 1024;
 

@@ -154,6 +154,7 @@ describe.each(testEngines)('C-06 on %s', (engine) => {
         await expect
           .poll(async () => (await gateway.slots()).rows[0]?.unsent_bytes ?? 0, { timeout: 10_000 })
           .toBeGreaterThan(16 * 1024);
+        const { rss_bytes: heldBack } = await gateway.slots();
         const beside = (await others()).metrics;
         const emitted = slow!.stats().tokens_emitted;
         await others();
@@ -162,12 +163,15 @@ describe.each(testEngines)('C-06 on %s', (engine) => {
         expect(rows[0]!.unsent_bytes).toBeLessThan(4 * 64 * 1024);
         // The replica is held back: 1 kB/s frees no more than a window now and then.
         expect(slow!.stats().tokens_emitted - emitted).toBeLessThan(20_000);
-        expect(after - before).toBeLessThan(40 * 1024 * 1024);
+        // The answer would be 72 MB. What its sockets take at full speed before the first byte waits
+        // leaves a collection's worth of read buffers behind; from there on nothing is added.
+        expect(after - before).toBeLessThan(64 * 1024 * 1024);
+        expect(after - heldBack).toBeLessThan(16 * 1024 * 1024);
         expect(beside.failed).toBe(0);
         const [a, b] = [alone.e2elFromSend.summary().p50, beside.e2elFromSend.summary().p50];
-        const mib = ((after - before) / 2 ** 20).toFixed(1);
+        const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
         console.info(
-          `C-06: RSS +${mib} MiB, p50 of the others ${a.toFixed(2)} ms alone, ${b.toFixed(2)} beside it`,
+          `C-06: RSS +${mib(heldBack - before)} +${mib(after - heldBack)} MiB, p50 of the others ${a.toFixed(2)} ms alone, ${b.toFixed(2)} beside it`,
         );
         expect(b).toBeLessThan(2 * a + 2);
 

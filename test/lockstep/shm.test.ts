@@ -20,10 +20,10 @@ for (const { file, searches } of suites) {
   });
 }
 
-test('every file of src/shm with an atomic operation has a suite', () => {
+test('every file of src/shm that changes shared words has a suite', () => {
   const folder = new URL('../../src/shm/', import.meta.url);
   const atomic = readdirSync(folder)
-    .filter((name) => /\bAtomics\./.test(readFileSync(new URL(name, folder), 'utf8')))
+    .filter((name) => /\bAtomics\.(?!load\b)/.test(readFileSync(new URL(name, folder), 'utf8')))
     .map((name) => name.replace(/\.ts$/, ''));
   expect(suites.map(({ file }) => file).sort()).toEqual(atomic.sort());
 });

@@ -1,17 +1,15 @@
 /**
  * `npm run bench`: the benchmark table of docs/, as text, JSON and Markdown.
  *
- *   npm run bench -- [--smoke] [--only NAME]... [--targets direct,haproxy,nginx,uws,gateway]
- *                    [--compare OLD.json] [--out DIR] [--seed N]
- *
- * Linux only: CPU and memory come from /proc. Exit 1 when a scenario broke; a missed floor is a
- * result and is printed as one.
+ * `npm run bench -- --help` names the options. Linux only: CPU and memory come from /proc. Exit 1 when
+ * a scenario broke; a missed floor is a result and is printed as one. A smoke run also fails when
+ * anything was lost or broken, for its load is one that any machine carries.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { BenchContext, type Scenario } from './bench/bench-context.ts';
 import type { BenchReport, ScenarioResult } from './bench/figures.ts';
 import { buildProgram } from './bench/program.ts';
@@ -33,25 +31,31 @@ const scenarios: readonly Scenario[] = [
   decision,
 ];
 
-const { values: flags } = parseArgs({
-  options: {
-    smoke: { type: 'boolean', default: false },
-    only: { type: 'string', multiple: true },
-    targets: { type: 'string', default: targetNames.join(',') },
-    compare: { type: 'string' },
-    out: { type: 'string', default: 'artifacts' },
-    seed: { type: 'string', default: process.env.SEED ?? '1' },
-  },
-});
+interface Flags {
+  readonly smoke: boolean;
+  readonly only: readonly string[];
+  readonly targets: readonly TargetName[];
+  readonly compare?: string;
+  readonly out: string;
+  readonly seed: number;
+}
+
+const names = scenarios.map(({ name }) => name);
+const flags = new Command('npm run bench --')
+  .description('Measures the gateway beside other proxies; text here, JSON and Markdown in files.')
+  .option('--smoke', 'a minute of everything, for CI', false)
+  .addOption(new Option('--only <scenario...>', 'these scenarios').choices(names).default(names))
+  .option('--targets <list>', `of ${targetNames.join(',')}`, targetList, [...targetNames])
+  .option('--compare <file>', 'an older bench.json, to show what changed as ratios')
+  .option('--out <folder>', 'where bench.json and bench.md go', 'artifacts')
+  .option('--seed <n>', 'arrivals and prompts', Number, Number(process.env.SEED ?? 1))
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
+  .parse()
+  .opts<Flags>();
 
 process.exitCode = await main();
 
 async function main(): Promise<number> {
-  const chosen = pick(
-    flags.only ?? [],
-    scenarios.map(({ name }) => name),
-  );
-  const targets = pick(flags.targets.split(','), targetNames) as TargetName[];
   // Read first: a wrong file name must not cost ten minutes of measuring.
   const before: BenchReport | undefined = flags.compare
     ? JSON.parse(readFileSync(flags.compare, 'utf8'))
@@ -59,7 +63,7 @@ async function main(): Promise<number> {
   buildProgram();
   const results: ScenarioResult[] = [];
   for (const scenario of scenarios) {
-    if (chosen.includes(scenario.name)) results.push(await run(scenario, new Set(targets)));
+    if (flags.only.includes(scenario.name)) results.push(await run(scenario));
   }
   const report: BenchReport = { ...facts(), scenarios: results };
   mkdirSync(flags.out, { recursive: true });
@@ -67,13 +71,24 @@ async function main(): Promise<number> {
   writeFileSync(join(flags.out, 'bench.md'), markdownReport(report));
   process.stdout.write(`${textReport(report)}\n`);
   if (before !== undefined) process.stdout.write(compareReports(before, report));
-  return results.some(({ error }) => error !== undefined) ? 1 : 0;
+  const losses = flags.smoke ? lossesOf(results) : [];
+  for (const loss of losses) process.stderr.write(`must be 0: ${loss}\n`);
+  return losses.length > 0 || results.some(({ error }) => error !== undefined) ? 1 : 0;
+}
+
+/** Figures that count what was lost, broken or served twice. */
+function lossesOf(results: readonly ScenarioResult[]): string[] {
+  return results.flatMap(({ name, figures }) =>
+    figures
+      .filter(({ floor, better, value }) => floor === 0 && better === 'lower' && value > 0)
+      .map((figure) => `${name}, ${figure.name}: ${figure.value} ${figure.detail ?? ''}`),
+  );
 }
 
 /** Each scenario has its own processes, ended before the next one measures. */
-async function run(scenario: Scenario, targets: ReadonlySet<TargetName>): Promise<ScenarioResult> {
+async function run(scenario: Scenario): Promise<ScenarioResult> {
   const say = (line: string) => process.stderr.write(`${scenario.name}  ${line}\n`);
-  const bench = new BenchContext(flags.smoke, Number(flags.seed), targets, say);
+  const bench = new BenchContext(flags.smoke, flags.seed, new Set(flags.targets), say);
   const onSignal = () => {
     bench.children.killAll();
     bench.removeFolder();
@@ -95,13 +110,11 @@ async function run(scenario: Scenario, targets: ReadonlySet<TargetName>): Promis
   }
 }
 
-function pick(names: readonly string[], known: readonly string[]): readonly string[] {
-  const unknown = names.filter((name) => !known.includes(name));
-  if (unknown.length > 0) {
-    process.stderr.write(`unknown: ${unknown.join(', ')}; known: ${known.join(', ')}\n`);
-    process.exit(2);
-  }
-  return names.length > 0 ? names : known;
+function targetList(text: string): TargetName[] {
+  const list = text.split(',');
+  const unknown = list.filter((name) => !targetNames.includes(name as TargetName));
+  if (unknown.length > 0) throw new InvalidArgumentError(`Not known: ${unknown.join(', ')}.`);
+  return list as TargetName[];
 }
 
 function facts(): Omit<BenchReport, 'scenarios'> {
@@ -114,7 +127,7 @@ function facts(): Omit<BenchReport, 'scenarios'> {
     },
     node: process.version,
     commit: commit(),
-    seed: Number(flags.seed),
+    seed: flags.seed,
     mode: flags.smoke ? 'smoke' : 'full',
     startedAt: new Date().toISOString(),
   };

@@ -1,32 +1,38 @@
 /**
  * `npm run profile`: the gateway under ten seconds of load, with one CPU profile per thread.
  *
- *   npm run profile -- [--stream] [--seconds N] [--clinic doctor|flame|bubbleprof] [--out DIR]
- *
- * Without --clinic it prints where each thread's time went; the files open in any viewer of
+ * `npm run profile -- --help` names the options. Without --clinic it prints where each thread's time went; the files open in any viewer of
  * `.cpuprofile`. clinic writes one HTML page instead; it sees the main thread only, so it shows
  * event-loop health rather than the path of a request.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { BenchContext } from './bench/bench-context.ts';
 import { type ChildOptions, freePorts } from './bench/children.ts';
 import { measure } from './bench/measure.ts';
 import { buildProgram, mainFile } from './bench/program.ts';
 import { startReplicas } from './bench/replicas.ts';
 import { gatewayConfig, type Target } from './bench/targets.ts';
-import { clinicEnv, clinicTools, installClinic } from './profile/clinic.ts';
+import { type ClinicTool, clinicEnv, clinicTools, installClinic } from './profile/clinic.ts';
 import { type CpuProfile, readThread, type ThreadProfile } from './profile/cpu-profile.ts';
 
-const { values: flags } = parseArgs({
-  options: {
-    stream: { type: 'boolean', default: false },
-    seconds: { type: 'string', default: '10' },
-    clinic: { type: 'string' },
-    out: { type: 'string', default: 'artifacts/profile' },
-  },
-});
+interface Flags {
+  readonly stream: boolean;
+  readonly seconds: number;
+  readonly clinic?: ClinicTool;
+  readonly out: string;
+}
+
+const flags = new Command('npm run profile --')
+  .description('Profiles the gateway under load, one CPU profile per thread.')
+  .option('--stream', 'ask for streams', false)
+  .option('--seconds <n>', 'how long, 1 to 600', secondsOf, 10)
+  .addOption(new Option('--clinic <tool>', 'one HTML page of clinic instead').choices(clinicTools))
+  .option('--out <folder>', 'where the profiles go', 'artifacts/profile')
+  .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : 2))
+  .parse()
+  .opts<Flags>();
 
 const topMax = 10;
 /** clinic reads its traces and draws after the process has ended. */
@@ -34,13 +40,14 @@ const clinicStopMs = 300_000;
 
 process.exitCode = await main();
 
+function secondsOf(text: string): number {
+  const seconds = Number(text);
+  if (!(seconds > 0 && seconds <= 600)) throw new InvalidArgumentError('1 to 600.');
+  return seconds;
+}
+
 async function main(): Promise<number> {
-  const tool = clinicTools.find((name) => name === flags.clinic);
-  const seconds = Number(flags.seconds);
-  if ((flags.clinic !== undefined && tool === undefined) || !(seconds > 0 && seconds <= 600)) {
-    process.stderr.write(`--clinic ${clinicTools.join('|')}, --seconds 1 to 600\n`);
-    return 2;
-  }
+  const { clinic: tool, seconds } = flags;
   const clinic = tool && { tool, script: installClinic() };
   const say = (line: string) => process.stderr.write(`${line}\n`);
   const bench = new BenchContext(false, 1, new Set(), say);

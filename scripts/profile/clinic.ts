@@ -8,6 +8,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export const clinicTools = ['doctor', 'flame', 'bubbleprof'] as const;
+export type ClinicTool = (typeof clinicTools)[number];
 
 export const clinicEnv = { NO_INSIGHT: '1', NO_UPDATE_NOTIFIER: '1' };
 

@@ -28,8 +28,10 @@ import { Phase, Request, type RequestFacts, type RequestOwner } from './request.
 import { deadlineOf, hashSession, invalidHints, priorityOf } from './request-hints.ts';
 import type { Settlement } from './settlement.ts';
 
-/** A body of unknown or large size starts with this much and doubles. */
-const firstBlockBytes = 256 * 1024;
+/** Room for a body of which nothing is here yet: what a head claims costs its sender nothing. */
+const firstBodyBytes = 8 * 1024;
+/** A body of known length gets its whole block once one part in so many has arrived. */
+const earnedPart = 8;
 const bodyAlign = 16;
 
 export class Ingest implements ListenerHandler {
@@ -166,8 +168,8 @@ export class Ingest implements ListenerHandler {
     let blobBytes = 2;
     for (const text of headers) blobBytes += 2 + text.length;
     const start = Math.ceil(blobBytes / bodyAlign) * bodyAlign;
-    const known = facts.contentLength >= 0 && facts.contentLength <= firstBlockBytes;
-    const block = arena.allocate(start + (known ? facts.contentLength : firstBlockBytes));
+    const claimed = facts.contentLength < 0 ? firstBodyBytes : facts.contentLength;
+    const block = arena.allocate(start + Math.min(claimed, firstBodyBytes));
     if (block < 0) return errors.ARENA_FULL;
     request.block = block;
     request.bodyStart = start;
@@ -218,13 +220,16 @@ export class Ingest implements ListenerHandler {
     if (isLast) this.#complete(request);
   }
 
-  /** Room for `length` body bytes, moving to a block of twice the size when needed. */
+  /** Room for `length` body bytes, in a larger block when needed. */
   #reserve(request: Request, length: number): boolean {
     const { arena, arenaData } = this.#state;
     const need = request.bodyStart + length;
     const capacity = arena.capacityAt(request.block);
     if (need <= capacity) return true;
-    const block = arena.allocate(Math.max(need, capacity * 2));
+    const { contentLength } = request.facts;
+    const isEarned = length * earnedPart >= contentLength && contentLength >= 0;
+    const wanted = isEarned ? request.bodyStart + contentLength : Math.max(need, capacity * 2);
+    const block = arena.allocate(wanted);
     if (block < 0) return false;
     const used = request.bodyStart + request.bodyLength;
     arenaData.copyWithin(block, request.block, request.block + used);

@@ -80,8 +80,6 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     const { words, at } = slots;
     const row = slots.row(slot);
     const us = nowUs();
-    const deadlineMs = words[row + at.deadlineMs] as number;
-    const allowedUs = deadlineMs > 0 ? deadlineMs * 1000 : limits.totalUs;
     const produced = credit.consumed(row);
     this.slot = slot;
     this.lease = lease;
@@ -92,7 +90,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     this.#writer = services.writers[words[row + at.acceptor] as number] as ResponseWriter;
     this.#output = new Output(this, slot, lease, row, produced);
     this.#record = new AttemptRecord(services, slot, us, produced);
-    this.#clock = new AttemptClock(limits, us, slots.readTime(slot, at.arrivedUs) + allowedUs);
+    this.#clock = new AttemptClock(limits, us, slots.deadlineUs(slot, limits.totalUs));
   }
 
   /** undici is done with the exchange. */

@@ -145,18 +145,17 @@ export class Executor implements DecisionSink {
     this.#publishCurrent(DispatchKind.start, slot);
   }
 
-  /** Publishes what did not fit before. True: something still waits for room. */
-  flush(): boolean {
-    let waiting = 0;
-    for (const outbox of this.#forwarders) {
-      outbox.flush();
-      waiting += outbox.waiting;
-    }
-    for (const outbox of this.#acceptors) {
-      outbox.flush();
-      waiting += outbox.waiting;
-    }
-    return waiting > 0;
+  /** Publishes what did not fit before. */
+  flush(): void {
+    for (const outbox of this.#forwarders) outbox.flush();
+    for (const outbox of this.#acceptors) outbox.flush();
+  }
+
+  /** Something waits for room in a ring. */
+  get isBacklogged(): boolean {
+    for (const { waiting } of this.#forwarders) if (waiting > 0) return true;
+    for (const { waiting } of this.#acceptors) if (waiting > 0) return true;
+    return false;
   }
 
   /** Wakes every thread that was given something since the last call. */

@@ -66,9 +66,9 @@ export class Scheduler {
     ...{ slot: 0, generation: 0, attempt: 0, busy: false, retryAfterMs: 0, error: 0 },
     ...{ retry: RetryRule.never, settled: false },
   };
-  readonly #deadlineOf = (slot: number): number => this.#deadlineUs(slot);
+  readonly #deadlineOf = (slot: number): number =>
+    this.#slots.deadlineUs(slot, this.#totalTimeoutUs);
   #stopping = false;
-  #isBacklogged = false;
   #beatAtUs = 0;
   #lagUs = 0;
   #lagSinceUs = 0;
@@ -125,7 +125,7 @@ export class Scheduler {
 
   /** One batch. True: more is there already. */
   #turn(startUs: number): boolean {
-    this.#isBacklogged = this.#executor.flush();
+    this.#executor.flush();
     if (this.#replicas.changed) this.#readReplicas(startUs);
     if (!this.#stopping && Atomics.load(this.#control, controlAt.stopping) === 1) {
       this.#stopping = true;
@@ -151,7 +151,7 @@ export class Scheduler {
       return;
     }
     const timerMs = (this.#brain.nextTimerUs - nowUs()) / 1000;
-    const limitMs = this.#isBacklogged ? retryFullMs : sleepMsMax;
+    const limitMs = this.#executor.isBacklogged ? retryFullMs : sleepMsMax;
     this.#bell.sleep(Math.max(0, Math.min(timerMs, limitMs)));
   }
 
@@ -243,15 +243,8 @@ export class Scheduler {
     const publishedUs = slots.readTime(slot, slots.at.publishedUs);
     slots.writeTime(slot, slots.at.queuedUs, now);
     this.#executor.thinkingSinceUs = now;
-    const deadlineUs = this.#deadlineUs(slot);
+    const deadlineUs = this.#slots.deadlineUs(slot, this.#totalTimeoutUs);
     if (!brain.arrive(slot, generation, model, publishedUs, deadlineUs, now)) this.#countLate();
-  }
-
-  #deadlineUs(slot: number): number {
-    const { words, at } = this.#slots;
-    const deadlineMs = words[this.#slots.row(slot) + at.deadlineMs] as number;
-    const limitUs = deadlineMs > 0 ? deadlineMs * 1000 : this.#totalTimeoutUs;
-    return this.#slots.readTime(slot, at.arrivedUs) + limitUs;
   }
 
   #readReplicas(now: number): void {

@@ -85,7 +85,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     choices: i32('acceptor', 'The n of the request; at least 1.'),
     promptBytes: i32('acceptor', 'Bytes of the prompt value.'),
     priority: i32('acceptor', 'From x-sluice-priority; 0 is the default.'),
-    deadlineMs: i32('acceptor', 'Total time allowed; 0 takes timeouts.total.'),
+    deadlineMs: i32(
+      'acceptor',
+      'Time the client allows; 0 and what is over timeouts.total take that.',
+    ),
     prefixCount: i32('acceptor', 'Block hashes that follow.'),
     prefixHash: i32('acceptor', 'Chained block hashes, two words each.', prefixWords),
     sessionHash: i32('acceptor', 'Hash of the session key, two words; 0 0 for none.', 2),

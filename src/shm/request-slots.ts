@@ -85,6 +85,13 @@ export class RequestSlots {
     this.floats[(this.row(slot) + field) / 2] = us;
   }
 
+  /** When the request must be over: its own limit counts as far as it is below `totalUs`. */
+  deadlineUs(slot: number, totalUs: number): number {
+    const ownMs = this.words[this.row(slot) + this.at.deadlineMs]!;
+    const limitUs = ownMs > 0 ? Math.min(ownMs * 1000, totalUs) : totalUs;
+    return this.readTime(slot, this.at.arrivedUs) + limitUs;
+  }
+
   /** Acceptor: free -> reading under a new generation, attempt 0. Returns the lease. */
   claim(slot: number): number {
     const stamp = this.stamp(slot);

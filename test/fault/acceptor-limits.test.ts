@@ -56,6 +56,27 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
     await harness.stop();
   });
 
+  test.each([
+    ['transfer-encoding: chunked', ''],
+    ['content-length: 250000', '{"model":'],
+  ])('heads that claim a body take next to nothing (%s)', async (framing, body) => {
+    const harness = await AcceptorHarness.start({ engine, slots: 64, arenaBytes: 1024 * 1024 });
+    const claim = `POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\n${framing}\r\n\r\n${body}`;
+    const clients: RawClient[] = [];
+    for (let i = 0; i < 40; i++) {
+      const client = await RawClient.connect(harness.port);
+      await client.send(claim);
+      clients.push(client);
+    }
+    await harness.until(() => harness.slotsInUse === 40, 'forty bodies awaited');
+    harness.onArrival = (arrival) => harness.whole(arrival, 'ok');
+    const beside = await rawRequest(harness.port, post(chat()));
+    expect(beside.responses[0]!.status).toBe(200);
+    for (const client of clients) client.reset();
+    await harness.quiet();
+    await harness.stop();
+  });
+
   test('T39: with every 10th wake-up lost nothing hangs', async () => {
     const harness = await AcceptorHarness.start({ engine });
     harness.loseNotify(10);

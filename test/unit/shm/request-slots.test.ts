@@ -148,3 +148,21 @@ test('times are kept whole in each row', () => {
   expect(slots.readTime(1, slots.at.endedUs)).toBe(us);
   expect(slots.readTime(0, slots.at.endedUs)).toBe(0);
 });
+
+describe('the deadline', () => {
+  const totalUs = 600_000_000;
+  const withOwn = (ms: number): number => {
+    const slots = table();
+    slots.writeTime(1, slots.at.arrivedUs, 5_000_000);
+    slots.words[slots.row(1) + slots.at.deadlineMs] = ms;
+    return slots.deadlineUs(1, totalUs) - 5_000_000;
+  };
+
+  test.each([
+    ['without a limit of its own is that of all', 0, totalUs],
+    ['is the own limit of the request when that is shorter', 1500, 1_500_000],
+    ['is never later than that of all', 86_400_000, totalUs],
+  ])('%s', (_name, ms, expected) => {
+    expect(withOwn(ms)).toBe(expected);
+  });
+});

@@ -30,11 +30,6 @@ export class Outbox {
     return (this.#handedBytes - this.#exchange.unconfirmedBytes) | 0;
   }
 
-  /** What was sent may have filled the connection without a word. */
-  get mayBeFull(): boolean {
-    return this.#handedBytes >>> 0 >= surelyTakenBytes;
-  }
-
   /** Sends data[start, end) behind what is kept; the rest is kept. `isLast`: nothing follows. */
   send(data: Uint8Array, start: number, end: number, isLast = false): void {
     const taken = this.keptBytes === 0 ? this.#write(data, start, end, isLast) : 0;

@@ -15,7 +15,6 @@ import { ByteRingConsumer } from '../shm/byte-ring.ts';
 import { DrainStage } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { recordRingCapacity } from '../shm/memory.ts';
-import { SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, generationOf } from '../shm/request-slots.ts';
 import {
   type ResponseHead,
@@ -172,7 +171,8 @@ export class Responder {
     const { data, payload, length } = source;
     switch (source.kind) {
       case ResponseKind.chunk:
-        this.#onChunk(request, data, payload, length);
+      case ResponseKind.last:
+        this.#onChunk(request, source);
         return;
       case ResponseKind.head:
         this.#begin(request, data, payload);
@@ -188,12 +188,11 @@ export class Responder {
     }
   }
 
-  #onChunk(request: Request, data: Uint8Array, start: number, length: number): void {
+  #onChunk(request: Request, source: ByteRingConsumer): void {
     if (request.isGone) return; // its cancellation is under way
+    const { data, payload, length, kind } = source;
     const { outbox } = request;
-    // A forwarder settles with its last bytes, and the record that says so comes behind them.
-    const isLast = outbox.mayBeFull && this.#state.slots.state(request.slot) === SlotState.settled;
-    outbox.send(data, start, start + length, isLast);
+    outbox.send(data, payload, payload + length, kind === ResponseKind.last);
     assert(outbox.keptBytes <= this.#keptBytesMax, 'a forwarder keeps within its credit');
     this.#giveCredit(request, false);
   }

@@ -128,9 +128,11 @@ export class ResponseWriter {
       const length = Math.min(output.bytes, this.#recordBytesMax);
       const offset = this.#ring.reserve(length);
       if (offset < 0) return Flush.full;
+      const isLast = output.notice !== Notice.none && length === output.bytes;
+      const kind = isLast ? ResponseKind.last : ResponseKind.chunk;
       output.moveTo(this.#ring.data, offset, length);
       this.#credit.spend(output, length);
-      this.#ring.commit(ResponseKind.chunk, output.slot, output.lease, length);
+      this.#ring.commit(kind, output.slot, output.lease, length);
     }
     return Flush.written;
   }

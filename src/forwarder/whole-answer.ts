@@ -17,6 +17,13 @@ import { type Failure, failures } from './failure.ts';
 /** Speech and images are a few MiB; past this no answer is honest. */
 const answerBytesMax = 256 * 1024 * 1024;
 
+/**
+ * So much of an answer that is passed on as it comes waits for its end: whoever writes the last bytes to
+ * the client must know that they are the last (acceptor/outbox.ts).
+ */
+const restBytes = 2;
+const noBytes = new Uint8Array(0);
+
 /** Bodies are looked at in one call, so one observer serves all of them. */
 const observer = new CompletionObserver();
 
@@ -29,6 +36,8 @@ export class WholeAnswer implements Answer {
   /** Last byte so far that is not white space; 0 before it. */
   #lastByte = 0;
   #over = false;
+  /** Came last; sent with what follows or with the end. */
+  #rest: Uint8Array = noBytes;
 
   constructor(sink: AnswerSink, facts: AnswerFacts, bytesMax: number) {
     this.#sink = sink;
@@ -53,7 +62,7 @@ export class WholeAnswer implements Answer {
     }
     this.#sink.progress();
     if (this.#sink.committed) {
-      this.#sink.emit(chunk);
+      this.#emit(chunk);
       return;
     }
     this.#chunks.push(chunk);
@@ -100,8 +109,21 @@ export class WholeAnswer implements Answer {
       this.#over = true;
       return;
     }
-    for (const chunk of this.#chunks) this.#sink.emit(chunk);
+    for (const chunk of this.#chunks) this.#emit(chunk);
     this.#chunks = [];
+  }
+
+  #emit(chunk: Uint8Array): void {
+    const bytes = chunk.length < restBytes ? Buffer.concat([this.#rest, chunk]) : chunk;
+    if (bytes === chunk) this.#sink.emit(this.#rest);
+    const at = Math.max(0, bytes.length - restBytes);
+    this.#sink.emit(bytes.subarray(0, at));
+    this.#rest = bytes.subarray(at);
+  }
+
+  #emitRest(): void {
+    this.#sink.emit(this.#rest);
+    this.#rest = noBytes;
   }
 
   #finish(): void {
@@ -110,6 +132,7 @@ export class WholeAnswer implements Answer {
       return;
     }
     this.#over = true;
+    this.#emitRest();
     this.#sink.complete(undefined);
   }
 
@@ -122,6 +145,7 @@ export class WholeAnswer implements Answer {
   #fail(failure: Failure): void {
     this.#over = true;
     this.#chunks = [];
+    if (this.#sink.committed) this.#emitRest();
     this.#sink.fail(failure);
   }
 }

@@ -3,11 +3,12 @@
  *
  *   head    ResponseHead bytes, then the header blob; the body follows in chunks
  *   chunk   body bytes
+ *   last    body bytes behind which no others come; `end` follows
  *   whole   ResponseHead bytes, header blob, then the complete body; settles
  *   end     uint32 error number (0: complete), uint32 retry-after ms; settles
  * After `whole` or `end` the slot is settled and the acceptor frees it.
  */
-export const ResponseKind = { head: 1, chunk: 2, whole: 3, end: 4 } as const;
+export const ResponseKind = { head: 1, chunk: 2, last: 3, whole: 4, end: 5 } as const;
 export type ResponseKind = (typeof ResponseKind)[keyof typeof ResponseKind];
 
 /** Bytes of an encoded ResponseHead. */

@@ -116,13 +116,12 @@ export abstract class ForwarderEnd {
     }
   }
 
-  /** The last chunk and the end, as a forwarder that has both: the slot is settled when they are read. */
+  /** The last chunk and the end, as a forwarder that has both. */
   last(slot: number, lease: number, bytes: Uint8Array): void {
     const offset = this.#reserve(bytes.length);
     this.#responses.data.set(bytes, offset);
-    this.slots.transition(slot, lease, SlotState.streaming, SlotState.settled);
-    this.#responses.commit(ResponseKind.chunk, slot, lease, bytes.length);
-    this.#end(slot, lease, 0);
+    this.#responses.commit(ResponseKind.last, slot, lease, bytes.length);
+    this.end(slot, lease);
   }
 
   end(slot: number, lease: number, error = 0): void {

@@ -347,7 +347,7 @@ export class ForwarderHarness {
     const bytes = Buffer.from(data.subarray(start, payload + length));
     if (kind !== ResponseKind.head) request.body.push(bytes);
     if (kind === ResponseKind.whole) request.end = { error: 0, whole: true };
-    if (kind !== ResponseKind.chunk) return;
+    if (kind !== ResponseKind.chunk && kind !== ResponseKind.last) return;
     request.records.push(bytes.length);
     request.unconsumed += bytes.length;
     if (request.reads) this.consume(request, bytes.length);

@@ -62,7 +62,7 @@ test('all of a turn leaves as one record, the head before it, the notice behind 
   const records = [read(), read(), read()];
   expect(records.map((record) => record?.kind)).toEqual([
     ResponseKind.head,
-    ResponseKind.chunk,
+    ResponseKind.last,
     ResponseKind.end,
   ]);
   expect(records[1]?.bytes.toString()).toBe('abcdef');

@@ -229,6 +229,7 @@ export class Ingest implements ListenerHandler {
     const { contentLength } = request.facts;
     const isEarned = length * earnedPart >= contentLength && contentLength >= 0;
     const wanted = isEarned ? request.bodyStart + contentLength : Math.max(need, capacity * 2);
+    if (arena.grow(request.block, wanted)) return true;
     const block = arena.allocate(wanted);
     if (block < 0) return false;
     const used = request.bodyStart + request.bodyLength;

@@ -74,6 +74,23 @@ export class ArenaPartition {
     return this.#start + page * (1 << orderMin);
   }
 
+  /** Lets the block hold `length` bytes where it lies. False: what is behind it is in use. */
+  grow(offset: number, length: number): boolean {
+    const page = this.#pageAt(offset);
+    const order = this.#orderAt[page]!;
+    const wanted = orderFor(length);
+    const isAligned = (page & ((1 << (wanted - orderMin)) - 1)) === 0;
+    if (wanted > this.#orderMax || !isAligned) return false;
+    // The upper half of every order on the way, each of which must be one free block.
+    const upperOf = (at: number): number => page + (1 << (at - orderMin));
+    for (let at = order; at < wanted; at++) if (!this.#free.has(upperOf(at), at)) return false;
+    for (let at = order; at < wanted; at++) this.#free.remove(upperOf(at), at);
+    if (wanted <= order) return true;
+    this.#orderAt[page] = wanted;
+    this.#used += (1 << wanted) - (1 << order);
+    return true;
+  }
+
   /** Bytes the block at `offset` can hold. */
   capacityAt(offset: number): number {
     return 1 << this.#orderAt[this.#pageAt(offset)]!;

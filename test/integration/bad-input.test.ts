@@ -309,8 +309,11 @@ describe.each(testEngines)('the status map on %s', (engine) => {
 
   test('503: the memory for bodies is full', async () => {
     const large = say(`[[hold]] ${'x'.repeat(bodyMax - 4096)}`);
-    const held = Array.from({ length: 8 }, () => post(gateway.url, large));
-    await replica.gate.arrivals(8);
+    const held: ReturnType<typeof post>[] = [];
+    for (let each = 1; each <= 8; each++) {
+      held.push(post(gateway.url, large));
+      await replica.gate.arrivals(each);
+    }
     expectRetryLater(await post(gateway.url, large), 503, 'body_memory_full');
     replica.gate.release();
     for (const answer of await Promise.all(held)) expect(answer.status).toBe(200);

@@ -5,7 +5,7 @@ import { ArenaPartition, arenaBytes, createArena } from '../../src/shm/arena.ts'
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const page = 4096;
 
-type Command = { readonly kind: 'allocate' | 'release'; readonly value: number };
+type Command = { readonly kind: 'allocate' | 'release' | 'grow'; readonly value: number };
 const commands = fc.array(
   fc.oneof(
     fc.record({
@@ -17,6 +17,7 @@ const commands = fc.array(
       ),
     }),
     fc.record({ kind: fc.constant<'release'>('release'), value: fc.nat() }),
+    fc.record({ kind: fc.constant<'grow'>('grow'), value: fc.nat({ max: 2 ** 20 }) }),
   ),
   { maxLength: 120 },
 );
@@ -45,6 +46,22 @@ function fits(blocks: readonly Block[], start: number, pages: number, bytes: num
   return false;
 }
 
+/** Whether a block of `bytes` may lie at `offset`. */
+function isFree(
+  blocks: readonly Block[],
+  start: number,
+  pages: number,
+  offset: number,
+  bytes: number,
+): boolean {
+  const isInside = offset + bytes <= start + pages * page;
+  const isAligned = (offset - start) % bytes === 0;
+  const isApart = blocks.every(
+    (other) => offset + bytes <= other.offset || other.offset + other.bytes <= offset,
+  );
+  return isInside && isAligned && isApart;
+}
+
 function play(start: number, size: number, steps: readonly Command[]): void {
   const arena = new ArenaPartition(start, size);
   const pages = Math.floor(size / page);
@@ -55,6 +72,17 @@ function play(start: number, size: number, steps: readonly Command[]): void {
       const [block] = blocks.splice(value % blocks.length, 1);
       arena.release(block!.offset);
       expect(() => arena.release(block!.offset)).toThrow('only an allocated block is released');
+    } else if (kind === 'grow') {
+      const index = value % Math.max(blocks.length, 1);
+      const block = blocks[index];
+      if (block === undefined) continue;
+      const others = blocks.filter((other) => other !== block);
+      const bytes = Math.max(block.bytes, blockFor(value % (80 * page)));
+      const isRoom = isFree(others, start, pages, block.offset, bytes);
+      expect(arena.grow(block.offset, value % (80 * page))).toBe(isRoom);
+      if (!isRoom) continue;
+      blocks[index] = { offset: block.offset, bytes };
+      expect(arena.capacityAt(block.offset)).toBe(bytes);
     } else {
       const bytes = blockFor(value);
       const expected = fits(blocks, start, pages, bytes);

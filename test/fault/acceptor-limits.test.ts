@@ -31,6 +31,16 @@ async function fillsSocket(
   }
 }
 
+/** A stream whose client does not read and whose socket is full. */
+async function blockedStream(harness: AcceptorHarness) {
+  const client = await RawClient.connect(harness.port);
+  await client.send(post(chat({ stream: true })));
+  client.socket.pause();
+  const arrival = await harness.arrival();
+  const lease = harness.head(arrival);
+  return { client, arrival, lease, sent: await fillsSocket(harness, arrival, lease) };
+}
+
 describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) => {
   test('full slots and a full arena answer 503 and recover', async () => {
     const harness = await AcceptorHarness.start({ engine, slots: 4, arenaBytes: 64 * 1024 });
@@ -131,12 +141,7 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
   test('the tail of a stream arrives although nothing follows it', async () => {
     // uWebSockets.js keeps what a full socket refused until the next write, unless it is asked to send.
     const harness = await AcceptorHarness.start({ engine });
-    const client = await RawClient.connect(harness.port);
-    await client.send(post(chat({ stream: true })));
-    client.socket.pause();
-    const arrival = await harness.arrival();
-    const lease = harness.head(arrival);
-    const sent = await fillsSocket(harness, arrival, lease);
+    const { client, arrival, lease, sent } = await blockedStream(harness);
     client.socket.resume();
     await harness.until(
       () => harness.column(arrival.slot, 'consumedBytes') === sent,
@@ -152,12 +157,7 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
 
   test('a blocked client that leaves while its answer ends keeps no slot', async () => {
     const harness = await AcceptorHarness.start({ engine });
-    const client = await RawClient.connect(harness.port);
-    await client.send(post(chat({ stream: true })));
-    client.socket.pause();
-    const arrival = await harness.arrival();
-    const lease = harness.head(arrival);
-    await fillsSocket(harness, arrival, lease);
+    const { client, arrival, lease } = await blockedStream(harness);
     client.reset();
     await harness.cancelled(1);
     harness.end(arrival.slot, lease); // whole: the forwarder was done before it heard of the abort

@@ -46,32 +46,6 @@ describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
     },
   );
 
-  test('a client that leaves a blocked stream, whose end is on its way already, frees everything', async () => {
-    const before = harness.cancels.length;
-    const client = await RawClient.connect(harness.port);
-    await client.send(post(chat({ stream: true })));
-    client.socket.pause();
-    const { slot, lease: first } = await harness.arrival();
-    const lease = harness.head({ slot, lease: first });
-    const piece = Buffer.alloc(8 * 1024, 'z');
-    let sent = 0;
-    let isTaken = true;
-    while (isTaken) {
-      expect(harness.tryChunk(slot, lease, piece)).toBe(true);
-      sent += piece.length;
-      const beats = harness.beats + 3;
-      isTaken = false;
-      await harness.until(() => {
-        isTaken = harness.column(slot, 'consumedBytes') === sent;
-        return isTaken || harness.beats >= beats;
-      }, 'taken or not');
-    }
-    client.reset();
-    await harness.cancelled(before + 1);
-    harness.end(slot, lease); // written before the cancel came: the answer was complete
-    await harness.quiet();
-  });
-
   test('a client that leaves in the middle of its body frees slot and arena by itself', async () => {
     const client = await RawClient.connect(harness.port);
     await client.send(post(chat()).slice(0, -5));

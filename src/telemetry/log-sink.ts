@@ -3,12 +3,13 @@
  *
  * Any thread with an event loop; one sink a thread. A write never throws and never waits: what does
  * not fit into `bufferBytesMax`, or what the descriptor refuses (EPIPE, ENOSPC), is dropped and counted.
- * A pipe or terminal is opened again without blocking and written in place, at most PIPE_BUF bytes at
- * once: the kernel takes them whole or not at all, so lines of several threads never mix. Files and
- * sockets go through libuv. Not pino.destination: a full pipe holds one of the four libuv threads,
- * which also look up names; on EPIPE it loses lines uncounted; at exit it repeats a failing write for ever.
+ * Pipes, terminals and sockets that do not block are written in place: in order up to the last line
+ * of a process that ends, at most PIPE_BUF bytes at once, which a pipe takes whole or not at all, so
+ * lines of several threads never mix. Files go through libuv; at exit what it still has may land
+ * behind later lines. Not pino.destination: a full pipe holds one of the four libuv threads, which also
+ * look up names; on EPIPE it loses lines uncounted; at exit it repeats a failing write for ever.
  */
-import { closeSync, constants, fstatSync, openSync, write, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, write, writeSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
@@ -19,7 +20,7 @@ const fileBytesMax = 65_536;
 /** A write starts at once when this much is waiting, else at the next tick of the flush timer. */
 const eagerBytes = 8192;
 const retryMs = 50;
-/** At exit there is no event loop left to wait for a full pipe. */
+/** At exit a full pipe is waited for so long in all; there is no event loop left that could. */
 const exitFlushMs = 100;
 
 export interface LogSinkOptions {
@@ -44,7 +45,9 @@ type State = 'idle' | 'kernel' | 'waiting';
 export class LogSink {
   readonly #options: LogSinkOptions;
   readonly #fd: number;
-  /** The descriptor is our own and never blocks. */
+  /** The descriptor is our own, to be closed. */
+  readonly #isOwn: boolean;
+  /** Its writes never block. */
   readonly #writesInPlace: boolean;
   readonly #chunkBytesMax: number;
   /** The first one is under way unless idle; only later ones may still grow. */
@@ -65,7 +68,8 @@ export class LogSink {
     this.#options = options;
     const target = fstatSync(options.fd);
     this.#fd = target.isFile() ? options.fd : nonBlocking(options.fd, target.isSocket());
-    this.#writesInPlace = this.#fd !== options.fd;
+    this.#isOwn = this.#fd !== options.fd;
+    this.#writesInPlace = this.#isOwn || (target.isSocket() && isNonBlocking(options.fd));
     this.#chunkBytesMax = target.isFile() ? fileBytesMax : pipeBytesMax;
     this.#timer = setInterval(() => this.#pump(), options.flushMs).unref();
     process.on('exit', this.#atExit);
@@ -177,22 +181,22 @@ export class LogSink {
   #end(): void {
     for (const chunk of this.#chunks.splice(0)) this.#options.onDrop(chunk.lines);
     this.#bufferedBytes = 0;
-    if (this.#writesInPlace) closeSync(this.#fd);
+    if (this.#isOwn) closeSync(this.#fd);
   }
 
   /** A chunk that libuv has is left to it: the process ends after that write, a copy would repeat. */
   #flushAtExit(): void {
-    const limit = nowMs() + exitFlushMs;
+    let limit = Number.POSITIVE_INFINITY; // until the first wait: a busy machine is not a full pipe
     for (const [index, chunk] of this.#chunks.entries()) {
       if (index === 0 && this.#state === 'kernel') continue;
       const resumes = index === 0 && this.#state === 'waiting';
       let data: Uint8Array = resumes ? this.#unsent : Buffer.from(chunk.text);
       while (data.length > 0) {
-        if (nowMs() >= limit) return;
         try {
           data = data.subarray(writeSync(this.#fd, data));
         } catch (error) {
-          if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
+          if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || nowMs() >= limit) return;
+          limit = Math.min(limit, nowMs() + exitFlushMs);
         }
       }
     }
@@ -202,7 +206,7 @@ export class LogSink {
 /**
  * A descriptor whose writes do not wait: a pipe or terminal is opened again, for flags of our own. A
  * socket (journald's stdout) cannot be; Node makes it non-blocking for all threads when the main
- * thread opens its stream. What can be neither still works, and may hold a libuv thread.
+ * thread opens its stream. What can be neither goes through libuv, and may hold one of its threads.
  */
 function nonBlocking(fd: number, isSocket: boolean): number {
   if (isSocket && isMainThread) void (fd === 1 ? process.stdout : fd === 2 && process.stderr);
@@ -210,5 +214,15 @@ function nonBlocking(fd: number, isSocket: boolean): number {
     return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
   } catch {
     return fd;
+  }
+}
+
+/** False where the system does not tell, and for what is not. */
+function isNonBlocking(fd: number): boolean {
+  try {
+    const flags = /^flags:\s*([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'));
+    return flags !== null && (Number.parseInt(flags[1] as string, 8) & constants.O_NONBLOCK) !== 0;
+  } catch {
+    return false;
   }
 }

@@ -1,6 +1,8 @@
 /**
- * Closed-loop runs of several targets, taken in turns so that a slow minute of the machine falls on
- * all of them, with the median of the rounds. Used by the scenarios that compare rates.
+ * Closed-loop runs of several targets, taken in short turns, because a shared machine is slow for
+ * seconds at a time and such a spell must fall on all of them. A ratio is the median over the rounds
+ * of the ratios within a round. Before the first round each target runs once uncounted: code that
+ * is still being compiled says nothing about a gateway that has served for a minute.
  */
 import type { BenchContext } from './bench-context.ts';
 import { type Figure, median } from './figures.ts';
@@ -22,12 +24,13 @@ export async function inTurns(
   bench: BenchContext,
   targets: readonly Target[],
   rounds: number,
-  once: (target: Target) => Promise<Round>,
+  once: (target: Target, isWarmup: boolean) => Promise<Round>,
 ): Promise<TargetRounds[]> {
   const all = targets.map((target) => ({ target: target.name, rounds: [] as Round[] }));
+  for (const target of targets) await once(target, true);
   for (let round = 0; round < rounds; round++) {
     for (const [index, target] of targets.entries()) {
-      const result = await once(target);
+      const result = await once(target, false);
       all[index]?.rounds.push(result);
       bench.progress(
         `${target.name}  round ${round + 1}/${rounds}  ` +
@@ -62,27 +65,29 @@ export function rateFigures(all: readonly TargetRounds[], label: string): Figure
   });
 }
 
-/** Rate of one target over another, from the medians; undefined when one of them did not run. */
+/** Rate of the gateway over another target's; undefined when one of them did not run. */
 export function rateRatio(
   all: readonly TargetRounds[],
   label: string,
   over: string,
   limits: { readonly floor?: number; readonly aim?: number },
 ): Figure | undefined {
-  const rate = (name: string) => {
+  const rates = (name: string) => {
     const found = all.find(({ target }) => target === name);
-    return found && median(found.rounds.map((round) => round.requestsPerSecond));
+    return found?.rounds.map((round) => round.requestsPerSecond);
   };
-  const gateway = rate('gateway');
-  const other = rate(over);
+  const gateway = rates('gateway');
+  const other = rates(over);
   if (gateway === undefined || other === undefined) return undefined;
+  const ratios = gateway.map((rate, round) => rate / (other[round] as number));
+  const [least, most] = [Math.min(...ratios), Math.max(...ratios)];
   return {
     name: `gateway / ${over}${label}`,
-    value: gateway / other,
+    value: median(ratios),
     unit: 'x',
     better: 'higher',
     ...limits,
-    detail: `${gateway.toFixed(0)} over ${other.toFixed(0)} requests/s`,
+    detail: `median of ${ratios.length} rounds, ${least.toFixed(2)} to ${most.toFixed(2)}`,
   };
 }
 

@@ -19,13 +19,14 @@ export const closedLoop: Scenario = {
   async run(bench) {
     const fleet = await startReplicas(bench, bench.parameter({ smoke: 1, full: 2 }), 'instant');
     const { targets, skipped } = await startTargets(bench, fleet, targetNames);
-    const durationMs = bench.parameter({ smoke: 1000, full: 6000 });
-    const rounds = bench.parameter({ smoke: 1, full: 3 });
-    const own = await inTurns(bench, targets, rounds, (target) =>
-      withOwn(bench, target, durationMs),
+    const turnMs = bench.parameter({ smoke: 1000, full: 2000 });
+    const warmupMs = bench.parameter({ smoke: 1000, full: 8000 });
+    const rounds = bench.parameter({ smoke: 1, full: 7 });
+    const own = await inTurns(bench, targets, rounds, (target, isWarmup) =>
+      withOwn(bench, target, isWarmup ? warmupMs : turnMs),
     );
-    const cannon = await inTurns(bench, targets, rounds, (target) =>
-      withAutocannon(target, durationMs),
+    const cannon = await inTurns(bench, targets, rounds, (target, isWarmup) =>
+      withAutocannon(target, isWarmup ? warmupMs : turnMs),
     );
     const limits = { floor: 0.5, aim: 1 };
     const byCannon = ' (autocannon)';
@@ -49,7 +50,7 @@ export const closedLoop: Scenario = {
 };
 
 async function withOwn(bench: BenchContext, target: Target, durationMs: number): Promise<Round> {
-  const shape = { connections, warmupMs: bench.parameter({ smoke: 300, full: 1500 }), durationMs };
+  const shape = { connections, warmupMs: 300, durationMs };
   const { report, cpuUsPerRequest } = await measure(bench, target, shape);
   return {
     requestsPerSecond: report.request_throughput,

@@ -16,15 +16,14 @@ export const largePrompts: Scenario = {
   async run(bench) {
     const fleet = await startReplicas(bench, bench.parameter({ smoke: 1, full: 2 }), 'instant');
     const { targets, skipped } = await startTargets(bench, fleet, targetNames);
-    const rounds = bench.parameter({ smoke: 1, full: 3 });
-    const shape = {
-      promptBytes,
-      connections: 16,
-      warmupMs: bench.parameter({ smoke: 200, full: 1500 }),
-      durationMs: bench.parameter({ smoke: 1000, full: 6000 }),
-    };
+    const rounds = bench.parameter({ smoke: 1, full: 5 });
+    const shape = { promptBytes, connections: 16, warmupMs: 300 };
+    const turnMs = bench.parameter({ smoke: 1000, full: 3000 });
     const all = await inTurns(bench, targets, rounds, async (target) => {
-      const { report, cpuUsPerRequest } = await measure(bench, target, shape);
+      const { report, cpuUsPerRequest } = await measure(bench, target, {
+        ...shape,
+        durationMs: turnMs,
+      });
       const { request_throughput: requestsPerSecond, failed } = report;
       return { requestsPerSecond, cpuUsPerRequest, failed, report };
     });

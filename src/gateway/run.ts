@@ -5,6 +5,7 @@
  * goes away counts as a first signal. A thread beyond repair ends the process with a failure, and
  * `abort` makes sure of it even when uWebSockets.js holds its thread.
  */
+import { setFlagsFromString } from 'node:v8';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
@@ -21,6 +22,13 @@ export interface RunOptions {
 /** Threads get this long to end after a fatal error. */
 const fatalGraceMs = 3000;
 
+/**
+ * How far a heap of this process may grow over what lives in it before it is collected. V8's own
+ * answer for heaps of a few MiB, several times that, suits a program with one of them; here each
+ * thread has one. Measured with 360 requests in flight: 213 MB in all, and not 232 MB and growing.
+ */
+const heapGrowingPercent = 50;
+
 /** Resolves with the exit code once all is closed; throws when it cannot be built or cannot listen. */
 export async function runGateway({ config, reload, onReady }: RunOptions): Promise<number> {
   let fail: (reason: string) => void = () => {};
@@ -28,6 +36,7 @@ export async function runGateway({ config, reload, onReady }: RunOptions): Promi
     fail = (reason) => reject(new Error(reason));
   });
   failed.catch(() => {}); // it may fail before anybody waits for it
+  setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
   const gateway = new Gateway({ config, reload, onFatal: fail });
   const { logger } = gateway;
   try {

@@ -22,6 +22,7 @@ const measuring = [
   'test/fault/drain.test.ts', // how soon readiness is off, how soon streams are cut
   'test/fault/forwarder-abort.test.ts', // how soon a cancel is seen
   'test/fault/pressure.test.ts', // processor use, loop lag, time of a refusal
+  'test/fault/restart-time.test.ts', // how soon a killed gateway is back
   'test/fault/scorecard.test.ts', // time of an answer beside the clocks of each fault
   'test/integration/bench-generator.test.ts', // the generator's own clocks
   'test/integration/bench-script.test.ts', // rebuilds the program that the others start

@@ -7,7 +7,6 @@ import { mainFile } from '../../scripts/bench/program.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { nowMs } from '../../src/lib/clock.ts';
 import type { Replica } from '../../src/replica/replica.ts';
-import { freePort } from '../support/free-port.ts';
 import {
   type GatewayOptions,
   type GatewayProcess,
@@ -19,7 +18,6 @@ import {
   chatSeries,
   configOf,
   openStream,
-  post,
   type Reading,
   withReplicas,
 } from '../support/scenario.ts';
@@ -60,25 +58,6 @@ function isAlive(pid: number): boolean {
     return false;
   }
 }
-
-test('a gateway process that is killed is back on its port within 2 s', async () => {
-  const port = await freePort();
-  const started = nowMs();
-  await withSupervised({ config: { listen: { port } } }, async (gateway) => {
-    // 2 s on a machine with time to spare; on a busy one, twice what the first start took.
-    const limitMs = Math.max(2000, 2 * (nowMs() - started));
-    expect(gateway.port).toBe(port);
-    const first = gateway.servingPid;
-    const killed = nowMs();
-    process.kill(first, 'SIGKILL');
-    await gateway.starts(2);
-    expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
-    expect(nowMs() - killed).toBeLessThan(limitMs);
-    expect(gateway.servingPid).not.toBe(first);
-    expect(gateway.port).toBe(port);
-    expect((await gateway.stop()).code).toBe(0);
-  });
-});
 
 test('deaths in a row are answered with longer and longer waits, which SIGTERM ends at once', async () => {
   await withSupervised({}, async (gateway) => {

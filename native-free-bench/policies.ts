@@ -6,20 +6,40 @@
  * replica and one that ends on a random replica (row `loads change only`: subtract it). Baseline of
  * each N: a scan over objects with the filter inside, the way a pick is usually written.
  * Claims: least_in_flight at 64 replicas stays below 100 ns net of that row, and single decisions at 64
- * replicas, each timed alone less the cost of the timer, stay below 10 µs at p99.
+ * replicas, each timed alone less the cost of the timer, stay below 10 µs at p99. Prompts have 24 blocks.
  */
 import { performance } from 'node:perf_hooks';
+import type { PrefixSource } from '../src/dispatch/arrival.ts';
 import { Brain } from '../src/dispatch/brain.ts';
-import { Candidates } from '../src/dispatch/candidates.ts';
+import { Candidates, type ReplicaLoad } from '../src/dispatch/candidates.ts';
 import { type DecisionSink, RetryRule } from '../src/dispatch/decisions.ts';
+import type { PickRequest } from '../src/dispatch/policies/policy.ts';
 import { policyFactory, policyNames } from '../src/dispatch/policies/registry.ts';
 import { createPrng } from '../src/lib/prng.ts';
+import { prefixBlockBytes, prefixDepths } from '../src/protocol/prefix-hash.ts';
 import { createBench, type Measurement, netFigure } from './harness.ts';
 
 const bench = createBench('policies', 'What does it cost to pick a replica?');
 const picks = bench.parameter('picks_per_call', { smoke: 256, full: 4096 });
 const singles = bench.parameter('single_decisions', { smoke: 2000, full: 200_000 });
 const sizes = bench.parameter('replicas', { smoke: '4,64', full: '4,64,256,1024' });
+
+/** Prompt of the claims: 24 blocks of 512 tokens, of which a replica may hold any part. */
+const promptTokens = 24 * 512;
+const request: PickRequest = {
+  ...{ promptTokens, outputTokens: 256, matched: new Int32Array(1024), key0: 1, key1: 1 },
+};
+const costs = { prefillUs: 21.2, residentUs: 0.06 };
+const loadWith = (inFlight: number, weight: number): ReplicaLoad => {
+  const contextTokens = inFlight * promptTokens;
+  return { inFlight, weight, pendingTokens: inFlight * 100, contextTokens, ...costs };
+};
+
+/** The cheapest and the dearest way to decide. */
+const brainPolicies = ['least_in_flight', 'marginal_cost'];
+/** Prompts that begin alike, and the depth down to which they do. */
+const prefixGroups = 64;
+const sharedDepths = 6;
 
 /** The fleet of the claims. */
 const claimedSize = 64;
@@ -39,12 +59,19 @@ for (const size of sizes.split(',').map(Number)) {
     const factory = policyFactory(name);
     if (factory === undefined) throw new Error(`no policy ${name}`);
     const policy = factory(createPrng(bench.seed));
-    const cost = measurePick(size, name, (candidates) => policy.pick(candidates), baseline);
+    const cost = measurePick(
+      size,
+      name,
+      (candidates) => policy.pick(candidates, request),
+      baseline,
+    );
     const isClaimed = name === 'least_in_flight' && size === claimedSize;
     if (isClaimed) bench.figure(netFigure(cost, loop, 100));
   }
-  if (size <= 256) measureBrain(size, baseline);
-  if (size === claimedSize) measureSingles(size);
+  if (size <= 256) {
+    for (const policy of brainPolicies) measureBrain(size, policy, baseline);
+  }
+  if (size === claimedSize) for (const policy of brainPolicies) measureSingles(size, policy);
 }
 bench.finish();
 
@@ -81,7 +108,8 @@ function measurePick(
 ): Measurement {
   const random = createPrng(bench.seed);
   const candidates = new Candidates(size);
-  for (const [row, load] of loadsOf(size).entries()) candidates.set(row, load, 1 + (row % 3));
+  for (const [row, load] of loadsOf(size).entries())
+    candidates.set(row, loadWith(load, 1 + (row % 3)));
   const { inFlight, weight } = candidates;
   return bench.measure(
     `${name}, N=${size}`,
@@ -90,10 +118,10 @@ function measurePick(
       let sum = 0;
       for (let i = 0; i < picks; i++) {
         const picked = pick(candidates);
-        candidates.set(picked, inFlight[picked]! + 1, weight[picked]!);
+        candidates.set(picked, loadWith(inFlight[picked]! + 1, weight[picked]!));
         let ending = random.below(size);
         while (inFlight[ending] === 0) ending = (ending + 1) % size;
-        candidates.set(ending, inFlight[ending]! - 1, weight[ending]!);
+        candidates.set(ending, loadWith(inFlight[ending]! - 1, weight[ending]!));
         sum += picked;
       }
       return sum;
@@ -102,8 +130,24 @@ function measurePick(
   );
 }
 
+/** Prompts of 24 blocks in groups with a common beginning; behind it each is its own. */
+function prefixesOf(slots: number): PrefixSource {
+  const depths = prefixDepths.filter((depth) => depth * 512 <= promptTokens);
+  const random = createPrng(bench.seed);
+  const stride = 2 * depths.length;
+  const words = Int32Array.from({ length: slots * stride }, () => random.next());
+  for (let slot = prefixGroups; slot < slots; slot++) {
+    const model = (slot % prefixGroups) * stride;
+    words.copyWithin(slot * stride, model, model + 2 * sharedDepths);
+  }
+  return {
+    ...{ words, depths, blockBytes: prefixBlockBytes },
+    ...{ startOf: (slot) => slot * stride, countOf: () => depths.length },
+  };
+}
+
 /** One decision: the oldest request ends, a new one arrives and is dispatched. */
-function busyBrain(size: number): { brain: Brain; decide(): void } {
+function busyBrain(size: number, policy: string): { brain: Brain; decide(): void } {
   const nothing = (): void => {};
   const sink: DecisionSink = {
     ...{
@@ -117,26 +161,39 @@ function busyBrain(size: number): { brain: Brain; decide(): void } {
   const slots = 4096;
   const brain = new Brain(
     {
-      ...{ slots, replicaRows: 256, policies: ['least_in_flight'], seed: bench.seed },
+      ...{ slots, replicaRows: 256, tenants: 1, prefixes: prefixesOf(slots), seed: bench.seed },
+      models: [{ policy, sessionAffinity: false, holdTokens: Number.POSITIVE_INFINITY }],
       ...{ queueMax: 1000, queueTimeoutMs: 30_000 },
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
     },
     sink,
   );
   for (let row = 0; row < size; row++) {
-    const facts = { epoch: 1, model: 0, active: true, healthy: true, maxInFlight: 256, weight: 1 };
+    const facts = {
+      ...{ epoch: 1, model: 0, active: true, healthy: true, maxInFlight: 256, weight: 1 },
+      ...{ identity: row, kvTokens: 0, ...costs },
+    };
     brain.updateReplica(row, facts, 0);
   }
   const release = {
     ...{ slot: 0, generation: 0, attempt: 1, busy: false, retryAfterMs: 0, error: 0 },
-    ...{ retry: RetryRule.never, settled: true },
+    ...{ retry: RetryRule.never, settled: true, promptTokens: -1, completionTokens: -1 },
+  };
+  const arrival = {
+    ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
+    ...{ promptBytes: 0, promptTokens, maxTokens: 256, priority: 0, tenant: 0, streams: true },
+    ...{ session0: 0, session1: 0, head0: 1, head1: 1 },
   };
   const running = Math.min(size * 8, slots / 2);
   let now = 1;
   let next = 0;
   const arrive = (): void => {
     now += 10;
-    brain.arrive(next % slots, Math.floor(next / slots) + 1, 0, now, now + 6e8, now);
+    arrival.slot = next % slots;
+    arrival.generation = Math.floor(next / slots) + 1;
+    arrival.publishedUs = now;
+    arrival.deadlineUs = now + 6e9;
+    brain.arrive(arrival, now);
     next++;
   };
   while (next < running) arrive();
@@ -150,10 +207,10 @@ function busyBrain(size: number): { brain: Brain; decide(): void } {
   return { brain, decide };
 }
 
-function measureBrain(size: number, baseline: Measurement): void {
-  const { brain, decide } = busyBrain(size);
+function measureBrain(size: number, policy: string, baseline: Measurement): void {
+  const { brain, decide } = busyBrain(size, policy);
   bench.measure(
-    `whole decision, N=${size}`,
+    `whole decision, ${policy}, N=${size}`,
     picks,
     () => {
       for (let i = 0; i < picks; i++) decide();
@@ -164,8 +221,8 @@ function measureBrain(size: number, baseline: Measurement): void {
 }
 
 /** Each decision between two looks at the clock, less the median of looks with nothing between. */
-function measureSingles(size: number): void {
-  const { brain, decide } = busyBrain(size);
+function measureSingles(size: number, policy: string): void {
+  const { brain, decide } = busyBrain(size, policy);
   const nothing = (): void => {};
   for (const call of [decide, nothing]) timeEach(singles, call); // warm-up
   const timer = median(timeEach(singles, nothing));
@@ -174,8 +231,13 @@ function measureSingles(size: number): void {
   const at = (share: number): number => sorted[Math.floor((singles - 1) * share)]!;
   const detail = `${singles} decisions timed one by one, less ${timer.toFixed(0)} ns of the timer`;
   const limits = { unit: 'ns', better: 'lower', floor: 10_000, detail } as const;
-  bench.figure({ name: `single decision, N=${size}, p99`, value: at(0.99), ...limits });
-  bench.figure({ name: `single decision, N=${size}, p50`, value: at(0.5), ...limits, aim: 2000 });
+  bench.figure({ name: `single decision, ${policy}, N=${size}, p99`, value: at(0.99), ...limits });
+  bench.figure({
+    name: `single decision, ${policy}, N=${size}, p50`,
+    value: at(0.5),
+    ...limits,
+    aim: 2000,
+  });
 }
 
 /** Nanoseconds of each call, sorted. */

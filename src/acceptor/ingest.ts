@@ -25,7 +25,7 @@ import { faultPoint } from './fault-hooks.ts';
 import { Closing, type Exchange, type ExchangePeer, type ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
-import { deadlineOf, hashSession, invalidHints, priorityOf } from './request-hints.ts';
+import { deadlineOf, hashSession, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
 import type { Settlement } from './settlement.ts';
 
 /** Room for a body of which nothing is here yet: what a head claims costs its sender nothing. */
@@ -180,6 +180,7 @@ export class Ingest implements ListenerHandler {
     const row = slots.row(request.slot);
     words[row + at.headLength] = blobBytes;
     words[row + at.priority] = priorityOf(head);
+    words[row + at.tenant] = tenantOf(head);
     words[row + at.deadlineMs] = deadlineOf(head);
     return undefined;
   }
@@ -307,6 +308,8 @@ export class Ingest implements ListenerHandler {
     }
     const session = facts.sessionId === '' && hasScan ? scan.sessionKey : facts.sessionId;
     hashSession(session, words, row + at.sessionHash);
+    words[row + at.headHash] = hasScan ? (scan.headHash[0] as number) : 0;
+    words[row + at.headHash + 1] = hasScan ? (scan.headHash[1] as number) : 0;
     slots.writeTime(request.slot, at.clientGoneUs, 0);
     slots.writeTime(request.slot, at.arrivedUs, facts.arrivedUs);
     Atomics.store(words, row + at.consumedBytes, 0);

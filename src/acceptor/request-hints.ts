@@ -2,6 +2,7 @@
  * The request headers that steer the gateway: priority, deadline, session. Pure; acceptor threads.
  * Parsed strictly: a value that is not understood refuses the request instead of being ignored.
  */
+import { tenants } from '../shm/request-slots.layout.ts';
 import type { EdgeHead } from './edge-head.ts';
 
 const priorityPattern = /^-?\d{1,3}$/;
@@ -28,6 +29,18 @@ export function invalidHints({ rules }: EdgeHead): string {
 /** From -100 to 100; 0 is the default. */
 export function priorityOf({ rules }: EdgeHead): number {
   return rules.priority === '' ? 0 : Number(rules.priority);
+}
+
+const keyHash = new Int32Array(2);
+
+/**
+ * The lane of fair queueing, 1 to tenants - 1, from the key that came with the request; 0 without
+ * one. Keys that share a lane share its turns, so a flood of made-up keys gains lanes, never all.
+ */
+export function tenantOf({ rules }: EdgeHead): number {
+  if (rules.authorization === '') return 0;
+  hashSession(rules.authorization, keyHash, 0);
+  return 1 + (((keyHash[0] as number) >>> 0) % (tenants - 1));
 }
 
 /** 0: timeouts.total counts. */

@@ -165,6 +165,11 @@ const Health = z.strictObject({
 
 const Queue = z.strictObject({
   max: integer(0, 262_144).prefault(1000).describe('Waiting requests per model; over it: 429.'),
+  hold_tokens: integer(0, 1_000_000_000)
+    .prefault(0)
+    .describe(
+      'Requests wait in the gateway, in fair order, while every replica has more than this many prompt tokens to prefill; 16384 is two engine steps. 0: never.',
+    ),
 });
 
 const Retry = z.strictObject({
@@ -209,6 +214,11 @@ const policyNames = [
   'least_in_flight',
   'power_of_two',
   'weighted_least_connections',
+  'prefix_affinity',
+  'cache_aware',
+  'lmetric',
+  'min_ttft',
+  'marginal_cost',
 ] as const;
 
 const modelName = () =>
@@ -237,6 +247,25 @@ export const Replica = z.strictObject({
   api_key: secret()
     .prefault('')
     .describe('Sent to the replica as a bearer token instead of the one of the client.'),
+  prefill_us: z
+    .number()
+    .min(0.01)
+    .max(100_000)
+    .prefault(21.2)
+    .describe(
+      'Microseconds per prompt token of prefill; the default is an 8B model on one H100. Between equal replicas only the ratio to resident_us matters.',
+    ),
+  resident_us: z
+    .number()
+    .min(0)
+    .max(1000)
+    .prefault(0.06)
+    .describe('Microseconds per token in the KV cache and decode step; the default as above.'),
+  kv_tokens: integer(0, 2_000_000_000)
+    .prefault(0)
+    .describe(
+      'Tokens the KV cache holds: requests wait instead of filling more than 95 % of it. 0: not known, no limit.',
+    ),
 });
 
 const Model = z.strictObject({
@@ -250,6 +279,12 @@ const Model = z.strictObject({
     .enum(policyNames)
     .prefault('power_of_two')
     .describe('How a replica is picked; see docs/architecture.md.'),
+  session_affinity: z
+    .boolean()
+    .prefault(true)
+    .describe(
+      'Requests with the same x-session-id, session_id or prompt_cache_key go to the same replica while it is not overloaded.',
+    ),
   replicas: z.array(Replica).min(1).max(replicasMax).describe('The servers of this model.'),
 });
 

@@ -8,32 +8,30 @@
  * Each attempt is released once, whoever comes first; later events about it change nothing.
  */
 import { assert } from '../lib/assert.ts';
-import { createPrng } from '../lib/prng.ts';
+import { createPrng, type Prng } from '../lib/prng.ts';
+import { shedProbability } from './admission.ts';
+import type { Arrival } from './arrival.ts';
 import { type Candidates, NONE } from './candidates.ts';
 import {
   type BrainConfig,
   type DecisionSink,
   Refusal,
   type Release,
-  RetryRule,
   type RunningAttempt,
 } from './decisions.ts';
+import type { Estimates } from './estimates.ts';
+import { outputWeight } from './fair-queue.ts';
 import { Fleet, Outlook, type ReplicaFacts } from './fleet.ts';
 import { Lanes } from './lanes.ts';
-import type { Policy } from './policies/policy.ts';
-import { policyFactory } from './policies/registry.ts';
+import { Placement } from './placement.ts';
+import { Prefills } from './prefills.ts';
 import { Phase, Requests } from './requests.ts';
-import { RetryBudget } from './retry-budget.ts';
+import { Retries } from './retries.ts';
 
-/** A pause shorter than this is waited for; to send the client away would cost it more. */
-const pauseWaitedForUs = 250_000;
 /** Pause of a busy replica that did not say how long: some engine steps. */
 const pauseDefaultMs = 200;
 /** A replica cannot ask to be left alone for longer. */
 const pauseMaxMs = 60_000;
-
-/** The budget bounds work that is done again; a request that was never sent has done none. */
-const needsBudget = (release: Release): boolean => release.retry !== RetryRule.anywhere;
 
 export class Brain {
   /** Attempts running, attempts ever started and ever released. */
@@ -43,36 +41,28 @@ export class Brain {
   readonly #fleet: Fleet;
   readonly #requests: Requests;
   readonly #lanes: Lanes;
-  readonly #policies: readonly Policy[];
-  readonly #budget: RetryBudget;
+  readonly #placement: Placement;
+  readonly #prefills: Prefills;
+  readonly #random: Prng;
+  readonly #retries: Retries;
   readonly #sink: DecisionSink;
   readonly #queueMax: number;
-  readonly #attemptsMax: number;
   #stopping = false;
   #nowUs = 0;
-  /** The slot whose failed replicas the next two functions leave out. */
-  #asking = NONE;
-  readonly #excluded = (row: number): boolean => this.#requests.hasFailed(this.#asking, row);
   readonly #resumed = (model: number): void => this.#pump(model);
 
   constructor(config: BrainConfig, sink: DecisionSink) {
+    const { models, slots } = config;
     this.#sink = sink;
     this.#queueMax = config.queueMax;
-    this.#attemptsMax = config.retry.maxAttempts;
-    this.#fleet = new Fleet(config.replicaRows, config.policies.length);
-    this.#requests = new Requests(config.slots);
-    this.#lanes = new Lanes(
-      this.#requests,
-      config.slots,
-      config.policies.length,
-      config.queueTimeoutMs * 1000,
-    );
-    this.#budget = new RetryBudget(config.retry.budget, config.retry.budgetMin);
-    this.#policies = config.policies.map((name, model) => {
-      const factory = policyFactory(name);
-      assert(factory !== undefined, `policy ${name} is known`);
-      return factory(createPrng(config.seed + model));
-    });
+    const holdTokens = models.map((rules) => rules.holdTokens);
+    this.#fleet = new Fleet(config.replicaRows, holdTokens);
+    this.#requests = new Requests(slots);
+    this.#lanes = new Lanes(this.#requests, config);
+    this.#placement = new Placement(config, this.#requests, this.#fleet);
+    this.#prefills = new Prefills(slots, this.#requests, this.#fleet);
+    this.#retries = new Retries(config, this.#requests, this.#fleet);
+    this.#random = createPrng(config.seed);
   }
 
   /** Requests of the model that wait for a replica. */
@@ -86,7 +76,9 @@ export class Brain {
 
   /** When tick() has something to do; Infinity for never. */
   get nextTimerUs(): number {
-    return Math.min(this.#lanes.nextUs, this.#fleet.nextResumeUs);
+    // A prefill that is over makes room; it matters only while somebody waits for some.
+    const prefillUs = this.#lanes.waiters > 0 ? this.#prefills.nextUs : Number.POSITIVE_INFINITY;
+    return Math.min(this.#lanes.nextUs, this.#fleet.nextResumeUs, prefillUs);
   }
 
   /** The request the brain knows under this slot; meaningful while it runs or waits. */
@@ -101,33 +93,30 @@ export class Brain {
   }
 
   /** A request. False: it is known already, and nothing changes. */
-  arrive(
-    slot: number,
-    generation: number,
-    model: number,
-    publishedUs: number,
-    deadlineUs: number,
-    nowUs: number,
-  ): boolean {
+  arrive(arrival: Arrival, nowUs: number): boolean {
+    const { slot, model } = arrival;
     const requests = this.#requests;
+    this.#nowUs = nowUs;
     if (requests.phase[slot] !== Phase.idle) {
-      if (requests.generation[slot] === generation) return false;
+      if (requests.generation[slot] === arrival.generation) return false;
       // Its last request has ended and the news of it is still on its way: the room is given out now.
-      this.#nowUs = nowUs;
       this.#endAttempt(slot);
       this.#close(slot);
       this.#pump(requests.model[slot] as number);
     }
-    this.#nowUs = nowUs;
-    requests.open(slot, generation, model, publishedUs, deadlineUs);
-    const candidates = this.#fleet.candidates(model);
+    if (this.#prefills.nextUs <= nowUs) this.#prefills.expire(nowUs, this.#resumed);
+    requests.open(arrival, this.#placement.promptTokens(arrival));
     if (this.#stopping) this.#refuse(slot, Refusal.stopping);
-    else if (nowUs >= deadlineUs) this.#refuse(slot, Refusal.deadline);
-    else if (candidates.length === 0) this.#admit(slot, model);
-    else {
-      assert(this.#lanes.lane(model).waiting.length === 0, 'nobody waits while there is room');
-      this.#dispatch(slot, candidates, 0);
-    }
+    else if (nowUs >= arrival.deadlineUs) this.#refuse(slot, Refusal.deadline);
+    else if (!this.#dispatchAtOnce(slot, model)) this.#admit(slot, model);
+    return true;
+  }
+
+  /** The first token of an attempt is out: its prefill is over. False: the attempt is not running. */
+  firstToken(slot: number, generation: number, attempt: number, nowUs: number): boolean {
+    if (!this.#requests.isRunning(slot, generation, attempt)) return false;
+    this.#nowUs = nowUs;
+    if (this.#prefills.end(slot)) this.#pump(this.#requests.model[slot] as number);
     return true;
   }
 
@@ -144,6 +133,7 @@ export class Brain {
       const epoch = requests.epoch[slot] as number;
       this.#fleet.pause(replica, epoch, nowUs + pauseMs * 1000, release.error);
     }
+    this.#learn(slot, model, release);
     this.#endAttempt(slot);
     if (release.settled) this.#close(slot);
     else this.#decideRetry(slot, replica, release);
@@ -170,14 +160,17 @@ export class Brain {
   /** Joins, leaves, drains, health and limits. */
   updateReplica(row: number, facts: ReplicaFacts, nowUs: number): void {
     this.#nowUs = nowUs;
+    const isAnother = this.#fleet.epoch(row) !== facts.epoch;
     this.#fleet.update(row, facts);
-    if (facts.model >= 0 && facts.model < this.#policies.length) this.#pump(facts.model);
+    this.#placement.update(row, facts, isAnother);
+    if (facts.model >= 0 && facts.model < this.#placement.estimates.length) this.#pump(facts.model);
   }
 
   /** Ends the pauses and waits that are over. */
   tick(nowUs: number): void {
     this.#nowUs = nowUs;
     this.#expireWaits();
+    this.#prefills.expire(nowUs, this.#resumed);
     this.#fleet.resume(nowUs, this.#resumed);
   }
 
@@ -193,10 +186,11 @@ export class Brain {
 
   /** Takes over a running attempt. Before the first event, after the replicas are known. */
   restore(attempt: RunningAttempt): void {
-    const { slot, replica, epoch } = attempt;
+    const { arrival, replica, epoch } = attempt;
+    const { slot } = arrival;
     const requests = this.#requests;
-    const { generation, model, publishedUs, deadlineUs } = attempt;
-    requests.open(slot, generation, model, publishedUs, deadlineUs);
+    const promptTokens = this.#placement.promptTokens(arrival);
+    requests.open(arrival, promptTokens);
     requests.phase[slot] = Phase.running;
     requests.attempt[slot] = attempt.attempt;
     requests.replica[slot] = replica;
@@ -204,100 +198,104 @@ export class Brain {
     for (const failed of [...attempt.failed].reverse()) requests.addFailed(slot, failed);
     if (attempt.attempt > 1) {
       requests.retried[slot] = 1;
-      this.#budget.take();
+      this.#retries.budget.take();
     }
-    this.#fleet.restore(replica, epoch);
+    // What it had in its cache died with the predecessor: all of the prompt counts.
+    requests.pendingTokens[slot] = attempt.hasToken || !arrival.streams ? 0 : promptTokens;
+    requests.contextTokens[slot] = promptTokens;
+    this.#fleet.restore(replica, epoch, requests.pendingTokens[slot] as number, promptTokens);
     this.running++;
     this.dispatched++;
   }
 
-  /** Recounts everything from the requests. `perReplica`: scratch of one element per row. */
-  assertExact(perReplica: Int32Array): void {
-    const { phase, replica, epoch, retried } = this.#requests;
-    perReplica.fill(0);
+  /** Recounts everything from the requests. */
+  assertExact(): void {
+    const { phase, retried } = this.#requests;
     let running = 0;
     let retries = 0;
     for (let slot = 0; slot < phase.length; slot++) {
       retries += phase[slot] === Phase.idle ? 0 : (retried[slot] as number);
-      if (phase[slot] !== Phase.running) continue;
-      running++;
-      const row = replica[slot] as number;
-      if (this.#fleet.epoch(row) === epoch[slot]) perReplica[row] = (perReplica[row] as number) + 1;
+      if (phase[slot] === Phase.running) running++;
     }
-    for (let row = 0; row < this.#fleet.rows; row++) {
-      assert(this.#fleet.inFlight(row) === perReplica[row], 'in-flight is what the requests hold');
-    }
+    this.#fleet.assertExact(this.#requests);
     assert(this.running === running);
     assert(this.dispatched - this.released === running, 'dispatched = released + in flight');
-    assert(this.#budget.retries === retries);
+    assert(this.#retries.budget.retries === retries);
+  }
+
+  /** Starts the request if nobody waits before it and a replica has room. */
+  #dispatchAtOnce(slot: number, model: number): boolean {
+    const candidates = this.#fleet.candidates(model);
+    if (candidates.length === 0 || this.#lanes.lane(model).waiting.length > 0) return false;
+    return this.#dispatch(slot, candidates);
   }
 
   /** Queues a request that found no room, or refuses it. */
   #admit(slot: number, model: number): void {
-    this.#asking = slot;
-    const outlook = this.#fleet.outlook(model, this.#excluded);
+    const outlook = this.#fleet.outlook(model, this.#retries.excludedOf(slot));
     if (outlook === Outlook.none) this.#refuse(slot, Refusal.noReplica);
-    else if (outlook === Outlook.paused && this.#isPauseLong()) this.#refuse(slot, Refusal.busy);
-    else if (this.queued(model) >= this.#queueMax) this.#refuse(slot, Refusal.queueFull);
-    else this.#lanes.enter(slot, Phase.waiting);
+    else if (outlook === Outlook.paused && this.#retries.isPauseLong(this.#nowUs))
+      this.#refuse(slot, Refusal.busy);
+    else if (this.#isShed(slot, model)) this.#refuse(slot, Refusal.shed);
+    else if (this.queued(model) >= this.#queueMax && !this.#pushOut(slot, model)) {
+      this.#refuse(slot, Refusal.queueFull);
+    } else {
+      const tokens =
+        this.#lanes.queuedTokens(model) + (this.#requests.promptTokens[slot] as number);
+      if (!this.#refuseLate(slot, this.#fleet.waitUs(model, tokens))) {
+        this.#lanes.enter(slot, Phase.waiting);
+      }
+    }
+  }
+
+  #isShed(slot: number, model: number): boolean {
+    const priority = this.#requests.priority[slot] as number;
+    if (priority >= 0) return false;
+    const share = shedProbability(priority, this.#fleet.pressure(model, this.queued(model)));
+    return this.#random.next() < share * 2 ** 32;
+  }
+
+  /** A full queue gives up a waiter of a lower band. False: there is none. */
+  #pushOut(slot: number, model: number): boolean {
+    const { waiting } = this.#lanes.lane(model);
+    const victim = waiting.lastBelow(this.#requests.priority[slot] as number);
+    if (victim === NONE) return false;
+    this.#lanes.leave(victim, this.#nowUs);
+    this.#refuse(victim, Refusal.shed);
+    return true;
+  }
+
+  /** Refuses a request whose first token would come after its deadline. */
+  #refuseLate(slot: number, waitUs: number): boolean {
+    const lateUs = this.#nowUs + waitUs - (this.#requests.deadlineUs[slot] as number);
+    if (lateUs <= 0) return false;
+    this.#refuse(slot, Refusal.tooLate, Math.ceil(lateUs / 1000));
+    return true;
   }
 
   #decideRetry(slot: number, replica: number, release: Release): void {
     const requests = this.#requests;
     requests.lastError[slot] = release.error;
-    const refusal = this.#whyNotAgain(slot, replica, release);
+    const refusal = this.#whyNotAgain(release, replica);
     if (refusal !== NONE) {
       this.#refuse(slot, refusal);
       return;
-    }
-    if (requests.retried[slot] === 0 && needsBudget(release)) {
-      this.#budget.take();
-      requests.retried[slot] = 1;
     }
     this.#sink.retry(slot, replica);
     requests.waitingSinceUs[slot] = this.#nowUs;
     this.#lanes.enter(slot, Phase.retrying);
   }
 
-  /** Why the request is not tried again after `release`; NONE when it is. */
-  #whyNotAgain(slot: number, replica: number, release: Release): Refusal | typeof NONE {
-    const { model: models, attempt, cancelled, deadlineUs, retried } = this.#requests;
-    if (cancelled[slot] === 1) return Refusal.clientGone;
+  #whyNotAgain(release: Release, replica: number): Refusal | typeof NONE {
+    const { cancelled, deadlineUs } = this.#requests;
+    if (cancelled[release.slot] === 1) return Refusal.clientGone;
     if (this.#stopping) return Refusal.stopping;
-    if (this.#nowUs >= (deadlineUs[slot] as number)) return Refusal.deadline;
-    if (release.retry === RetryRule.never) return Refusal.failed;
-    const model = models[slot] as number;
-    this.#requests.addFailed(slot, replica);
-    const outlook = this.#outlookAfterFailure(slot, model, release.retry);
-    if (outlook === Outlook.paused && this.#isPauseLong()) return Refusal.busy;
-    if (outlook === Outlook.none) {
-      return release.busy && this.#areAllPaused(slot, model) ? Refusal.busy : Refusal.failed;
-    }
-    if ((attempt[slot] as number) >= this.#attemptsMax) return Refusal.failed;
-    if (retried[slot] === 1 || !needsBudget(release)) return NONE;
-    const requestsInFlight = this.running + this.#lanes.retryWaiters + 1;
-    return this.#budget.allows(requestsInFlight) ? NONE : Refusal.failed;
+    if (this.#nowUs >= (deadlineUs[release.slot] as number)) return Refusal.deadline;
+    const inFlight = this.running + this.#lanes.retryWaiters + 1;
+    return this.#retries.whyNot(release, replica, inFlight, this.#nowUs);
   }
 
-  /** What there is besides the replicas that failed the request; they count when nothing was sent. */
-  #outlookAfterFailure(slot: number, model: number, retry: RetryRule): Outlook {
-    this.#asking = slot;
-    const outlook = this.#fleet.outlook(model, this.#excluded);
-    if (outlook !== Outlook.none || retry !== RetryRule.anywhere) return outlook;
-    this.#requests.forgiveAll(slot);
-    return this.#fleet.outlook(model, this.#excluded);
-  }
-
-  #areAllPaused(slot: number, model: number): boolean {
-    this.#requests.forgiveAll(slot);
-    return this.#fleet.outlook(model, this.#excluded) === Outlook.paused;
-  }
-
-  #isPauseLong(): boolean {
-    return this.#fleet.pauseEndUs - this.#nowUs > pauseWaitedForUs;
-  }
-
-  #refuse(slot: number, refusal: Refusal): void {
+  #refuse(slot: number, refusal: Refusal, retryAfterMs = 0): void {
     this.#close(slot);
     if (refusal === Refusal.busy) {
       // The outlook that led here said `paused`: its first replica to resume is what to wait for.
@@ -305,7 +303,7 @@ export class Brain {
       this.#sink.refuse(slot, refusal, this.#fleet.pauseError, waitMs);
     } else {
       const error = refusal === Refusal.failed ? (this.#requests.lastError[slot] as number) : 0;
-      this.#sink.refuse(slot, refusal, error, 0);
+      this.#sink.refuse(slot, refusal, error, retryAfterMs);
     }
   }
 
@@ -313,19 +311,30 @@ export class Brain {
   #close(slot: number): void {
     const { phase, retried } = this.#requests;
     assert(phase[slot] === Phase.idle, 'it neither waits nor runs');
-    if (retried[slot] === 1) this.#budget.release();
+    if (retried[slot] === 1) this.#retries.budget.release();
     retried[slot] = 0;
   }
 
   #endAttempt(slot: number): void {
-    const { phase, replica, epoch } = this.#requests;
+    const { phase, replica, epoch, contextTokens } = this.#requests;
     assert(phase[slot] === Phase.running, 'only a running attempt ends');
     const row = replica[slot] as number;
-    this.#fleet.release(row, epoch[slot] as number);
+    this.#prefills.end(slot);
+    this.#fleet.release(row, epoch[slot] as number, contextTokens[slot] as number);
     this.running--;
     this.released++;
     phase[slot] = Phase.idle;
     this.#sink.attemptEnded(slot, row);
+  }
+
+  /** Estimates and the tenant's account follow what the replica reports. */
+  #learn(slot: number, model: number, { promptTokens, completionTokens }: Release): void {
+    const { promptBytes, outputTokens, tenant } = this.#requests;
+    const estimates = this.#placement.estimates[model] as Estimates;
+    estimates.learn(promptBytes[slot] as number, promptTokens, completionTokens);
+    if (completionTokens < 0) return;
+    const uncharged = completionTokens - (outputTokens[slot] as number);
+    this.#lanes.lane(model).waiting.charge(tenant[slot] as number, outputWeight * uncharged);
   }
 
   #expireWaits(): void {
@@ -349,31 +358,42 @@ export class Brain {
     let slot = retrying.head;
     while (slot !== NONE && candidates.length > 0) {
       const next = retrying.after(slot);
-      this.#asking = slot;
-      const allowed = this.#fleet.candidatesWithout(model, this.#excluded);
-      if (allowed.length > 0) this.#dispatch(slot, allowed, this.#lanes.leave(slot, this.#nowUs));
+      const allowed = this.#fleet.candidatesWithout(model, this.#retries.excludedOf(slot));
+      if (allowed.length > 0) this.#dispatch(slot, allowed);
       slot = next;
     }
-    while (waiting.head !== NONE && candidates.length > 0) {
-      const head = waiting.head;
-      this.#dispatch(head, candidates, this.#lanes.leave(head, this.#nowUs));
+    while (waiting.length > 0 && candidates.length > 0) {
+      if (!this.#dispatch(waiting.next(this.#nowUs), candidates)) return;
     }
   }
 
-  #dispatch(slot: number, candidates: Candidates, heldUs: number): void {
+  /** Gives the request to one of the candidates. False: none has room in its KV cache for it. */
+  #dispatch(slot: number, candidates: Candidates): boolean {
     const requests = this.#requests;
-    const policy = this.#policies[requests.model[slot] as number] as Policy;
-    const row = candidates.row[policy.pick(candidates)];
-    assert(row !== undefined, 'a policy picks one of its candidates');
+    const placement = this.#placement;
+    const row = placement.choose(slot, candidates);
+    if (row === NONE) return false;
+    const heldUs = requests.phase[slot] === Phase.idle ? 0 : this.#lanes.leave(slot, this.#nowUs);
+    const { pendingTokens, contextTokens, outputTokens } = placement;
+    const load = this.#fleet.load(row);
+    if (this.#refuseLate(slot, load.prefillUs * (load.pendingTokens + pendingTokens))) return true;
     const attempt = (requests.attempt[slot] as number) + 1;
     const epoch = this.#fleet.epoch(row);
-    this.#fleet.take(row);
+    placement.commit(slot, row);
+    this.#fleet.take(row, pendingTokens, contextTokens);
     requests.phase[slot] = Phase.running;
     requests.attempt[slot] = attempt;
     requests.replica[slot] = row;
     requests.epoch[slot] = epoch;
+    requests.pendingTokens[slot] = pendingTokens;
+    requests.contextTokens[slot] = contextTokens;
+    requests.outputTokens[slot] = outputTokens;
+    this.#prefills.begin(slot, this.#nowUs);
+    const { waiting } = this.#lanes.lane(requests.model[slot] as number);
+    waiting.charge(requests.tenant[slot] as number, pendingTokens + outputWeight * outputTokens);
     this.running++;
     this.dispatched++;
     this.#sink.dispatch(slot, attempt, row, epoch, heldUs);
+    return true;
   }
 }

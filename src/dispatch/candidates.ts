@@ -10,14 +10,33 @@ import { assert } from '../lib/assert.ts';
 /** No replica, no slot, no index. */
 export const NONE = -1;
 
+/** What a policy may weigh of a replica. */
+export interface ReplicaLoad {
+  /** Attempts it is running. */
+  readonly inFlight: number;
+  /** Relative share, above 0. */
+  readonly weight: number;
+  /** Prompt tokens it was given, does not hold and has not shown the first token of: work that waits. */
+  readonly pendingTokens: number;
+  /** Prompt tokens of the requests it is running: what its decode steps read. */
+  readonly contextTokens: number;
+  /** Microseconds per prompt token of prefill. */
+  readonly prefillUs: number;
+  /** Microseconds per resident token and decode step. */
+  readonly residentUs: number;
+}
+
 export class Candidates {
   length = 0;
   /** Row of the replica table. */
   readonly row: Int32Array;
-  /** Attempts it is running. */
   readonly inFlight: Int32Array;
-  /** Relative share, above 0. */
   readonly weight: Float64Array;
+  readonly pendingTokens: Float64Array;
+  readonly contextTokens: Float64Array;
+  readonly prefillUs: Float64Array;
+  readonly residentUs: Float64Array;
+  readonly #columns: readonly (Int32Array | Float64Array)[];
   /** Nobody is loaded less; set() keeps it low enough, a full scan makes it exact. */
   #floor = 0;
 
@@ -25,6 +44,19 @@ export class Candidates {
     this.row = new Int32Array(capacity);
     this.inFlight = new Int32Array(capacity);
     this.weight = new Float64Array(capacity);
+    this.pendingTokens = new Float64Array(capacity);
+    this.contextTokens = new Float64Array(capacity);
+    this.prefillUs = new Float64Array(capacity);
+    this.residentUs = new Float64Array(capacity);
+    this.#columns = [
+      this.row,
+      this.inFlight,
+      this.weight,
+      this.pendingTokens,
+      this.contextTokens,
+      this.prefillUs,
+      this.residentUs,
+    ];
   }
 
   /** Index of `row`, or NONE. */
@@ -46,29 +78,38 @@ export class Candidates {
   }
 
   /** Adds a replica, or renews what is known of it. */
-  set(row: number, inFlight: number, weight: number): void {
-    assert(weight > 0, 'a candidate has a share');
+  set(row: number, load: ReplicaLoad): void {
+    assert(load.weight > 0, 'a candidate has a share');
     const index = this.lowerBound(row);
     if (index === this.length || this.row[index] !== row) {
       assert(this.length < this.row.length, 'candidates fit');
-      this.row.copyWithin(index + 1, index, this.length);
-      this.inFlight.copyWithin(index + 1, index, this.length);
-      this.weight.copyWithin(index + 1, index, this.length);
+      for (const column of this.#columns) column.copyWithin(index + 1, index, this.length);
       this.length++;
     }
-    if (inFlight < this.#floor) this.#floor = inFlight;
+    this.#write(index, row, load);
+  }
+
+  /** Adds a replica with a higher row than all there are. */
+  append(row: number, load: ReplicaLoad): void {
+    this.#write(this.length++, row, load);
+  }
+
+  #write(index: number, row: number, load: ReplicaLoad): void {
+    if (load.inFlight < this.#floor) this.#floor = load.inFlight;
     this.row[index] = row;
-    this.inFlight[index] = inFlight;
-    this.weight[index] = weight;
+    this.inFlight[index] = load.inFlight;
+    this.weight[index] = load.weight;
+    this.pendingTokens[index] = load.pendingTokens;
+    this.contextTokens[index] = load.contextTokens;
+    this.prefillUs[index] = load.prefillUs;
+    this.residentUs[index] = load.residentUs;
   }
 
   /** Removes a replica; nothing happens when it is no candidate. */
   delete(row: number): void {
     const index = this.indexOf(row);
     if (index === NONE) return;
-    this.row.copyWithin(index, index + 1, this.length);
-    this.inFlight.copyWithin(index, index + 1, this.length);
-    this.weight.copyWithin(index, index + 1, this.length);
+    for (const column of this.#columns) column.copyWithin(index, index + 1, this.length);
     this.length--;
   }
 

@@ -4,6 +4,7 @@
  * Times are microseconds of one clock (`Us`) or milliseconds (`Ms`). Errors are numbers the brain
  * passes through without knowing what they mean.
  */
+import type { Arrival, PrefixSource } from './arrival.ts';
 
 /** Why a request ends without an answer of a replica. */
 export const Refusal = {
@@ -15,6 +16,10 @@ export const Refusal = {
   deadline: 5,
   clientGone: 6,
   stopping: 7,
+  /** Its first token would come after its deadline. */
+  tooLate: 8,
+  /** Turned away for requests of higher priority. */
+  shed: 9,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 
@@ -36,18 +41,19 @@ export interface Release {
   retry: RetryRule;
   /** The request has ended with the attempt; else the brain decides what follows. */
   settled: boolean;
+  /** Usage as the replica reported it; below 0 when it did not. */
+  promptTokens: number;
+  completionTokens: number;
 }
 
 /** An attempt that an earlier brain started and that is still running. */
 export interface RunningAttempt {
-  readonly slot: number;
-  readonly generation: number;
+  readonly arrival: Arrival;
   readonly attempt: number;
-  readonly model: number;
   readonly replica: number;
   readonly epoch: number;
-  readonly publishedUs: number;
-  readonly deadlineUs: number;
+  /** Its first token is out. */
+  readonly hasToken: boolean;
   /** Replicas that failed this request, newest first. */
   readonly failed: readonly number[];
 }
@@ -66,11 +72,24 @@ export interface DecisionSink {
   retry(slot: number, replica: number): void;
 }
 
+export interface ModelRules {
+  readonly policy: string;
+  /** Requests of one session go to one replica (prefix-affinity.ts). */
+  readonly sessionAffinity: boolean;
+  /**
+   * Requests wait in the gateway, where order can still change, while every replica has this many
+   * prompt tokens to prefill; Infinity: they never do.
+   */
+  readonly holdTokens: number;
+}
+
 export interface BrainConfig {
   readonly slots: number;
   readonly replicaRows: number;
-  /** Policy name of each model. */
-  readonly policies: readonly string[];
+  readonly models: readonly ModelRules[];
+  /** Lanes of fair queueing per model. */
+  readonly tenants: number;
+  readonly prefixes: PrefixSource;
   readonly seed: number;
   /** Requests that may wait, per model. */
   readonly queueMax: number;

@@ -2,13 +2,16 @@
  * Fleet: what the brain knows of each replica, by row of the replica table, and who may be picked.
  *
  * Membership (the row exists under this epoch), admin, health and pause are separate facts; routable
- * is derived: active, healthy, weight above 0. A candidate is routable, not paused and below its
- * limit. Every change of one of these goes through #refresh, so `candidates` never has to be
+ * is derived: active, healthy, weight above 0. A candidate is routable, not paused, below its limit
+ * and has no more than `holdTokens` to prefill. Every change of one of these goes through #refresh, so `candidates` never has to be
  * filtered at a pick. Pure. A pause is what a replica asks for that answers "busy": it never ends
  * earlier than promised, a shorter one does not cut a longer one.
  */
 import { assert } from '../lib/assert.ts';
-import { Candidates } from './candidates.ts';
+import type { Pressure } from './admission.ts';
+import { Candidates, type ReplicaLoad } from './candidates.ts';
+import type { RingMember } from './hash-ring.ts';
+import { Phase, type Requests } from './requests.ts';
 
 export interface ReplicaFacts {
   /** Another epoch is another replica: nothing that was counted before belongs to it. */
@@ -18,13 +21,25 @@ export interface ReplicaFacts {
   readonly healthy: boolean;
   readonly maxInFlight: number;
   readonly weight: number;
+  /** Hash of what names the replica; equal on every gateway. */
+  readonly identity: number;
+  /** Microseconds per prompt token of prefill, and per resident token and decode step. */
+  readonly prefillUs: number;
+  readonly residentUs: number;
+  /** Tokens its KV cache holds; 0: not known. */
+  readonly kvTokens: number;
 }
 
-interface Replica {
+interface Replica extends ReplicaLoad {
   readonly row: number;
   facts: ReplicaFacts;
   routable: boolean;
   inFlight: number;
+  weight: number;
+  pendingTokens: number;
+  contextTokens: number;
+  prefillUs: number;
+  residentUs: number;
   /** Not picked before this time. */
   pausedUntilUs: number;
   /** Error it paused itself with. */
@@ -42,6 +57,10 @@ const unused: ReplicaFacts = {
   healthy: false,
   maxInFlight: 0,
   weight: 0,
+  identity: 0,
+  prefillUs: 0,
+  residentUs: 0,
+  kvTokens: 0,
 };
 
 export class Fleet {
@@ -54,10 +73,25 @@ export class Fleet {
   readonly #byModel: Replica[][];
   readonly #candidates: readonly Candidates[];
   readonly #scratch: Candidates;
+  readonly #holdTokens: readonly number[];
+  /** In flight, pending and context of each row, counted again. */
+  readonly #recount: Float64Array;
 
-  constructor(rows: number, models: number) {
+  /** `holdTokens` of each model: a replica with more to prefill is no candidate. */
+  constructor(rows: number, holdTokens: readonly number[]) {
+    const models = holdTokens.length;
+    this.#holdTokens = holdTokens;
+    this.#recount = new Float64Array(3 * rows);
     this.#replicas = Array.from({ length: rows }, (_, row) => ({
-      ...{ row, facts: unused, routable: false, inFlight: 0, pausedUntilUs: 0, pauseError: 0 },
+      ...{ row, facts: unused, routable: false, pausedUntilUs: 0, pauseError: 0 },
+      ...{
+        inFlight: 0,
+        weight: 0,
+        pendingTokens: 0,
+        contextTokens: 0,
+        prefillUs: 0,
+        residentUs: 0,
+      },
     }));
     this.#byModel = Array.from({ length: models }, () => []);
     this.#candidates = Array.from({ length: models }, () => new Candidates(rows));
@@ -74,8 +108,7 @@ export class Fleet {
     this.#scratch.clear();
     for (let i = 0; i < all.length; i++) {
       const row = all.row[i] as number;
-      if (excluded(row)) continue;
-      this.#scratch.set(row, all.inFlight[i] as number, all.weight[i] as number);
+      if (!excluded(row)) this.#scratch.append(row, this.#at(row));
     }
     return this.#scratch;
   }
@@ -105,37 +138,110 @@ export class Fleet {
       this.#byModel[facts.model]?.push(replica);
     }
     if (before.epoch !== facts.epoch) {
-      replica.inFlight = 0;
+      replica.inFlight = replica.pendingTokens = replica.contextTokens = 0;
       replica.pausedUntilUs = 0;
     }
     replica.facts = facts;
+    replica.weight = facts.weight;
+    replica.prefillUs = facts.prefillUs;
+    replica.residentUs = facts.residentUs;
     replica.routable = facts.active && facts.healthy && facts.weight > 0;
     this.#refresh(replica);
   }
 
+  /** Members of the model as the ring knows them: routable, whatever their load. */
+  members(model: number): RingMember[] {
+    const replicas = (this.#byModel[model] as Replica[]).filter(({ routable }) => routable);
+    return replicas.map(({ row, facts: { identity } }) => ({ row, identity }));
+  }
+
+  kvTokens(row: number): number {
+    return this.#at(row).facts.kvTokens;
+  }
+
+  load(row: number): ReplicaLoad {
+    return this.#at(row);
+  }
+
+  /**
+   * Until the replicas of the model could have shown the first token of `tokens` more prompt tokens,
+   * if the work they have were spread evenly: a lower bound, microseconds. 0 without replicas.
+   */
+  waitUs(model: number, tokens: number): number {
+    let workUs = 0;
+    let prefillUs = 0;
+    let count = 0;
+    for (const replica of this.#byModel[model] as Replica[]) {
+      if (!replica.routable) continue;
+      workUs += replica.pendingTokens * replica.prefillUs;
+      prefillUs += replica.prefillUs;
+      count++;
+    }
+    return count === 0 ? 0 : (workUs + (tokens * prefillUs) / count) / count;
+  }
+
+  /** Routable replicas of the model, and how full their caches are. Off the hot path. */
+  pressure(model: number, waiting: number): Pressure {
+    const pressure = { waiting, replicas: 0, contextTokens: 0, kvTokens: 0 };
+    for (const replica of this.#byModel[model] as Replica[]) {
+      if (!replica.routable) continue;
+      pressure.replicas++;
+      pressure.contextTokens += replica.contextTokens;
+      pressure.kvTokens += replica.facts.kvTokens;
+    }
+    return pressure;
+  }
+
+  /** Recounts what the running requests hold of each replica. */
+  assertExact({ phase, replica: rows, epoch, pendingTokens, contextTokens }: Requests): void {
+    const counts = this.#recount.fill(0);
+    for (let slot = 0; slot < phase.length; slot++) {
+      const row = rows[slot] as number;
+      if (phase[slot] !== Phase.running || this.epoch(row) !== epoch[slot]) continue;
+      counts[3 * row] = (counts[3 * row] as number) + 1;
+      counts[3 * row + 1] = (counts[3 * row + 1] as number) + (pendingTokens[slot] as number);
+      counts[3 * row + 2] = (counts[3 * row + 2] as number) + (contextTokens[slot] as number);
+    }
+    for (const { row, inFlight, pendingTokens, contextTokens } of this.#replicas) {
+      assert(inFlight === counts[3 * row], 'in-flight is what the requests hold');
+      assert(pendingTokens === counts[3 * row + 1], 'pending is what the requests wait for');
+      assert(contextTokens === counts[3 * row + 2], 'context is what the requests keep');
+    }
+  }
+
   /** Counts an attempt that starts now. */
-  take(row: number): void {
+  take(row: number, pendingTokens: number, contextTokens: number): void {
     const replica = this.#at(row);
     assert(replica.routable, 'only a routable replica is picked');
     assert(replica.inFlight < replica.facts.maxInFlight, 'a full replica is no candidate');
-    replica.inFlight++;
-    this.#refresh(replica);
+    this.#add(replica, 1, pendingTokens, contextTokens);
   }
 
   /** Counts an attempt that a predecessor of this brain had started. */
-  restore(row: number, epoch: number): void {
+  restore(row: number, epoch: number, pendingTokens: number, contextTokens: number): void {
     const replica = this.#at(row);
-    if (replica.facts.epoch !== epoch) return;
-    replica.inFlight++;
-    this.#refresh(replica);
+    if (replica.facts.epoch === epoch) this.#add(replica, 1, pendingTokens, contextTokens);
+  }
+
+  /** The prefill of an attempt that was counted under `epoch` is over. */
+  prefilled(row: number, epoch: number, pendingTokens: number): void {
+    const replica = this.#at(row);
+    if (replica.facts.epoch === epoch) this.#add(replica, 0, -pendingTokens, 0);
   }
 
   /** The end of an attempt that was counted under `epoch`. */
-  release(row: number, epoch: number): void {
+  release(row: number, epoch: number, contextTokens: number): void {
     const replica = this.#at(row);
-    if (replica.facts.epoch !== epoch) return;
-    assert(replica.inFlight > 0, 'what is released was taken');
-    replica.inFlight--;
+    if (replica.facts.epoch === epoch) this.#add(replica, -1, 0, -contextTokens);
+  }
+
+  #add(replica: Replica, requests: number, pendingTokens: number, contextTokens: number): void {
+    replica.inFlight += requests;
+    replica.pendingTokens += pendingTokens;
+    replica.contextTokens += contextTokens;
+    assert(replica.inFlight >= 0, 'what is released was taken');
+    assert(replica.pendingTokens >= 0, 'what is prefilled was pending');
+    assert(replica.contextTokens >= 0, 'what is released was resident');
     this.#refresh(replica);
   }
 
@@ -190,13 +296,12 @@ export class Fleet {
   }
 
   #refresh(replica: Replica): void {
-    const { facts, row, inFlight } = replica;
+    const { facts, row, inFlight, pendingTokens } = replica;
     const candidates = this.#candidates[facts.model];
     if (candidates === undefined) return;
-    if (replica.routable && replica.pausedUntilUs === 0 && inFlight < facts.maxInFlight) {
-      candidates.set(row, inFlight, facts.weight);
-    } else {
-      candidates.delete(row);
-    }
+    const isHeld = inFlight > 0 && pendingTokens > (this.#holdTokens[facts.model] as number);
+    const isOpen = replica.routable && replica.pausedUntilUs === 0 && !isHeld;
+    if (isOpen && inFlight < facts.maxInFlight) candidates.set(row, replica);
+    else candidates.delete(row);
   }
 }

@@ -1,37 +1,43 @@
 /**
  * Lanes: where requests wait for a replica, one lane per model. Pure.
  *
- * A lane is a strict FIFO of new requests, and before it the requests that are being tried again:
- * they have waited longest, the retry budget bounds them, and they never block the FIFO when the
- * only free replica is one that failed them. A waiter may leave from anywhere (cancelled, expired).
+ * A lane is a fair queue of new requests (fair-queue.ts), and before it the requests that are being
+ * tried again: they have waited longest, the retry budget bounds them, and they never block the others
+ * when the only free replica is one that failed them. A waiter may leave from anywhere (cancelled, expired).
  * Limits: `queueTimeout` bounds all the time a request spends waiting, a retry does not start it
  * afresh; the deadline of the request bounds everything.
  */
 import { assert } from '../lib/assert.ts';
+import type { BrainConfig } from './decisions.ts';
+import { FairQueue } from './fair-queue.ts';
 import { Phase, type Requests } from './requests.ts';
 import { SlotLinks, type SlotList } from './slot-lists.ts';
 import { SlotTimers } from './slot-timers.ts';
 
 interface Lane {
-  readonly waiting: SlotList;
+  readonly waiting: FairQueue;
   readonly retrying: SlotList;
 }
 
 export class Lanes {
-  /** Requests that wait to be tried again, over all models. */
+  /** Requests that wait, and those of them that wait to be tried again, over all models. */
+  waiters = 0;
   retryWaiters = 0;
   readonly #requests: Requests;
   readonly #lanes: readonly Lane[];
+  /** Prompt tokens of the waiters of each model. */
+  readonly #tokens: Float64Array;
   readonly #timers: SlotTimers;
   readonly #queueTimeoutUs: number;
 
-  constructor(requests: Requests, slots: number, models: number, queueTimeoutUs: number) {
+  constructor(requests: Requests, { slots, models, tenants, queueTimeoutMs }: BrainConfig) {
     this.#requests = requests;
     this.#timers = new SlotTimers(slots);
-    this.#queueTimeoutUs = queueTimeoutUs;
+    this.#tokens = new Float64Array(models.length);
+    this.#queueTimeoutUs = queueTimeoutMs * 1000;
     const links = new SlotLinks(slots);
-    this.#lanes = Array.from({ length: models }, () => ({
-      waiting: links.createList(),
+    this.#lanes = models.map(() => ({
+      waiting: new FairQueue(requests, links, tenants),
       retrying: links.createList(),
     }));
   }
@@ -48,6 +54,11 @@ export class Lanes {
     return lane.waiting.length + lane.retrying.length;
   }
 
+  /** Prompt tokens of the requests of the model that wait. */
+  queuedTokens(model: number): number {
+    return this.#tokens[model] as number;
+  }
+
   /** When the first waiter's time is over; Infinity when nobody waits. */
   get nextUs(): number {
     return this.#timers.nextUs;
@@ -61,7 +72,10 @@ export class Lanes {
   /** The request waits since `waitingSinceUs`. */
   enter(slot: number, phase: typeof Phase.waiting | typeof Phase.retrying): void {
     const requests = this.#requests;
-    const lane = this.lane(requests.model[slot] as number);
+    const model = requests.model[slot] as number;
+    const lane = this.lane(model);
+    this.waiters++;
+    this.#tokens[model] = this.queuedTokens(model) + (requests.promptTokens[slot] as number);
     requests.phase[slot] = phase;
     if (phase === Phase.waiting) lane.waiting.push(slot);
     else {
@@ -76,7 +90,10 @@ export class Lanes {
   /** The wait ends, however. Returns its length. */
   leave(slot: number, nowUs: number): number {
     const requests = this.#requests;
-    const lane = this.lane(requests.model[slot] as number);
+    const model = requests.model[slot] as number;
+    const lane = this.lane(model);
+    this.waiters--;
+    this.#tokens[model] = this.queuedTokens(model) - (requests.promptTokens[slot] as number);
     if (requests.phase[slot] === Phase.waiting) lane.waiting.remove(slot);
     else {
       lane.retrying.remove(slot);

@@ -5,6 +5,7 @@
  * allocated once.
  */
 import { assert } from '../lib/assert.ts';
+import type { Arrival } from './arrival.ts';
 
 /** idle: not ours. waiting, retrying: in a lane, for a replica. running: a replica has an attempt. */
 export const Phase = { idle: 0, waiting: 1, retrying: 2, running: 3 } as const;
@@ -32,6 +33,21 @@ export class Requests {
   readonly cancelled: Uint8Array;
   /** Error number of the last failed attempt. */
   readonly lastError: Int32Array;
+  readonly promptBytes: Int32Array;
+  readonly promptTokens: Int32Array;
+  readonly maxTokens: Int32Array;
+  readonly priority: Int8Array;
+  readonly tenant: Int32Array;
+  /** 1: the replica says when the first token is out. */
+  readonly streams: Uint8Array;
+  /** Pairs of int32. */
+  readonly session: Int32Array;
+  readonly head: Int32Array;
+  /** Of the current attempt: prompt tokens still to be prefilled, and those it keeps resident. */
+  readonly pendingTokens: Int32Array;
+  readonly contextTokens: Int32Array;
+  /** Output its tenant was charged for. */
+  readonly outputTokens: Int32Array;
   readonly #failed: Int32Array;
   readonly #failedCount: Uint8Array;
 
@@ -48,22 +64,47 @@ export class Requests {
     this.retried = new Uint8Array(slots);
     this.cancelled = new Uint8Array(slots);
     this.lastError = new Int32Array(slots);
+    this.promptBytes = new Int32Array(slots);
+    this.promptTokens = new Int32Array(slots);
+    this.maxTokens = new Int32Array(slots);
+    this.priority = new Int8Array(slots);
+    this.tenant = new Int32Array(slots);
+    this.streams = new Uint8Array(slots);
+    this.session = new Int32Array(2 * slots);
+    this.head = new Int32Array(2 * slots);
+    this.pendingTokens = new Int32Array(slots);
+    this.contextTokens = new Int32Array(slots);
+    this.outputTokens = new Int32Array(slots);
     this.#failed = new Int32Array(slots * failedMax);
     this.#failedCount = new Uint8Array(slots);
   }
 
   /** A request enters under a generation the brain has not seen. */
-  open(slot: number, generation: number, model: number, sinceUs: number, deadlineUs: number): void {
+  open(arrival: Arrival, promptTokens: number): void {
+    const { slot } = arrival;
     assert(this.phase[slot] === Phase.idle, 'a slot serves one request at a time');
-    this.generation[slot] = generation;
+    this.generation[slot] = arrival.generation;
     this.attempt[slot] = 0;
-    this.model[slot] = model;
-    this.deadlineUs[slot] = deadlineUs;
-    this.waitingSinceUs[slot] = sinceUs;
+    this.model[slot] = arrival.model;
+    this.deadlineUs[slot] = arrival.deadlineUs;
+    this.waitingSinceUs[slot] = arrival.publishedUs;
     this.waitedUs[slot] = 0;
     this.retried[slot] = 0;
     this.cancelled[slot] = 0;
     this.lastError[slot] = 0;
+    this.promptBytes[slot] = arrival.promptBytes;
+    this.promptTokens[slot] = promptTokens;
+    this.maxTokens[slot] = arrival.maxTokens;
+    this.priority[slot] = arrival.priority;
+    this.tenant[slot] = arrival.tenant;
+    this.streams[slot] = arrival.streams ? 1 : 0;
+    this.session[2 * slot] = arrival.session0;
+    this.session[2 * slot + 1] = arrival.session1;
+    this.head[2 * slot] = arrival.head0;
+    this.head[2 * slot + 1] = arrival.head1;
+    this.pendingTokens[slot] = 0;
+    this.contextTokens[slot] = 0;
+    this.outputTokens[slot] = 0;
     this.#failedCount[slot] = 0;
   }
 

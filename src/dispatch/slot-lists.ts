@@ -27,8 +27,8 @@ export class SlotLinks {
 
 export class SlotList {
   head = NONE;
+  tail = NONE;
   length = 0;
-  #tail = NONE;
   readonly #links: SlotLinks;
   readonly #id: number;
 
@@ -42,10 +42,10 @@ export class SlotList {
     assert(list[slot] === NONE, 'a slot waits in one place');
     list[slot] = this.#id;
     next[slot] = NONE;
-    previous[slot] = this.#tail;
-    if (this.#tail === NONE) this.head = slot;
-    else next[this.#tail] = slot;
-    this.#tail = slot;
+    previous[slot] = this.tail;
+    if (this.tail === NONE) this.head = slot;
+    else next[this.tail] = slot;
+    this.tail = slot;
     this.length++;
   }
 
@@ -56,7 +56,7 @@ export class SlotList {
     const after = next[slot] as number;
     if (before === NONE) this.head = after;
     else next[before] = after;
-    if (after === NONE) this.#tail = before;
+    if (after === NONE) this.tail = before;
     else previous[after] = before;
     list[slot] = NONE;
     this.length--;

@@ -1,5 +1,5 @@
 /**
- * Timers of waiting slots: a binary heap by time, at most one entry a slot. Pure.
+ * Timers of slots: a binary heap by time, at most one entry a slot. Pure.
  *
  * A heap and not a wheel: only requests that wait have an entry, so it holds at most `queue.max` a
  * model and is empty while replicas have room; its first entry is exactly when the scheduler must
@@ -33,6 +33,10 @@ export class SlotTimers {
   /** The slot whose timer is earliest; NONE when there is none. */
   get first(): number {
     return this.#length === 0 ? NONE : (this.#heap[0] as number);
+  }
+
+  has(slot: number): boolean {
+    return this.#place[slot] !== NONE;
   }
 
   set(slot: number, atUs: number): void {

@@ -162,6 +162,16 @@ const rows = {
     type: 'requests',
     retryAfterS: 1,
   }),
+  DEADLINE_TOO_SOON: gateway(32, 429, 'deadline_unreachable', 'DT', {
+    message: 'The first token would come after the deadline of the request.',
+    hint: 'Predicted from the prompts that wait and those being read; allow more time or come back.',
+    retryAfterS: 1,
+  }),
+  SHED: gateway(33, 503, 'shed', 'OM', {
+    message: 'Requests of low priority are turned away while the replicas are full.',
+    hint: 'Its `x-sluice-priority` is below that of those who wait.',
+    retryAfterS: 2,
+  }),
   ARENA_FULL: gateway(40, 503, 'body_memory_full', 'UO', {
     message: 'The gateway has no memory left for another request body.',
     hint: '`memory.arena` is used up by requests in flight.',

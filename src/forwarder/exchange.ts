@@ -67,6 +67,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   #paused = false;
   #drainedBytes = 0;
   #outcome: Outcome = Outcome.ok;
+  #usage: CompletionObserver['usage'] | undefined;
 
   constructor(
     owner: ExchangeOwner,
@@ -254,7 +255,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       return false;
     }
     this.committed = true;
-    events.push(EventKind.started, this.slot, this.lease, Outcome.ok, 0, 0);
+    events.push(EventKind.started, this.slot, this.lease, Outcome.ok, 0, 0, undefined);
     this.#output.head = this.#head;
     this.#writer.enqueue(this.#output);
     return true;
@@ -288,6 +289,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   complete(usage: CompletionObserver['usage'] | undefined): void {
     if (usage !== undefined) this.#record.usage(usage);
+    this.#usage = usage && { ...usage }; // a copy: one observer serves all whole answers
     this.#leave('drain');
     if (this.#output.notice === Notice.none) this.#output.notice = Notice.end;
     this.#writer.enqueue(this.#output);
@@ -315,7 +317,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       this.#lose();
       return;
     }
-    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs);
+    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs, undefined);
     this.#owner.onSettled(this);
   }
 
@@ -341,7 +343,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   settled(): void {
     const { events } = this.#services;
-    events.push(EventKind.released, this.slot, this.lease, this.#outcome, this.#output.error, 0);
+    const { slot, lease, error } = this.#output;
+    events.push(EventKind.released, slot, lease, this.#outcome, error, 0, this.#usage);
     this.#owner.onSettled(this);
   }
 

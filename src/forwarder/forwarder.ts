@@ -229,7 +229,7 @@ export class Forwarder implements ExchangeOwner {
       return;
     }
     const { outcome, error } = failure;
-    this.#services.events.push(EventKind.released, slot, lease, outcome, error, 0);
+    this.#services.events.push(EventKind.released, slot, lease, outcome, error, 0, undefined);
   }
 
   #abort(slot: number, lease: number): void {

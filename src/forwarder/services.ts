@@ -3,11 +3,12 @@
  * scheduler. Forwarder threads; one instance each.
  */
 import { assert } from '../lib/assert.ts';
+import type { CompletionObserver } from '../protocol/completion-observer.ts';
 import type { FieldSpec } from '../shm/layout.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
 import type { ReplicaProgress } from '../shm/replica-progress.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
-import { EventKind, type EventRingLayout, Outcome } from '../shm/rings.layout.ts';
+import { type EventKind, type EventRingLayout, Outcome } from '../shm/rings.layout.ts';
 import type { SpscLayout, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ClockLimits } from './clocks.ts';
 import type { Credit } from './credit.ts';
@@ -34,8 +35,8 @@ type EventProducer = SpscProducer<FieldsOf<typeof EventRingLayout>>;
 /**
  * The forwarder's end of its event ring.
  *
- * The scheduler is woken for what it must act on: an attempt given back, or the end of one while
- * requests wait for room. Everything else it finds in the ring before its next decision, and no
+ * The scheduler is woken for what it must act on: an attempt given back, or a first token or an end
+ * while requests wait for room. Everything else it finds in the ring before its next decision, and no
  * later than its longest sleep, so its counters are exact whenever they are used.
  */
 export class EventWriter {
@@ -59,6 +60,7 @@ export class EventWriter {
     outcome: Outcome,
     error: number,
     retryAfterMs: number,
+    usage: CompletionObserver['usage'] | undefined,
   ): void {
     const { words, at } = this.#ring;
     const cell = this.#ring.begin();
@@ -70,8 +72,9 @@ export class EventWriter {
     words[cell + at.outcome] = outcome;
     words[cell + at.error] = error;
     words[cell + at.retryAfterMs] = retryAfterMs;
+    words[cell + at.promptTokens] = usage?.prompt ?? -1;
+    words[cell + at.completionTokens] = usage?.completion ?? -1;
     this.#ring.commit();
-    if (kind !== EventKind.released) return;
     if (outcome !== Outcome.ok || Atomics.load(this.#control, this.#waiting) > 0) this.#onUrgent();
   }
 }

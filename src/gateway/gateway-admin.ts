@@ -178,7 +178,12 @@ export class GatewayAdmin implements AdminActions {
     if (!loaded.ok) throw new AdminError(400, loaded.problems.map(formatProblem).join('; '));
     const running = [...membership].map((member) => ({
       model: member.model,
-      replica: { ...member, api_key: member.apiKey, max_in_flight: member.maxInFlight },
+      replica: {
+        ...member,
+        ...member.cost,
+        api_key: member.apiKey,
+        max_in_flight: member.maxInFlight,
+      },
     }));
     const { restart, add, remove, replace, reweigh } = planReload(
       options.config,

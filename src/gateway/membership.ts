@@ -20,10 +20,14 @@ export interface ReplicaSpec {
   readonly api_key: string;
   readonly weight: number;
   readonly max_in_flight: number;
+  readonly prefill_us: number;
+  readonly resident_us: number;
+  readonly kv_tokens: number;
 }
 
 export interface Member extends ReplicaAddress {
   readonly model: number;
+  readonly cost: Pick<ReplicaSpec, 'prefill_us' | 'resident_us' | 'kv_tokens'>;
   weight: number;
   /** Why the last probe failed; empty while healthy. */
   reason: string;
@@ -95,7 +99,11 @@ export class Membership {
     this.#words[base + at.healthy] = 0;
     this.#words[base + at.model] = model;
     this.#words[base + at.maxInFlight] = spec.max_in_flight;
+    this.#words[base + at.identity] = identityOf(spec.url);
+    this.#words[base + at.kvTokens] = spec.kv_tokens;
     this.#floats[(base + at.weight) / 2] = spec.weight;
+    this.#floats[(base + at.prefillUs) / 2] = spec.prefill_us;
+    this.#floats[(base + at.residentUs) / 2] = spec.resident_us;
     const member: Member = {
       row,
       epoch,
@@ -104,6 +112,11 @@ export class Membership {
       url: spec.url,
       apiKey: spec.api_key,
       weight: spec.weight,
+      cost: {
+        prefill_us: spec.prefill_us,
+        resident_us: spec.resident_us,
+        kv_tokens: spec.kv_tokens,
+      },
       maxInFlight: spec.max_in_flight,
       reason: 'not probed yet',
     };
@@ -195,4 +208,11 @@ export class Membership {
     Atomics.add(this.#words, this.#at.version, 1);
     ring(this.#control, this.#schedulerBell);
   }
+}
+
+/** FNV-1a, 32 bits, of a URL. Not of the name: names may differ between gateways, addresses do not. */
+function identityOf(url: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < url.length; i++) hash = Math.imul(hash ^ url.charCodeAt(i), 0x01000193);
+  return hash | 0;
 }

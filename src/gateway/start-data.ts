@@ -31,7 +31,9 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
       sample: config.log.sample,
       pretty: wantsPretty(config.log.pretty),
     },
-    models: config.models.map(({ name, aliases, policy }) => ({ name, aliases, policy })),
+    models: config.models.map(({ name, aliases, policy, session_affinity: sessionAffinity }) => {
+      return { name, aliases, policy, sessionAffinity };
+    }),
   };
 }
 
@@ -66,6 +68,7 @@ export function schedulerStart(context: StartContext): SchedulerStart {
     thread: 'scheduler',
     seed: Date.now() | 0,
     queueMax: queue.max,
+    holdTokens: queue.hold_tokens === 0 ? Number.POSITIVE_INFINITY : queue.hold_tokens,
     queueTimeout: timeouts.queue,
     totalTimeout: timeouts.total,
     retry: {

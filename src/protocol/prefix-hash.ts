@@ -9,7 +9,7 @@
 import { wordsOf } from './json-skip.ts';
 
 /** Bytes of one block: a few hundred tokens, the grain of a shared system prompt. */
-const prefixBlockBytes = 2048;
+export const prefixBlockBytes = 2048;
 /** Depths, in blocks, at which a hash is emitted. */
 export const prefixDepths: readonly number[] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 
@@ -45,6 +45,41 @@ export function hashPrefix(
     pairs[2 * i + 1] = mix(mix(mix(mix(d ^ 0x5bd1e995) ^ c) ^ b) ^ a);
   }
   return prefixDepths.length;
+}
+
+/** So much of the beginning of a prompt is its affinity key (System B). */
+const headBytes = 64;
+/** Where the text of the first message may begin: behind a role, a name and white space. */
+const scaffoldBytesMax = 256;
+const contentKey = [...'"content"'].map((char) => char.charCodeAt(0));
+
+/**
+ * Hash of the first 64 bytes of the text of a prompt, bytes[start, end) being the value as it came: a
+ * string, or messages, of which the first `content` counts. Written as one pair of int32.
+ */
+export function hashHead(bytes: Uint8Array, start: number, end: number, pair: Int32Array): void {
+  const from = textStart(bytes, start, end);
+  let a = 0x243f6a88;
+  let b = 0x85a308d3;
+  for (let p = from; p < Math.min(end, from + headBytes); p++) {
+    a = Math.imul(a ^ (bytes[p] as number), 0x9e3779b1);
+    b = Math.imul(b ^ (bytes[p] as number), 0x85ebca6b) + ((a << 13) | (a >>> 19));
+  }
+  pair[0] = mix(a);
+  pair[1] = mix(b);
+}
+
+function textStart(bytes: Uint8Array, start: number, end: number): number {
+  if (bytes[start] === 0x22) return start + 1;
+  const last = Math.min(end, start + scaffoldBytesMax) - contentKey.length;
+  for (let p = start; p < last; p++) {
+    if (bytes[p] !== 0x22 || !contentKey.every((code, i) => bytes[p + i] === code)) continue;
+    for (p += contentKey.length; p < end; p++) {
+      const byte = bytes[p] as number;
+      if (byte > 0x20 && byte !== 0x3a) return byte === 0x22 ? p + 1 : p; // behind the colon and a quote
+    }
+  }
+  return start;
 }
 
 /** Finaliser of MurmurHash3: every input bit reaches every output bit. */

@@ -12,7 +12,7 @@ import { isUtf8 } from 'node:buffer';
 import { errors } from '../errors/catalogue.ts';
 import { equalsAscii, JsonCursor } from './json-cursor.ts';
 import { openBrace, openBracket, quote, tooDeep, tooManyKeys } from './json-skip.ts';
-import { hashPrefix, prefixDepths } from './prefix-hash.ts';
+import { hashHead, hashPrefix, prefixDepths } from './prefix-hash.ts';
 import { countPrompts } from './prompt-count.ts';
 import { jsonNumber, jsonText, textOf } from './text.ts';
 
@@ -48,6 +48,8 @@ export interface RequestFacts {
   /** Pairs of int32, one per depth of `prefixDepths`. */
   readonly prefixHashes: Int32Array;
   prefixCount: number;
+  /** Of the first 64 characters of the prompt; 0 0 without one. */
+  readonly headHash: Int32Array;
   /** Raw bytes of the value of messages, else prompt, else input. */
   promptBytes: number;
   /** Prompts of the `prompt` key: each is answered with `n` choices. At least 1. */
@@ -69,6 +71,7 @@ export function createRequestFacts(): RequestFacts {
     sessionKey: '',
     prefixHashes: new Int32Array(2 * prefixDepths.length),
     prefixCount: 0,
+    headHash: new Int32Array(2),
     promptBytes: 0,
     prompts: 1,
     errorParam: '',
@@ -85,6 +88,7 @@ export function resetRequestFacts(facts: RequestFacts): void {
   facts.includeUsage = false;
   facts.sessionKey = '';
   facts.prefixCount = 0;
+  facts.headHash.fill(0);
   facts.promptBytes = 0;
   facts.prompts = 1;
   facts.errorParam = '';
@@ -155,6 +159,7 @@ export function scanRequest(
   if (facts.promptBytes > 0) {
     const promptEnd = promptStart + facts.promptBytes;
     facts.prefixCount = hashPrefix(body, promptStart, promptEnd, facts.prefixHashes);
+    hashHead(body, promptStart, promptEnd, facts.headHash);
   }
   return 0;
 }

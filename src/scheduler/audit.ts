@@ -20,23 +20,15 @@ export class Audit {
   readonly #slots: RequestSlots;
   readonly #brain: Brain;
   readonly #onLeak: () => void;
-  readonly #perReplica: Int32Array;
   /** Lease under which a slot differed in the last pass; 0 for none. */
   readonly #suspect: Int32Array;
   #next = 0;
   #passStartUs: number;
 
-  constructor(
-    slots: RequestSlots,
-    brain: Brain,
-    replicaRows: number,
-    nowUs: number,
-    onLeak: () => void,
-  ) {
+  constructor(slots: RequestSlots, brain: Brain, nowUs: number, onLeak: () => void) {
     this.#slots = slots;
     this.#brain = brain;
     this.#onLeak = onLeak;
-    this.#perReplica = new Int32Array(replicaRows);
     this.#suspect = new Int32Array(slots.count);
     this.#passStartUs = nowUs;
   }
@@ -48,7 +40,7 @@ export class Audit {
     const end = Math.min(due, this.#next + stepSlotsMax);
     for (; this.#next < end; this.#next++) this.#examine(this.#next, nowUs);
     if (this.#next < this.#slots.count) return;
-    this.#brain.assertExact(this.#perReplica);
+    this.#brain.assertExact();
     this.#next = 0;
     this.#passStartUs = nowUs;
   }

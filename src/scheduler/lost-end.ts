@@ -19,5 +19,7 @@ export function lostEnd(
     error,
     retry: retryRuleOf(error),
     settled,
+    promptTokens: -1,
+    completionTokens: -1,
   };
 }

@@ -11,6 +11,7 @@ import type { Brain } from '../dispatch/brain.ts';
 import { Refusal } from '../dispatch/decisions.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, generationOf, type RequestSlots } from '../shm/request-slots.ts';
+import { createArrival, readArrival } from './arrivals.ts';
 import type { Executor } from './executor.ts';
 import { lostEnd } from './lost-end.ts';
 
@@ -41,10 +42,8 @@ export function rebuild(
   const publishedUs = (slot: number): number => slots.readTime(slot, slots.at.publishedUs);
   queued.sort((a, b) => publishedUs(a) - publishedUs(b));
   for (const slot of queued) {
-    const model = slots.words[slots.row(slot) + slots.at.model] as number;
-    const known = generation(slots, slot);
     if (isClientGone(slots, slot)) executor.refuse(slot, Refusal.clientGone, 0, 0);
-    else brain.arrive(slot, known, model, publishedUs(slot), deadlineOf(slot), nowUs);
+    else brain.arrive(readArrival(slots, slot, deadlineOf(slot), createArrival()), nowUs);
   }
 }
 
@@ -65,14 +64,11 @@ function restore(
   const list = words.subarray(row + at.failedReplicas, row + at.failedReplicas + 4);
   const end = list.indexOf(-1);
   brain.restore({
-    slot,
-    generation: generationOf(lease),
+    arrival: readArrival(slots, slot, deadlineOf(slot), createArrival()),
     attempt: attemptOf(lease),
-    model: words[row + at.model] as number,
     replica: words[row + at.replica] as number,
     epoch: words[row + at.replicaEpoch] as number,
-    publishedUs: slots.readTime(slot, at.publishedUs),
-    deadlineUs: deadlineOf(slot),
+    hasToken: slots.state(slot) !== SlotState.dispatched,
     failed: [...(end < 0 ? list : list.subarray(0, end))],
   });
   executor.restore(slot);

@@ -10,6 +10,8 @@ const numbers: Readonly<Record<Exclude<Refusal, typeof Refusal.failed>, number>>
   [Refusal.deadline]: errors.DEADLINE.number,
   [Refusal.clientGone]: errors.CLIENT_GONE.number,
   [Refusal.stopping]: errors.SHUTTING_DOWN.number,
+  [Refusal.tooLate]: errors.DEADLINE_TOO_SOON.number,
+  [Refusal.shed]: errors.SHED.number,
 };
 
 /** Failures in which no byte of the request was sent. */

@@ -39,13 +39,18 @@ export class ReplicaRows {
     const count = this.count;
     for (let row = 0; row < count; row++) {
       const read = (offset: number): number => Atomics.load(this.#words, wordOf(row, offset));
+      const readFloat = (offset: number): number => this.#floats[wordOf(row, offset) / 2] as number;
       apply(row, {
         epoch: read(field.epoch),
         model: read(field.model),
         active: read(field.admin) === ReplicaAdmin.active,
         healthy: read(field.healthy) === 1,
         maxInFlight: read(field.maxInFlight),
-        weight: this.#floats[wordOf(row, field.weight) / 2] as number,
+        identity: read(field.identity),
+        kvTokens: read(field.kvTokens),
+        weight: readFloat(field.weight),
+        prefillUs: readFloat(field.prefillUs),
+        residentUs: readFloat(field.residentUs),
       });
     }
   }

@@ -18,13 +18,14 @@ import { MetricsWriter } from '../shm/metrics.ts';
 import { replicaRows } from '../shm/replica-table.layout.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { RequestRingConsumer } from '../shm/request-ring.ts';
-import { SlotState } from '../shm/request-slots.layout.ts';
+import { SlotState, tenants } from '../shm/request-slots.layout.ts';
 import { attemptOf, generationOf, leaseOf, RequestSlots, stateOf } from '../shm/request-slots.ts';
 import { EventKind, EventRingLayout, Outcome } from '../shm/rings.layout.ts';
 import { SpscConsumer } from '../shm/spsc-ring.ts';
 import type { SchedulerStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
+import { createArrival, prefixesOf, readArrival } from './arrivals.ts';
 import { Audit } from './audit.ts';
 import { Executor } from './executor.ts';
 import { rebuild } from './rebuild.ts';
@@ -64,8 +65,9 @@ export class Scheduler {
   readonly #totalTimeoutUs: number;
   readonly #release: Release = {
     ...{ slot: 0, generation: 0, attempt: 0, busy: false, retryAfterMs: 0, error: 0 },
-    ...{ retry: RetryRule.never, settled: false },
+    ...{ retry: RetryRule.never, settled: false, promptTokens: -1, completionTokens: -1 },
   };
+  readonly #arrival = createArrival();
   readonly #deadlineOf = (slot: number): number =>
     this.#slots.deadlineUs(slot, this.#totalTimeoutUs);
   #stopping = false;
@@ -94,7 +96,11 @@ export class Scheduler {
       {
         slots: size.slots,
         replicaRows,
-        policies: start.models.map(({ policy }) => policy),
+        models: start.models.map(({ policy, sessionAffinity }) => {
+          return { policy, sessionAffinity, holdTokens: start.holdTokens };
+        }),
+        tenants,
+        prefixes: prefixesOf(this.#slots),
         seed: start.seed,
         queueMax: start.queueMax,
         queueTimeoutMs: start.queueTimeout,
@@ -105,7 +111,7 @@ export class Scheduler {
     const startUs = nowUs();
     this.#readReplicas(startUs);
     rebuild(this.#slots, this.#brain, this.#executor, this.#deadlineOf, startUs);
-    this.#audit = new Audit(this.#slots, this.#brain, replicaRows, startUs, () =>
+    this.#audit = new Audit(this.#slots, this.#brain, startUs, () =>
       this.#metrics.add(catalogue.inFlightLeaks, 0, 1),
     );
   }
@@ -184,8 +190,9 @@ export class Scheduler {
     const generation = generationOf(lease);
     const attempt = attemptOf(lease);
     if (words[cell + at.kind] === EventKind.started) {
-      const isCurrent = this.#brain.runningAttempt(slot) === attempt;
-      if (!isCurrent || this.#brain.generation(slot) !== generation) this.#countLate();
+      const now = nowUs();
+      this.#executor.thinkingSinceUs = now;
+      if (!this.#brain.firstToken(slot, generation, attempt, now)) this.#countLate();
       return;
     }
     const stamp = this.#slots.stamp(slot);
@@ -196,6 +203,8 @@ export class Scheduler {
     release.attempt = attempt;
     release.retryAfterMs = words[cell + at.retryAfterMs] as number;
     release.error = words[cell + at.error] as number;
+    release.promptTokens = words[cell + at.promptTokens] as number;
+    release.completionTokens = words[cell + at.completionTokens] as number;
     release.settled = stateOf(stamp) !== SlotState.resuming || leaseOf(stamp) !== lease;
     release.retry = release.settled ? RetryRule.never : retryRuleOf(release.error);
     // A replica that refuses connections fails at once, so it looks the least loaded: it is paused
@@ -239,12 +248,10 @@ export class Scheduler {
     // The slot was settled, freed and claimed again while the end of its last attempt is on its way.
     const isReused = brain.runningAttempt(slot) !== NONE && brain.generation(slot) !== generation;
     if (isReused) this.#drainEvents();
-    const model = slots.words[slots.row(slot) + slots.at.model] as number;
-    const publishedUs = slots.readTime(slot, slots.at.publishedUs);
     slots.writeTime(slot, slots.at.queuedUs, now);
     this.#executor.thinkingSinceUs = now;
-    const deadlineUs = this.#slots.deadlineUs(slot, this.#totalTimeoutUs);
-    if (!brain.arrive(slot, generation, model, publishedUs, deadlineUs, now)) this.#countLate();
+    readArrival(slots, slot, this.#deadlineOf(slot), this.#arrival);
+    if (!brain.arrive(this.#arrival, now)) this.#countLate();
   }
 
   #readReplicas(now: number): void {

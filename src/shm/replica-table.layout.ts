@@ -19,6 +19,13 @@ export const ReplicaTableLayout = defineLayout('replica_table', {
     model: i32('main', 'Index into the model table.'),
     maxInFlight: i32('main', 'Requests it may hold at once.'),
     weight: f64('main', 'Relative share; above 0.'),
+    identity: i32(
+      'main',
+      'Hash of its URL: its place on the hash ring, the same on every gateway.',
+    ),
+    kvTokens: i32('main', 'Tokens its KV cache holds; 0: not known.'),
+    prefillUs: f64('main', 'Microseconds per prompt token of prefill.'),
+    residentUs: f64('main', 'Microseconds per resident token and decode step.'),
     inFlight: i32('scheduler', 'Attempts dispatched and not released: a recount of the slots.'),
     dispatched: i32('scheduler', 'Attempts given to it; wraps.'),
     failed: i32('scheduler', 'Attempts that ended dead, slow or truncated; wraps.'),

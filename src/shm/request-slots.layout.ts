@@ -92,6 +92,8 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     prefixCount: i32('acceptor', 'Block hashes that follow.'),
     prefixHash: i32('acceptor', 'Chained block hashes, two words each.', prefixWords),
     sessionHash: i32('acceptor', 'Hash of the session key, two words; 0 0 for none.', 2),
+    headHash: i32('acceptor', 'Hash of the first 64 characters of the prompt; 0 0 for none.', 2),
+    tenant: i32('acceptor', 'Lane of fair queueing: from the key of the client; 0 without one.'),
     arrivedUs: f64('acceptor', 'The head of the request was read.'),
     publishedUs: f64('acceptor', 'Published in the request ring.'),
     clientGoneUs: f64('acceptor', 'The client left.'),
@@ -118,5 +120,8 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     endedUs: f64('forwarder', 'The attempt was over.'),
   }),
 });
+
+/** Lanes of fair queueing per model; keys of clients are spread over them by their hash. */
+export const tenants = 256;
 
 export const RequestFlag = { stream: 1, includeUsage: 2, tls: 4 } as const;

@@ -28,8 +28,10 @@ export const EventRingLayout = defineSpscLayout('event_ring', 'forwarder', 'sche
   outcome: i32('forwarder', 'Outcome class of the attempt, for `released`.'),
   error: i32('forwarder', 'Error catalogue number; 0 for none.'),
   retryAfterMs: i32('forwarder', 'Wait the replica asked for; 0 for none.'),
+  promptTokens: i32('forwarder', 'Usage as the replica reported it; -1 unknown.'),
+  completionTokens: i32('forwarder', 'Usage as the replica reported it; -1 unknown.'),
 });
-/** started: first byte committed to the client. released: the attempt has ended. */
+/** started: the first token of a stream is on its way to the client. released: the attempt has ended. */
 export const EventKind = { started: 0, released: 1 } as const;
 export type EventKind = (typeof EventKind)[keyof typeof EventKind];
 

@@ -12,6 +12,7 @@ export interface ModelRow {
   readonly name: string;
   readonly aliases: readonly string[];
   readonly policy: string;
+  readonly sessionAffinity: boolean;
 }
 
 /** What a forwarder must know of a row of the replica table beyond the shared words. */
@@ -60,6 +61,8 @@ export interface SchedulerStart extends ThreadStart {
   readonly seed: number;
   readonly queueMax: number;
   readonly queueTimeout: number;
+  /** Infinity: requests never wait for prefill that is under way. */
+  readonly holdTokens: number;
   readonly totalTimeout: number;
   readonly retry: {
     readonly maxAttempts: number;

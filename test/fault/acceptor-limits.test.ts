@@ -12,6 +12,7 @@ const manyModels = Array.from({ length: 60 }, (_, k) => ({
   name: `model-${k}-${'n'.repeat(200)}`,
   aliases: Array.from({ length: 10 }, (__, a) => `alias-${k}-${a}-${'a'.repeat(200)}`),
   policy: 'random',
+  sessionAffinity: true,
 }));
 
 /** Sends to a client that does not read until its socket takes no more; the bytes that were sent. */

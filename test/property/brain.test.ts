@@ -4,10 +4,11 @@
  * attempt a request. This file adds: FIFO, every request ends once, work conservation, replay.
  */
 import { expect, test } from 'vitest';
+import type { PrefixSource } from '../../src/dispatch/arrival.ts';
 import { type Refusal, RetryRule } from '../../src/dispatch/decisions.ts';
 import { policyNames } from '../../src/dispatch/policies/registry.ts';
 import { createPrng, type Prng } from '../../src/lib/prng.ts';
-import { BrainHarness } from '../support/brain-harness.ts';
+import { BrainHarness, modelsWith, noPrefixes } from '../support/brain-harness.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() >>> 0);
 console.info(`SEED=${seed}`);
@@ -15,6 +16,13 @@ console.info(`SEED=${seed}`);
 const slots = 60;
 const rows = 5;
 const rules = [RetryRule.never, RetryRule.elsewhere, RetryRule.anywhere];
+
+/** Prompts of up to six depths, of which few differ. */
+function somePrefixes(walkSeed: number): PrefixSource {
+  const random = createPrng(walkSeed);
+  const words = Int32Array.from({ length: slots * 12 }, () => random.below(3));
+  return { ...noPrefixes, words, startOf: (slot) => slot * 12, countOf: (slot) => slot % 7 };
+}
 
 class Walk {
   readonly harness: BrainHarness;
@@ -37,7 +45,8 @@ class Walk {
     this.#random = createPrng(walkSeed);
     const pick = (): string => policyNames[this.#random.below(policyNames.length)] as string;
     this.harness = new BrainHarness({
-      ...{ slots, replicaRows: rows, policies: [pick(), pick()], seed: walkSeed },
+      ...{ slots, replicaRows: rows, prefixes: somePrefixes(walkSeed), seed: walkSeed },
+      models: modelsWith(pick(), pick()).map((rules) => ({ ...rules, sessionAffinity: true })),
       ...{ queueMax: 12, queueTimeoutMs: 400 },
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
     });
@@ -51,7 +60,8 @@ class Walk {
     if (draw < 40) this.#arrive();
     else if (draw < 70) this.#end();
     else if (draw < 78) this.#cancel();
-    else if (draw < 90) this.harness.advance(this.#random.below(60));
+    else if (draw < 83) this.#firstToken();
+    else if (draw < 91) this.harness.advance(this.#random.below(60));
     else this.#changeReplica();
     this.#settle();
     this.#checkWorkConservation();
@@ -74,7 +84,11 @@ class Walk {
     this.#held[slot] = this.ends.length;
     this.ends.push(0);
     this.#models.push(model);
-    this.harness.arrive(slot, model, 50 + this.#random.below(2000));
+    this.harness.arrive(slot, model, 50 + this.#random.below(2000), {
+      promptBytes: this.#random.below(20_000),
+      streams: this.#random.below(2) === 0,
+      session0: this.#random.below(4), // every fourth belongs to none
+    });
   }
 
   #end(): void {
@@ -85,6 +99,12 @@ class Walk {
     if (draw < 6) this.#succeed(slot);
     else if (draw < 9) this.harness.fail(slot, rules[this.#random.below(3)] as RetryRule);
     else this.#pause(slot, this.#random.below(3) * 150);
+  }
+
+  #firstToken(): void {
+    const running = [...this.harness.running.keys()];
+    const slot = running[this.#random.below(Math.max(running.length, 1))];
+    if (slot !== undefined) expect(this.harness.firstToken(slot)).toBe(true);
   }
 
   #pause(slot: number, retryAfterMs: number): void {

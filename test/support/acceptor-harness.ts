@@ -53,7 +53,12 @@ export interface HarnessOptions {
   readonly execArgv?: readonly string[];
 }
 
-const testModel = { name: 'm', aliases: ['alias-of-m'], policy: 'random' } as const;
+const testModel = {
+  name: 'm',
+  aliases: ['alias-of-m'],
+  policy: 'random',
+  sessionAffinity: true,
+} as const;
 export class AcceptorHarness extends ForwarderEnd {
   readonly worker: Worker;
   readonly port: number;

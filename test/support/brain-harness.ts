@@ -2,7 +2,9 @@
  * A brain with a clock in hand and a sink that keeps a model of what it was told: which attempts run
  * where, how each request ended. It refuses decisions that break a law on the spot.
  */
+import type { Arrival, PrefixSource } from '../../src/dispatch/arrival.ts';
 import { Brain } from '../../src/dispatch/brain.ts';
+import type { ReplicaLoad } from '../../src/dispatch/candidates.ts';
 import {
   type BrainConfig,
   type DecisionSink,
@@ -14,6 +16,43 @@ import { errors } from '../../src/errors/catalogue.ts';
 import { assert } from '../../src/lib/assert.ts';
 
 const refusalNames = Object.keys(Refusal);
+
+/** One model for each policy; sessions and held requests are for tests that ask for them. */
+export const modelsWith = (...policies: string[]): BrainConfig['models'] =>
+  policies.map((policy) => {
+    return { policy, sessionAffinity: false, holdTokens: Number.POSITIVE_INFINITY };
+  });
+
+/** A candidate of which only in-flight and weight matter. */
+export const loadOf = (inFlight: number, weight = 1): ReplicaLoad => {
+  const { prefillUs, residentUs } = replicaFacts;
+  return { inFlight, weight, pendingTokens: 0, contextTokens: 0, prefillUs, residentUs };
+};
+
+export const noPrefixes: PrefixSource = {
+  words: new Int32Array(0),
+  startOf: () => 0,
+  countOf: () => 0,
+  depths: [1, 2, 3, 4, 6, 8],
+  blockBytes: 2048,
+};
+
+/** A replica as the config makes one that says nothing of its costs. */
+export const replicaFacts: ReplicaFacts = {
+  ...{ epoch: 1, model: 0, active: true, healthy: true, maxInFlight: 256, weight: 1 },
+  ...{ identity: 1, prefillUs: 21.2, residentUs: 0.06, kvTokens: 0 },
+};
+
+const plainArrival: Arrival = {
+  ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
+  ...{ promptBytes: 400, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, streams: true },
+  ...{ session0: 0, session1: 0, head0: 0, head1: 0 },
+};
+
+export const plainRelease = {
+  ...{ busy: false, retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false },
+  ...{ promptTokens: -1, completionTokens: -1 },
+};
 
 export interface Running {
   readonly attempt: number;
@@ -33,13 +72,14 @@ export class BrainHarness implements DecisionSink {
   /** Requests told to have ended by the brain, by slot and generation. */
   readonly generations: number[];
   readonly #facts = new Map<number, ReplicaFacts>();
-  readonly #scratch: Int32Array;
 
   constructor(config: Partial<BrainConfig> = {}) {
     const full: BrainConfig = {
       slots: 64,
       replicaRows: 8,
-      policies: ['least_in_flight'],
+      models: modelsWith('least_in_flight'),
+      tenants: 16,
+      prefixes: noPrefixes,
       seed: 1,
       queueMax: 1000,
       queueTimeoutMs: 30_000,
@@ -48,14 +88,14 @@ export class BrainHarness implements DecisionSink {
     };
     this.brain = new Brain(full, this);
     this.generations = new Array<number>(full.slots).fill(0);
-    this.#scratch = new Int32Array(full.replicaRows);
   }
 
   replica(row: number, facts: Partial<ReplicaFacts> = {}): void {
     const known = this.#facts.get(row) ?? {
-      ...{ epoch: 1, model: 0, active: true, healthy: true, maxInFlight: 256, weight: 1 },
+      ...replicaFacts,
+      identity: row + 1,
     };
-    const next = { ...known, ...facts };
+    const next: ReplicaFacts = { ...known, ...facts };
     this.#facts.set(row, next);
     this.brain.updateReplica(row, next, this.nowUs);
     this.check();
@@ -65,18 +105,29 @@ export class BrainHarness implements DecisionSink {
     for (let row = 0; row < count; row++) this.replica(row, facts);
   }
 
-  arrive(slot: number, model = 0, deadlineMs = 600_000): boolean {
+  arrive(slot: number, model = 0, deadlineMs = 600_000, more: Partial<Arrival> = {}): boolean {
     const generation = (this.generations[slot] ?? 0) + 1;
     this.generations[slot] = generation;
     const deadlineUs = this.nowUs + deadlineMs * 1000;
-    const known = this.brain.arrive(slot, generation, model, this.nowUs, deadlineUs, this.nowUs);
+    const publishedUs = this.nowUs;
+    const request = { ...plainArrival, slot, generation, model, publishedUs, deadlineUs, ...more };
+    const known = this.brain.arrive(request, this.nowUs);
+    this.check();
+    return known;
+  }
+
+  /** The first token of the running attempt is out. */
+  firstToken(slot: number): boolean {
+    const attempt = this.running.get(slot)?.attempt ?? 0;
+    const generation = this.generations[slot] ?? 0;
+    const known = this.brain.firstToken(slot, generation, attempt, this.nowUs);
     this.check();
     return known;
   }
 
   /** The running attempt of the slot ends well. */
-  finish(slot: number): boolean {
-    return this.#release(slot, { settled: true });
+  finish(slot: number, usage: { promptTokens?: number; completionTokens?: number } = {}): boolean {
+    return this.#release(slot, { settled: true, ...usage });
   }
 
   /** It fails before anything was committed. */
@@ -147,7 +198,7 @@ export class BrainHarness implements DecisionSink {
 
   /** The brain's own recount, and the same counts as the model of this harness. */
   check(): void {
-    this.brain.assertExact(this.#scratch);
+    this.brain.assertExact();
     assert(this.brain.running === this.running.size, 'running as told');
   }
 
@@ -157,7 +208,7 @@ export class BrainHarness implements DecisionSink {
         slot,
         generation: this.generations[slot] ?? 0,
         attempt: this.running.get(slot)?.attempt ?? 0,
-        ...{ busy: false, retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false },
+        ...plainRelease,
         ...end,
       },
       this.nowUs,

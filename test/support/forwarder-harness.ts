@@ -181,7 +181,7 @@ export class ForwarderHarness {
       memory,
       metrics,
       log: { level: 'silent', sample: 0, pretty: false },
-      models: [{ name: 'm', aliases: [], policy: 'random' }],
+      models: [{ name: 'm', aliases: [], policy: 'random', sessionAffinity: true }],
       streamWindow: options.streamWindow ?? 64 * 1024,
       timeouts: {
         connect: 1000,

@@ -104,8 +104,9 @@ export class SchedulerRig {
       memory: this.memory,
       metrics: this.#metrics,
       log: { level: 'info', sample: 0, pretty: false },
-      models: [{ name: 'm', aliases: [], policy: 'least_in_flight' }],
+      models: [{ name: 'm', aliases: [], policy: 'least_in_flight', sessionAffinity: true }],
       ...{ seed: 1, queueMax: 1000, queueTimeout: 30_000, totalTimeout: 600_000 },
+      holdTokens: Number.POSITIVE_INFINITY,
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
       ...given,
     };
@@ -143,7 +144,10 @@ export class SchedulerRig {
 
   replica(name: string, maxInFlight = 256, healthy = true): Member {
     const member = this.members.add(
-      { name, url: 'http://127.0.0.1:1', api_key: '', weight: 1, max_in_flight: maxInFlight },
+      {
+        ...{ name, url: 'http://127.0.0.1:1', api_key: '', weight: 1, max_in_flight: maxInFlight },
+        ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0 },
+      },
       0,
     );
     assert(member !== undefined);

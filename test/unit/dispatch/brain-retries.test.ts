@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { RetryRule } from '../../../src/dispatch/decisions.ts';
-import { BrainHarness } from '../../support/brain-harness.ts';
+import { BrainHarness, plainRelease, replicaFacts } from '../../support/brain-harness.ts';
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
@@ -211,14 +211,7 @@ describe('ends', () => {
     expect(harness.finish(0)).toBe(true);
     expect(harness.finish(0)).toBe(false);
     harness.arrive(0);
-    const release = {
-      slot: 0,
-      busy: false,
-      retryAfterMs: 0,
-      error: 0,
-      retry: RetryRule.never,
-      settled: true,
-    };
+    const release = { ...plainRelease, slot: 0, settled: true };
     expect(harness.brain.release({ ...release, generation: 1, attempt: 1 }, harness.nowUs)).toBe(
       false,
     );
@@ -272,11 +265,7 @@ describe('ends', () => {
     const harness = new BrainHarness();
     harness.replica(0, { maxInFlight: 1 });
     harness.arrive(0);
-    harness.brain.updateReplica(
-      0,
-      { epoch: 2, model: 0, active: true, healthy: true, maxInFlight: 1, weight: 1 },
-      harness.nowUs,
-    );
+    harness.brain.updateReplica(0, { ...replicaFacts, epoch: 2, maxInFlight: 1 }, harness.nowUs);
     expect(harness.brain.inFlight(0)).toBe(0);
     harness.finish(0);
     expect(harness.brain.inFlight(0)).toBe(0);

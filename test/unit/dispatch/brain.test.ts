@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createPrng } from '../../../src/lib/prng.ts';
-import { BrainHarness } from '../../support/brain-harness.ts';
+import { BrainHarness, modelsWith } from '../../support/brain-harness.ts';
 
 const seed = Number(process.env.SEED ?? 20_260_102);
 console.info(`SEED=${seed}`);
@@ -19,7 +19,7 @@ describe('a slot used again before the end of its last request is known', () => 
   });
 
   test('so does the room of another model', () => {
-    const harness = new BrainHarness({ policies: ['least_in_flight', 'least_in_flight'] });
+    const harness = new BrainHarness({ models: modelsWith('least_in_flight', 'least_in_flight') });
     harness.replica(0, { maxInFlight: 1 });
     harness.replica(1, { model: 1 });
     harness.arrive(0);
@@ -34,7 +34,7 @@ describe('a slot used again before the end of its last request is known', () => 
 
 describe('placement', () => {
   test('A-16: 30 requests over 3 replicas by round robin are dispatched at once, 10 each', () => {
-    const harness = new BrainHarness({ policies: ['round_robin'] });
+    const harness = new BrainHarness({ models: modelsWith('round_robin') });
     harness.replicas(3);
     for (const slot of range(30)) harness.arrive(slot);
     expect(harness.brain.dispatched).toBe(30);
@@ -59,7 +59,7 @@ describe('placement', () => {
   });
 
   test('a request goes only to replicas of its model', () => {
-    const harness = new BrainHarness({ policies: ['round_robin', 'round_robin'] });
+    const harness = new BrainHarness({ models: modelsWith('round_robin', 'round_robin') });
     harness.replica(0, { model: 0 });
     harness.replica(1, { model: 1 });
     for (const slot of range(6)) harness.arrive(slot, slot % 2);

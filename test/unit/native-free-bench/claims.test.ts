@@ -31,8 +31,10 @@ test('the decision scenario holds single decisions at 64 replicas to 10 µs, and
     const claimed = figures.filter(({ floor }) => floor !== undefined);
     expect(limits(claimed)).toEqual({
       'least_in_flight, N=64, net of the loop': 100,
-      'single decision, N=64, p99': 10_000,
-      'single decision, N=64, p50': 10_000,
+      'single decision, least_in_flight, N=64, p99': 10_000,
+      'single decision, least_in_flight, N=64, p50': 10_000,
+      'single decision, marginal_cost, N=64, p99': 10_000,
+      'single decision, marginal_cost, N=64, p50': 10_000,
     });
     expect(figures.length).toBeGreaterThan(claimed.length);
     const [p99, p50] = ['p99', 'p50'].map((part) => claimed.find((f) => f.name.endsWith(part)));

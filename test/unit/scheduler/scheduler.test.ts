@@ -17,15 +17,23 @@ test('requests are taken however long the rest of a turn takes', () => {
   const size = { acceptors: 1, forwarders: 1, slots: 8 };
   const memory = createMemory({ ...size, arenaBytes: 65_536, responseRingBytes: 65_536 });
   const members = new Membership(memory);
-  const spec = { name: 'r', url: 'http://r:1', api_key: '', weight: 1, max_in_flight: 8 };
+  const spec = {
+    ...{ name: 'r', url: 'http://r:1', api_key: '', weight: 1, max_in_flight: 8 },
+    ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0 },
+  };
   const member = members.add(spec, 0)!;
   members.activate(member);
   members.setHealthy(member, true, '');
   const scheduler = new Scheduler({
     ...{ thread: 'scheduler', memory, metrics: createMetricsRegion(defaultMetricDims), seed: 1 },
     ...{ log: { level: 'silent', sample: 0, pretty: false } },
-    ...{ models: [{ name: 'm', aliases: [], policy: 'random' }] },
-    ...{ queueMax: 8, queueTimeout: 600_000, totalTimeout: 600_000 },
+    ...{ models: [{ name: 'm', aliases: [], policy: 'random', sessionAffinity: true }] },
+    ...{
+      holdTokens: Number.POSITIVE_INFINITY,
+      queueMax: 8,
+      queueTimeout: 600_000,
+      totalTimeout: 600_000,
+    },
     retry: { maxAttempts: 1, budget: 0, budgetMin: 0 },
   });
   const slots = new RequestSlots(memory.slots, size.slots);

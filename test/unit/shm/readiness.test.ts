@@ -6,7 +6,10 @@ import { controlCounts, createMemory, type SharedMemory } from '../../../src/shm
 import { Readiness } from '../../../src/shm/readiness.ts';
 
 const noReplica = 'no replica is healthy';
-const spec = { name: 'a', url: 'http://a:1', api_key: '', weight: 1, max_in_flight: 8 };
+const spec = {
+  ...{ name: 'a', url: 'http://a:1', api_key: '', weight: 1, max_in_flight: 8 },
+  ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0 },
+};
 
 let memory: SharedMemory;
 let membership: Membership;

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { configJsonSchema } from '../../../../src/config/reference.ts';
 import { Candidates, NONE } from '../../../../src/dispatch/candidates.ts';
-import type { Policy } from '../../../../src/dispatch/policies/policy.ts';
+import type { PickRequest, Policy } from '../../../../src/dispatch/policies/policy.ts';
 import { policyFactory, policyNames } from '../../../../src/dispatch/policies/registry.ts';
 import { createPrng } from '../../../../src/lib/prng.ts';
+import { loadOf } from '../../../support/brain-harness.ts';
 
 const seed = Number(process.env.SEED ?? 20_260_101);
 console.info(`SEED=${seed}`);
@@ -13,20 +14,24 @@ const create = (name: string): Policy => policyFactory(name)!(createPrng(seed));
 function candidatesOf(loads: readonly number[], weights: readonly number[] = []): Candidates {
   const candidates = new Candidates(loads.length);
   loads.forEach((load, row) => {
-    candidates.set(row, load, weights[row] ?? 1);
+    candidates.set(row, loadOf(load, weights[row] ?? 1));
   });
   return candidates;
 }
 
+const request: PickRequest = {
+  ...{ promptTokens: 100, outputTokens: 256, matched: new Int32Array(1024), key0: 0, key1: 0 },
+};
+
 const picks = (policy: Policy, candidates: Candidates, count: number): number[] =>
-  Array.from({ length: count }, () => candidates.row[policy.pick(candidates)]!);
+  Array.from({ length: count }, () => candidates.row[policy.pick(candidates, request)]!);
 
 /** Every pick becomes one more request in flight. */
 function fill(policy: Policy, candidates: Candidates, count: number): number[] {
   const { inFlight, weight } = candidates;
   for (let i = 0; i < count; i++) {
-    const picked = policy.pick(candidates);
-    candidates.set(picked, inFlight[picked]! + 1, weight[picked]!);
+    const picked = policy.pick(candidates, request);
+    candidates.set(picked, loadOf(inFlight[picked]! + 1, weight[picked]!));
   }
   return [...candidates.inFlight.subarray(0, candidates.length)];
 }
@@ -46,7 +51,7 @@ describe('registry', () => {
     '%s picks nobody when there is nobody, and the only one otherwise',
     (name) => {
       const policy = create(name);
-      expect(policy.pick(candidatesOf([]))).toBe(NONE);
+      expect(policy.pick(candidatesOf([]), request)).toBe(NONE);
       expect(picks(policy, candidatesOf([7]), 5)).toEqual([0, 0, 0, 0, 0]);
     },
   );
@@ -68,7 +73,7 @@ describe('round_robin (A-05)', () => {
     const candidates = candidatesOf([0, 0, 0]);
     candidates.delete(1);
     expect(picks(policy, candidates, 1)).toEqual([0]);
-    candidates.set(1, 0, 1);
+    candidates.set(1, loadOf(0));
     expect(picks(policy, candidates, 3)).toEqual([1, 2, 0]);
   });
 });
@@ -118,10 +123,10 @@ test('the least loaded is found under random starts, ends, joins and leaves', ()
   for (let step = 0; step < 20_000; step++) {
     const row = random.below(20);
     if (random.below(10) === 0) candidates.delete(row);
-    else candidates.set(row, random.below(9), 1);
+    else candidates.set(row, loadOf(random.below(9)));
     if (candidates.length === 0) continue;
     const loads = [...candidates.inFlight.subarray(0, candidates.length)];
-    expect(loads[policy.pick(candidates)]).toBe(Math.min(...loads));
+    expect(loads[policy.pick(candidates, request)]).toBe(Math.min(...loads));
   }
 });
 
@@ -181,11 +186,11 @@ describe('weighted_least_connections', () => {
 
 test('candidates stay in the order of rows and keep their own numbers', () => {
   const candidates = new Candidates(8);
-  for (const row of [5, 1, 7, 3]) candidates.set(row, row * 10, row + 1);
+  for (const row of [5, 1, 7, 3]) candidates.set(row, loadOf(row * 10, row + 1));
   candidates.delete(5);
   candidates.delete(6);
-  candidates.set(2, 20, 3);
-  candidates.set(7, 71, 9);
+  candidates.set(2, loadOf(20, 3));
+  candidates.set(7, loadOf(71, 9));
   const { length } = candidates;
   expect([...candidates.row.subarray(0, length)]).toEqual([1, 2, 3, 7]);
   expect([...candidates.inFlight.subarray(0, length)]).toEqual([10, 20, 30, 71]);

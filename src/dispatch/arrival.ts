@@ -1,0 +1,44 @@
+/**
+ * What the brain is told of a request when it arrives, and where it reads more. Types only.
+ *
+ * The record is reused by its writer; the brain keeps no reference. Hashes are pairs of int32; 0 0
+ * stands for none.
+ */
+export interface Arrival {
+  slot: number;
+  generation: number;
+  model: number;
+  publishedUs: number;
+  deadlineUs: number;
+  /** Bytes of the prompt as it came; the brain turns them into tokens (estimates.ts). */
+  promptBytes: number;
+  /** Exact tokens of the prompt where somebody counted them; 0: estimate. */
+  promptTokens: number;
+  /** Output limit the client asked for; 0 for none. */
+  maxTokens: number;
+  /** -100 to 100; higher is served first. */
+  priority: number;
+  /** Lane of fair queueing, 0 to tenants - 1. */
+  tenant: number;
+  /** The replica says when the first token is out; else its prefill is over after the modelled time. */
+  streams: boolean;
+  /** Session key of the client. */
+  session0: number;
+  session1: number;
+  /** The first 64 characters of the prompt. */
+  head0: number;
+  head1: number;
+}
+
+/** The block hashes of each request's prompt, kept by whoever owns the slots. */
+export interface PrefixSource {
+  /** Pairs of int32, one for each depth the prompt reaches (protocol/prefix-hash.ts). */
+  readonly words: Int32Array;
+  /** Index in `words` of the first pair. */
+  startOf(slot: number): number;
+  countOf(slot: number): number;
+  /** Depths in blocks, ascending; the same for all prompts. */
+  readonly depths: readonly number[];
+  /** Bytes of text in one block. */
+  readonly blockBytes: number;
+}

@@ -1,0 +1,48 @@
+/**
+ * What one model's requests have turned out to be: tokens per byte of prompt and tokens of answers.
+ * Pure.
+ *
+ *   bytesPerToken  EWMA of promptBytes / prompt_tokens   bytes; starts at 4, weight 0.02
+ *   outputTokens   EWMA of completion_tokens             tokens; starts at 256, weight 0.01
+ *
+ * Learnt from the usage that replicas report; who reports none leaves the start values, which only
+ * shift all replicas alike. Bounded, so that one absurd report cannot make the estimate useless.
+ */
+const bytesPerTokenStart = 4; // English text under the tokenizers in use (ALGORITHMS 8)
+const bytesPerTokenMin = 1;
+const bytesPerTokenMax = 16;
+const ratioWeight = 0.02;
+/** Median answer of public chat traces: 129 to 415 tokens (ALGORITHMS 5). */
+const outputTokensStart = 256;
+const outputTokensMax = 131_072;
+const outputWeight = 0.01;
+
+export class Estimates {
+  bytesPerToken = bytesPerTokenStart;
+  outputTokens = outputTokensStart;
+
+  /** At least 1, so that no request is free. */
+  promptTokens(promptBytes: number): number {
+    return Math.max(1, Math.round(promptBytes / this.bytesPerToken));
+  }
+
+  /** What this request will answer: no more than it allows itself. `maxTokens` 0: no limit. */
+  expectedOutput(maxTokens: number): number {
+    return maxTokens > 0 ? Math.min(maxTokens, this.outputTokens) : this.outputTokens;
+  }
+
+  /** Usage as reported; what is unknown is below 0, and `promptBytes` 0 says nothing of the ratio. */
+  learn(promptBytes: number, promptTokens: number, completionTokens: number): void {
+    if (promptBytes > 0 && promptTokens > 0) {
+      const ratio = clamp(promptBytes / promptTokens, bytesPerTokenMin, bytesPerTokenMax);
+      this.bytesPerToken += ratioWeight * (ratio - this.bytesPerToken);
+    }
+    if (completionTokens > 0) {
+      const output = Math.min(completionTokens, outputTokensMax);
+      this.outputTokens += outputWeight * (output - this.outputTokens);
+    }
+  }
+}
+
+const clamp = (value: number, min: number, max: number): number =>
+  Math.min(Math.max(value, min), max);

@@ -1,0 +1,147 @@
+/**
+ * Placement: which of the candidates gets a request. Pure; nothing is allocated per request.
+ *
+ * Filter, score, pick: those whose KV cache has room, what each already holds of the prompt, then the
+ * ring for a request of a session or the policy of the model. What the choice costs its replica is left
+ * in `pendingTokens` and `contextTokens`; commit() tells the prefix index.
+ */
+import { assert } from '../lib/assert.ts';
+import { createPrng } from '../lib/prng.ts';
+import type { Arrival } from './arrival.ts';
+import { Candidates, NONE } from './candidates.ts';
+import type { BrainConfig } from './decisions.ts';
+import { Estimates } from './estimates.ts';
+import type { Fleet, ReplicaFacts } from './fleet.ts';
+import type { PickRequest, Policy } from './policies/policy.ts';
+import { PrefixAffinity } from './policies/prefix-affinity.ts';
+import { policyFactory } from './policies/registry.ts';
+import { PrefixIndex } from './prefix-index.ts';
+import type { Requests } from './requests.ts';
+
+/** An engine preempts what does not fit: some room is left for estimates that are off. */
+const kvShare = 0.95;
+/** What an index remembers of a replica over what it holds: less costs hits (ALGORITHMS 3). */
+const rememberedShare = 2;
+/** KV tokens of a replica that does not say: an 8B model on one 80 GB card (ALGORITHMS 4). */
+const kvTokensAssumed = 448_000;
+/** Records of the index; the blocks of 64 such replicas, an eighth of them at depths of their own. */
+const indexRecords = 32_768;
+
+export class Placement {
+  /** Of the last choice: tokens to prefill, tokens that stay resident, expected tokens of the answer. */
+  pendingTokens = 0;
+  contextTokens = 0;
+  outputTokens = 0;
+  readonly estimates: readonly Estimates[];
+  readonly #config: BrainConfig;
+  readonly #requests: Requests;
+  readonly #fleet: Fleet;
+  readonly #policies: readonly Policy[];
+  readonly #rings: readonly (PrefixAffinity | undefined)[];
+  readonly #index: PrefixIndex | undefined;
+  readonly #fitting: Candidates;
+  readonly #request: PickRequest;
+
+  constructor(config: BrainConfig, requests: Requests, fleet: Fleet) {
+    const { models, replicaRows, seed } = config;
+    this.#config = config;
+    this.#requests = requests;
+    this.#fleet = fleet;
+    this.estimates = models.map(() => new Estimates());
+    this.#policies = models.map(({ policy }, model) => {
+      const factory = policyFactory(policy);
+      assert(factory !== undefined, `policy ${policy} is known`);
+      return factory(createPrng(seed + model));
+    });
+    this.#rings = models.map((rules) => (rules.sessionAffinity ? new PrefixAffinity() : undefined));
+    const needsIndex = this.#policies.some((policy) => policy.needsPrefix === true);
+    this.#index = needsIndex ? new PrefixIndex(replicaRows, indexRecords) : undefined;
+    this.#fitting = new Candidates(replicaRows);
+    const matched = new Int32Array(replicaRows);
+    this.#request = { promptTokens: 0, outputTokens: 0, matched, key0: 0, key1: 0 };
+  }
+
+  /** A replica has changed; `isAnother`: its row stands for another one from here on. */
+  update(row: number, facts: ReplicaFacts, isAnother: boolean): void {
+    const { model, kvTokens } = facts;
+    if (isAnother) this.#index?.forget(row);
+    this.#index?.setLimit(row, this.#blocksOf(kvTokens || kvTokensAssumed) * rememberedShare);
+    if (this.#policies[model] === undefined) return;
+    const members = this.#fleet.members(model);
+    this.#policies[model].setMembers?.(members);
+    this.#rings[model]?.setMembers(members);
+  }
+
+  /** Tokens of the request's prompt, as far as they are known. */
+  promptTokens({ model, promptBytes, promptTokens }: Arrival): number {
+    if (promptTokens > 0) return promptTokens;
+    return (this.estimates[model] as Estimates).promptTokens(promptBytes);
+  }
+
+  /** The row to give the request; NONE when no candidate has room in its KV cache. */
+  choose(slot: number, candidates: Candidates): number {
+    const { promptTokens, maxTokens, model: models, session, head } = this.#requests;
+    const model = models[slot] as number;
+    const estimates = this.estimates[model] as Estimates;
+    const request = this.#request;
+    request.promptTokens = promptTokens[slot] as number;
+    request.outputTokens = estimates.expectedOutput(maxTokens[slot] as number);
+    const fitting = this.#fittingOf(candidates, request.promptTokens + request.outputTokens);
+    if (fitting.length === 0) return NONE;
+    const hasSession = session[2 * slot] !== 0 || session[2 * slot + 1] !== 0;
+    const keys = hasSession ? session : head;
+    request.key0 = keys[2 * slot] as number;
+    request.key1 = keys[2 * slot + 1] as number;
+    const policy = (hasSession ? this.#rings[model] : undefined) ?? this.#policies[model];
+    assert(policy !== undefined, 'the model is known');
+    const isIndexed = this.#index !== undefined && this.#policies[model]?.needsPrefix === true;
+    if (isIndexed) this.#match(slot, fitting, estimates);
+    const index = policy.pick(fitting, request);
+    const row = fitting.row[index];
+    assert(row !== undefined, 'a policy picks one of its candidates');
+    const held = isIndexed ? (request.matched[index] as number) : 0;
+    this.pendingTokens = Math.max(1, request.promptTokens - held);
+    this.contextTokens = request.promptTokens;
+    this.outputTokens = Math.round(request.outputTokens);
+    return row;
+  }
+
+  /** The request goes to the row. */
+  commit(slot: number, row: number): void {
+    const policy = this.#policies[this.#requests.model[slot] as number];
+    if (policy?.needsPrefix === true) this.#index?.insert(this.#config.prefixes, slot, row);
+  }
+
+  #match(slot: number, candidates: Candidates, { bytesPerToken }: Estimates): void {
+    const { prefixes } = this.#config;
+    const { matched, promptTokens } = this.#request;
+    this.#index?.match(prefixes, slot, candidates, matched);
+    const tokensPerBlock = prefixes.blockBytes / bytesPerToken;
+    for (let i = 0; i < candidates.length; i++) {
+      matched[i] = Math.min(promptTokens, Math.round((matched[i] as number) * tokensPerBlock));
+    }
+  }
+
+  /** An empty replica takes anything: whatever does not fit there fits nowhere, and is its to refuse. */
+  #fittingOf(candidates: Candidates, tokens: number): Candidates {
+    const { length, row: rows, inFlight, contextTokens } = candidates;
+    const isFull = (i: number): boolean => {
+      const kvTokens = this.#fleet.kvTokens(rows[i] as number);
+      if (kvTokens === 0 || inFlight[i] === 0) return false;
+      return (contextTokens[i] as number) + tokens > kvShare * kvTokens;
+    };
+    let full = 0;
+    for (let i = 0; i < length; i++) if (isFull(i)) full++;
+    if (full === 0) return candidates;
+    this.#fitting.clear();
+    for (let i = 0; i < length; i++) {
+      if (!isFull(i)) this.#fitting.append(rows[i] as number, this.#fleet.load(rows[i] as number));
+    }
+    return this.#fitting;
+  }
+
+  #blocksOf(tokens: number): number {
+    const { blockBytes } = this.#config.prefixes;
+    return Math.ceil((tokens * new Estimates().bytesPerToken) / blockBytes);
+  }
+}

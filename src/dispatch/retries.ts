@@ -1,0 +1,87 @@
+/**
+ * Retries: whether a request whose attempt failed is tried again. Pure.
+ *
+ * On another replica, or on the same when nothing of the request was sent; within the attempts of the
+ * request and the budget of the gateway (retry-budget.ts). `Refusal.busy` is for a fleet that asked to
+ * be left alone for longer than a request should wait.
+ */
+import { NONE } from './candidates.ts';
+import { type BrainConfig, Refusal, type Release, RetryRule } from './decisions.ts';
+import { type Fleet, Outlook } from './fleet.ts';
+import type { Requests } from './requests.ts';
+import { RetryBudget } from './retry-budget.ts';
+
+/** A pause shorter than this is waited for; to send the client away would cost it more. */
+const pauseWaitedForUs = 250_000;
+
+/** The budget bounds work that is done again; a request that was never sent has done none. */
+const needsBudget = (release: Release): boolean => release.retry !== RetryRule.anywhere;
+
+export class Retries {
+  readonly budget: RetryBudget;
+  readonly #requests: Requests;
+  readonly #fleet: Fleet;
+  readonly #attemptsMax: number;
+  /** The slot whose failed replicas `isExcluded` leaves out. */
+  #asking = NONE;
+  readonly #isExcluded = (row: number): boolean => this.#requests.hasFailed(this.#asking, row);
+
+  constructor({ retry }: BrainConfig, requests: Requests, fleet: Fleet) {
+    this.budget = new RetryBudget(retry.budget, retry.budgetMin);
+    this.#requests = requests;
+    this.#fleet = fleet;
+    this.#attemptsMax = retry.maxAttempts;
+  }
+
+  /** Tells which replicas have failed the request; valid until the next question. */
+  excludedOf(slot: number): (row: number) => boolean {
+    this.#asking = slot;
+    return this.#isExcluded;
+  }
+
+  /** All of the last outlook are paused, and not just for a moment. */
+  isPauseLong(nowUs: number): boolean {
+    return this.#fleet.pauseEndUs - nowUs > pauseWaitedForUs;
+  }
+
+  /**
+   * Why the request is not tried again after `release` of `replica`; NONE when it is, and then it is
+   * counted. `inFlight`: requests that run or wait to be tried again, itself included.
+   */
+  whyNot(
+    release: Release,
+    replica: number,
+    inFlight: number,
+    nowUs: number,
+  ): Refusal | typeof NONE {
+    const { slot } = release;
+    const { model: models, attempt, retried } = this.#requests;
+    if (release.retry === RetryRule.never) return Refusal.failed;
+    const model = models[slot] as number;
+    this.#requests.addFailed(slot, replica);
+    const outlook = this.#outlookAfterFailure(slot, model, release.retry);
+    if (outlook === Outlook.paused && this.isPauseLong(nowUs)) return Refusal.busy;
+    if (outlook === Outlook.none) {
+      return release.busy && this.#areAllPaused(slot, model) ? Refusal.busy : Refusal.failed;
+    }
+    if ((attempt[slot] as number) >= this.#attemptsMax) return Refusal.failed;
+    if (retried[slot] === 1 || !needsBudget(release)) return NONE;
+    if (!this.budget.allows(inFlight)) return Refusal.failed;
+    this.budget.take();
+    retried[slot] = 1;
+    return NONE;
+  }
+
+  /** What there is besides the replicas that failed the request; they count when nothing was sent. */
+  #outlookAfterFailure(slot: number, model: number, retry: RetryRule): Outlook {
+    const outlook = this.#fleet.outlook(model, this.excludedOf(slot));
+    if (outlook !== Outlook.none || retry !== RetryRule.anywhere) return outlook;
+    this.#requests.forgiveAll(slot);
+    return this.#fleet.outlook(model, this.#isExcluded);
+  }
+
+  #areAllPaused(slot: number, model: number): boolean {
+    this.#requests.forgiveAll(slot);
+    return this.#fleet.outlook(model, this.excludedOf(slot)) === Outlook.paused;
+  }
+}

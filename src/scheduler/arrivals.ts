@@ -1,0 +1,51 @@
+/** A request as its slot row tells it to the brain. Scheduler thread; the row is read, never written. */
+import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
+import { prefixBlockBytes, prefixDepths } from '../protocol/prefix-hash.ts';
+import { RequestFlag } from '../shm/request-slots.layout.ts';
+import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
+
+export function createArrival(): Arrival {
+  return {
+    ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
+    ...{ promptBytes: 0, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, streams: false },
+    ...{ session0: 0, session1: 0, head0: 0, head1: 0 },
+  };
+}
+
+/** Fills `arrival` from the row. */
+export function readArrival(
+  slots: RequestSlots,
+  slot: number,
+  deadlineUs: number,
+  arrival: Arrival,
+): Arrival {
+  const { words, at } = slots;
+  const row = slots.row(slot);
+  arrival.slot = slot;
+  arrival.generation = generationOf(slots.lease(slot));
+  arrival.model = words[row + at.model] as number;
+  arrival.publishedUs = slots.readTime(slot, at.publishedUs);
+  arrival.deadlineUs = deadlineUs;
+  arrival.promptBytes = words[row + at.promptBytes] as number;
+  arrival.maxTokens = words[row + at.maxTokens] as number;
+  arrival.priority = words[row + at.priority] as number;
+  arrival.tenant = words[row + at.tenant] as number;
+  arrival.streams = ((words[row + at.flags] as number) & RequestFlag.stream) !== 0;
+  arrival.session0 = words[row + at.sessionHash] as number;
+  arrival.session1 = words[row + at.sessionHash + 1] as number;
+  arrival.head0 = words[row + at.headHash] as number;
+  arrival.head1 = words[row + at.headHash + 1] as number;
+  return arrival;
+}
+
+/** The block hashes lie in the rows; nothing is copied. */
+export function prefixesOf(slots: RequestSlots): PrefixSource {
+  const { words, at } = slots;
+  return {
+    words,
+    startOf: (slot) => slots.row(slot) + at.prefixHash,
+    countOf: (slot) => words[slots.row(slot) + at.prefixCount] as number,
+    depths: prefixDepths,
+    blockBytes: prefixBlockBytes,
+  };
+}

@@ -1,0 +1,129 @@
+import { describe, expect, test } from 'vitest';
+import { NONE } from '../../../src/dispatch/candidates.ts';
+import { FairQueue, outputWeight } from '../../../src/dispatch/fair-queue.ts';
+import { Requests } from '../../../src/dispatch/requests.ts';
+import { SlotLinks } from '../../../src/dispatch/slot-lists.ts';
+import { createPrng } from '../../../src/lib/prng.ts';
+
+const seed = Number(process.env.SEED ?? 20_260_202);
+console.info(`SEED=${seed}`);
+
+const slots = 512;
+const tenants = 8;
+
+class Bench {
+  readonly requests = new Requests(slots);
+  readonly queue = new FairQueue(this.requests, new SlotLinks(slots), tenants);
+  nowUs = 0;
+  #next = 0;
+
+  wait(tenant: number, priority = 0): number {
+    const slot = this.#next++ % slots;
+    this.requests.tenant[slot] = tenant;
+    this.requests.priority[slot] = priority;
+    this.requests.waitingSinceUs[slot] = this.nowUs;
+    this.queue.push(slot);
+    return slot;
+  }
+
+  /** Serves the waiter whose turn it is, for `tokens`. */
+  serve(tokens = 0): number {
+    const slot = this.queue.next(this.nowUs);
+    if (slot === NONE) return NONE;
+    this.queue.remove(slot);
+    this.queue.charge(this.requests.tenant[slot]!, tokens);
+    return slot;
+  }
+}
+
+test('one tenant of one priority is served in order of arrival, whoever leaves in between', () => {
+  const bench = new Bench();
+  const waiting = Array.from({ length: 10 }, () => bench.wait(0));
+  bench.queue.remove(waiting[0]!);
+  bench.queue.remove(waiting[4]!);
+  bench.queue.remove(waiting[9]!);
+  const served = Array.from({ length: 8 }, () => bench.serve(100));
+  expect(served).toEqual([...waiting.slice(1, 4), ...waiting.slice(5, 9), NONE]);
+});
+
+describe('bands', () => {
+  test('a higher priority goes first, and every band in its order', () => {
+    const bench = new Bench();
+    const low = bench.wait(0, -20);
+    const normal = bench.wait(0, 0);
+    const highest = bench.wait(0, 80);
+    const high = bench.wait(0, 10);
+    const lowest = bench.wait(0, -100);
+    const later = bench.wait(0, 90);
+    const order = Array.from({ length: 6 }, () => bench.serve());
+    expect(order).toEqual([highest, later, high, normal, low, lowest]);
+  });
+
+  test('who has waited long enough stands beside higher bands and is not starved', () => {
+    const bench = new Bench();
+    const patient = bench.wait(0, -100);
+    for (let turn = 0; turn < 100; turn++) {
+      bench.wait(1, 0);
+      bench.nowUs += 200_000;
+      if (bench.serve(1) === patient) {
+        expect(bench.nowUs).toBeGreaterThanOrEqual(10_000_000);
+        expect(bench.nowUs).toBeLessThan(20_000_001);
+        return;
+      }
+    }
+    expect.unreachable('the lowest band starved');
+  });
+
+  test('only a waiter of a lower band may be pushed out: the newest of the lowest', () => {
+    const bench = new Bench();
+    bench.wait(0, -20);
+    bench.nowUs = 1;
+    const newest = bench.wait(1, -20);
+    bench.wait(2, 0);
+    expect(bench.queue.lastBelow(-20)).toBe(NONE);
+    expect(bench.queue.lastBelow(0)).toBe(newest);
+    expect(bench.queue.lastBelow(50)).toBe(newest);
+  });
+});
+
+describe('fairness between tenants', () => {
+  test('tenants that wait get the same service, whatever the size of their requests', () => {
+    const bench = new Bench();
+    const random = createPrng(seed);
+    const service = [0, 0, 0];
+    const sizes = [100, 1000, 4000];
+    for (let i = 0; i < 120; i++) bench.wait(i % 3);
+    for (let turn = 0; turn < 6000; turn++) {
+      const tenant = bench.requests.tenant[bench.queue.next(0)]!;
+      const size = sizes[tenant]! - random.below(90);
+      bench.serve(size);
+      bench.wait(tenant); // each always has some that wait
+      service[tenant] = service[tenant]! + size;
+    }
+    expect(Math.max(...service) - Math.min(...service)).toBeLessThanOrEqual(2 * 4000);
+  });
+
+  test('idle time is no credit: who comes back is not owed the past', () => {
+    const bench = new Bench();
+    for (let i = 0; i < 100; i++) {
+      bench.wait(0);
+      bench.serve(1000);
+    }
+    for (let i = 0; i < 20; i++) {
+      bench.wait(0);
+      bench.wait(1);
+    }
+    const first = Array.from({ length: 10 }, () => bench.requests.tenant[bench.serve(1000)]!);
+    expect(first.filter((tenant) => tenant === 1).length).toBeLessThanOrEqual(6);
+  });
+
+  test('what was charged too much is given back', () => {
+    const bench = new Bench();
+    bench.queue.charge(0, 1000 * outputWeight);
+    bench.queue.charge(0, -900 * outputWeight);
+    bench.queue.charge(1, 500);
+    const cheap = bench.wait(0);
+    bench.wait(1);
+    expect(bench.serve()).toBe(cheap);
+  });
+});

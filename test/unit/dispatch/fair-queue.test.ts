@@ -15,10 +15,10 @@ class Bench {
   readonly requests = new Requests(slots);
   readonly queue = new FairQueue(this.requests, new SlotLinks(slots), tenants);
   nowUs = 0;
-  #next = 0;
+  readonly #free = Array.from({ length: slots }, (_, slot) => slot);
 
   wait(tenant: number, priority = 0): number {
-    const slot = this.#next++ % slots;
+    const slot = this.#free.shift()!;
     this.requests.tenant[slot] = tenant;
     this.requests.priority[slot] = priority;
     this.requests.waitingSinceUs[slot] = this.nowUs;
@@ -31,6 +31,7 @@ class Bench {
     const slot = this.queue.next(this.nowUs);
     if (slot === NONE) return NONE;
     this.queue.remove(slot);
+    this.#free.push(slot);
     this.queue.charge(this.requests.tenant[slot]!, tokens);
     return slot;
   }

@@ -83,7 +83,7 @@ test('over its limit a replica forgets what was not used for the longest', () =>
   for (let slot = 0; slot < 200; slot++) {
     index.insert(prefixes, slot, 0);
     matched(index, prefixes, 0, candidates); // the first prompt is asked for all the time
-    expect(index.held[0]).toBeLessThanOrEqual(21);
+    expect(index.held[0]).toBeLessThanOrEqual(30); // a hand may need a second round
   }
   expect(matched(index, prefixes, 0, candidates)).toEqual([1]);
   const newest = prompts.slice(-10).map((_, i) => matched(index, prefixes, 190 + i, candidates)[0]);

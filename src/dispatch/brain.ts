@@ -49,6 +49,7 @@ export class Brain {
   readonly #queueMax: number;
   #stopping = false;
   #nowUs = 0;
+  readonly #membersChanged = (model: number): void => this.#placement.setMembers(model);
   readonly #resumed = (model: number): void => this.#pump(model);
 
   constructor(config: BrainConfig, sink: DecisionSink) {
@@ -161,8 +162,8 @@ export class Brain {
   updateReplica(row: number, facts: ReplicaFacts, nowUs: number): void {
     this.#nowUs = nowUs;
     const isAnother = this.#fleet.epoch(row) !== facts.epoch;
-    this.#fleet.update(row, facts);
-    this.#placement.update(row, facts, isAnother);
+    this.#fleet.update(row, facts, this.#membersChanged);
+    this.#placement.setReplica(row, facts, isAnother);
     if (facts.model >= 0 && facts.model < this.#placement.estimates.length) this.#pump(facts.model);
   }
 

@@ -8,7 +8,7 @@
  * Learnt from the usage that replicas report; who reports none leaves the start values, which only
  * shift all replicas alike. Bounded, so that one absurd report cannot make the estimate useless.
  */
-const bytesPerTokenStart = 4; // English text under the tokenizers in use (ALGORITHMS 8)
+export const bytesPerTokenStart = 4; // English text under the tokenizers in use (ALGORITHMS 8)
 const bytesPerTokenMin = 1;
 const bytesPerTokenMax = 16;
 const ratioWeight = 0.02;

@@ -33,8 +33,8 @@ export class FairQueue {
   readonly #requests: Requests;
   readonly #links: SlotLinks;
   readonly #tenants: number;
-  /** List of each tenant in each band. */
-  readonly #lists: (SlotList | undefined)[];
+  /** List of each tenant in each band, once it has waited there. */
+  readonly #lists: (SlotList | undefined)[] = [];
   /** Tenants that wait in each band, dense. */
   readonly #active: readonly Int32Array[];
   readonly #activeCount = new Int32Array(bands);
@@ -47,7 +47,6 @@ export class FairQueue {
     this.#requests = requests;
     this.#links = links;
     this.#tenants = tenants;
-    this.#lists = Array.from({ length: bands * tenants }, () => undefined);
     this.#active = Array.from({ length: bands }, () => new Int32Array(tenants));
     this.#service = new Float64Array(tenants);
   }

@@ -125,9 +125,10 @@ export class Fleet {
     return this.#replicas.length;
   }
 
-  update(row: number, facts: ReplicaFacts): void {
+  /** Calls `changed` for each model whose routable replicas are others than before. */
+  update(row: number, facts: ReplicaFacts, changed: (model: number) => void): void {
     const replica = this.#at(row);
-    const before = replica.facts;
+    const { facts: before, routable: wasRoutable } = replica;
     assert(!facts.active || this.#byModel[facts.model] !== undefined, 'the model is known');
     if (before.model !== facts.model) {
       const old = this.#byModel[before.model];
@@ -147,6 +148,9 @@ export class Fleet {
     replica.residentUs = facts.residentUs;
     replica.routable = facts.active && facts.healthy && facts.weight > 0;
     this.#refresh(replica);
+    const isAnother = before.identity !== facts.identity || before.model !== facts.model;
+    if (wasRoutable && (isAnother || !replica.routable)) changed(before.model);
+    if (replica.routable && (isAnother || !wasRoutable)) changed(facts.model);
   }
 
   /** Members of the model as the ring knows them: routable, whatever their load. */

@@ -27,14 +27,28 @@ export class HashRing {
     return this.#points.length;
   }
 
+  /** Milliseconds for hundreds of replicas: the scheduler does this between two decisions. */
   rebuild(members: readonly RingMember[]): void {
-    const points = members.flatMap(({ row, identity }) =>
-      Array.from({ length: pointsPerMember }, (_, i) => ({ at: hashPair(identity, i), row })),
-    );
-    // Equal positions: the lower row owns it, on every gateway.
-    points.sort((a, b) => a.at - b.at || a.row - b.row);
-    this.#points = Uint32Array.from(points, ({ at }) => at);
-    this.#rows = Int32Array.from(points, ({ row }) => row);
+    const { length } = members;
+    const count = length * pointsPerMember;
+    // Equal positions belong to the member with the lower identity, on every gateway.
+    const ordered = [...members].sort((a, b) => a.identity - b.identity);
+    // Position and place in the list as one number, so that the sort is one of plain numbers.
+    const keys = new Float64Array(count);
+    let k = 0;
+    for (const [place, { identity }] of ordered.entries()) {
+      for (let i = 0; i < pointsPerMember; i++) keys[k++] = hashPair(identity, i) * length + place;
+    }
+    keys.sort();
+    const rows = Int32Array.from(ordered, ({ row }) => row);
+    this.#points = new Uint32Array(count);
+    this.#rows = new Int32Array(count);
+    for (k = 0; k < count; k++) {
+      const key = keys[k] as number;
+      const point = Math.floor(key / length);
+      this.#points[k] = point;
+      this.#rows[k] = rows[key - point * length] as number;
+    }
   }
 
   /** Index of the point that owns the key; NONE on an empty ring. */

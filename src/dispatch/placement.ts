@@ -10,7 +10,7 @@ import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Candidates, NONE } from './candidates.ts';
 import type { BrainConfig } from './decisions.ts';
-import { Estimates } from './estimates.ts';
+import { bytesPerTokenStart, Estimates } from './estimates.ts';
 import type { Fleet, ReplicaFacts } from './fleet.ts';
 import type { PickRequest, Policy } from './policies/policy.ts';
 import { PrefixAffinity } from './policies/prefix-affinity.ts';
@@ -61,14 +61,16 @@ export class Placement {
     this.#request = { promptTokens: 0, outputTokens: 0, matched, key0: 0, key1: 0 };
   }
 
-  /** A replica has changed; `isAnother`: its row stands for another one from here on. */
-  update(row: number, facts: ReplicaFacts, isAnother: boolean): void {
-    const { model, kvTokens } = facts;
+  /** What is known of a replica has changed; `isAnother`: its row stands for another one now. */
+  setReplica(row: number, { kvTokens }: ReplicaFacts, isAnother: boolean): void {
     if (isAnother) this.#index?.forget(row);
     this.#index?.setLimit(row, this.#blocksOf(kvTokens || kvTokensAssumed) * rememberedShare);
-    if (this.#policies[model] === undefined) return;
+  }
+
+  /** Replicas of the model have come or gone. */
+  setMembers(model: number): void {
     const members = this.#fleet.members(model);
-    this.#policies[model].setMembers?.(members);
+    this.#policies[model]?.setMembers?.(members);
     this.#rings[model]?.setMembers(members);
   }
 
@@ -142,6 +144,6 @@ export class Placement {
 
   #blocksOf(tokens: number): number {
     const { blockBytes } = this.#config.prefixes;
-    return Math.ceil((tokens * new Estimates().bytesPerToken) / blockBytes);
+    return Math.ceil((tokens * bytesPerTokenStart) / blockBytes);
   }
 }

@@ -198,7 +198,7 @@ export class Engine {
 
   #startStep(nowUs: number): void {
     const load = this.#load;
-    const preempted = this.#growDecodes();
+    this.#growDecodes();
     const decodes = this.#decodes.length;
     load.decodes = decodes;
     load.residentTokens = this.#residentTokens;
@@ -208,8 +208,8 @@ export class Engine {
     let budget = this.#model.stepTokensMax - decodes;
     const unfinished = this.#prefills[0];
     if (unfinished !== undefined) budget -= this.#addChunk(unfinished, budget);
-    // Memory that a preemption gave up is for the decodes that are left, as in vLLM.
-    while (!preempted && budget > 0) {
+    // Whoever was preempted is the oldest and still does not fit, so a preemption lets nobody in.
+    while (budget > 0) {
       const next = this.#admit();
       if (next === undefined) break;
       this.#prefills.push(next);
@@ -226,17 +226,14 @@ export class Engine {
   }
 
   /** Takes the pages of this step's tokens; preempts the newest decodes until they fit. */
-  #growDecodes(): boolean {
+  #growDecodes(): void {
     const phase = this.#steps % this.#model.pageTokens;
-    let preempted = false;
     while (!this.#cache.canGrow(this.#growing[phase] as number)) {
       const newest = this.#decodes.newest;
       assert(newest !== undefined, 'only decodes grow');
       this.#preempt(newest);
-      preempted = true;
     }
     this.#cache.grow(this.#growing[phase] as number);
-    return preempted;
   }
 
   #preempt(sequence: Sequence): void {

@@ -30,7 +30,7 @@ export function replicaCommand(): Command {
     .option('--control-port <port>', 'port of /control, /stats, /ledger and /gate', portNumber, 0)
     .option(
       '--profile <profile>',
-      'instant, uniform:8ms-24ms or tokens:ttft=200ms,itl=20ms',
+      'instant, uniform:8ms-24ms, tokens:ttft=200ms,itl=20ms, engine:8b-h100 or engine:70b-h100x4,speed=10',
       'instant',
     )
     .option('--model <name>', 'model it serves', 'sluice-sim')
@@ -50,7 +50,7 @@ export function replicaCommand(): Command {
 
 async function run(flags: ReplicaFlags): Promise<void> {
   const { startReplica } = await import('../replica/replica.ts');
-  const { parseProfile } = await import('../replica/profile.ts');
+  const { maxNumSeqsProblem, parseProfile } = await import('../replica/profile.ts');
   const { readFaults } = await import('../replica/faults.ts');
   const { parseDuration } = await import('../lib/quantity.ts');
   const keepAliveTimeoutMs = parseDuration(flags.keepAliveTimeout);
@@ -59,6 +59,8 @@ async function run(flags: ReplicaFlags): Promise<void> {
   if (drainTimeoutMs === undefined) return refuse('--drain-timeout is no duration');
   const profile = parseProfile(flags.profile);
   if (typeof profile === 'string') return refuse(profile);
+  const tooMany = maxNumSeqsProblem(profile, flags.maxNumSeqs);
+  if (tooMany !== undefined) return refuse(tooMany);
   for (const fault of flags.fault) {
     const problem = readFaults(fault, {});
     if (problem !== undefined) return refuse(problem);

@@ -1,12 +1,14 @@
 /**
  * One request being answered: waits at the gate, waits for a running slot, then plays its source on
- * the timer queue. Runs on the replica's event loop.
+ * the timer queue, or as the modelled engine makes its steps. Runs on the replica's event loop.
  *
  * Invariant: it ends exactly once, as served, failed, aborted or cut, and gives back its slot then.
  */
 import { nowMs } from '../lib/clock.ts';
 import type { Connection, Exchange } from './connection.ts';
 import type { Holdable } from './gate.ts';
+import type { Generation } from './generation.ts';
+import type { EngineRun } from './live-engine.ts';
 import type { Source } from './source.ts';
 import type { AttemptEnd, AttemptRecord } from './stats.ts';
 import type { TimerEntry } from './timer-queue.ts';
@@ -32,11 +34,11 @@ const BATCH_BYTES_MAX = 64 * 1024;
 
 export class Attempt implements Exchange, Holdable, TimerEntry {
   readonly record: AttemptRecord | undefined;
-  /** Tokens that count as resident while it runs. */
-  readonly promptTokens: number;
-  /** Whether it takes one of the replica's running slots. */
-  readonly needsSlot: boolean;
+  /** What it makes tokens for; it takes one of the replica's running slots then. */
+  readonly generation: Generation | undefined;
   hasSlot = false;
+  /** Its place in the modelled engine, which says when its tokens are there. */
+  run: EngineRun | undefined;
   readonly #host: AttemptHost;
   readonly #connection: Connection;
   readonly #source: Source;
@@ -44,6 +46,8 @@ export class Attempt implements Exchange, Holdable, TimerEntry {
   #loaded = false;
   #dueAt = 0;
   #tick = -1;
+  /** Engine steps that the segments so far have waited for. */
+  #stepsAwaited = 0;
   #pending = '';
   /** Tokens of this answer once `#pending` is written. */
   #pendingTokens = 0;
@@ -54,15 +58,13 @@ export class Attempt implements Exchange, Holdable, TimerEntry {
     connection: Connection,
     source: Source,
     record: AttemptRecord | undefined,
-    promptTokens: number,
-    needsSlot: boolean,
+    generation: Generation | undefined,
   ) {
     this.#host = host;
     this.#connection = connection;
     this.#source = source;
     this.record = record;
-    this.promptTokens = promptTokens;
-    this.needsSlot = needsSlot;
+    this.generation = generation;
   }
 
   begin(held: boolean): void {
@@ -89,6 +91,11 @@ export class Attempt implements Exchange, Holdable, TimerEntry {
   onTimer(now: number): void {
     this.#tick = -1;
     if (this.#stage === 'playing') this.#play(now);
+  }
+
+  /** The engine has made steps. */
+  onSteps(now: number): void {
+    if (this.#stage === 'playing' && this.#tick < 0) this.#play(now);
   }
 
   onDrain(): void {
@@ -119,6 +126,10 @@ export class Attempt implements Exchange, Holdable, TimerEntry {
         if (this.#pending.length > BATCH_BYTES_MAX) this.#flush();
         // A peer that does not read stops its own stream: 'drain' goes on with it.
         if (this.#connection.congested) return;
+        if (this.run !== undefined && !this.#hasStep(this.run, now)) {
+          this.#flush();
+          return;
+        }
         if (!source.next()) return;
         this.#loaded = true;
         this.#dueAt += source.gapMs;
@@ -141,6 +152,18 @@ export class Attempt implements Exchange, Holdable, TimerEntry {
       this.#host.hold(this);
       return;
     }
+  }
+
+  /** Whether the engine has made what comes next. onSteps() goes on when it has not. */
+  #hasStep(run: EngineRun, now: number): boolean {
+    const { stepsNeeded, slow } = this.#source;
+    if (stepsNeeded <= this.#stepsAwaited) return true;
+    if (stepsNeeded > run.stepsReady) return false;
+    const sinceMs = this.#stepsAwaited === 0 ? now - run.startedAt : run.stepMs;
+    const slowAt = (this.#stepsAwaited === 0 ? run.startedAt : this.#dueAt) + slow * sinceMs;
+    this.#dueAt = slow > 1 ? Math.max(now, slowAt) : now;
+    this.#stepsAwaited = stepsNeeded;
+    return true;
   }
 
   #flush(): void {

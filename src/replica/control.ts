@@ -18,11 +18,14 @@ export interface ControlTarget {
   readonly rules: FaultRules;
   /** Opens or closes the replica's port; closing also ends idle connections. */
   listen(open: boolean): Promise<void>;
+  /** Makes every step of the engine so many times as long; false when there is no engine. */
+  setSlowness(factor: number): boolean;
 }
 
 const SSE_NAMES = Object.keys(SSE_VARIANTS);
 const LEDGER_LIMIT = 1000;
-const CONTROL_KEYS = new Set(['faults', 'hold', 'release', 'listen']);
+const SLOWNESS_MAX = 1000;
+const CONTROL_KEYS = new Set(['faults', 'hold', 'release', 'listen', 'slowness']);
 
 type ControlRoute = (target: ControlTarget, url: URL, body: Buffer) => Promise<Answer>;
 
@@ -67,6 +70,12 @@ async function control(target: ControlTarget, _url: URL, bytes: Buffer): Promise
     if (!Array.isArray(body.faults)) return refused('faults must be a list of rules');
     const problem = target.rules.replace(body.faults);
     if (problem !== undefined) return refused(problem);
+  }
+  if (body.slowness !== undefined) {
+    const factor = body.slowness;
+    const valid = typeof factor === 'number' && factor > 0 && factor <= SLOWNESS_MAX;
+    if (!valid) return refused(`slowness must be above 0 and at most ${SLOWNESS_MAX}`);
+    if (!target.setSlowness(factor)) return refused('slowness needs a profile engine:…');
   }
   if (typeof body.hold === 'boolean') target.gate.holdAll = body.hold;
   if (typeof body.listen === 'boolean') await target.listen(body.listen);

@@ -2,7 +2,8 @@
  * A response with faults: the whole of it is written out in advance as segments, then bent. Pure.
  *
  * Tokens are a function of the prompt, so every byte is known before the first is sent, and a fault
- * is a change to a list: first to payloads, then (once framed) to bytes, then to how it ends.
+ * is a change to a list: first to payloads, then (once framed) to bytes, then to how it ends. With an
+ * engine that is at the first token: only then is it known what the prefix cache saved.
  */
 import { type Answer, answerHead } from './answer.ts';
 import type { FaultPlan, StallAt } from './faults.ts';
@@ -17,6 +18,8 @@ interface Segment {
   tokens: number;
   /** Tokens of the whole answer once it is out; what positions of faults are compared with. */
   position: number;
+  /** Steps of the answer that it waits for, when an engine makes them. */
+  steps: number;
   ending: Ending;
 }
 
@@ -38,18 +41,25 @@ export class FaultScript implements Source {
   tokens = 0;
   ending: Ending = 'none';
   readonly reusable: boolean;
-  readonly #segments: readonly Segment[];
+  readonly slow: number;
+  stepsNeeded: number;
+  readonly #write: () => readonly Segment[];
+  #segments: readonly Segment[] | undefined;
   #at = -1;
 
   constructor(answer: Answer, plan: FaultPlan, keepAlive: boolean, chunkedAllowed: boolean) {
     const framing = framingOf(answer, plan, chunkedAllowed);
     this.reusable = keepAlive && framing !== 'close' && plan.length === undefined;
-    this.#segments = script(answer, plan, framing, this.reusable);
+    this.slow = plan.slow ?? 1;
+    this.stepsNeeded = answer.stream ? 1 : answer.steps;
+    this.#write = () => script(answer, plan, framing, this.reusable);
   }
 
   next(): boolean {
+    this.#segments ??= this.#write();
     const segment = this.#segments[++this.#at];
     if (segment === undefined) return false;
+    this.stepsNeeded = Math.max(this.stepsNeeded, this.#segments[this.#at + 1]?.steps ?? 0);
     this.text = segment.text;
     this.gapMs = segment.gapMs;
     this.tokens = segment.tokens;
@@ -77,6 +87,7 @@ function script(answer: Answer, plan: FaultPlan, framing: Framing, reusable: boo
     gapMs: answer.headMs,
     tokens: 0,
     position: answer.start,
+    steps: 0,
     ending: 'none',
   };
   return bendBytes([head, ...framed(payloads, plan, framing, answer.start)], plan);
@@ -96,6 +107,7 @@ function streamPayloads(answer: Answer): Segment[] {
         gapMs: i === 0 ? stepGapMs : 0,
         tokens: answer.tokensAfter(reached),
         position: answer.start + reached + 1,
+        steps: step + 1,
         ending: 'none',
       });
     });
@@ -122,7 +134,7 @@ function wholePayloads(answer: Answer): Segment[] {
 }
 
 function payload(text: string, tokens: number, position: number): Segment {
-  return { text, gapMs: 0, tokens, position, ending: 'none' };
+  return { text, gapMs: 0, tokens, position, steps: 0, ending: 'none' };
 }
 
 function bendEvents(segments: Segment[], plan: FaultPlan, stream: boolean): Segment[] {

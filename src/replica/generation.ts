@@ -19,8 +19,19 @@ import {
 
 export type Api = 'chat' | 'completions' | 'responses' | 'messages';
 
+/** One prompt and where its answer goes on. */
+export interface Prompt extends Continuation {
+  /** Text before any delivered token. */
+  readonly text: string;
+  /** All of it, delivered tokens too: its text, or its token ids when it came as such. */
+  readonly content: string | readonly number[];
+  readonly tokens: number;
+  readonly mismatch: boolean;
+}
+
 /** One answer text: tokens [start, start + length) of a series. */
 export interface Choice {
+  readonly prompt: Prompt;
   readonly series: TokenSeries;
   readonly start: number;
   /** Characters of the first token that the client already has. */
@@ -47,15 +58,11 @@ export interface Generation {
   readonly continuation: boolean;
   /** Asked to continue a text that is not this prompt's answer. */
   readonly mismatch: boolean;
+  /** Set with an engine, which fills it in when it admits the prompts. */
+  readonly cached: { tokens: number } | undefined;
 }
 
 export type Body = Readonly<Record<string, unknown>>;
-
-interface Prompt extends Continuation {
-  readonly text: string;
-  readonly tokens: number;
-  readonly mismatch: boolean;
-}
 
 const CHOICES_MAX = 128;
 const ANSWER_TOKENS_MAX = 1_000_000;
@@ -92,6 +99,7 @@ export function readGeneration(api: Api, body: Body, profile: Profile): Generati
     steps: choices.reduce((most, choice) => Math.max(most, choice.length), 1),
     continuation: prompts.some(({ position, partial }) => position + partial > 0),
     mismatch: prompts.some((prompt) => prompt.mismatch),
+    cached: profile.engine === undefined ? undefined : { tokens: 0 },
   };
 }
 
@@ -118,9 +126,10 @@ function readPrompts(api: Api, body: Body): Prompt[] | string {
 
 function chatContinuation(prompt: string, delivered: string): Prompt {
   const found = continueAfter(prompt, delivered);
-  if (found === undefined) return { ...freshPrompt(prompt + delivered), mismatch: true };
-  const tokens = promptTokenCount(prompt + delivered);
-  return { ...found, text: prompt, tokens, mismatch: false };
+  const content = prompt + delivered;
+  if (found === undefined) return { ...freshPrompt(content), mismatch: true };
+  const tokens = promptTokenCount(content);
+  return { ...found, text: prompt, content, tokens, mismatch: false };
 }
 
 function readCompletionPrompts(prompt: unknown): Prompt[] | string {
@@ -145,12 +154,15 @@ function readResponsesInput(body: Body): Prompt[] | string {
 }
 
 function freshPrompt(text: string): Prompt {
-  const tokens = promptTokenCount(text);
-  return { text, series: tokenSeries(text), position: 0, partial: 0, tokens, mismatch: false };
+  return promptOf({ series: tokenSeries(text), position: 0, partial: 0 }, text);
 }
 
 function textPrompt(text: string): Prompt {
-  return { ...findContinuation(text), text, tokens: promptTokenCount(text), mismatch: false };
+  return promptOf(findContinuation(text), text);
+}
+
+function promptOf(found: Continuation, text: string): Prompt {
+  return { ...found, text, content: text, tokens: promptTokenCount(text), mismatch: false };
 }
 
 function idsPrompt(ids: unknown): Prompt | undefined {
@@ -159,8 +171,9 @@ function idsPrompt(ids: unknown): Prompt | undefined {
   }
   const found = continueIds(ids);
   const tokens = ids.length;
-  if (found !== undefined) return { ...found, text: found.prompt, tokens, mismatch: false };
-  return { ...freshPrompt(JSON.stringify(ids)), tokens, mismatch: true };
+  const { series, position, partial } = found ?? freshPrompt(JSON.stringify(ids));
+  const text = found?.prompt ?? JSON.stringify(ids);
+  return { series, position, partial, text, content: ids, tokens, mismatch: found === undefined };
 }
 
 function choiceOf(
@@ -180,7 +193,7 @@ function choiceOf(
   const natural = Math.max(0, end - start, Math.min(minimum, limit));
   const length = Math.min(natural, limit, ANSWER_TOKENS_MAX);
   const cut = length < natural || (body.ignore_eos === true && length === limit);
-  return { series, start, partial, length, finish: cut ? 'length' : 'stop' };
+  return { prompt, series, start, partial, length, finish: cut ? 'length' : 'stop' };
 }
 
 function outputLimit(api: Api, body: Body): number | undefined {

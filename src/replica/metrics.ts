@@ -1,14 +1,21 @@
 /** The statistics of a simulated replica as Prometheus text under vLLM's names. Pure. */
 import type { StatsSnapshot } from './stats.ts';
 
-/** KV tokens of an 8B model on one 80 GB card; what kv_cache_usage_perc is a share of. */
-const KV_CAPACITY_TOKENS = 448_000;
-const BLOCK_TOKENS = 16;
+/** What the KV memory of an engine holds and what its prefix cache saved. */
+export interface CacheFigures {
+  /** 0 to 1. */
+  readonly usage: number;
+  readonly kvPages: number;
+  readonly pageTokens: number;
+  readonly queriedTokens: number;
+  readonly hitTokens: number;
+  readonly preemptions: number;
+}
 
-export function renderMetrics(stats: StatsSnapshot, model: string, residentTokens: number): string {
+export function renderMetrics(stats: StatsSnapshot, model: string, cache: CacheFigures): string {
   const labels = `{model_name="${model.replace(/[\\"\n]/g, '_')}",engine="0"}`;
-  const usage = Math.min(1, residentTokens / KV_CAPACITY_TOKENS);
-  const blocks = KV_CAPACITY_TOKENS / BLOCK_TOKENS;
+  const counter = (name: string, help: string, value: number): string =>
+    metric(name, 'counter', help, labels, value);
   return [
     metric(
       'num_requests_running',
@@ -18,15 +25,18 @@ export function renderMetrics(stats: StatsSnapshot, model: string, residentToken
       stats.running,
     ),
     metric('num_requests_waiting', 'gauge', 'Requests waiting for a slot.', labels, stats.waiting),
-    metric('kv_cache_usage_perc', 'gauge', 'KV cache in use; 1 is all.', labels, usage),
-    metric('prompt_tokens_total', 'counter', 'Prompt tokens.', labels, stats.prompt_tokens),
-    metric('generation_tokens_total', 'counter', 'Tokens sent.', labels, stats.tokens_emitted),
-    metric('request_success_total', 'counter', 'Requests answered.', labels, stats.served),
+    metric('kv_cache_usage_perc', 'gauge', 'KV cache in use; 1 is all.', labels, cache.usage),
+    counter('prefix_cache_queries_total', 'Prompt tokens looked up.', cache.queriedTokens),
+    counter('prefix_cache_hits_total', 'Prompt tokens found cached.', cache.hitTokens),
+    counter('num_preemptions_total', 'Requests that made room for others.', cache.preemptions),
+    counter('prompt_tokens_total', 'Prompt tokens.', stats.prompt_tokens),
+    counter('generation_tokens_total', 'Tokens sent.', stats.tokens_emitted),
+    counter('request_success_total', 'Requests answered.', stats.served),
     metric(
       'cache_config_info',
       'gauge',
       'Cache configuration.',
-      `{block_size="${BLOCK_TOKENS}",num_gpu_blocks="${blocks}",engine="0"}`,
+      `{block_size="${cache.pageTokens}",num_gpu_blocks="${cache.kvPages}",engine="0"}`,
       1,
     ),
   ].join('');

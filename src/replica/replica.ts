@@ -12,7 +12,7 @@ import { Connection, type ConnectionOwner } from './connection.ts';
 import { type FaultRule, FaultRules } from './fault-rules.ts';
 import { HoldGate } from './gate.ts';
 import type { ParsedRequest, ParseFailure } from './http-parser.ts';
-import { type Profile, parseProfile } from './profile.ts';
+import { maxNumSeqsProblem, type Profile, parseProfile } from './profile.ts';
 import { RunningSlots } from './running-slots.ts';
 import { ReplicaService } from './service.ts';
 import { type AttemptRecord, ReplicaStats, type StatsSnapshot } from './stats.ts';
@@ -78,6 +78,8 @@ const LINGER_MS = 1000;
 export async function startReplica(options: ReplicaOptions = {}): Promise<Replica> {
   const profile = parseProfile(options.profile ?? 'instant');
   if (typeof profile === 'string') throw new RangeError(profile);
+  const problem = maxNumSeqsProblem(profile, options.maxNumSeqs ?? MAX_NUM_SEQS);
+  if (problem !== undefined) throw new RangeError(problem);
   const replica = new RunningReplica(options, profile);
   await replica.open();
   return replica;
@@ -116,7 +118,7 @@ class RunningReplica implements Replica, ConnectionOwner {
     });
     const onKill = options.onKill ?? (() => void this.crash());
     const maxNumSeqs = options.maxNumSeqs ?? MAX_NUM_SEQS;
-    this.#slots = new RunningSlots(maxNumSeqs, this.#stats, this.gate, onKill);
+    this.#slots = new RunningSlots(maxNumSeqs, profile.engine, this.#stats, this.gate, onKill);
     if (options.faults !== undefined) this.setFaults(options.faults);
   }
 
@@ -148,6 +150,7 @@ class RunningReplica implements Replica, ConnectionOwner {
         gate: this.gate,
         rules: this.#rules,
         listen: (open) => this.listen(open),
+        setSlowness: (factor) => this.#slots.setSlowness(factor),
       },
       this.#slots,
     );

@@ -53,7 +53,7 @@ export class ReplicaService {
   readonly #engine: RunningSlots;
   readonly #options: ServiceOptions;
   readonly #control: ControlTarget;
-  readonly #responses = new Map<string, string>();
+  readonly #responses = new Map<string, Answer>();
   #answers = 0;
 
   constructor(options: ServiceOptions, control: ControlTarget, engine: RunningSlots) {
@@ -118,6 +118,12 @@ export class ReplicaService {
       this.#answer(incoming, errorAnswer(404, message, path, 'model_not_found'), {}, false);
       return;
     }
+    const tooLong = this.#engine.refusal(generation);
+    if (tooLong !== undefined) {
+      const answer = errorAnswer(400, tooLong, path, 'context_length_exceeded');
+      this.#answer(incoming, answer, {}, false);
+      return;
+    }
     const plan: FaultPlan = {};
     const problem = this.#readPlan(incoming, generation, plan);
     if (problem !== undefined) {
@@ -128,8 +134,8 @@ export class ReplicaService {
     const answer =
       this.#faultAnswer(plan, path, generation) ?? this.#generationAnswer(request, generation);
     const held = this.#control.gate.holdAll || generation.prompt.includes('[[hold]]');
-    const prompt = answer instanceof GenerationAnswer ? generation.promptTokens : 0;
-    this.#answer(incoming, answer, plan, held, prompt, answer instanceof GenerationAnswer);
+    const generates = answer instanceof GenerationAnswer;
+    this.#answer(incoming, answer, plan, held, generates ? generation : undefined);
   }
 
   #noteGeneration(record: AttemptRecord, generation: Generation): void {
@@ -184,18 +190,18 @@ export class ReplicaService {
     const created = Math.floor(Date.now() / 1000);
     const answer = new GenerationAnswer(named, id, created, profile, random, headers);
     if (generation.api === 'responses' && !generation.stream) {
-      this.#store(`resp_${id}`, answer.body());
+      this.#store(`resp_${id}`, answer);
     }
     return answer;
   }
 
   /** Keeps a response for GET /v1/responses/{id}: state that lives on this replica only. */
-  #store(id: string, body: string): void {
+  #store(id: string, answer: Answer): void {
     const oldest = this.#responses.keys().next().value;
     if (this.#responses.size >= STORED_RESPONSES_MAX && oldest !== undefined) {
       this.#responses.delete(oldest);
     }
-    this.#responses.set(id, body);
+    this.#responses.set(id, answer);
   }
 
   #side(connection: Connection, request: ParsedRequest, path: string): void {
@@ -240,7 +246,7 @@ export class ReplicaService {
         return plainAnswer(200, 'text/plain', '');
       case '/metrics': {
         const stats = this.#control.stats.snapshot();
-        const text = renderMetrics(stats, model, this.#engine.residentTokens);
+        const text = renderMetrics(stats, model, this.#engine.cacheFigures());
         return plainAnswer(200, 'text/plain; version=0.0.4', text);
       }
       case '/v1/models': {
@@ -272,9 +278,9 @@ export class ReplicaService {
 
   #storedAnswer(method: string, path: string): Answer {
     const id = path.slice('/v1/responses/'.length);
-    const body = this.#responses.get(id);
-    if (body === undefined) return errorAnswer(404, 'no response of this id', path);
-    if (method === 'GET') return plainAnswer(200, 'application/json', body);
+    const stored = this.#responses.get(id);
+    if (stored === undefined) return errorAnswer(404, 'no response of this id', path);
+    if (method === 'GET') return plainAnswer(200, 'application/json', stored.body());
     if (method !== 'DELETE') return errorAnswer(405, `no ${method} on this path`, path);
     this.#responses.delete(id);
     return jsonAnswer(200, { id, object: 'response', deleted: true });
@@ -285,8 +291,7 @@ export class ReplicaService {
     answer: Answer,
     plan: FaultPlan,
     held: boolean,
-    promptTokens = 0,
-    needsSlot = false,
+    generation?: Generation,
   ): void {
     const { connection, request, record } = incoming;
     const chunkedAllowed = request.minorVersion === 1;
@@ -303,7 +308,7 @@ export class ReplicaService {
       source = new AnswerSource(answer, request.keepAlive, chunkedAllowed);
     }
     if (record !== undefined) record.status = answer.status;
-    new Attempt(this.#engine, connection, source, record, promptTokens, needsSlot).begin(held);
+    new Attempt(this.#engine, connection, source, record, generation).begin(held);
   }
 
   /** Control answers may wait, for the gate or for a listener. */

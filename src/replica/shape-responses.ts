@@ -1,7 +1,7 @@
 /** The Responses API of OpenAI: one message with one text. Pure; see shape.ts for the parts. */
 import type { Generation } from './generation.ts';
 import { wireJson } from './http-writer.ts';
-import { choiceText, type Shape, tokensOf } from './shape.ts';
+import { cachedJson, choiceText, type Shape, tokensOf } from './shape.ts';
 
 export function createResponsesShape(generation: Generation, id: string, created: number): Shape {
   return new ResponsesShape(generation, id, created);
@@ -56,7 +56,8 @@ class ResponsesShape implements Shape {
     const status = this.#cut()
       ? '"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}'
       : '"status":"completed","incomplete_details":null';
-    const usage = `{"input_tokens":${prompt},"output_tokens":${tokens},"total_tokens":${prompt + tokens}}`;
+    const details = cachedJson(this.#generation, 'input_tokens_details');
+    const usage = `{"input_tokens":${prompt},"output_tokens":${tokens},"total_tokens":${prompt + tokens}${details}}`;
     const item = this.#item('completed', part(texts[0] ?? ''));
     return `${this.#head}${status},"output":[${item}],"usage":${usage}}`;
   }

@@ -49,5 +49,11 @@ export function tokensOf(generation: Generation): number {
 /** `usage` of the OpenAI completion APIs, as JSON. */
 export function usageJson(generation: Generation, completion: number): string {
   const prompt = generation.promptTokens;
-  return `{"prompt_tokens":${prompt},"completion_tokens":${completion},"total_tokens":${prompt + completion}}`;
+  const details = cachedJson(generation, 'prompt_tokens_details');
+  return `{"prompt_tokens":${prompt},"completion_tokens":${completion},"total_tokens":${prompt + completion}${details}}`;
+}
+
+/** The tokens that the prefix cache saved, as a further field `name` of a usage object. */
+export function cachedJson({ cached }: Generation, name: string): string {
+  return cached === undefined ? '' : `,"${name}":{"cached_tokens":${cached.tokens}}`;
 }

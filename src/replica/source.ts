@@ -20,6 +20,10 @@ export interface Source {
   readonly ending: Ending;
   /** Whether the connection may serve another request after `done`. */
   readonly reusable: boolean;
+  /** With an engine: next() may be called once the answer has so many of its steps. */
+  readonly stepsNeeded: number;
+  /** With an engine: the client sees it take so many times as long. */
+  readonly slow: number;
   next(): boolean;
 }
 
@@ -30,6 +34,8 @@ export class AnswerSource implements Source {
   tokens = 0;
   ending: Ending = 'none';
   readonly reusable: boolean;
+  readonly slow = 1;
+  stepsNeeded: number;
   readonly #answer: Answer;
   readonly #chunked: boolean;
   #step = -2;
@@ -38,11 +44,13 @@ export class AnswerSource implements Source {
     this.#answer = answer;
     this.#chunked = answer.stream && chunkedAllowed;
     this.reusable = keepAlive && (!answer.stream || chunkedAllowed);
+    this.stepsNeeded = answer.stream ? 0 : answer.steps;
   }
 
   next(): boolean {
     this.#step++;
     if (!this.#answer.stream) return this.#whole();
+    this.stepsNeeded++;
     if (this.#step === -1) {
       this.gapMs = this.#answer.headMs;
       const framing = framingLines(this.#chunked ? 'chunked' : 'close', 0, this.reusable);

@@ -165,7 +165,7 @@ export function continueIds(
 }
 
 /** Murmur3's finaliser over both words: every bit of the hash depends on every bit of k. */
-function mix(hash: number, k: number): number {
+export function mix(hash: number, k: number): number {
   let h = hash ^ Math.imul(k + 1, 0x9e3779b1);
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);

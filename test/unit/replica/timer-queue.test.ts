@@ -50,7 +50,7 @@ test('profiles are read, and what is none says why', () => {
     firstTokenMsMax: 24,
   });
   expect(parseProfile('tokens:ttft=200ms,itl=20ms')).toMatchObject({ interTokenMs: 20 });
-  for (const name of ['', 'uniform:8-24', 'uniform:24ms-8ms', 'tokens:ttft=1s', 'engine:8b-h100']) {
+  for (const name of ['', 'uniform:8-24', 'uniform:24ms-8ms', 'tokens:ttft=1s']) {
     expect(parseProfile(name)).toEqual(expect.stringContaining('profile'));
   }
 });

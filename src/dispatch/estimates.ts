@@ -2,24 +2,27 @@
  * What one model's requests have turned out to be: tokens per byte of prompt and tokens of answers.
  * Pure.
  *
- *   bytesPerToken  EWMA of promptBytes / prompt_tokens   bytes; starts at 4, weight 0.02
- *   outputTokens   EWMA of completion_tokens             tokens; starts at 256, weight 0.01
+ *   bytesPerToken  EWMA of promptBytes / prompt_tokens   bytes; 4 until one is reported
+ *   outputTokens   EWMA of completion_tokens             tokens; 256 until one is reported
  *
+ * The n-th report weighs 1 / n, and at least weightMin: a mean of the first hundred, then one that
+ * follows the traffic (ALGORITHMS 3: 0.01).
  * Learnt from the usage that replicas report; who reports none leaves the start values, which only
  * shift all replicas alike. Bounded, so that one absurd report cannot make the estimate useless.
  */
 export const bytesPerTokenStart = 4; // English text under the tokenizers in use (ALGORITHMS 8)
 const bytesPerTokenMin = 1;
 const bytesPerTokenMax = 16;
-const ratioWeight = 0.02;
 /** Median answer of public chat traces: 129 to 415 tokens (ALGORITHMS 5). */
 const outputTokensStart = 256;
 const outputTokensMax = 131_072;
-const outputWeight = 0.01;
+const weightMin = 0.01;
 
 export class Estimates {
   bytesPerToken = bytesPerTokenStart;
   outputTokens = outputTokensStart;
+  #ratios = 0;
+  #outputs = 0;
 
   /** At least 1, so that no request is free. */
   promptTokens(promptBytes: number): number {
@@ -35,14 +38,16 @@ export class Estimates {
   learn(promptBytes: number, promptTokens: number, completionTokens: number): void {
     if (promptBytes > 0 && promptTokens > 0) {
       const ratio = clamp(promptBytes / promptTokens, bytesPerTokenMin, bytesPerTokenMax);
-      this.bytesPerToken += ratioWeight * (ratio - this.bytesPerToken);
+      this.bytesPerToken += weightOf(++this.#ratios) * (ratio - this.bytesPerToken);
     }
     if (completionTokens > 0) {
       const output = Math.min(completionTokens, outputTokensMax);
-      this.outputTokens += outputWeight * (output - this.outputTokens);
+      this.outputTokens += weightOf(++this.#outputs) * (output - this.outputTokens);
     }
   }
 }
+
+const weightOf = (reports: number): number => Math.max(weightMin, 1 / reports);
 
 const clamp = (value: number, min: number, max: number): number =>
   Math.min(Math.max(value, min), max);

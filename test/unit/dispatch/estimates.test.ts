@@ -9,6 +9,14 @@ test('a model that says nothing is taken for four bytes a token', () => {
   expect(estimates.bytesPerToken).toBe(4);
 });
 
+test('the first report counts in full, later ones less and less', () => {
+  const estimates = new Estimates();
+  estimates.learn(2000, 1000, 10);
+  expect([estimates.bytesPerToken, estimates.outputTokens]).toEqual([2, 10]);
+  estimates.learn(4000, 1000, 30);
+  expect([estimates.bytesPerToken, estimates.outputTokens]).toEqual([3, 20]);
+});
+
 test('reported usage moves both estimates to where the requests are', () => {
   const estimates = new Estimates();
   for (let i = 0; i < 1000; i++) estimates.learn(3000, 1000, 40);

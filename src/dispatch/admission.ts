@@ -26,7 +26,7 @@ function saturation({ waiting, replicas, contextTokens, kvTokens }: Pressure): n
   return kvTokens === 0 ? queue : Math.max(queue, contextTokens / (kvTarget * kvTokens));
 }
 
-export function shedProbability(priority: number, pressure: Pressure): number {
-  if (priority >= 0) return 0;
+/** For a request of a priority below 0. */
+export function shedProbability(pressure: Pressure): number {
   return Math.min(1, Math.max(0, (saturation(pressure) - shedFrom) / shedSpan));
 }

@@ -151,6 +151,7 @@ export class Brain {
     if (requests.phase[slot] !== Phase.running) {
       this.#lanes.leave(slot, nowUs);
       this.#refuse(slot, Refusal.clientGone);
+      this.#pump(requests.model[slot] as number); // it may have stood before one that fits
     } else if (requests.cancelled[slot] === 0) {
       requests.cancelled[slot] = 1;
       this.#sink.abort(slot);
@@ -170,7 +171,7 @@ export class Brain {
   /** Ends the pauses and waits that are over. */
   tick(nowUs: number): void {
     this.#nowUs = nowUs;
-    this.#expireWaits();
+    if (this.#expireWaits()) this.#placement.estimates.forEach((_, model) => this.#pump(model));
     this.#prefills.expire(nowUs, this.#resumed);
     this.#fleet.resume(nowUs, this.#resumed);
   }
@@ -211,17 +212,14 @@ export class Brain {
 
   /** Recounts everything from the requests. */
   assertExact(): void {
-    const { phase, retried } = this.#requests;
-    let running = 0;
-    let retries = 0;
-    for (let slot = 0; slot < phase.length; slot++) {
-      retries += phase[slot] === Phase.idle ? 0 : (retried[slot] as number);
-      if (phase[slot] === Phase.running) running++;
-    }
     this.#fleet.assertExact(this.#requests);
+    this.#retries.assertExact();
+    const running = this.#requests.phase.reduce(
+      (n, phase) => n + Number(phase === Phase.running),
+      0,
+    );
     assert(this.running === running);
     assert(this.dispatched - this.released === running, 'dispatched = released + in flight');
-    assert(this.#retries.budget.retries === retries);
   }
 
   /** Starts the request if nobody waits before it and a replica has room. */
@@ -245,14 +243,14 @@ export class Brain {
         this.#lanes.queuedTokens(model) + (this.#requests.promptTokens[slot] as number);
       if (!this.#refuseLate(slot, this.#fleet.waitUs(model, tokens))) {
         this.#lanes.enter(slot, Phase.waiting);
+        this.#pump(model); // who stands before it may be too large for the room there is
       }
     }
   }
 
   #isShed(slot: number, model: number): boolean {
-    const priority = this.#requests.priority[slot] as number;
-    if (priority >= 0) return false;
-    const share = shedProbability(priority, this.#fleet.pressure(model, this.queued(model)));
+    if ((this.#requests.priority[slot] as number) >= 0) return false;
+    const share = shedProbability(this.#fleet.pressure(model, this.queued(model)));
     return this.#random.next() < share * 2 ** 32;
   }
 
@@ -338,8 +336,10 @@ export class Brain {
     this.#lanes.lane(model).waiting.charge(tenant[slot] as number, outputWeight * uncharged);
   }
 
-  #expireWaits(): void {
+  /** True when somebody's wait was over. */
+  #expireWaits(): boolean {
     const { phase, deadlineUs } = this.#requests;
+    if (this.#lanes.nextUs > this.#nowUs) return false;
     while (this.#lanes.nextUs <= this.#nowUs) {
       const slot = this.#lanes.first;
       const isRetry = phase[slot] === Phase.retrying;
@@ -347,6 +347,7 @@ export class Brain {
       if (this.#nowUs >= (deadlineUs[slot] as number)) this.#refuse(slot, Refusal.deadline);
       else this.#refuse(slot, isRetry ? Refusal.failed : Refusal.queueWaitOver);
     }
+    return true;
   }
 
   /** Gives out all the room that the model's replicas have. */

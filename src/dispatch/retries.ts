@@ -5,10 +5,11 @@
  * request and the budget of the gateway (retry-budget.ts). `Refusal.busy` is for a fleet that asked to
  * be left alone for longer than a request should wait.
  */
+import { assert } from '../lib/assert.ts';
 import { NONE } from './candidates.ts';
 import { type BrainConfig, Refusal, type Release, RetryRule } from './decisions.ts';
 import { type Fleet, Outlook } from './fleet.ts';
-import type { Requests } from './requests.ts';
+import { Phase, type Requests } from './requests.ts';
 import { RetryBudget } from './retry-budget.ts';
 
 /** A pause shorter than this is waited for; to send the client away would cost it more. */
@@ -70,6 +71,16 @@ export class Retries {
     this.budget.take();
     retried[slot] = 1;
     return NONE;
+  }
+
+  /** Recounts the budget from the requests. */
+  assertExact(): void {
+    const { phase, retried } = this.#requests;
+    let retries = 0;
+    for (let slot = 0; slot < phase.length; slot++) {
+      if (phase[slot] !== Phase.idle) retries += retried[slot] as number;
+    }
+    assert(this.budget.retries === retries);
   }
 
   /** What there is besides the replicas that failed the request; they count when nothing was sent. */

@@ -70,6 +70,29 @@ describe('room in the KV cache', () => {
     expect([...harness.running.keys()]).toEqual([1, 2]);
   });
 
+  test('whoever stands before a request that fits and leaves lets it go, and so does one that is late', () => {
+    for (const leave of ['cancel', 'expire'] as const) {
+      const harness = new BrainHarness({ queueTimeoutMs: 500 });
+      harness.replica(0, { kvTokens: 10_000 });
+      harness.arrive(0, 0, minute, { promptTokens: 6000, maxTokens: 100 });
+      harness.arrive(1, 0, minute, { promptTokens: 6000, maxTokens: 100 });
+      harness.advance(100);
+      harness.arrive(2, 0, minute, { promptTokens: 10, maxTokens: 10 });
+      if (leave === 'cancel') harness.cancel(1);
+      else harness.advance(400);
+      expect([...harness.running.keys()]).toEqual([0, 2]);
+    }
+  });
+
+  test('a request of higher priority that fits does not stand behind one that does not', () => {
+    const harness = new BrainHarness();
+    harness.replica(0, { kvTokens: 10_000 });
+    harness.arrive(0, 0, minute, { promptTokens: 6000, maxTokens: 100 });
+    harness.arrive(1, 0, minute, { promptTokens: 6000, maxTokens: 100 });
+    harness.arrive(2, 0, minute, { promptTokens: 10, maxTokens: 10, priority: 60 });
+    expect([...harness.running.keys()]).toEqual([0, 2]);
+  });
+
   test('what fits nowhere goes to an empty replica, whose answer it is', () => {
     const harness = new BrainHarness();
     harness.replica(0, { kvTokens: 1000 });

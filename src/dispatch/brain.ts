@@ -19,8 +19,6 @@ import {
   type Release,
   type RunningAttempt,
 } from './decisions.ts';
-import type { Estimates } from './estimates.ts';
-import { outputWeight } from './fair-queue.ts';
 import { Fleet, Outlook, type ReplicaFacts } from './fleet.ts';
 import { Lanes } from './lanes.ts';
 import { Placement } from './placement.ts';
@@ -44,6 +42,7 @@ export class Brain {
   readonly #placement: Placement;
   readonly #prefills: Prefills;
   readonly #random: Prng;
+  readonly #models: readonly number[];
   readonly #retries: Retries;
   readonly #sink: DecisionSink;
   readonly #queueMax: number;
@@ -64,6 +63,7 @@ export class Brain {
     this.#prefills = new Prefills(slots, this.#requests, this.#fleet);
     this.#retries = new Retries(config, this.#requests, this.#fleet);
     this.#random = createPrng(config.seed);
+    this.#models = models.map((_, model) => model);
   }
 
   /** Requests of the model that wait for a replica. */
@@ -134,7 +134,8 @@ export class Brain {
       const epoch = requests.epoch[slot] as number;
       this.#fleet.pause(replica, epoch, nowUs + pauseMs * 1000, release.error);
     }
-    this.#learn(slot, model, release);
+    this.#placement.learn(slot, release);
+    this.#lanes.settleAccount(slot, release.completionTokens);
     this.#endAttempt(slot);
     if (release.settled) this.#close(slot);
     else this.#decideRetry(slot, replica, release);
@@ -165,13 +166,13 @@ export class Brain {
     const isAnother = this.#fleet.epoch(row) !== facts.epoch;
     this.#fleet.update(row, facts, this.#membersChanged);
     this.#placement.setReplica(row, facts, isAnother);
-    if (facts.model >= 0 && facts.model < this.#placement.estimates.length) this.#pump(facts.model);
+    if (facts.model >= 0 && facts.model < this.#models.length) this.#pump(facts.model);
   }
 
   /** Ends the pauses and waits that are over. */
   tick(nowUs: number): void {
     this.#nowUs = nowUs;
-    if (this.#expireWaits()) this.#placement.estimates.forEach((_, model) => this.#pump(model));
+    if (this.#expireWaits()) for (const model of this.#models) this.#pump(model);
     this.#prefills.expire(nowUs, this.#resumed);
     this.#fleet.resume(nowUs, this.#resumed);
   }
@@ -326,16 +327,6 @@ export class Brain {
     this.#sink.attemptEnded(slot, row);
   }
 
-  /** Estimates and the tenant's account follow what the replica reports. */
-  #learn(slot: number, model: number, { promptTokens, completionTokens }: Release): void {
-    const { promptBytes, outputTokens, tenant } = this.#requests;
-    const estimates = this.#placement.estimates[model] as Estimates;
-    estimates.learn(promptBytes[slot] as number, promptTokens, completionTokens);
-    if (completionTokens < 0) return;
-    const uncharged = completionTokens - (outputTokens[slot] as number);
-    this.#lanes.lane(model).waiting.charge(tenant[slot] as number, outputWeight * uncharged);
-  }
-
   /** True when somebody's wait was over. */
   #expireWaits(): boolean {
     const { phase, deadlineUs } = this.#requests;
@@ -391,8 +382,7 @@ export class Brain {
     requests.contextTokens[slot] = contextTokens;
     requests.outputTokens[slot] = outputTokens;
     this.#prefills.begin(slot, this.#nowUs);
-    const { waiting } = this.#lanes.lane(requests.model[slot] as number);
-    waiting.charge(requests.tenant[slot] as number, pendingTokens + outputWeight * outputTokens);
+    this.#lanes.charge(slot);
     this.running++;
     this.dispatched++;
     this.#sink.dispatch(slot, attempt, row, epoch, heldUs);

@@ -9,7 +9,7 @@
  */
 import { assert } from '../lib/assert.ts';
 import type { BrainConfig } from './decisions.ts';
-import { FairQueue } from './fair-queue.ts';
+import { FairQueue, outputWeight } from './fair-queue.ts';
 import { Phase, type Requests } from './requests.ts';
 import { SlotLinks, type SlotList } from './slot-lists.ts';
 import { SlotTimers } from './slot-timers.ts';
@@ -57,6 +57,21 @@ export class Lanes {
   /** Prompt tokens of the requests of the model that wait. */
   queuedTokens(model: number): number {
     return this.#tokens[model] as number;
+  }
+
+  /** The tenant of a request that was dispatched pays for it. */
+  charge(slot: number): void {
+    const { model, tenant, pendingTokens, outputTokens } = this.#requests;
+    const tokens = (pendingTokens[slot] as number) + outputWeight * (outputTokens[slot] as number);
+    this.lane(model[slot] as number).waiting.charge(tenant[slot] as number, tokens);
+  }
+
+  /** Its output was other than expected; below 0: nobody knows. */
+  settleAccount(slot: number, completionTokens: number): void {
+    if (completionTokens < 0) return;
+    const { model, tenant, outputTokens } = this.#requests;
+    const tokens = outputWeight * (completionTokens - (outputTokens[slot] as number));
+    this.lane(model[slot] as number).waiting.charge(tenant[slot] as number, tokens);
   }
 
   /** When the first waiter's time is over; Infinity when nobody waits. */

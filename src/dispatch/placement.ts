@@ -9,7 +9,7 @@ import { assert } from '../lib/assert.ts';
 import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Candidates, NONE } from './candidates.ts';
-import type { BrainConfig } from './decisions.ts';
+import type { BrainConfig, Release } from './decisions.ts';
 import { bytesPerTokenStart, Estimates } from './estimates.ts';
 import type { Fleet, ReplicaFacts } from './fleet.ts';
 import type { PickRequest, Policy } from './policies/policy.ts';
@@ -32,7 +32,7 @@ export class Placement {
   pendingTokens = 0;
   contextTokens = 0;
   outputTokens = 0;
-  readonly estimates: readonly Estimates[];
+  readonly #estimates: readonly Estimates[];
   readonly #config: BrainConfig;
   readonly #requests: Requests;
   readonly #fleet: Fleet;
@@ -47,7 +47,7 @@ export class Placement {
     this.#config = config;
     this.#requests = requests;
     this.#fleet = fleet;
-    this.estimates = models.map(() => new Estimates());
+    this.#estimates = models.map(() => new Estimates());
     this.#policies = models.map(({ policy }, model) => {
       const factory = policyFactory(policy);
       assert(factory !== undefined, `policy ${policy} is known`);
@@ -77,14 +77,21 @@ export class Placement {
   /** Tokens of the request's prompt, as far as they are known. */
   promptTokens({ model, promptBytes, promptTokens }: Arrival): number {
     if (promptTokens > 0) return promptTokens;
-    return (this.estimates[model] as Estimates).promptTokens(promptBytes);
+    return (this.#estimates[model] as Estimates).promptTokens(promptBytes);
+  }
+
+  /** The attempt of the slot has ended; the replica says what it came to. */
+  learn(slot: number, { promptTokens, completionTokens }: Release): void {
+    const { promptBytes, model } = this.#requests;
+    const estimates = this.#estimates[model[slot] as number] as Estimates;
+    estimates.learn(promptBytes[slot] as number, promptTokens, completionTokens);
   }
 
   /** The row to give the request; NONE when no candidate has room in its KV cache. */
   choose(slot: number, candidates: Candidates): number {
     const { promptTokens, maxTokens, model: models, session, head } = this.#requests;
     const model = models[slot] as number;
-    const estimates = this.estimates[model] as Estimates;
+    const estimates = this.#estimates[model] as Estimates;
     const request = this.#request;
     request.promptTokens = promptTokens[slot] as number;
     request.outputTokens = estimates.expectedOutput(maxTokens[slot] as number);

@@ -29,6 +29,8 @@ type Forgotten = Extract<ToThread, { kind: 'forget' }>;
 export interface AdminParts {
   readonly options: GatewayOptions;
   readonly engine: string;
+  /** False while it starts. */
+  readonly isServing: () => boolean;
   readonly membership: Membership;
   readonly views: GatewayViews;
   readonly health: HealthChecker;
@@ -55,8 +57,12 @@ export class GatewayAdmin implements AdminActions {
     this.#metrics = this.#createMetrics();
   }
 
+  isStarting(): boolean {
+    return !this.#parts.isServing();
+  }
+
   ready(): { ready: boolean; reason: string } {
-    const reason = this.#parts.readiness.problem();
+    const reason = this.isStarting() ? 'starting' : this.#parts.readiness.problem();
     return { ready: reason === '', reason };
   }
 

@@ -75,6 +75,8 @@ export class Gateway {
   #scheduler: ThreadHandle | undefined;
   #closing: Promise<void> | undefined;
   #cut = false;
+  /** True from the moment the last acceptor listens. */
+  #isServing = false;
 
   /** Throws when this machine cannot run the config: engine refused, too few descriptors. */
   constructor(options: GatewayOptions) {
@@ -119,11 +121,13 @@ export class Gateway {
   }
 
   /**
-   * Starts every thread, probes every replica once, then opens the admin listener. Rejects with a
-   * ListenError when an address is taken.
+   * Opens the admin listener, starts every thread, probes every replica once, then listens for clients:
+   * a second gateway of the same config ends at the admin port, before the kernel gives it connections.
+   * Rejects with a ListenError when an address is taken.
    */
   async listen(): Promise<Addresses> {
     const { config } = this.#options;
+    const adminPort = await this.#admin.listen(config.admin.host, config.admin.port);
     for (const [model, { replicas }] of config.models.entries()) {
       for (const replica of replicas) this.#membership.add(replica, model);
     }
@@ -141,7 +145,7 @@ export class Gateway {
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
     const port = await this.#startAcceptors(context, onDeath);
     this.#watchdog.start();
-    const adminPort = await this.#admin.listen(config.admin.host, config.admin.port);
+    this.#isServing = true;
     return { port, adminPort };
   }
 
@@ -289,6 +293,7 @@ export class Gateway {
     return new GatewayAdmin({
       options: this.#options,
       engine: this.engine,
+      isServing: () => this.#isServing,
       membership: this.#membership,
       views: this.#views,
       health: this.#health,

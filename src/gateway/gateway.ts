@@ -49,6 +49,15 @@ export interface Addresses {
   readonly adminPort: number;
 }
 
+/** What `listen` rejects with when the gateway was drained or closed before it served. */
+export class ClosedWhileStarting extends Error {
+  override name = 'ClosedWhileStarting';
+
+  constructor() {
+    super('the gateway was closed before it served');
+  }
+}
+
 /** Bytes of answers on their way between one forwarder and one acceptor. */
 const responseRingBytes = 4 * 1024 * 1024;
 /** After the cut, streams have this long to end with an error event. */
@@ -126,8 +135,21 @@ export class Gateway {
    * Rejects with a ListenError when an address is taken.
    */
   async listen(): Promise<Addresses> {
+    try {
+      return await this.#start();
+    } catch (error) {
+      if (this.#closing === undefined) throw error;
+      // What else fails of a start that is taken back is no news.
+      await this.#closing;
+      await this.#admin.close(); // it may have opened since
+      throw new ClosedWhileStarting();
+    }
+  }
+
+  async #start(): Promise<Addresses> {
     const { config } = this.#options;
     const adminPort = await this.#admin.listen(config.admin.host, config.admin.port);
+    this.#assertOpen();
     for (const [model, { replicas }] of config.models.entries()) {
       for (const replica of replicas) this.#membership.add(replica, model);
     }
@@ -142,6 +164,7 @@ export class Gateway {
     });
     await Promise.all([this.#scheduler, ...this.#forwarders].map((thread) => thread.ready()));
     for (const member of this.#membership) this.#membership.activate(member);
+    this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
     const port = await this.#startAcceptors(context, onDeath);
     this.#watchdog.start();
@@ -149,12 +172,18 @@ export class Gateway {
     return { port, adminPort };
   }
 
+  /** Whoever closes stops the threads there are: a start goes on to the next step only while it is open. */
+  #assertOpen(): void {
+    if (this.#closing !== undefined) throw new ClosedWhileStarting();
+  }
+
   /**
    * Stops taking requests and waits for those in flight; whoever is left at `drain.timeout`, or at
-   * `cut()`, gets an error event. Resolves once everything is closed.
+   * `cut()`, gets an error event. Resolves once everything is closed, at once before it serves.
    */
   async drain(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
+    if (!this.#isServing) return this.close();
     const { settle, timeout } = this.#options.config.drain;
     this.#setDraining(DrainStage.announced);
     this.logger.info('draining', { count: this.#views.slotsInUse() });
@@ -199,11 +228,13 @@ export class Gateway {
     try {
       // One after the other: two that fail would each tell of an address that is taken.
       for (let i = 0; i < threads.acceptors; i++) {
+        this.#assertOpen();
         const start = { ...acceptorStart(context, i), port };
         const acceptor = new ThreadHandle(`acceptor-${i}`, 'acceptor', start, onDeath);
         this.#acceptors.push(acceptor);
         port = await acceptor.ready();
       }
+      this.#assertOpen();
     } finally {
       held?.release();
     }

@@ -18,7 +18,7 @@ const backoffMsMin = 100;
 const backoffMsMax = 10_000;
 /** A gateway that served this long was well: the next death starts the back-off anew. */
 const steadyMs = 60_000;
-const forwarded = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+const stopSignals = ['SIGTERM', 'SIGINT'] as const;
 
 /** Wait before start number `deaths + 1` in a row: 0.1, 0.2, 0.4 … 10 s. */
 export function backoffMs(deaths: number): number {
@@ -28,29 +28,39 @@ export function backoffMs(deaths: number): number {
 /** Runs until the gateway ends by request or cannot start; resolves with the exit code. */
 export async function supervise({ args, say }: SupervisorOptions): Promise<number> {
   let child: ChildProcess | undefined;
+  let isServing = false;
+  let wantsReload = false;
   let stopping = false;
   let wake: () => void = () => {};
-  const onSignal = (signal: NodeJS.Signals): void => {
-    if (signal !== 'SIGHUP') stopping = true;
+  const onStop = (signal: NodeJS.Signals): void => {
+    stopping = true;
     child?.kill(signal);
-    if (stopping) wake();
+    wake();
   };
-  for (const signal of forwarded) process.on(signal, onSignal);
+  // It kills a process that does not listen for it yet, so it waits for the ready message.
+  const onReload = (): void => {
+    wantsReload = !isServing;
+    if (isServing) child?.kill('SIGHUP');
+  };
+  for (const signal of stopSignals) process.on(signal, onStop);
+  process.on('SIGHUP', onReload);
   try {
     let deaths = 0;
     let served = false;
     for (;;) {
       const started = performance.now();
-      let isServing = false;
       child = start(args);
       child.once('message', () => {
         served = true;
         isServing = true;
+        if (wantsReload) onReload();
       });
       const { code, signal } = await ended(child);
+      const hasServed = isServing;
       child = undefined;
+      isServing = false;
       // Asked to stop before it could listen for signals: that is what happened, and all is well.
-      if (stopping && signal !== null && !isServing) return ExitCode.ok;
+      if (stopping && signal !== null && !hasServed) return ExitCode.ok;
       // A config that was refused stays refused; a gateway that never served has said why.
       if (stopping || code === ExitCode.ok || code === ExitCode.usage || !served) {
         return code ?? ExitCode.failed;
@@ -71,7 +81,8 @@ export async function supervise({ args, say }: SupervisorOptions): Promise<numbe
       if (stopping) return ExitCode.ok;
     }
   } finally {
-    for (const signal of forwarded) process.off(signal, onSignal);
+    for (const signal of stopSignals) process.off(signal, onStop);
+    process.off('SIGHUP', onReload);
   }
 }
 

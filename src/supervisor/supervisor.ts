@@ -25,7 +25,7 @@ export function backoffMs(deaths: number): number {
   return Math.min(backoffMsMax, backoffMsMin * 2 ** Math.max(0, deaths - 1));
 }
 
-/** Runs until the gateway ends by request or cannot start; resolves with the exit code. */
+/** Runs until the gateway ends by request or never comes to serve; resolves with the exit code. */
 export async function supervise({ args, say }: SupervisorOptions): Promise<number> {
   let child: ChildProcess | undefined;
   let isServing = false;
@@ -59,12 +59,11 @@ export async function supervise({ args, say }: SupervisorOptions): Promise<numbe
       const hasServed = isServing;
       child = undefined;
       isServing = false;
-      // Asked to stop before it could listen for signals: that is what happened, and all is well.
-      if (stopping && signal !== null && !hasServed) return ExitCode.ok;
-      // A config that was refused stays refused; a gateway that never served has said why.
-      if (stopping || code === ExitCode.ok || code === ExitCode.usage || !served) {
-        return code ?? ExitCode.failed;
-      }
+      // Asked to stop before it served: it has, whether or not it could hear of it.
+      if (stopping && !hasServed) return ExitCode.ok;
+      // One that never served has said why. After that everything is tried again, also a config that
+      // went bad meanwhile: whoever mends the file has the service back.
+      if (stopping || code === ExitCode.ok || !served) return code ?? ExitCode.failed;
       if (performance.now() - started > steadyMs) deaths = 0;
       deaths++;
       const wait = backoffMs(deaths);

@@ -2,20 +2,24 @@
  * What the admin listener can ask of the gateway. Runs on the main thread.
  *
  * Changes of the membership are applied in the order that loses nothing: forwarders learn an address
- * before the scheduler may pick it, and forget it after the last request on it has ended.
+ * before the scheduler may pick it, and forget it after the last request on it has ended. What a reload
+ * takes away serves until something else can (handover.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseNewReplica } from '../config/new-replica.ts';
 import { formatProblem } from '../config/problems.ts';
+import { nowMs } from '../lib/clock.ts';
 import type { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import type { Readiness } from '../shm/readiness.ts';
 import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
 import type { ToThread } from '../shm/threads.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
+import type { Logger } from '../telemetry/log.ts';
 import { type AdminActions, AdminError } from './admin-server.ts';
 import { descriptorsOpen } from './descriptors.ts';
 import type { GatewayOptions } from './gateway.ts';
+import { handoverOf, type Standing } from './handover.ts';
 import type { HealthChecker } from './health.ts';
 import type { Member, Membership } from './membership.ts';
 import { GatewayMetrics } from './metrics.ts';
@@ -28,6 +32,7 @@ type Forgotten = Extract<ToThread, { kind: 'forget' }>;
 
 export interface AdminParts {
   readonly options: GatewayOptions;
+  readonly logger: Logger;
   readonly engine: string;
   /** False while it starts. */
   readonly isServing: () => boolean;
@@ -42,6 +47,7 @@ export interface AdminParts {
 }
 
 const drainPollMs = 20;
+const handoverPollMs = 50;
 const adminNames = Object.keys(ReplicaAdmin);
 
 export class GatewayAdmin implements AdminActions {
@@ -205,7 +211,6 @@ export class GatewayAdmin implements AdminActions {
     }
     const leaving = [...remove, ...replace.map(({ replica }) => replica.name)];
     const left = leaving.map((name) => this.#member(name));
-    // A replaced replica serves until the new one of its name does.
     for (const member of left) membership.giveUpName(member);
     try {
       for (const { replica, model } of [...add, ...replace]) {
@@ -236,8 +241,26 @@ export class GatewayAdmin implements AdminActions {
     return member;
   }
 
-  /** Its requests may take as long as they may; the reload does not wait for them. */
+  /**
+   * Serves until another replica of the model does, then finishes what it has, which may take as long
+   * as it may; the reload waits for neither.
+   */
   async #leave(member: Member): Promise<void> {
+    const { membership, logger } = this.#parts;
+    const standing = (of: Member): Standing => ({ ...of, ...membership.state(of) });
+    const sinceMs = nowMs();
+    const look = () =>
+      handoverOf(standing(member), [...membership].map(standing), nowMs() - sinceMs);
+    const replica = member.name;
+    let handover = look();
+    if (handover === 'wait')
+      logger.info('serves until another of its model is healthy', { replica });
+    while (handover === 'wait') {
+      await sleep(handoverPollMs, undefined, { ref: false });
+      handover = look();
+    }
+    if (handover === 'late')
+      logger.warn('leaves though no other of its model is healthy', { replica });
     if (await this.#drained(member, Number.POSITIVE_INFINITY)) await this.#forget(member);
   }
 

@@ -323,6 +323,7 @@ export class Gateway {
   #createActions(): GatewayAdmin {
     return new GatewayAdmin({
       options: this.#options,
+      logger: this.logger,
       engine: this.engine,
       isServing: () => this.#isServing,
       membership: this.#membership,

@@ -18,6 +18,7 @@ import {
   model,
   openStream,
   post,
+  quickHealth,
   untilReplica,
   withReplicas,
 } from '../support/scenario.ts';
@@ -147,6 +148,75 @@ test('the only replica of a model moves to another address, and nothing is lost'
       });
       await expect.poll(async () => (await gateway.cluster()).replicas.length).toBe(1);
       await expectQuiet(gateway);
+    });
+  });
+});
+
+/** Four clients that ask again and again until they are stopped. */
+function startTraffic(gateway: GatewayProcess): { stop(): Promise<number[]> } {
+  let stopped = false;
+  const statuses: number[] = [];
+  const client = async (): Promise<void> => {
+    while (!stopped) statuses.push((await post(gateway.url, chatBody('x [[len=1]]'))).status);
+  };
+  const clients = Promise.all([client(), client(), client(), client()]);
+  clients.catch(() => {}); // a test that failed has closed the gateway
+  return {
+    async stop() {
+      stopped = true;
+      await clients;
+      return statuses;
+    },
+  };
+}
+
+/** What the probe of a server says while it loads its model. */
+const loading = [{ fault: 'status=503', on: 'models' as const }];
+const rowsOf = async (gateway: GatewayProcess): Promise<object[]> =>
+  (await gateway.cluster()).replicas.map(({ name, url, state }) => ({ name, url, state }));
+
+test.each([
+  ['the replica moves to a server', 'a'],
+  ['the replica is removed and another added, on a server', 'b'],
+])('%s that still loads its model: the old one serves until that is done', async (_, name) => {
+  await withReplicas(2, { profile }, async (replicas) => {
+    const [old, young] = replicas as [Replica, Replica];
+    young.setFaults(loading);
+    const more = { health: quickHealth };
+    await withGateway({ config: file([row('a', old)], more) }, async (gateway) => {
+      const traffic = startTraffic(gateway);
+      await old.until(({ served }) => served > 50);
+      gateway.writeConfig(file([row(name, young)], more));
+      expect((await reload(gateway)).status).toBe(200);
+      const { served } = old.stats();
+      for (let i = 0; i < 20; i++) {
+        expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
+      }
+      expect(old.stats().served).toBeGreaterThanOrEqual(served + 20);
+      expect(await rowsOf(gateway)).toEqual([
+        { name, url: young.url, state: 'active' },
+        { name: 'a', url: old.url, state: 'active' },
+      ]);
+      young.setFaults([]);
+      await young.until((stats) => stats.served > 50);
+      await expect.poll(() => rowsOf(gateway)).toHaveLength(1);
+      const statuses = await traffic.stop();
+      expect(new Set(statuses)).toEqual(new Set([200]));
+      expect(servedBy(replicas)).toBe(statuses.length + 20);
+    });
+  });
+});
+
+test('a replica leaves at once when another of its model is healthy', async () => {
+  await withReplicas(3, {}, async (replicas) => {
+    const [a, b, young] = replicas as [Replica, Replica, Replica];
+    young.setFaults(loading);
+    await withGateway({ config: file([row('a', a), row('b', b)]) }, async (gateway) => {
+      gateway.writeConfig(file([row('a', young), row('b', b)]));
+      expect((await reload(gateway)).status).toBe(200);
+      await expect.poll(() => rowsOf(gateway)).toHaveLength(2);
+      expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
+      expect(b.stats().served).toBe(1);
     });
   });
 });

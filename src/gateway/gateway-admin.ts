@@ -17,11 +17,11 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { type AdminActions, AdminError } from './admin-server.ts';
-import { descriptorsOpen } from './descriptors.ts';
+import { descriptorProblem, descriptorsOpen, replicaConnections } from './descriptors.ts';
 import type { GatewayOptions } from './gateway.ts';
 import { handoverOf, type Standing } from './handover.ts';
 import type { HealthChecker } from './health.ts';
-import type { Member, Membership } from './membership.ts';
+import type { Member, Membership, ReplicaSpec } from './membership.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { type NamedReplica, planReload } from './reload.ts';
 import { version } from './version.ts';
@@ -162,6 +162,7 @@ export class GatewayAdmin implements AdminActions {
       if (membership.get(replica.name) !== undefined) {
         throw new AdminError(409, `there is a replica ${replica.name} already`);
       }
+      this.#assertDescriptorsFor([replica]);
       const member = await this.#join(membership.add(replica, model));
       return { name: member.name, state: 'active', healthy: membership.state(member).healthy };
     });
@@ -205,15 +206,17 @@ export class GatewayAdmin implements AdminActions {
     if (restart.length > 0) {
       throw new AdminError(409, `these keys need a restart: ${restart.join(', ')}`);
     }
+    const joining = [...add, ...replace];
     // Refused whole, before a name is given up: a replacement needs a row beside the one it replaces.
-    if (add.length + replace.length > membership.freeRows()) {
+    if (joining.length > membership.freeRows()) {
       throw new AdminError(409, 'the replica table has no room for that many at once');
     }
+    this.#assertDescriptorsFor(joining.map(({ replica }) => replica));
     const leaving = [...remove, ...replace.map(({ replica }) => replica.name)];
     const left = leaving.map((name) => this.#member(name));
     for (const member of left) membership.giveUpName(member);
     try {
-      for (const { replica, model } of [...add, ...replace]) {
+      for (const { replica, model } of joining) {
         await this.#join(membership.add(replica, model));
       }
       for (const { replica } of reweigh) {
@@ -225,6 +228,18 @@ export class GatewayAdmin implements AdminActions {
     const names = (list: readonly NamedReplica[]): string[] => list.map((n) => n.replica.name);
     const done = { added: names(add), replaced: names(replace), reweighed: names(reweigh) };
     return { ...done, removed: remove };
+  }
+
+  /** Whoever leaves has connections until the last request on it has ended. */
+  #assertDescriptorsFor(joining: readonly ReplicaSpec[]): void {
+    if (joining.length === 0) return;
+    const { options, membership } = this.#parts;
+    const { listen, threads } = options.config;
+    const present = [...membership, ...membership.leaving].map(({ maxInFlight }) => maxInFlight);
+    const maxInFlights = [...present, ...joining.map((replica) => replica.max_in_flight)];
+    const connections = replicaConnections(maxInFlights, threads.forwarders);
+    const problem = descriptorProblem(listen.max_connections, threads.acceptors, connections);
+    if (problem !== undefined) throw new AdminError(409, problem);
   }
 
   /** Forwarders learn the address, then the scheduler may pick it, once a probe has succeeded. */

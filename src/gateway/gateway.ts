@@ -20,7 +20,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import { AdminServer } from './admin-server.ts';
-import { descriptorProblem } from './descriptors.ts';
+import { descriptorProblem, replicaConnections } from './descriptors.ts';
 import { holdFreePort } from './free-port.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
 import { HealthChecker } from './health.ts';
@@ -97,10 +97,10 @@ export class Gateway {
     const problem = descriptorProblem(
       config.listen.max_connections,
       config.threads.acceptors,
-      // Each forwarder has connections of its own, a quarter more than may be in flight.
-      config.models
-        .flatMap((m) => m.replicas)
-        .reduce((sum, r) => sum + Math.ceil(r.max_in_flight * 1.25), 0) * config.threads.forwarders,
+      replicaConnections(
+        config.models.flatMap((m) => m.replicas).map((r) => r.max_in_flight),
+        config.threads.forwarders,
+      ),
     );
     if (problem !== undefined) throw new Error(problem);
     this.#memory = createMemory({

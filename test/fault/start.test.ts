@@ -1,6 +1,11 @@
 /** The time between the start of the process and the first request: probes, pages, signals. */
+import { execFileSync } from 'node:child_process';
+import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { freePort } from '../support/free-port.ts';
 import { type GatewayProcess, withStartingGateway } from '../support/gateway.ts';
@@ -84,6 +89,33 @@ test.each([false, true])(
     });
   },
 );
+
+test('a SIGHUP that comes while the config is being read is obeyed once it serves', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-start-'));
+  const fifo = join(folder, 'config.yaml');
+  execFileSync('mkfifo', [fifo]);
+  /** Waits until somebody reads the config, and lets them have it. */
+  const serveConfig = async (replicas: readonly object[], before = (): void => {}) => {
+    const pipe = await open(fifo, 'w');
+    before();
+    await pipe.write(
+      JSON.stringify({ models: [{ name: 'm', replicas }], listen: { max_connections: 100 } }),
+    );
+    await pipe.close();
+  };
+  const rows = ['r1', 'r2'].map((name, i) => ({ name, url: `http://127.0.0.1:${i + 1}` }));
+  try {
+    await withStartingGateway({ flags: ['--config', fifo] }, async (gateway) => {
+      await serveConfig(rows.slice(0, 1), () => gateway.kill('SIGHUP'));
+      await gateway.starts(1);
+      await serveConfig(rows);
+      await expect.poll(() => names(gateway)).toEqual(['r1', 'r2']);
+    });
+  } finally {
+    closeSync(openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK)); // for a pipe nobody reads
+    rmSync(folder, { recursive: true });
+  }
+});
 
 test.each(['SIGTERM', 'SIGINT'] as const)('%s ends it, before its probes do', async (signal) => {
   await withGate(async (gate) => {

@@ -5,7 +5,8 @@ export const replicasMax = 256;
 /** Request line and headers; both engines refuse more. */
 const headBytesMax = 16 * 1024;
 /**
- * What lies before a body in the arena: the headers for the replica. Each text of them costs two bytes
- * more than on the wire and was there at least one byte long, or one colon.
+ * The headers of a request as they lie before its body in the arena. A length of two bytes comes with
+ * each name and each value; both take two bytes on the wire at least (a letter and a colon; a line
+ * end), so the head grows to no more than twice its size.
  */
 export const headBlobBytesMax = 2 * headBytesMax;

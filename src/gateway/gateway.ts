@@ -179,11 +179,13 @@ export class Gateway {
 
   /**
    * Stops taking requests and waits for those in flight; whoever is left at `drain.timeout`, or at
-   * `cut()`, gets an error event. Resolves once everything is closed, at once before it serves.
+   * `cut()`, gets an error event. Resolves once everything is closed; a gateway that starts
+   * and has no requests is closed at once.
    */
   async drain(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
-    if (!this.#isServing) return this.close();
+    // The first of several acceptors may have requests while the others start.
+    if (!this.#isServing && this.#views.slotsInUse() === 0) return this.close();
     const { settle, timeout } = this.#options.config.drain;
     this.#setDraining(DrainStage.announced);
     this.logger.info('draining', { count: this.#views.slotsInUse() });

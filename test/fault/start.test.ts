@@ -93,7 +93,7 @@ test.each([false, true])(
 test('a SIGHUP that comes while the config is being read is obeyed once it serves', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'sluice-start-'));
   const fifo = join(folder, 'config.yaml');
-  execFileSync('mkfifo', [fifo]);
+  execFileSync('/usr/bin/mkfifo', [fifo]);
   /** Waits until somebody reads the config, and lets them have it. */
   const serveConfig = async (replicas: readonly object[], before = (): void => {}) => {
     const pipe = await open(fifo, 'w');

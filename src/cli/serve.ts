@@ -40,6 +40,11 @@ export function serveCommand(): Command {
 }
 
 async function serve(flags: ServeFlags): Promise<number> {
+  // Kept for whoever listens for it later; its default would end a service that is being started.
+  let hungUp = false;
+  process.once('SIGHUP', () => {
+    hungUp = true;
+  });
   const usage = usageProblem(flags);
   if (usage !== undefined) return complain([usage]);
   const loaded = await load(flags);
@@ -67,6 +72,7 @@ async function serve(flags: ServeFlags): Promise<number> {
       process.stdout.write(`${line}\n`);
     },
   });
+  if (hungUp) process.emit('SIGHUP');
   return running.catch((error: Error) => {
     complain([`sluice: ${error.message}`]);
     return ExitCode.failed;

@@ -1,4 +1,12 @@
-/** Fixed capacities of the tables that hold models and replicas; any thread may import them. */
+/** Fixed capacities that the config is measured against; any thread may import them. */
 export const modelsMax = 64;
 /** Over all models together. */
 export const replicasMax = 256;
+/** Request line and headers; both engines refuse more. */
+const headBytesMax = 16 * 1024;
+/**
+ * The headers of a request as they lie before its body in the arena. A length of two bytes comes with
+ * each name and each value; both take two bytes on the wire at least (a letter and a colon; a line
+ * end), so the head grows to no more than twice its size.
+ */
+export const headBlobBytesMax = 2 * headBytesMax;

@@ -5,9 +5,10 @@
  * if others are not; what it would say of a broken section is said once that is mended.
  */
 import type { z } from 'zod';
+import { blockOrder } from '../lib/block-size.ts';
 import { formatDuration, formatSize } from '../lib/quantity.ts';
 import { isLoopbackHost } from './address.ts';
-import { replicasMax } from './capacities.ts';
+import { headBlobBytesMax, replicasMax } from './capacities.ts';
 import type { ConfigPath } from './problems.ts';
 
 interface ReplicaShape {
@@ -98,13 +99,17 @@ export const rules: readonly Rule[] = [
     },
   },
   {
-    // One body of the largest size must not keep its acceptor from taking any other.
+    // One body of the largest size must not keep its acceptor from taking any other. A block of the
+    // arena holds the head as well and is a power of two: 16 MiB of body take 32 MiB.
     name: 'arena_holds_two_bodies',
     reads: ['memory', 'threads', 'listen'],
     check({ memory, threads, listen }, report) {
-      const least = 2 * listen.max_body * threads.acceptors;
+      const block = 2 ** blockOrder(listen.max_body + headBlobBytesMax);
+      const least = 2 * block * threads.acceptors;
       if (memory.arena >= least) return;
-      const reason = '2 x listen.max_body for each acceptor';
+      const reason =
+        `for each acceptor 2 blocks of ${formatSize(block)}, ` +
+        'the power of two that holds listen.max_body and a head';
       report(['memory', 'arena'], `must be at least ${formatSize(least)}: ${reason}`);
     },
   },

@@ -78,7 +78,8 @@ const Listen = z.strictObject({
     .describe(
       'HTTP engine: `uws` is uWebSockets.js, `node` is node:http with its strict parser, `auto` takes `uws` when its binary loads.',
     ),
-  max_body: size('1KiB', '1GiB')
+  // Above it no arena holds two blocks (rule arena_holds_two_bodies).
+  max_body: size('1KiB', '511MiB')
     .prefault('16MiB')
     .describe('A request body above this is answered 413.'),
   max_connections: integer(1, 1_000_000)

@@ -1,6 +1,7 @@
 /**
  * Admin listener: metrics, cluster state, slot table, and changes of the membership. Runs on the
- * main thread over node:http; no request of a client ever passes here.
+ * main thread over node:http; no request of a client ever passes here. It is open before the gateway
+ * serves, and until then answers probes alone: what the pages show is not there yet.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -9,6 +10,7 @@ import { type Access, mayChange, mayRead } from './admin-access.ts';
 
 /** What the listener shows and does; the gateway implements it. */
 export interface AdminActions {
+  isStarting(): boolean;
   ready(): { ready: boolean; reason: string };
   metrics(): Promise<{ contentType: string; text: string }>;
   cluster(): unknown;
@@ -94,7 +96,7 @@ export class AdminServer {
       const state = this.#actions.ready();
       return json(state.ready ? 200 : 503, state);
     }
-    const refused = refusal(mayRead(req, this.#token));
+    const refused = this.#refusal(mayRead(req, this.#token));
     if (refused !== undefined) return refused;
     switch (path) {
       case '/metrics': {
@@ -111,7 +113,7 @@ export class AdminServer {
   }
 
   async #change(req: IncomingMessage, path: string): Promise<Answer> {
-    const refused = refusal(mayChange(req, this.#token));
+    const refused = this.#refusal(mayChange(req, this.#token));
     if (refused !== undefined) return refused;
     if (path === '/admin/reload') return json(200, await this.#actions.reload());
     if (path === '/admin/replicas') return json(201, await this.#actions.add(await readJson(req)));
@@ -121,15 +123,18 @@ export class AdminServer {
     const action = match[2] as 'drain' | 'undrain' | 'remove';
     return json(200, await this.#actions[action](name));
   }
-}
 
-function refusal(access: Access): Answer | undefined {
-  if (access === 'allowed') return undefined;
-  if (access === 'forbidden') {
-    return failure(403, 'not allowed from here; set admin.token and send it as a bearer token');
+  #refusal(access: Access): Answer | undefined {
+    if (access === 'forbidden') {
+      return failure(403, 'not allowed from here; set admin.token and send it as a bearer token');
+    }
+    if (access !== 'allowed') {
+      const answer = failure(401, 'missing or wrong admin token');
+      return { ...answer, headers: { 'www-authenticate': 'Bearer' } };
+    }
+    if (!this.#actions.isStarting()) return undefined;
+    return { ...failure(503, 'the gateway is still starting'), headers: { 'retry-after': '1' } };
   }
-  const answer = failure(401, 'missing or wrong admin token');
-  return { ...answer, headers: { 'www-authenticate': 'Bearer' } };
 }
 
 async function readJson(req: IncomingMessage): Promise<unknown> {

@@ -2,7 +2,7 @@
  * File descriptors: what the gateway may need against what the process may open. Main thread.
  *
  * At the descriptor limit uWebSockets.js spins on accept and serves nobody (RELIABILITY 0.7), so the
- * gateway refuses to start when its own caps add up to more than the limit.
+ * gateway refuses to start, and later to take a replica, when its own caps add up to more than the limit.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 
@@ -29,7 +29,12 @@ export function descriptorsOpen(): number {
   }
 }
 
-/** The reason not to start, or undefined when the caps fit. */
+/** Each forwarder has connections of its own, a quarter more than may be in flight. */
+export function replicaConnections(maxInFlights: readonly number[], forwarders: number): number {
+  return maxInFlights.reduce((sum, limit) => sum + Math.ceil(limit * 1.25), 0) * forwarders;
+}
+
+/** The reason not to serve that many, or undefined when the caps fit. */
 export function descriptorProblem(
   maxConnections: number,
   acceptors: number,

@@ -2,22 +2,26 @@
  * What the admin listener can ask of the gateway. Runs on the main thread.
  *
  * Changes of the membership are applied in the order that loses nothing: forwarders learn an address
- * before the scheduler may pick it, and forget it after the last request on it has ended.
+ * before the scheduler may pick it, and forget it after the last request on it has ended. What a reload
+ * takes away serves until something else can (handover.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseNewReplica } from '../config/new-replica.ts';
 import { formatProblem } from '../config/problems.ts';
+import { nowMs } from '../lib/clock.ts';
 import type { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import type { Readiness } from '../shm/readiness.ts';
 import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
 import type { ToThread } from '../shm/threads.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
+import type { Logger } from '../telemetry/log.ts';
 import { type AdminActions, AdminError } from './admin-server.ts';
-import { descriptorsOpen } from './descriptors.ts';
+import { descriptorProblem, descriptorsOpen, replicaConnections } from './descriptors.ts';
 import type { GatewayOptions } from './gateway.ts';
+import { handoverOf, type Standing } from './handover.ts';
 import type { HealthChecker } from './health.ts';
-import type { Member, Membership } from './membership.ts';
+import type { Member, Membership, ReplicaSpec } from './membership.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { type NamedReplica, planReload } from './reload.ts';
 import { version } from './version.ts';
@@ -28,7 +32,10 @@ type Forgotten = Extract<ToThread, { kind: 'forget' }>;
 
 export interface AdminParts {
   readonly options: GatewayOptions;
+  readonly logger: Logger;
   readonly engine: string;
+  /** False while it starts. */
+  readonly isServing: () => boolean;
   readonly membership: Membership;
   readonly views: GatewayViews;
   readonly health: HealthChecker;
@@ -40,6 +47,7 @@ export interface AdminParts {
 }
 
 const drainPollMs = 20;
+const handoverPollMs = 50;
 const adminNames = Object.keys(ReplicaAdmin);
 
 export class GatewayAdmin implements AdminActions {
@@ -55,8 +63,12 @@ export class GatewayAdmin implements AdminActions {
     this.#metrics = this.#createMetrics();
   }
 
+  isStarting(): boolean {
+    return !this.#parts.isServing();
+  }
+
   ready(): { ready: boolean; reason: string } {
-    const reason = this.#parts.readiness.problem();
+    const reason = this.isStarting() ? 'starting' : this.#parts.readiness.problem();
     return { ready: reason === '', reason };
   }
 
@@ -150,6 +162,7 @@ export class GatewayAdmin implements AdminActions {
       if (membership.get(replica.name) !== undefined) {
         throw new AdminError(409, `there is a replica ${replica.name} already`);
       }
+      this.#assertDescriptorsFor([replica]);
       const member = await this.#join(membership.add(replica, model));
       return { name: member.name, state: 'active', healthy: membership.state(member).healthy };
     });
@@ -193,16 +206,17 @@ export class GatewayAdmin implements AdminActions {
     if (restart.length > 0) {
       throw new AdminError(409, `these keys need a restart: ${restart.join(', ')}`);
     }
+    const joining = [...add, ...replace];
     // Refused whole, before a name is given up: a replacement needs a row beside the one it replaces.
-    if (add.length + replace.length > membership.freeRows()) {
+    if (joining.length > membership.freeRows()) {
       throw new AdminError(409, 'the replica table has no room for that many at once');
     }
+    this.#assertDescriptorsFor(joining.map(({ replica }) => replica));
     const leaving = [...remove, ...replace.map(({ replica }) => replica.name)];
     const left = leaving.map((name) => this.#member(name));
-    // A replaced replica serves until the new one of its name does.
     for (const member of left) membership.giveUpName(member);
     try {
-      for (const { replica, model } of [...add, ...replace]) {
+      for (const { replica, model } of joining) {
         await this.#join(membership.add(replica, model));
       }
       for (const { replica } of reweigh) {
@@ -214,6 +228,18 @@ export class GatewayAdmin implements AdminActions {
     const names = (list: readonly NamedReplica[]): string[] => list.map((n) => n.replica.name);
     const done = { added: names(add), replaced: names(replace), reweighed: names(reweigh) };
     return { ...done, removed: remove };
+  }
+
+  /** Whoever leaves has connections until the last request on it has ended. */
+  #assertDescriptorsFor(joining: readonly ReplicaSpec[]): void {
+    if (joining.length === 0) return;
+    const { options, membership } = this.#parts;
+    const { listen, threads } = options.config;
+    const present = [...membership, ...membership.leaving].map(({ maxInFlight }) => maxInFlight);
+    const maxInFlights = [...present, ...joining.map((replica) => replica.max_in_flight)];
+    const connections = replicaConnections(maxInFlights, threads.forwarders);
+    const problem = descriptorProblem(listen.max_connections, threads.acceptors, connections);
+    if (problem !== undefined) throw new AdminError(409, problem);
   }
 
   /** Forwarders learn the address, then the scheduler may pick it, once a probe has succeeded. */
@@ -230,8 +256,26 @@ export class GatewayAdmin implements AdminActions {
     return member;
   }
 
-  /** Its requests may take as long as they may; the reload does not wait for them. */
+  /**
+   * Serves until another replica of the model does, then finishes what it has, which may take as long
+   * as it may; the reload waits for neither.
+   */
   async #leave(member: Member): Promise<void> {
+    const { membership, logger } = this.#parts;
+    const standing = (of: Member): Standing => ({ ...of, ...membership.state(of) });
+    const sinceMs = nowMs();
+    const look = () =>
+      handoverOf(standing(member), [...membership].map(standing), nowMs() - sinceMs);
+    const replica = member.name;
+    let handover = look();
+    if (handover === 'wait')
+      logger.info('serves until another of its model is healthy', { replica });
+    while (handover === 'wait') {
+      await sleep(handoverPollMs, undefined, { ref: false });
+      handover = look();
+    }
+    if (handover === 'late')
+      logger.warn('leaves though no other of its model is healthy', { replica });
     if (await this.#drained(member, Number.POSITIVE_INFINITY)) await this.#forget(member);
   }
 

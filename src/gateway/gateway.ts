@@ -20,7 +20,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import { AdminServer } from './admin-server.ts';
-import { descriptorProblem } from './descriptors.ts';
+import { descriptorProblem, replicaConnections } from './descriptors.ts';
 import { holdFreePort } from './free-port.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
 import { HealthChecker } from './health.ts';
@@ -49,6 +49,15 @@ export interface Addresses {
   readonly adminPort: number;
 }
 
+/** What `listen` rejects with when the gateway was drained or closed before it served. */
+export class ClosedWhileStarting extends Error {
+  override name = 'ClosedWhileStarting';
+
+  constructor() {
+    super('the gateway was closed before it served');
+  }
+}
+
 /** Bytes of answers on their way between one forwarder and one acceptor. */
 const responseRingBytes = 4 * 1024 * 1024;
 /** After the cut, streams have this long to end with an error event. */
@@ -75,6 +84,8 @@ export class Gateway {
   #scheduler: ThreadHandle | undefined;
   #closing: Promise<void> | undefined;
   #cut = false;
+  /** True from the moment the last acceptor listens. */
+  #isServing = false;
 
   /** Throws when this machine cannot run the config: engine refused, too few descriptors. */
   constructor(options: GatewayOptions) {
@@ -86,10 +97,10 @@ export class Gateway {
     const problem = descriptorProblem(
       config.listen.max_connections,
       config.threads.acceptors,
-      // Each forwarder has connections of its own, a quarter more than may be in flight.
-      config.models
-        .flatMap((m) => m.replicas)
-        .reduce((sum, r) => sum + Math.ceil(r.max_in_flight * 1.25), 0) * config.threads.forwarders,
+      replicaConnections(
+        config.models.flatMap((m) => m.replicas).map((r) => r.max_in_flight),
+        config.threads.forwarders,
+      ),
     );
     if (problem !== undefined) throw new Error(problem);
     this.#memory = createMemory({
@@ -119,11 +130,26 @@ export class Gateway {
   }
 
   /**
-   * Starts every thread, probes every replica once, then opens the admin listener. Rejects with a
-   * ListenError when an address is taken.
+   * Opens the admin listener, starts every thread, probes every replica once, then listens for clients:
+   * a second gateway of the same config ends at the admin port, before the kernel gives it connections.
+   * Rejects with a ListenError when an address is taken.
    */
   async listen(): Promise<Addresses> {
+    try {
+      return await this.#start();
+    } catch (error) {
+      if (this.#closing === undefined) throw error;
+      // What else fails of a start that is taken back is no news.
+      await this.#closing;
+      await this.#admin.close(); // it may have opened since
+      throw new ClosedWhileStarting();
+    }
+  }
+
+  async #start(): Promise<Addresses> {
     const { config } = this.#options;
+    const adminPort = await this.#admin.listen(config.admin.host, config.admin.port);
+    this.#assertOpen();
     for (const [model, { replicas }] of config.models.entries()) {
       for (const replica of replicas) this.#membership.add(replica, model);
     }
@@ -138,19 +164,28 @@ export class Gateway {
     });
     await Promise.all([this.#scheduler, ...this.#forwarders].map((thread) => thread.ready()));
     for (const member of this.#membership) this.#membership.activate(member);
+    this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
     const port = await this.#startAcceptors(context, onDeath);
     this.#watchdog.start();
-    const adminPort = await this.#admin.listen(config.admin.host, config.admin.port);
+    this.#isServing = true;
     return { port, adminPort };
+  }
+
+  /** Whoever closes stops the threads there are: a start goes on to the next step only while it is open. */
+  #assertOpen(): void {
+    if (this.#closing !== undefined) throw new ClosedWhileStarting();
   }
 
   /**
    * Stops taking requests and waits for those in flight; whoever is left at `drain.timeout`, or at
-   * `cut()`, gets an error event. Resolves once everything is closed.
+   * `cut()`, gets an error event. Resolves once everything is closed; a gateway that starts
+   * and has no requests is closed at once.
    */
   async drain(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
+    // The first of several acceptors may have requests while the others start.
+    if (!this.#isServing && this.#views.slotsInUse() === 0) return this.close();
     const { settle, timeout } = this.#options.config.drain;
     this.#setDraining(DrainStage.announced);
     this.logger.info('draining', { count: this.#views.slotsInUse() });
@@ -195,11 +230,13 @@ export class Gateway {
     try {
       // One after the other: two that fail would each tell of an address that is taken.
       for (let i = 0; i < threads.acceptors; i++) {
+        this.#assertOpen();
         const start = { ...acceptorStart(context, i), port };
         const acceptor = new ThreadHandle(`acceptor-${i}`, 'acceptor', start, onDeath);
         this.#acceptors.push(acceptor);
         port = await acceptor.ready();
       }
+      this.#assertOpen();
     } finally {
       held?.release();
     }
@@ -288,7 +325,9 @@ export class Gateway {
   #createActions(): GatewayAdmin {
     return new GatewayAdmin({
       options: this.#options,
+      logger: this.logger,
       engine: this.engine,
+      isServing: () => this.#isServing,
       membership: this.#membership,
       views: this.#views,
       health: this.#health,

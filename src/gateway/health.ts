@@ -1,13 +1,14 @@
 /**
  * Health checker: one GET per replica and interval, all in parallel. Runs on the main thread.
  *
- * What a row of answers means is decided by health-verdict.ts. A failure seen while this thread itself
- * lagged says nothing about the replica and is thrown away.
+ * What a row of answers means is decided by health-verdict.ts. A failure of a probe during which this
+ * thread itself lagged says nothing about the replica and is thrown away.
  */
 import { Agent, request } from 'undici';
 import { replicaLookup } from '../forwarder/replica-lookup.ts';
 import { nowMs } from '../lib/clock.ts';
 import { HealthVerdict, type ProbeResult, type VerdictOptions } from './health-verdict.ts';
+import { LoopLag } from './loop-lag.ts';
 import type { Member, Membership } from './membership.ts';
 
 export interface HealthOptions extends VerdictOptions {
@@ -15,7 +16,7 @@ export interface HealthOptions extends VerdictOptions {
   readonly timeout: number;
 }
 
-/** A verdict is void when a timer of this thread fired later than this (RELIABILITY 1). */
+/** A failure is void when this thread was later than this at any moment of the probe (RELIABILITY 1). */
 const lagLimitMs = 100;
 
 /** The probe was too slow, whichever clock saw it first. */
@@ -41,6 +42,7 @@ export class HealthChecker {
   readonly #watches = new Map<Member, Watch>();
   // One short-lived connection per probe: a probe must see what a fresh connection sees.
   readonly #agent: Agent;
+  readonly #lag = new LoopLag(lagLimitMs);
   #stopped = false;
 
   constructor(
@@ -57,6 +59,7 @@ export class HealthChecker {
       connect: { timeout: options.timeout, lookup: replicaLookup },
       pipelining: 0,
     });
+    this.#lag.start();
   }
 
   /** Starts watching; resolves after the first probe. */
@@ -73,6 +76,7 @@ export class HealthChecker {
 
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#lag.stop();
     for (const member of [...this.#watches.keys()]) this.forget(member);
     await this.#agent.destroy();
   }
@@ -112,7 +116,7 @@ export class HealthChecker {
       await body.dump({ limit: 1 << 20 });
       return statusCode >= 200 && statusCode < 300 ? '' : `probe answered ${statusCode}`;
     } catch (error) {
-      if (nowMs() - started > timeout + lagLimitMs) return undefined;
+      if (this.#lag.wasLate(started, nowMs())) return undefined;
       const { code, message } = error as NodeJS.ErrnoException;
       if (expired.aborted || timeoutCodes.has(code ?? '')) {
         const isStreaming = this.#membership.progressUs(member) / 1000 > started;

@@ -1,16 +1,17 @@
 /**
  * Runs one gateway as the work of this process: start, ready line, signals, exit code. Main thread.
  *
- * First SIGTERM or SIGINT: drain. Second: cut with error events. SIGHUP: reload. A supervisor that
- * goes away counts as a first signal. A thread beyond repair ends the process with a failure, and
- * `abort` makes sure of it even when uWebSockets.js holds its thread.
+ * First SIGTERM or SIGINT: drain, or end at once while it starts. Second: cut with error events.
+ * SIGHUP: reload, as soon as it serves. A supervisor that goes away counts as a first signal. A thread
+ * beyond repair ends the process with a failure, and `abort` makes sure of it even when
+ * uWebSockets.js holds its thread.
  */
 import { setFlagsFromString } from 'node:v8';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
 import { isListenError } from '../lib/listen-error.ts';
-import { type Addresses, Gateway } from './gateway.ts';
+import { type Addresses, ClosedWhileStarting, Gateway } from './gateway.ts';
 
 export interface RunOptions {
   readonly config: Config;
@@ -39,16 +40,22 @@ export async function runGateway({ config, reload, onReady }: RunOptions): Promi
   setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
   const gateway = new Gateway({ config, reload, onFatal: fail });
   const { logger } = gateway;
+  // Before the start, which may take as long as the slowest probe: the default of each would kill.
+  const signals = new Signals(gateway);
   try {
     const addresses = await Promise.race([gateway.listen(), failed]);
-    const stopped = stopOnSignals(gateway);
     // The supervisor hears of it first: whoever reads the ready line may kill this process at once.
     process.send?.({ kind: 'ready' });
     onReady(addresses, gateway.engine);
-    await Promise.race([stopped, failed]);
+    signals.serving();
+    await Promise.race([signals.stopped, failed]);
     logger.info('stopped');
     return ExitCode.ok;
   } catch (error) {
+    if (error instanceof ClosedWhileStarting) {
+      logger.info('stopped before it served');
+      return ExitCode.ok;
+    }
     if (!isListenError(error)) logger.fatal('the gateway cannot go on', { err: error });
     const abort = setTimeout(() => process.abort(), fatalGraceMs);
     await gateway.close();
@@ -64,22 +71,43 @@ export async function runGateway({ config, reload, onReady }: RunOptions): Promi
   }
 }
 
-function stopOnSignals(gateway: Gateway): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let stopping = false;
-    const stop = (): void => {
-      if (stopping) {
-        gateway.cut();
-        return;
-      }
-      stopping = true;
-      gateway.drain().then(resolve, reject);
-    };
-    process.on('SIGTERM', stop);
-    process.on('SIGINT', stop);
-    process.on('SIGHUP', () => void gateway.reload());
-    process.once('disconnect', () => {
-      if (!stopping) stop();
+class Signals {
+  /** Settles with the drain that the first of them began. */
+  readonly stopped: Promise<void>;
+  readonly #gateway: Gateway;
+  #stopping = false;
+  #isServing = false;
+  #wantsReload = false;
+
+  constructor(gateway: Gateway) {
+    this.#gateway = gateway;
+    this.stopped = new Promise((resolve, reject) => {
+      const stop = (): void => {
+        if (this.#stopping) {
+          gateway.cut();
+          return;
+        }
+        this.#stopping = true;
+        gateway.drain().then(resolve, reject);
+      };
+      process.on('SIGTERM', stop);
+      process.on('SIGINT', stop);
+      process.once('disconnect', () => {
+        if (!this.#stopping) stop();
+      });
     });
-  });
+    this.stopped.catch(() => {}); // a drain may fail before anybody waits for it
+    process.on('SIGHUP', () => this.#reload());
+  }
+
+  /** What was asked while it started is done. */
+  serving(): void {
+    this.#isServing = true;
+    if (this.#wantsReload) this.#reload();
+  }
+
+  #reload(): void {
+    this.#wantsReload = true;
+    if (this.#isServing) void this.#gateway.reload();
+  }
 }

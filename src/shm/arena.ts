@@ -5,9 +5,9 @@
  * and keeps its state there: when that thread is gone, so is every request it owned. Full is -1.
  */
 import { assert } from '../lib/assert.ts';
+import { blockOrder, blockOrderMin } from '../lib/block-size.ts';
 import { ArenaLayout } from './arena.layout.ts';
 
-const orderMin = 12; // 4 KiB: below it bookkeeping would outweigh the payload
 const none = -1;
 
 export function createArena(bytesTotal: number): SharedArrayBuffer {
@@ -30,24 +30,24 @@ export class ArenaPartition {
 
   /** `start` and `size` in bytes; `size` is rounded down to whole pages. */
   constructor(start: number, size: number) {
-    const pages = size >>> orderMin;
+    const pages = size >>> blockOrderMin;
     assert(pages > 0, 'a partition has at least one page');
     assert(start + size < 2 ** 31, 'offsets of the slot table are int32');
     this.#start = start;
     this.#orderAt = new Uint8Array(pages);
-    this.#orderMax = orderMin + Math.floor(Math.log2(pages));
+    this.#orderMax = blockOrderMin + Math.floor(Math.log2(pages));
     this.#free = new FreeBlocks(pages, this.#orderMax);
     // Cover the partition with the largest aligned blocks that fit.
     let page = 0;
     while (page < pages) {
       let order = this.#orderMax;
       while (
-        (page & ((1 << (order - orderMin)) - 1)) !== 0 ||
-        page + (1 << (order - orderMin)) > pages
+        (page & ((1 << (order - blockOrderMin)) - 1)) !== 0 ||
+        page + (1 << (order - blockOrderMin)) > pages
       )
         order--;
       this.#free.add(page, order);
-      page += 1 << (order - orderMin);
+      page += 1 << (order - blockOrderMin);
     }
   }
 
@@ -59,7 +59,7 @@ export class ArenaPartition {
   /** Byte offset of a block of at least `length` bytes, or -1. */
   allocate(length: number): number {
     if (length > 1 << this.#orderMax) return -1;
-    const order = orderFor(length);
+    const order = blockOrder(length);
     let from = order;
     while (from <= this.#orderMax && this.#free.newest(from) === none) from++;
     if (from > this.#orderMax) return -1;
@@ -67,22 +67,22 @@ export class ArenaPartition {
     this.#free.remove(page, from);
     while (from > order) {
       from--;
-      this.#free.add(page + (1 << (from - orderMin)), from);
+      this.#free.add(page + (1 << (from - blockOrderMin)), from);
     }
     this.#orderAt[page] = order;
     this.#used += 1 << order;
-    return this.#start + page * (1 << orderMin);
+    return this.#start + page * (1 << blockOrderMin);
   }
 
   /** Lets the block hold `length` bytes where it lies. False: what is behind it is in use. */
   grow(offset: number, length: number): boolean {
     const page = this.#pageAt(offset);
     const order = this.#orderAt[page]!;
-    const wanted = orderFor(length);
-    const isAligned = (page & ((1 << (wanted - orderMin)) - 1)) === 0;
+    const wanted = blockOrder(length);
+    const isAligned = (page & ((1 << (wanted - blockOrderMin)) - 1)) === 0;
     if (wanted > this.#orderMax || !isAligned) return false;
     // The upper half of every order on the way, each of which must be one free block.
-    const upperOf = (at: number): number => page + (1 << (at - orderMin));
+    const upperOf = (at: number): number => page + (1 << (at - blockOrderMin));
     for (let at = order; at < wanted; at++) if (!this.#free.has(upperOf(at), at)) return false;
     for (let at = order; at < wanted; at++) this.#free.remove(upperOf(at), at);
     if (wanted <= order) return true;
@@ -99,11 +99,11 @@ export class ArenaPartition {
   release(offset: number): void {
     let page = this.#pageAt(offset);
     let order = this.#orderAt[page]!;
-    assert(order >= orderMin, 'only an allocated block is released');
+    assert(order >= blockOrderMin, 'only an allocated block is released');
     this.#orderAt[page] = 0;
     this.#used -= 1 << order;
     while (order < this.#orderMax) {
-      const buddy = page ^ (1 << (order - orderMin));
+      const buddy = page ^ (1 << (order - blockOrderMin));
       if (!this.#free.has(buddy, order)) break;
       this.#free.remove(buddy, order);
       page = Math.min(page, buddy);
@@ -113,7 +113,7 @@ export class ArenaPartition {
   }
 
   #pageAt(offset: number): number {
-    const page = (offset - this.#start) / (1 << orderMin);
+    const page = (offset - this.#start) / (1 << blockOrderMin);
     assert(Number.isInteger(page) && page >= 0 && page < this.#orderAt.length, 'offset of a block');
     return page;
   }
@@ -165,8 +165,4 @@ class FreeBlocks {
     else this.#next[before] = after;
     if (after !== none) this.#previous[after] = before;
   }
-}
-
-function orderFor(length: number): number {
-  return length <= 1 << orderMin ? orderMin : 32 - Math.clz32(length - 1);
 }

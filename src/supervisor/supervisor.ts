@@ -18,43 +18,52 @@ const backoffMsMin = 100;
 const backoffMsMax = 10_000;
 /** A gateway that served this long was well: the next death starts the back-off anew. */
 const steadyMs = 60_000;
-const forwarded = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+const stopSignals = ['SIGTERM', 'SIGINT'] as const;
 
 /** Wait before start number `deaths + 1` in a row: 0.1, 0.2, 0.4 … 10 s. */
 export function backoffMs(deaths: number): number {
   return Math.min(backoffMsMax, backoffMsMin * 2 ** Math.max(0, deaths - 1));
 }
 
-/** Runs until the gateway ends by request or cannot start; resolves with the exit code. */
+/** Runs until the gateway ends by request or never comes to serve; resolves with the exit code. */
 export async function supervise({ args, say }: SupervisorOptions): Promise<number> {
   let child: ChildProcess | undefined;
+  let isServing = false;
+  let wantsReload = false;
   let stopping = false;
   let wake: () => void = () => {};
-  const onSignal = (signal: NodeJS.Signals): void => {
-    if (signal !== 'SIGHUP') stopping = true;
+  const onStop = (signal: NodeJS.Signals): void => {
+    stopping = true;
     child?.kill(signal);
-    if (stopping) wake();
+    wake();
   };
-  for (const signal of forwarded) process.on(signal, onSignal);
+  // It kills a process that does not listen for it yet, so it waits for the ready message.
+  const onReload = (): void => {
+    wantsReload = !isServing;
+    if (isServing) child?.kill('SIGHUP');
+  };
+  for (const signal of stopSignals) process.on(signal, onStop);
+  process.on('SIGHUP', onReload);
   try {
     let deaths = 0;
     let served = false;
     for (;;) {
       const started = performance.now();
-      let isServing = false;
       child = start(args);
       child.once('message', () => {
         served = true;
         isServing = true;
+        if (wantsReload) onReload();
       });
       const { code, signal } = await ended(child);
+      const hasServed = isServing;
       child = undefined;
-      // Asked to stop before it could listen for signals: that is what happened, and all is well.
-      if (stopping && signal !== null && !isServing) return ExitCode.ok;
-      // A config that was refused stays refused; a gateway that never served has said why.
-      if (stopping || code === ExitCode.ok || code === ExitCode.usage || !served) {
-        return code ?? ExitCode.failed;
-      }
+      isServing = false;
+      // Asked to stop before it served: it has, whether or not it could hear of it.
+      if (stopping && !hasServed) return ExitCode.ok;
+      // One that never served has said why. After that everything is tried again, also a config that
+      // went bad meanwhile: whoever mends the file has the service back.
+      if (stopping || code === ExitCode.ok || !served) return code ?? ExitCode.failed;
       if (performance.now() - started > steadyMs) deaths = 0;
       deaths++;
       const wait = backoffMs(deaths);
@@ -71,7 +80,8 @@ export async function supervise({ args, say }: SupervisorOptions): Promise<numbe
       if (stopping) return ExitCode.ok;
     }
   } finally {
-    for (const signal of forwarded) process.off(signal, onSignal);
+    for (const signal of stopSignals) process.off(signal, onStop);
+    process.off('SIGHUP', onReload);
   }
 }
 

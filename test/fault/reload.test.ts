@@ -18,6 +18,7 @@ import {
   model,
   openStream,
   post,
+  quickHealth,
   untilReplica,
   withReplicas,
 } from '../support/scenario.ts';
@@ -52,13 +53,21 @@ async function hangUp(gateway: GatewayProcess, message: string): Promise<string>
   return said();
 }
 
-async function reload(gateway: GatewayProcess): Promise<{ status: number; body: unknown }> {
-  const response = await fetch(`${gateway.adminUrl}/admin/reload`, {
+/** POST to a page below /admin. */
+async function change(
+  gateway: GatewayProcess,
+  page: string,
+  body?: object,
+): Promise<{ status: number; body: unknown }> {
+  const response = await fetch(`${gateway.adminUrl}/admin/${page}`, {
     method: 'POST',
     headers: { authorization: `Bearer ${token}` },
+    ...(body !== undefined && { body: JSON.stringify(body) }),
   });
   return { status: response.status, body: await response.json() };
 }
+
+const reload = (gateway: GatewayProcess) => change(gateway, 'reload');
 
 const servedBy = (replicas: readonly Replica[]): number =>
   replicas.reduce((sum, replica) => sum + replica.stats().served, 0);
@@ -151,6 +160,75 @@ test('the only replica of a model moves to another address, and nothing is lost'
   });
 });
 
+/** Four clients that ask again and again until they are stopped. */
+function startTraffic(gateway: GatewayProcess): { stop(): Promise<number[]> } {
+  let stopped = false;
+  const statuses: number[] = [];
+  const client = async (): Promise<void> => {
+    while (!stopped) statuses.push((await post(gateway.url, chatBody('x [[len=1]]'))).status);
+  };
+  const clients = Promise.all([client(), client(), client(), client()]);
+  clients.catch(() => {}); // a test that failed has closed the gateway
+  return {
+    async stop() {
+      stopped = true;
+      await clients;
+      return statuses;
+    },
+  };
+}
+
+/** What the probe of a server says while it loads its model. */
+const loading = [{ fault: 'status=503', on: 'models' as const }];
+const rowsOf = async (gateway: GatewayProcess): Promise<object[]> =>
+  (await gateway.cluster()).replicas.map(({ name, url, state }) => ({ name, url, state }));
+
+test.each([
+  ['the replica moves to a server', 'a'],
+  ['the replica is removed and another added, on a server', 'b'],
+])('%s that still loads its model: the old one serves until that is done', async (_, name) => {
+  await withReplicas(2, { profile }, async (replicas) => {
+    const [old, young] = replicas as [Replica, Replica];
+    young.setFaults(loading);
+    const more = { health: quickHealth };
+    await withGateway({ config: file([row('a', old)], more) }, async (gateway) => {
+      const traffic = startTraffic(gateway);
+      await old.until(({ served }) => served > 50);
+      gateway.writeConfig(file([row(name, young)], more));
+      expect((await reload(gateway)).status).toBe(200);
+      const { served } = old.stats();
+      for (let i = 0; i < 20; i++) {
+        expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
+      }
+      expect(old.stats().served).toBeGreaterThanOrEqual(served + 20);
+      expect(await rowsOf(gateway)).toEqual([
+        { name, url: young.url, state: 'active' },
+        { name: 'a', url: old.url, state: 'active' },
+      ]);
+      young.setFaults([]);
+      await young.until((stats) => stats.served > 50);
+      await expect.poll(() => rowsOf(gateway)).toHaveLength(1);
+      const statuses = await traffic.stop();
+      expect(new Set(statuses)).toEqual(new Set([200]));
+      expect(servedBy(replicas)).toBe(statuses.length + 20);
+    });
+  });
+});
+
+test('a replica leaves at once when another of its model is healthy', async () => {
+  await withReplicas(3, {}, async (replicas) => {
+    const [a, b, young] = replicas as [Replica, Replica, Replica];
+    young.setFaults(loading);
+    await withGateway({ config: file([row('a', a), row('b', b)]) }, async (gateway) => {
+      gateway.writeConfig(file([row('a', young), row('b', b)]));
+      expect((await reload(gateway)).status).toBe(200);
+      await expect.poll(() => rowsOf(gateway)).toHaveLength(2);
+      expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
+      expect(b.stats().served).toBe(1);
+    });
+  });
+});
+
 test('a weight of 0 takes a replica out of use, and its row stays', async () => {
   await withReplicas(2, {}, async ([a, b]) => {
     await withGateway({ config: file([row('a', a!), row('b', b!)]) }, async (gateway) => {
@@ -169,22 +247,20 @@ test('a replica that is being removed cannot be taken back, and one that was not
   await withReplicas(2, {}, async ([a, b]) => {
     const config = file([row('a', a!), row('b', b!)], { drain: { timeout: '3s' } });
     await withGateway({ config }, async (gateway) => {
-      const change = async (action: string): Promise<unknown> => {
-        const url = `${gateway.adminUrl}/admin/replicas/a/${action}`;
-        const headers = { authorization: `Bearer ${token}` };
-        const response = await fetch(url, { method: 'POST', headers });
-        return [response.status, ((await response.json()) as { state?: string }).state];
+      const ask = async (action: string): Promise<unknown> => {
+        const { status, body } = await change(gateway, `replicas/a/${action}`);
+        return [status, (body as { state?: string }).state];
       };
       const held = Promise.all([0, 1].map(() => post(gateway.url, chatBody('[[hold]]'))));
       await a!.gate.arrivals(1);
-      const removal = change('remove');
+      const removal = ask('remove');
       await untilReplica(gateway, 'a', ({ state }) => state === 'draining');
-      expect(await change('undrain')).toEqual([409, undefined]);
+      expect(await ask('undrain')).toEqual([409, undefined]);
       expect(await removal).toEqual([409, undefined]);
-      expect(await change('undrain')).toEqual([200, 'active']);
-      const again = change('remove');
+      expect(await ask('undrain')).toEqual([200, 'active']);
+      const again = ask('remove');
       await untilReplica(gateway, 'a', ({ state }) => state === 'draining');
-      expect(await change('undrain')).toEqual([409, undefined]);
+      expect(await ask('undrain')).toEqual([409, undefined]);
       for (const replica of [a!, b!]) replica.gate.release();
       expect(await again).toEqual([200, 'removed']);
       for (const { status } of await held) expect(status).toBe(200);
@@ -195,14 +271,42 @@ test('a replica that is being removed cannot be taken back, and one that was not
 test('a reload brings back what the admin listener had removed', async () => {
   await withReplicas(2, {}, async ([a, b]) => {
     await withGateway({ config: file([row('a', a!), row('b', b!)]) }, async (gateway) => {
-      const headers = { authorization: `Bearer ${token}` };
-      const url = `${gateway.adminUrl}/admin/replicas/a/remove`;
-      expect((await fetch(url, { method: 'POST', headers })).status).toBe(200);
+      expect((await change(gateway, 'replicas/a/remove')).status).toBe(200);
       expect(await reload(gateway)).toMatchObject({ status: 200, body: { added: ['a'] } });
       await untilReplica(gateway, 'a', ({ healthy, state }) => healthy && state === 'active');
     });
   });
 });
+
+test.runIf(process.platform === 'linux')(
+  'replicas that do not fit the descriptor limit are refused',
+  async () => {
+    const tight = { listen: { max_connections: 50 } };
+    const wrapper = ['prlimit', '--nofile=400:400'];
+    await withReplicas(2, {}, async ([a, b]) => {
+      // 50 clients, 128 of its own and 10 for `a` leave 212 of 400.
+      const config = file([row('a', a!, { max_in_flight: 8 })], tight);
+      await withGateway({ config, wrapper }, async (gateway) => {
+        const refusal = {
+          status: 409,
+          body: { error: { message: expect.stringMatching(/up to 438 open files.*limit is 400/) } },
+        };
+        const added = row('b', b!, { max_in_flight: 200 });
+        expect(await change(gateway, 'replicas', { ...added, model })).toMatchObject(refusal);
+        gateway.writeConfig(file([row('a', a!, { max_in_flight: 8 }), added], tight));
+        expect(await reload(gateway)).toMatchObject(refusal);
+        expect(await rowsOf(gateway)).toEqual([{ name: 'a', url: a!.url, state: 'active' }]);
+        // Replaced, both are there for a time: 10 + 200 fit, 200 + 202 do not.
+        gateway.writeConfig(file([row('a', a!, { max_in_flight: 160 })], tight));
+        expect(await reload(gateway)).toMatchObject({ status: 200 });
+        await expect.poll(() => rowsOf(gateway)).toHaveLength(1);
+        gateway.writeConfig(file([row('a', a!, { max_in_flight: 161 })], tight));
+        expect((await reload(gateway)).status).toBe(409);
+        expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
+      });
+    });
+  },
+);
 
 describe('a file that cannot be applied leaves the old state alone', () => {
   let replica: Replica;

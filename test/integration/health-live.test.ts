@@ -1,5 +1,5 @@
 /** A-12 with real replicas that die, hang, answer badly and come back; the table is a unit test. */
-import { createServer } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import { withGateway } from '../support/gateway.ts';
@@ -15,8 +15,11 @@ import {
   withReplicas,
 } from '../support/scenario.ts';
 
-/** An interval, the doubtful one and two time-outs, and as much again for a busy machine. */
-const excludedMsMax = 2 * (500 + 100 + 2 * 500);
+/**
+ * An interval, the doubtful one and two time-outs, four times: on a busy machine the gateway lags as
+ * well, and a probe that this touches is void and made again.
+ */
+const excludedMsMax = 4 * (500 + 100 + 2 * 500);
 
 test('A-12: a killed replica is excluded, nothing fails meanwhile, a revived one is used', async () => {
   await withReplicas(1, { profile: 'uniform:2ms-6ms' }, async ([steady]) => {
@@ -107,17 +110,38 @@ test('A-12: a probe is a GET of the configured path with the key of the replica,
 });
 
 test('A-12: 100 replicas are probed side by side', async () => {
-  const slow = [{ fault: 'delay=300', on: 'models' as const }];
-  await withReplicas(100, { faults: slow }, async (replicas) => {
-    const rows = replicas.map(({ url }) => ({ url, max_in_flight: 8 }));
-    const started = performance.now();
-    await withGateway({ config: configOf([], {}, { replicas: rows }) }, async (gateway) => {
-      // Ready means that each has been probed once. One after the other that takes 30 s.
-      expect(performance.now() - started).toBeLessThan(15_000);
+  // Nobody is answered until everybody has been asked: one after the other, the first would time out.
+  const asked: ServerResponse[] = [];
+  const servers = Array.from({ length: 100 }, () =>
+    createServer((_, response) => {
+      asked.push(response);
+      if (asked.length === servers.length) for (const each of asked) each.end('{}');
+      if (asked.length > servers.length) response.end('{}');
+    }),
+  );
+  try {
+    for (const server of servers) {
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    }
+    const replicas = servers.map((server) => {
+      return {
+        url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+        max_in_flight: 8,
+      };
+    });
+    // So much that a slow machine does not count: the time-out comes after that of the test.
+    const health = { interval: '1m', timeout: '1m' };
+    await withGateway({ config: configOf([], { health }, { replicas }) }, async (gateway) => {
+      // Ready means that each has been probed once.
       const { replicas: seen } = await gateway.cluster();
       expect(seen.filter(({ healthy }) => healthy)).toHaveLength(100);
     });
-  });
+  } finally {
+    for (const server of servers) {
+      server.closeAllConnections();
+      server.close();
+    }
+  }
 });
 
 test('T19: a replica too busy for its probes is kept while tokens flow, and goes once they stop', async () => {

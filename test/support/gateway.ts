@@ -100,11 +100,22 @@ export async function gatewayProcess(options: GatewayOptions): Promise<GatewayPr
 }
 
 /** Runs `use` with a gateway that is gone afterwards, whatever happens. */
-export async function withGateway<T>(
+export function withGateway<T>(
   options: GatewayOptions,
   use: (gateway: GatewayProcess) => Promise<T>,
 ): Promise<T> {
-  const gateway = await gatewayProcess(options);
+  return withStartingGateway(options, async (gateway) => {
+    await gateway.starts(1);
+    return use(gateway);
+  });
+}
+
+/** The same with a gateway that has just been started and may not serve yet. */
+export async function withStartingGateway<T>(
+  options: GatewayOptions,
+  use: (gateway: GatewayProcess) => Promise<T>,
+): Promise<T> {
+  const gateway = new RunningGateway(options);
   try {
     return await use(gateway);
   } catch (error) {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import { driftedPages, pages, root } from '../../scripts/docs.ts';
+import { errors } from '../../src/errors/catalogue.ts';
 import { FAULT_NAMES } from '../../src/replica/faults.ts';
 import { parseProfile } from '../../src/replica/profile.ts';
 
@@ -34,6 +35,14 @@ test('the page of the simulated replica names every fault and profile', () => {
   expect(profiles.map(([, name]) => typeof parseProfile(name as string))).toEqual(
     Array(3).fill('object'),
   );
+});
+
+test('every answer that the page of operations names is in the catalogue of errors', () => {
+  const page = readFileSync(join(root, 'docs/operations.md'), 'utf8');
+  const answers = new Set(Object.values(errors).map(({ status, code }) => `${status} ${code}`));
+  const named = [...page.matchAll(/\b(4\d\d|5\d\d) `(\w+)`/g)].map(([, s, code]) => `${s} ${code}`);
+  expect(named.length).toBeGreaterThanOrEqual(4);
+  expect(named.filter((answer) => !answers.has(answer))).toEqual([]);
 });
 
 test('the page of tests lists every folder of tests, and the steps of CI', () => {

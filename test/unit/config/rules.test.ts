@@ -35,9 +35,11 @@ const cases: readonly Case[] = [
   },
   {
     rule: 'arena_holds_two_bodies',
-    broken: `memory: { arena: 63MiB }\nthreads: { acceptors: 2 }\n${models}`,
-    problems: ['1:18 memory.arena: must be at least 64MiB: 2 x listen.max_body for each acceptor'],
-    kept: `memory: { arena: 64MiB }\nthreads: { acceptors: 2 }\n${models}`,
+    broken: `memory: { arena: 127MiB }\nthreads: { acceptors: 2 }\n${models}`,
+    problems: [
+      '1:18 memory.arena: must be at least 128MiB: for each acceptor 2 blocks of 32MiB, the power of two that holds listen.max_body and a head',
+    ],
+    kept: `memory: { arena: 128MiB }\nthreads: { acceptors: 2 }\n${models}`,
   },
   {
     rule: 'first_token_within_total',
@@ -129,6 +131,11 @@ test('a rule stays silent while a section it reads is broken', () => {
   expect(problems(`memory: { slots: 1000, arena: 1 }\n${models}`)).toEqual([
     '1:31 memory.arena: must be a size such as 512B, 64KiB, 16MiB or 1GiB',
   ]);
+});
+
+test('the largest body there may be has an arena', () => {
+  const text = `listen: { max_body: 511MiB }\nmemory: { arena: 1GiB }\n${models}`;
+  expect(problems(text)).toEqual([]);
 });
 
 test('port 0 may be asked for twice', () => {

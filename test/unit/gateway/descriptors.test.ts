@@ -4,6 +4,7 @@ import {
   descriptorLimit,
   descriptorProblem,
   descriptorsOpen,
+  replicaConnections,
 } from '../../../src/gateway/descriptors.ts';
 
 test('caps that fit the limit exactly are no problem, one more is', () => {
@@ -16,6 +17,11 @@ test('the problem names every part and what to do', () => {
   expect(problem).toContain('2 x 10000 clients + 1024 to replicas + 128');
   expect(problem).toContain('listen.max_connections');
   expect(problem).toContain('max_in_flight');
+});
+
+test('each forwarder has a quarter more connections to each replica than may be in flight', () => {
+  expect(replicaConnections([], 4)).toBe(0);
+  expect(replicaConnections([8, 3], 2)).toBe((10 + 4) * 2);
 });
 
 test('a system without a limit has no problem', () => {

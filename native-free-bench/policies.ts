@@ -151,6 +151,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   const nothing = (): void => {};
   const sink: DecisionSink = {
     ...{
+      placed: nothing,
       dispatch: nothing,
       refuse: nothing,
       abort: nothing,

@@ -9,6 +9,7 @@ import { assert } from '../lib/assert.ts';
 import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Candidates, NONE } from './candidates.ts';
+import { type Choice, Filter, filterNames } from './choice.ts';
 import type { BrainConfig } from './decisions.ts';
 import { Estimates } from './estimates.ts';
 import type { Fleet, ReplicaFacts } from './fleet.ts';
@@ -27,6 +28,8 @@ const kvTokensAssumed = 448_000;
 /** Records of the index; the blocks of 64 such replicas, an eighth of them at depths of their own. */
 const indexRecords = 32_768;
 
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
 export class Placement {
   /** Of the last choice: tokens to prefill, tokens that stay resident, expected tokens of the answer. */
   pendingTokens = 0;
@@ -40,7 +43,10 @@ export class Placement {
   readonly #rings: readonly (PrefixAffinity | undefined)[];
   readonly #index: PrefixIndex | undefined;
   readonly #fitting: Candidates;
+  /** Model of each row as it was told last. */
+  readonly #modelOf: Int32Array;
   readonly #request: PickRequest;
+  readonly #choice: Writable<Choice>;
 
   constructor(config: BrainConfig, requests: Requests, fleet: Fleet) {
     const { models, replicaRows, seed } = config;
@@ -57,8 +63,18 @@ export class Placement {
     const needsIndex = this.#policies.some((policy) => policy.needsPrefix === true);
     this.#index = needsIndex ? new PrefixIndex(replicaRows, indexRecords) : undefined;
     this.#fitting = new Candidates(replicaRows);
+    this.#modelOf = new Int32Array(replicaRows).fill(NONE);
     const matched = new Int32Array(replicaRows);
     this.#request = { promptTokens: 0, outputTokens: 0, matched, key0: 0, key1: 0 };
+    this.#choice = {
+      ...{ candidates: this.#fitting, index: NONE, request: this.#request, members: 0 },
+      ...{ isMatched: false, isBySession: false, filtered: new Int32Array(filterNames.length) },
+    };
+  }
+
+  /** What the last choice was made from; valid until its request is counted. */
+  get choice(): Choice {
+    return this.#choice;
   }
 
   /** A replica has changed; `isAnother`: its row stands for another one from here on. */
@@ -66,9 +82,17 @@ export class Placement {
     const { model, kvTokens } = facts;
     if (isAnother) this.#index?.forget(row);
     this.#index?.setLimit(row, this.#blocksOf(kvTokens || kvTokensAssumed) * rememberedShare);
-    if (this.#policies[model] === undefined) return;
+    const before = this.#modelOf[row] as number;
+    this.#modelOf[row] = model;
+    if (before !== model) this.#setMembers(before);
+    this.#setMembers(model);
+  }
+
+  #setMembers(model: number): void {
+    const policy = this.#policies[model];
+    if (policy === undefined) return;
     const members = this.#fleet.members(model);
-    this.#policies[model].setMembers?.(members);
+    policy.setMembers?.(members);
     this.#rings[model]?.setMembers(members);
   }
 
@@ -92,13 +116,15 @@ export class Placement {
     const keys = hasSession ? session : head;
     request.key0 = keys[2 * slot] as number;
     request.key1 = keys[2 * slot + 1] as number;
-    const policy = (hasSession ? this.#rings[model] : undefined) ?? this.#policies[model];
+    const ring = hasSession ? this.#rings[model] : undefined;
+    const policy = ring ?? this.#policies[model];
     assert(policy !== undefined, 'the model is known');
     const isIndexed = this.#index !== undefined && this.#policies[model]?.needsPrefix === true;
     if (isIndexed) this.#match(slot, fitting, estimates);
     const index = policy.pick(fitting, request);
     const row = fitting.row[index];
     assert(row !== undefined, 'a policy picks one of its candidates');
+    this.#note(model, candidates, fitting, index, isIndexed, ring !== undefined);
     const held = isIndexed ? (request.matched[index] as number) : 0;
     this.pendingTokens = Math.max(1, request.promptTokens - held);
     this.contextTokens = request.promptTokens;
@@ -110,6 +136,26 @@ export class Placement {
   commit(slot: number, row: number): void {
     const policy = this.#policies[this.#requests.model[slot] as number];
     if (policy?.needsPrefix === true) this.#index?.insert(this.#config.prefixes, slot, row);
+  }
+
+  #note(
+    model: number,
+    candidates: Candidates,
+    fitting: Candidates,
+    index: number,
+    isMatched: boolean,
+    isBySession: boolean,
+  ): void {
+    const choice = this.#choice;
+    const { filtered } = choice;
+    choice.candidates = fitting;
+    choice.index = index;
+    choice.isMatched = isMatched;
+    choice.isBySession = isBySession;
+    choice.members = this.#fleet.memberCount(model);
+    filtered.set(this.#fleet.filtered(model));
+    filtered[Filter.failedBefore] = this.#fleet.candidates(model).length - candidates.length;
+    filtered[Filter.noRoom] = candidates.length - fitting.length;
   }
 
   #match(slot: number, candidates: Candidates, { bytesPerToken }: Estimates): void {

@@ -15,6 +15,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { type AdminActions, AdminError } from './admin-server.ts';
 import { descriptorsOpen } from './descriptors.ts';
+import type { ExplainView } from './explain.ts';
 import type { GatewayOptions } from './gateway.ts';
 import type { HealthChecker } from './health.ts';
 import type { Member, Membership } from './membership.ts';
@@ -31,6 +32,7 @@ export interface AdminParts {
   readonly engine: string;
   readonly membership: Membership;
   readonly views: GatewayViews;
+  readonly explain: ExplainView;
   readonly health: HealthChecker;
   readonly reader: MetricsReader;
   readonly writer: MetricsWriter;
@@ -107,6 +109,10 @@ export class GatewayAdmin implements AdminActions {
       descriptors: descriptorsOpen(),
       rss_bytes: process.memoryUsage.rss(),
     };
+  }
+
+  explain(requestId: string): unknown {
+    return this.#parts.explain.ofRequest(requestId);
   }
 
   drain(name: string): unknown {

@@ -167,7 +167,10 @@ export class Fleet {
     return (this.#byModel[model] as Replica[]).length;
   }
 
-  /** Members of the model that are no candidates for any request, by Filter. */
+  /**
+   * Members of the model that are no candidates, by Filter. Those that are left out for one request
+   * alone are counted by whoever does so.
+   */
   filtered(model: number): Int32Array {
     return this.#filtered[model] as Int32Array;
   }
@@ -225,7 +228,9 @@ export class Fleet {
       assert(contextTokens === counts[3 * row + 2], 'context is what the requests keep');
     }
     for (const [model, candidates] of this.#candidates.entries()) {
-      const filtered = this.filtered(model).reduce((sum, count) => sum + count, 0);
+      const filtered = this.filtered(model)
+        .subarray(0, Filter.noRoom)
+        .reduce((sum, count) => sum + count, 0);
       const isWhole = candidates.length + filtered === this.memberCount(model);
       assert(isWhole, 'who is no candidate is filtered by one reason');
     }

@@ -147,15 +147,15 @@ export class Placement {
     isBySession: boolean,
   ): void {
     const choice = this.#choice;
-    const { filtered } = choice;
     choice.candidates = fitting;
     choice.index = index;
     choice.isMatched = isMatched;
     choice.isBySession = isBySession;
     choice.members = this.#fleet.memberCount(model);
-    filtered.set(this.#fleet.filtered(model));
+    const filtered = this.#fleet.filtered(model);
     filtered[Filter.failedBefore] = this.#fleet.candidates(model).length - candidates.length;
     filtered[Filter.noRoom] = candidates.length - fitting.length;
+    choice.filtered = filtered;
   }
 
   #match(slot: number, candidates: Candidates, { bytesPerToken }: Estimates): void {

@@ -8,17 +8,22 @@ import { type Choice, filterNames } from '../dispatch/choice.ts';
 import { assert } from '../lib/assert.ts';
 import { explainCandidatesMax, explainFilters, explainRecords } from '../shm/explain.layout.ts';
 import { ExplainWriter } from '../shm/explain.ts';
+import { replicaRows } from '../shm/replica-table.layout.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
-import type { ReplicaRows } from './replica-rows.ts';
 
-const int32Max = 2 ** 31 - 1;
+/** Tokens matched where nobody asked. */
+const none = new Int32Array(replicaRows);
 
 export class Explainer {
   readonly #writer: ExplainWriter;
   readonly #slots: RequestSlots;
-  readonly #replicas: ReplicaRows;
+  readonly #replicas: { readonly version: number };
 
-  constructor(region: SharedArrayBuffer, slots: RequestSlots, replicas: ReplicaRows) {
+  constructor(
+    region: SharedArrayBuffer,
+    slots: RequestSlots,
+    replicas: { readonly version: number },
+  ) {
     assert(filterNames.length === explainFilters, 'a record has a word for each reason');
     this.#writer = new ExplainWriter(region, explainRecords);
     this.#slots = slots;
@@ -33,21 +38,20 @@ export class Explainer {
       words[row + at.explain] = 0;
       return;
     }
-    this.#writeRequest(record, row, choice);
-    this.#writeCandidates(record, choice);
-    const target = this.#writer.words;
-    target[record + this.#writer.at.attempt] = attempt;
-    target[record + this.#writer.at.heldUs] = Math.min(heldUs, int32Max);
+    const { words: target, at: to } = this.#writer;
+    target[record + to.idHash] = words[row + at.idHash] as number;
+    target[record + to.idHash + 1] = words[row + at.idHash + 1] as number;
+    target[record + to.model] = words[row + at.model] as number;
+    target[record + to.attempt] = attempt;
+    target[record + to.heldUs] = heldUs;
+    this.#writeChoice(record, choice);
+    this.#writeCandidates(choice);
     words[row + at.explain] = this.#writer.commit();
   }
 
-  #writeRequest(record: number, row: number, choice: Choice): void {
+  #writeChoice(record: number, choice: Choice): void {
     const { words, at } = this.#writer;
-    const { words: slots, at: slotAt } = this.#slots;
     const { candidates, request, filtered } = choice;
-    words[record + at.idHash] = slots[row + slotAt.idHash] as number;
-    words[record + at.idHash + 1] = slots[row + slotAt.idHash + 1] as number;
-    words[record + at.model] = slots[row + slotAt.model] as number;
     words[record + at.replica] = candidates.row[choice.index] as number;
     words[record + at.tableVersion] = this.#replicas.version;
     words[record + at.promptTokens] = request.promptTokens;
@@ -60,22 +64,25 @@ export class Explainer {
     }
   }
 
-  #writeCandidates(record: number, choice: Choice): void {
-    const { candidates, index } = choice;
-    const length = Math.min(candidates.length, explainCandidatesMax);
-    for (let i = 0; i < length; i++) this.#writeCandidate(record, i, i, choice);
-    if (index >= length) this.#writeCandidate(record, length - 1, index, choice);
-  }
-
-  #writeCandidate(record: number, i: number, index: number, choice: Choice): void {
-    const { words, at } = this.#writer;
-    const { row, inFlight, pendingTokens, contextTokens } = choice.candidates;
-    words[record + at.row + i] = row[index] as number;
-    words[record + at.inFlight + i] = inFlight[index] as number;
-    words[record + at.pendingTokens + i] = Math.min(pendingTokens[index] as number, int32Max);
-    words[record + at.contextTokens + i] = Math.min(contextTokens[index] as number, int32Max);
-    words[record + at.matchedTokens + i] = choice.isMatched
-      ? (choice.request.matched[index] as number)
-      : 0;
+  /** The first ones that fit; the chosen one takes the last place when it is behind them. */
+  #writeCandidates({ candidates, index, request, isMatched }: Choice): void {
+    const { words, candidateAt: at, candidateWords } = this.#writer;
+    const { row, inFlight, pendingTokens, contextTokens } = candidates;
+    const matched = isMatched ? request.matched : none;
+    const listed = Math.min(candidates.length, explainCandidatesMax);
+    const first = this.#writer.firstCandidate;
+    const rowAt = first + at.row;
+    const inFlightAt = first + at.inFlight;
+    const pendingAt = first + at.pendingTokens;
+    const contextAt = first + at.contextTokens;
+    const matchedAt = first + at.matchedTokens;
+    for (let place = 0, to = 0; place < listed; place++, to += candidateWords) {
+      const i = place === listed - 1 && index > place ? index : place;
+      words[rowAt + to] = row[i] as number;
+      words[inFlightAt + to] = inFlight[i] as number;
+      words[pendingAt + to] = pendingTokens[i] as number;
+      words[contextAt + to] = contextTokens[i] as number;
+      words[matchedAt + to] = matched[i] as number;
+    }
   }
 }

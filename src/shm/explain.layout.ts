@@ -3,9 +3,10 @@
  *
  * The record of position p lies at index p modulo their number. Its stamp says who has it: 2p + 2 it is
  * complete and free to take, one less while the scheduler writes it or a reader reads it, 0 never used.
- * Whoever has taken a record is the only one to touch its other words, so no word is ever raced for.
+ * Whoever has taken a record is the only one to touch its other words and its candidates, which are the
+ * `explainCandidatesMax` cells from index times that number on: no word is ever raced for.
  */
-import { defineLayout, i32, rows } from './layout.ts';
+import { cells, defineLayout, i32, rows } from './layout.ts';
 
 /** Half a second at 2,000 requests a second, minutes where somebody looks by hand. A power of two. */
 export const explainRecords = 1024;
@@ -30,19 +31,27 @@ export const ExplainLayout = defineLayout('explain', {
     outputTokens: i32('scheduler', 'Tokens its answer was expected to have.'),
     bySession: i32('scheduler', '1: the ring of sessions chose; 0: the policy of the model.'),
     members: i32('scheduler', 'Replicas of the model.'),
-    candidates: i32(
-      'scheduler',
-      'Those that could be chosen; may be more than the columns below hold.',
-    ),
+    candidates: i32('scheduler', 'Those that could be chosen; may be more than are listed.'),
     filtered: i32(
       'scheduler',
       'Those that could not, by reason (dispatch/choice.ts).',
       explainFilters,
     ),
-    row: i32('scheduler', 'Of each candidate: row of the replica table.', explainCandidatesMax),
-    inFlight: i32('scheduler', 'Attempts it was running.', explainCandidatesMax),
-    pendingTokens: i32('scheduler', 'Prompt tokens it had yet to prefill.', explainCandidatesMax),
-    contextTokens: i32('scheduler', 'Prompt tokens it kept resident.', explainCandidatesMax),
-    matchedTokens: i32('scheduler', 'Tokens of this prompt it held already.', explainCandidatesMax),
   }),
+  // Tokens fit an int32: the prompts in flight are in the arena, whose offsets do.
+  candidate: cells({
+    row: i32('scheduler', 'Row of the replica table.'),
+    inFlight: i32('scheduler', 'Attempts it was running.'),
+    pendingTokens: i32('scheduler', 'Prompt tokens it had yet to prefill.'),
+    contextTokens: i32('scheduler', 'Prompt tokens it kept resident.'),
+    matchedTokens: i32(
+      'scheduler',
+      'Tokens of this prompt it held; 0 where the policy does not ask.',
+    ),
+  }),
+});
+
+export const explainCounts = (records: number) => ({
+  record: records,
+  candidate: records * explainCandidatesMax,
 });

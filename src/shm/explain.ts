@@ -6,7 +6,12 @@
  * scheduler goes on behind the newest record.
  */
 import { assert } from '../lib/assert.ts';
-import { ExplainLayout, explainCandidatesMax, explainFilters } from './explain.layout.ts';
+import {
+  ExplainLayout,
+  explainCandidatesMax,
+  explainCounts,
+  explainFilters,
+} from './explain.layout.ts';
 
 /** Records in a row that readers can have taken: the main thread, a few acceptors. */
 const takenMax = 8;
@@ -15,29 +20,38 @@ const stampOf = (position: number): number => (2 * position + 2) | 0;
 
 export function createExplain(records: number): SharedArrayBuffer {
   assert(Number.isInteger(Math.log2(records)), 'the number of records is a power of two');
-  return ExplainLayout.create({ record: records });
+  return ExplainLayout.create(explainCounts(records));
 }
+
+type Places = ReturnType<typeof ExplainLayout.place>['at'];
 
 export class ExplainWriter {
   readonly words: Int32Array;
-  readonly at: ReturnType<typeof ExplainLayout.place>['at']['record']['at'];
-  readonly #base: number;
-  readonly #stride: number;
+  readonly at: Places['record']['at'];
+  readonly candidateAt: Places['candidate']['at'];
+  /** Words of a candidate. */
+  readonly candidateWords: number;
+  /** Word of the first candidate of the record that was begun. */
+  firstCandidate = 0;
+  readonly #records: Places['record'];
+  readonly #candidates: Places['candidate'];
   readonly #mask: number;
   /** Of the next record; wraps. */
   #position = 0;
   #record = 0;
 
   constructor(region: SharedArrayBuffer, records: number) {
-    const { record } = ExplainLayout.attach(region, { record: records }).at;
+    const { at } = ExplainLayout.attach(region, explainCounts(records));
     this.words = new Int32Array(region);
-    this.at = record.at;
-    this.#base = record.base;
-    this.#stride = record.stride;
+    this.at = at.record.at;
+    this.candidateAt = at.candidate.at;
+    this.candidateWords = at.candidate.stride;
+    this.#records = at.record;
+    this.#candidates = at.candidate;
     this.#mask = records - 1;
     let newest = 0;
     for (let index = 0; index < records; index++) {
-      const stamp = Atomics.load(this.words, this.#base + index * this.#stride);
+      const stamp = Atomics.load(this.words, at.record.base + index * at.record.stride);
       if (((stamp - newest) | 0) > 0) newest = stamp;
     }
     this.#position = (newest + 1) >> 1;
@@ -46,14 +60,17 @@ export class ExplainWriter {
   /** Takes the next record that nobody reads; fill its words, then commit(). -1: there is none. */
   begin(): number {
     for (let taken = 0; taken < takenMax; taken++) {
-      const record = this.#base + (this.#position & this.#mask) * this.#stride;
+      const index = this.#position & this.#mask;
+      const record = this.#records.base + index * this.#records.stride;
       const stamp = Atomics.load(this.words, record);
       const mine = stampOf(this.#position) - 1;
       this.#position = (this.#position + 1) | 0;
-      if ((stamp & 1) !== 0) continue;
-      // Pairs with the store of giveBack(): the reader is through with the words.
-      if (Atomics.compareExchange(this.words, record, stamp, mine) !== stamp) continue;
+      const isTaken = (stamp & 1) !== 0;
+      // Pairs with the store of #giveBack(): the reader is through with the words.
+      if (isTaken || Atomics.compareExchange(this.words, record, stamp, mine) !== stamp) continue;
       this.#record = record;
+      this.firstCandidate =
+        this.#candidates.base + index * explainCandidatesMax * this.candidateWords;
       return record;
     }
     return -1;
@@ -62,7 +79,7 @@ export class ExplainWriter {
   /** Publishes the record. Returns its stamp, by which it is found. */
   commit(): number {
     const stamp = stampOf((this.#position - 1) | 0);
-    // Pairs with the compare-exchange of take(): who has the record sees its words.
+    // Pairs with the compare-exchange of #take(): who has the record sees its words.
     Atomics.store(this.words, this.#record, stamp);
     return stamp;
   }
@@ -96,60 +113,61 @@ export interface Explained {
 
 export class ExplainReader {
   readonly #words: Int32Array;
-  readonly #at: ReturnType<typeof ExplainLayout.place>['at']['record']['at'];
-  readonly #base: number;
-  readonly #stride: number;
-  readonly #records: number;
+  readonly #at: Places;
+  readonly #count: number;
 
   constructor(region: SharedArrayBuffer, records: number) {
-    const { record } = ExplainLayout.attach(region, { record: records }).at;
+    this.#at = ExplainLayout.attach(region, explainCounts(records)).at;
     this.#words = new Int32Array(region);
-    this.#at = record.at;
-    this.#base = record.base;
-    this.#stride = record.stride;
-    this.#records = records;
+    this.#count = records;
   }
 
   /** The record of that stamp; undefined when it has been replaced, or when another has taken it. */
   read(stamp: number): Explained | undefined {
-    const record = this.#take(stamp);
-    if (record < 0) return undefined;
-    const explained = this.#copy(record, stamp);
-    this.#giveBack(record, stamp);
+    if (!this.#take(stamp)) return undefined;
+    const explained = this.#copy(stamp);
+    this.#giveBack(stamp);
     return explained;
   }
 
   /** The records of the request with that hash, newest first. */
   find(hash0: number, hash1: number): Explained[] {
     const words = this.#words;
+    const { base, stride, at } = this.#at.record;
     const found: Explained[] = [];
-    for (let index = 0; index < this.#records; index++) {
-      const stamp = Atomics.load(words, this.#base + index * this.#stride);
-      const record = this.#take(stamp);
-      if (record < 0) continue;
-      const hash = record + this.#at.idHash;
-      if (words[hash] === hash0 && words[hash + 1] === hash1) {
-        found.push(this.#copy(record, stamp));
-      }
-      this.#giveBack(record, stamp);
+    for (let index = 0; index < this.#count; index++) {
+      const record = base + index * stride;
+      const stamp = Atomics.load(words, record);
+      if (!this.#take(stamp)) continue;
+      const isIt = words[record + at.idHash] === hash0 && words[record + at.idHash + 1] === hash1;
+      if (isIt) found.push(this.#copy(stamp));
+      this.#giveBack(stamp);
     }
     return found.sort((a, b) => (b.stamp - a.stamp) | 0);
   }
 
-  #take(stamp: number): number {
-    if (stamp === 0 || (stamp & 1) !== 0) return -1;
-    const index = ((stamp >> 1) - 1) & (this.#records - 1);
-    const record = this.#base + index * this.#stride;
-    // Pairs with the stores of commit() and giveBack().
-    return Atomics.compareExchange(this.#words, record, stamp, stamp - 1) === stamp ? record : -1;
+  #take(stamp: number): boolean {
+    if (stamp === 0 || (stamp & 1) !== 0) return false;
+    const record = this.#recordOf(stamp);
+    // Pairs with the stores of commit() and #giveBack().
+    return Atomics.compareExchange(this.#words, record, stamp, stamp - 1) === stamp;
   }
 
-  #giveBack(record: number, stamp: number): void {
-    Atomics.store(this.#words, record, stamp);
+  #giveBack(stamp: number): void {
+    Atomics.store(this.#words, this.#recordOf(stamp), stamp);
   }
 
-  #copy(record: number, stamp: number): Explained {
-    const at = this.#at;
+  #indexOf(stamp: number): number {
+    return ((stamp >> 1) - 1) & (this.#count - 1);
+  }
+
+  #recordOf(stamp: number): number {
+    return this.#at.record.base + this.#indexOf(stamp) * this.#at.record.stride;
+  }
+
+  #copy(stamp: number): Explained {
+    const record = this.#recordOf(stamp);
+    const { at } = this.#at.record;
     const read = (field: number): number => this.#words[record + field] as number;
     const candidates = read(at.candidates);
     const length = Math.min(candidates, explainCandidatesMax);
@@ -166,13 +184,20 @@ export class ExplainReader {
       members: read(at.members),
       candidates,
       filtered: Array.from({ length: explainFilters }, (_, reason) => read(at.filtered + reason)),
-      listed: Array.from({ length }, (_, i) => ({
-        row: read(at.row + i),
-        inFlight: read(at.inFlight + i),
-        pendingTokens: read(at.pendingTokens + i),
-        contextTokens: read(at.contextTokens + i),
-        matchedTokens: read(at.matchedTokens + i),
-      })),
+      listed: Array.from({ length }, (_, i) => this.#copyCandidate(stamp, i)),
+    };
+  }
+
+  #copyCandidate(stamp: number, i: number): ExplainedCandidate {
+    const { base, stride, at } = this.#at.candidate;
+    const candidate = base + (this.#indexOf(stamp) * explainCandidatesMax + i) * stride;
+    const read = (field: number): number => this.#words[candidate + field] as number;
+    return {
+      row: read(at.row),
+      inFlight: read(at.inFlight),
+      pendingTokens: read(at.pendingTokens),
+      contextTokens: read(at.contextTokens),
+      matchedTokens: read(at.matchedTokens),
     };
   }
 }

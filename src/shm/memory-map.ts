@@ -6,7 +6,7 @@ import { defaultMetricDims } from '../telemetry/labels.ts';
 import { ArenaLayout } from './arena.layout.ts';
 import { ResponseRingLayout } from './byte-ring.ts';
 import { ControlLayout } from './control.layout.ts';
-import { ExplainLayout, explainRecords } from './explain.layout.ts';
+import { ExplainLayout, explainCounts, explainRecords } from './explain.layout.ts';
 import { type Layout, lineBytes, type RegionSpec } from './layout.ts';
 import {
   controlCounts,
@@ -68,7 +68,7 @@ function regions(): Region[] {
     region(ReplicaTableLayout, replicaCounts, 'The replicas and what they hold.'),
     region(
       ExplainLayout,
-      { record: explainRecords },
+      explainCounts(explainRecords),
       'Why the newest requests went where they went.',
     ),
     region(

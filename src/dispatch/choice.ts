@@ -15,7 +15,7 @@ export const Filter = {
   /** Has so much to prefill that requests wait in the gateway instead. */
   held: 3,
   /** Has no room for this request in its KV cache. */
-  noRoom: 4,
+  noKvRoom: 4,
   /** Failed this request before. */
   failedBefore: 5,
 } as const;

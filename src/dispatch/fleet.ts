@@ -229,7 +229,7 @@ export class Fleet {
     }
     for (const [model, candidates] of this.#candidates.entries()) {
       const filtered = this.filtered(model)
-        .subarray(0, Filter.noRoom)
+        .subarray(0, Filter.noKvRoom)
         .reduce((sum, count) => sum + count, 0);
       const isWhole = candidates.length + filtered === this.memberCount(model);
       assert(isWhole, 'who is no candidate is filtered by one reason');

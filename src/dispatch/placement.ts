@@ -154,7 +154,7 @@ export class Placement {
     choice.members = this.#fleet.memberCount(model);
     const filtered = this.#fleet.filtered(model);
     filtered[Filter.failedBefore] = this.#fleet.candidates(model).length - candidates.length;
-    filtered[Filter.noRoom] = candidates.length - fitting.length;
+    filtered[Filter.noKvRoom] = candidates.length - fitting.length;
     choice.filtered = filtered;
   }
 

@@ -52,7 +52,8 @@ export class ExplainWriter {
     let newest = 0;
     for (let index = 0; index < records; index++) {
       const stamp = Atomics.load(this.words, at.record.base + index * at.record.stride);
-      if (((stamp - newest) | 0) > 0) newest = stamp;
+      const isNewer = newest === 0 || ((stamp - newest) | 0) > 0;
+      if (stamp !== 0 && isNewer) newest = stamp;
     }
     this.#position = (newest + 1) >> 1;
   }

@@ -1,6 +1,7 @@
 /**
  * What does it cost to pick a replica? One pick over N candidates, for every policy, and one whole
- * decision of the brain (arrive, pick, count, release) with a sink that does nothing.
+ * decision of the brain (arrive, pick, count, release) with a sink that does nothing. Writing down what
+ * a decision was made from, as the scheduler does, is a row of its own.
  *
  * The number includes the loop around it and, for each pick, the request that starts on the picked
  * replica and one that ends on a random replica (row `loads change only`: subtract it). Baseline of
@@ -12,11 +13,16 @@ import { performance } from 'node:perf_hooks';
 import type { PrefixSource } from '../src/dispatch/arrival.ts';
 import { Brain } from '../src/dispatch/brain.ts';
 import { Candidates, type ReplicaLoad } from '../src/dispatch/candidates.ts';
+import { filterNames } from '../src/dispatch/choice.ts';
 import { type DecisionSink, RetryRule } from '../src/dispatch/decisions.ts';
 import type { PickRequest } from '../src/dispatch/policies/policy.ts';
 import { policyFactory, policyNames } from '../src/dispatch/policies/registry.ts';
 import { createPrng } from '../src/lib/prng.ts';
 import { prefixBlockBytes, prefixDepths } from '../src/protocol/prefix-hash.ts';
+import { Explainer } from '../src/scheduler/explainer.ts';
+import { explainRecords } from '../src/shm/explain.layout.ts';
+import { createExplain } from '../src/shm/explain.ts';
+import { createRequestSlots, RequestSlots } from '../src/shm/request-slots.ts';
 import { createBench, type Measurement, netFigure } from './harness.ts';
 
 const bench = createBench('policies', 'What does it cost to pick a replica?');
@@ -71,6 +77,7 @@ for (const size of sizes.split(',').map(Number)) {
   if (size <= 256) {
     for (const policy of brainPolicies) measureBrain(size, policy, baseline);
   }
+  if (size <= 256) measureRecord(size, baseline);
   if (size === claimedSize) for (const policy of brainPolicies) measureSingles(size, policy);
 }
 bench.finish();
@@ -151,6 +158,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   const nothing = (): void => {};
   const sink: DecisionSink = {
     ...{
+      placed: nothing,
       dispatch: nothing,
       refuse: nothing,
       abort: nothing,
@@ -215,6 +223,29 @@ function measureBrain(size: number, policy: string, baseline: Measurement): void
     () => {
       for (let i = 0; i < picks; i++) decide();
       return brain.running;
+    },
+    baseline,
+  );
+}
+
+/** The record of a decision among all candidates. */
+function measureRecord(size: number, baseline: Measurement): void {
+  const slots = 4096;
+  const table = new RequestSlots(createRequestSlots(slots), slots);
+  const explainer = new Explainer(createExplain(explainRecords), table, { version: 1 });
+  const candidates = new Candidates(size);
+  for (const [row, load] of loadsOf(size).entries()) candidates.set(row, loadWith(load, 1));
+  const choice = {
+    ...{ candidates, index: size - 1, request, isMatched: true, isBySession: false },
+    ...{ members: size, filtered: new Int32Array(filterNames.length) },
+  };
+  let slot = 0;
+  bench.measure(
+    `record of a decision, N=${size}`,
+    picks,
+    () => {
+      for (let i = 0; i < picks; i++) explainer.placed(slot++ % slots, 1, 0, choice);
+      return slot;
     },
     baseline,
   );

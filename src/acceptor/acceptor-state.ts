@@ -5,6 +5,8 @@
 import { assert } from '../lib/assert.ts';
 import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { explainRecords } from '../shm/explain.layout.ts';
+import { ExplainReader } from '../shm/explain.ts';
 import { controlCounts, requestRingSize } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
@@ -33,6 +35,7 @@ export interface AcceptorState {
   readonly control: Control;
   readonly schedulerBell: SchedulerBell;
   readonly readiness: Readiness;
+  readonly explain: ExplainReader;
   readonly metrics: MetricsWriter;
   readonly log: Logger;
   /** Counts and logs what a handler threw. */
@@ -85,6 +88,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     control,
     schedulerBell: new SchedulerBell(control.words, control.schedulerBell),
     readiness: new Readiness(memory),
+    explain: new ExplainReader(memory.explain, explainRecords),
     metrics,
     log,
     failed: (error) => {

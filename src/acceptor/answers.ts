@@ -22,7 +22,8 @@ export interface Asker {
   readonly hasOrigin: boolean;
 }
 
-const exposedHeaders = 'x-request-id, x-sluice-replica, x-sluice-attempts, server-timing';
+const exposedHeaders =
+  'x-request-id, x-sluice-replica, x-sluice-attempts, x-sluice-explain, server-timing';
 
 /** Headers every answer starts with. */
 export function commonHeaders(asker: Asker): string[] {

@@ -130,6 +130,7 @@ export class Ingest implements ListenerHandler {
       contentType,
       contentLength: isChunked ? -1 : Math.max(contentLength, 0),
       sessionId,
+      wantsExplain: head.rules.explain !== '',
       arrivedUs,
     };
   }
@@ -310,6 +311,7 @@ export class Ingest implements ListenerHandler {
     hashSession(session, words, row + at.sessionHash);
     words[row + at.headHash] = hasScan ? (scan.headHash[0] as number) : 0;
     words[row + at.headHash + 1] = hasScan ? (scan.headHash[1] as number) : 0;
+    hashSession(facts.requestId, words, row + at.idHash);
     slots.writeTime(request.slot, at.clientGoneUs, 0);
     slots.writeTime(request.slot, at.arrivedUs, facts.arrivedUs);
     Atomics.store(words, row + at.consumedBytes, 0);

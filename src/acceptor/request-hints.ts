@@ -1,5 +1,5 @@
 /**
- * The request headers that steer the gateway: priority, deadline, session. Pure; acceptor threads.
+ * The request headers that steer the gateway: priority, deadline, session, explanation. Pure; acceptor threads.
  * Parsed strictly: a value that is not understood refuses the request instead of being ignored.
  */
 import { tenants } from '../shm/request-slots.layout.ts';
@@ -13,7 +13,7 @@ const sessionLengthMax = 1024;
 
 /** Name of the first header with an unusable value; '' when all are fine. */
 export function invalidHints({ rules }: EdgeHead): string {
-  const { priority, deadlineMs, sessionId } = rules;
+  const { priority, deadlineMs, sessionId, explain } = rules;
   if (priority !== '') {
     if (!priorityPattern.test(priority)) return 'x-sluice-priority';
     if (Math.abs(Number(priority)) > priorityMax) return 'x-sluice-priority';
@@ -23,6 +23,7 @@ export function invalidHints({ rules }: EdgeHead): string {
     const ms = Number(deadlineMs);
     if (ms < 1 || ms > deadlineMsMax) return 'x-sluice-deadline-ms';
   }
+  if (explain !== '' && explain !== '1') return 'x-sluice-explain';
   return sessionId.length > sessionLengthMax ? 'x-session-id' : '';
 }
 

@@ -30,6 +30,8 @@ export interface RequestFacts extends Asker {
   /** -1 for a chunked body. */
   readonly contentLength: number;
   readonly sessionId: string;
+  /** The answer says why it came from its replica. */
+  readonly wantsExplain: boolean;
 }
 
 export class Request implements ExchangePeer {

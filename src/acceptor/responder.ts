@@ -29,6 +29,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer, errorEvent, isEventStream, replicaAnswerHeaders } from './answers.ts';
+import { explainHeader, explainText } from './explain-header.ts';
 import { faultPoint } from './fault-hooks.ts';
 import { answerBytesMax, Closing } from './listener.ts';
 import { Phase, type Request } from './request.ts';
@@ -213,7 +214,13 @@ export class Responder {
     const { slots, replicaNames } = this.#state;
     const row = slots.words[slots.row(request.slot) + slots.at.replica] as number;
     const name = replicaNames[row] ?? '';
-    return replicaAnswerHeaders(request.facts, this.#decoded, slots, request.slot, name);
+    const headers = replicaAnswerHeaders(request.facts, this.#decoded, slots, request.slot, name);
+    this.#explain(request, headers);
+    return headers;
+  }
+
+  #explain({ facts, slot }: Request, headers: string[]): void {
+    if (facts.wantsExplain) headers.push(explainHeader, explainText(this.#state, slot));
   }
 
   /** While the gateway drains, every answer says that its connection closes. */
@@ -283,7 +290,10 @@ export class Responder {
       this.#announceDrain(request);
       const { status, headers, body } = errorAnswer(entry, facts, retryAfterMs);
       const attempts = attemptOf(this.#state.slots.lease(request.slot));
-      if (attempts > 0) headers.push('x-sluice-attempts', String(attempts));
+      if (attempts > 0) {
+        headers.push('x-sluice-attempts', String(attempts));
+        this.#explain(request, headers);
+      }
       request.status = status;
       exchange.answer(status, headers, body);
       this.#settlement.finish(request);

@@ -372,6 +372,7 @@ export class Brain {
     if (this.#refuseLate(slot, load.prefillUs * (load.pendingTokens + pendingTokens))) return true;
     const attempt = (requests.attempt[slot] as number) + 1;
     const epoch = this.#fleet.epoch(row);
+    this.#sink.placed(slot, attempt, heldUs, placement.choice);
     placement.commit(slot, row);
     this.#fleet.take(row, pendingTokens, contextTokens);
     requests.phase[slot] = Phase.running;

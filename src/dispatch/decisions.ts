@@ -5,6 +5,7 @@
  * passes through without knowing what they mean.
  */
 import type { Arrival, PrefixSource } from './arrival.ts';
+import type { Choice } from './choice.ts';
 
 /** Why a request ends without an answer of a replica. */
 export const Refusal = {
@@ -60,6 +61,8 @@ export interface RunningAttempt {
 
 /** Decisions out. Called synchronously from within the brain; must not call back into it. */
 export interface DecisionSink {
+  /** Why the replica of the dispatch that follows was chosen. */
+  placed(slot: number, attempt: number, heldUs: number, choice: Choice): void;
   /** Start attempt `attempt` (1 for the first) on the replica. `heldUs`: time spent waiting for room. */
   dispatch(slot: number, attempt: number, replica: number, epoch: number, heldUs: number): void;
   /** The request ends here. `error`: of its last attempt or of the pause; 0 for none. */

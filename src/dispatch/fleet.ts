@@ -9,7 +9,8 @@
  */
 import { assert } from '../lib/assert.ts';
 import type { Pressure } from './admission.ts';
-import { Candidates, type ReplicaLoad } from './candidates.ts';
+import { Candidates, NONE, type ReplicaLoad } from './candidates.ts';
+import { Filter, filterNames } from './choice.ts';
 import type { RingMember } from './hash-ring.ts';
 import { Phase, type Requests } from './requests.ts';
 
@@ -34,6 +35,8 @@ interface Replica extends ReplicaLoad {
   readonly row: number;
   facts: ReplicaFacts;
   routable: boolean;
+  /** What keeps it from being a candidate; NONE for one. */
+  filter: Filter | typeof NONE;
   inFlight: number;
   weight: number;
   pendingTokens: number;
@@ -73,6 +76,8 @@ export class Fleet {
   readonly #byModel: Replica[][];
   readonly #candidates: readonly Candidates[];
   readonly #scratch: Candidates;
+  /** Members of each model that are no candidates, by Filter. */
+  readonly #filtered: readonly Int32Array[];
   readonly #holdTokens: readonly number[];
   /** In flight, pending and context of each row, counted again. */
   readonly #recount: Float64Array;
@@ -84,6 +89,7 @@ export class Fleet {
     this.#recount = new Float64Array(3 * rows);
     this.#replicas = Array.from({ length: rows }, (_, row) => ({
       ...{ row, facts: unused, routable: false, pausedUntilUs: 0, pauseError: 0 },
+      filter: NONE,
       ...{
         inFlight: 0,
         weight: 0,
@@ -96,6 +102,7 @@ export class Fleet {
     this.#byModel = Array.from({ length: models }, () => []);
     this.#candidates = Array.from({ length: models }, () => new Candidates(rows));
     this.#scratch = new Candidates(rows);
+    this.#filtered = holdTokens.map(() => new Int32Array(filterNames.length));
   }
 
   candidates(model: number): Candidates {
@@ -135,6 +142,7 @@ export class Fleet {
       if (old !== undefined) {
         old.splice(old.indexOf(replica), 1);
         this.candidates(before.model).delete(row);
+        this.#setFilter(replica, before.model, NONE);
       }
       this.#byModel[facts.model]?.push(replica);
     }
@@ -157,6 +165,18 @@ export class Fleet {
   members(model: number): RingMember[] {
     const replicas = (this.#byModel[model] as Replica[]).filter(({ routable }) => routable);
     return replicas.map(({ row, facts: { identity } }) => ({ row, identity }));
+  }
+
+  memberCount(model: number): number {
+    return (this.#byModel[model] as Replica[]).length;
+  }
+
+  /**
+   * Members of the model that are no candidates, by Filter. Those that are left out for one request
+   * alone are counted by whoever does so.
+   */
+  filtered(model: number): Int32Array {
+    return this.#filtered[model] as Int32Array;
   }
 
   kvTokens(row: number): number {
@@ -210,6 +230,13 @@ export class Fleet {
       assert(inFlight === counts[3 * row], 'in-flight is what the requests hold');
       assert(pendingTokens === counts[3 * row + 1], 'pending is what the requests wait for');
       assert(contextTokens === counts[3 * row + 2], 'context is what the requests keep');
+    }
+    for (const [model, candidates] of this.#candidates.entries()) {
+      const filtered = this.filtered(model)
+        .subarray(0, Filter.noKvRoom)
+        .reduce((sum, count) => sum + count, 0);
+      const isWhole = candidates.length + filtered === this.memberCount(model);
+      assert(isWhole, 'who is no candidate is filtered by one reason');
     }
   }
 
@@ -300,12 +327,28 @@ export class Fleet {
   }
 
   #refresh(replica: Replica): void {
-    const { facts, row, inFlight, pendingTokens } = replica;
+    const { facts, row } = replica;
     const candidates = this.#candidates[facts.model];
     if (candidates === undefined) return;
-    const isHeld = inFlight > 0 && pendingTokens > (this.#holdTokens[facts.model] as number);
-    const isOpen = replica.routable && replica.pausedUntilUs === 0 && !isHeld;
-    if (isOpen && inFlight < facts.maxInFlight) candidates.set(row, replica);
+    const filter = this.#filterOf(replica);
+    if (filter !== replica.filter) this.#setFilter(replica, facts.model, filter);
+    if (filter === NONE) candidates.set(row, replica);
     else candidates.delete(row);
+  }
+
+  #filterOf(replica: Replica): Filter | typeof NONE {
+    const { facts, inFlight, pendingTokens } = replica;
+    if (!replica.routable) return Filter.notRoutable;
+    if (replica.pausedUntilUs !== 0) return Filter.paused;
+    if (inFlight >= facts.maxInFlight) return Filter.full;
+    const isHeld = inFlight > 0 && pendingTokens > (this.#holdTokens[facts.model] as number);
+    return isHeld ? Filter.held : NONE;
+  }
+
+  #setFilter(replica: Replica, model: number, filter: Filter | typeof NONE): void {
+    const counts = this.filtered(model);
+    if (replica.filter !== NONE) counts[replica.filter] = (counts[replica.filter] as number) - 1;
+    if (filter !== NONE) counts[filter] = (counts[filter] as number) + 1;
+    replica.filter = filter;
   }
 }

@@ -9,6 +9,7 @@ import { assert } from '../lib/assert.ts';
 import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Candidates, NONE } from './candidates.ts';
+import { type Choice, Filter, filterNames } from './choice.ts';
 import type { BrainConfig, Release } from './decisions.ts';
 import { bytesPerTokenStart, Estimates } from './estimates.ts';
 import type { Fleet, ReplicaFacts } from './fleet.ts';
@@ -27,6 +28,8 @@ const kvTokensAssumed = 448_000;
 /** Records of the index; the blocks of 64 such replicas, an eighth of them at depths of their own. */
 const indexRecords = 32_768;
 
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
 export class Placement {
   /** Of the last choice: tokens to prefill, tokens that stay resident, expected tokens of the answer. */
   pendingTokens = 0;
@@ -41,6 +44,7 @@ export class Placement {
   readonly #index: PrefixIndex | undefined;
   readonly #fitting: Candidates;
   readonly #request: PickRequest;
+  readonly #choice: Writable<Choice>;
 
   constructor(config: BrainConfig, requests: Requests, fleet: Fleet) {
     const { models, replicaRows, seed } = config;
@@ -59,6 +63,15 @@ export class Placement {
     this.#fitting = new Candidates(replicaRows);
     const matched = new Int32Array(replicaRows);
     this.#request = { promptTokens: 0, outputTokens: 0, matched, key0: 0, key1: 0 };
+    this.#choice = {
+      ...{ candidates: this.#fitting, index: NONE, request: this.#request, members: 0 },
+      ...{ isMatched: false, isBySession: false, filtered: new Int32Array(filterNames.length) },
+    };
+  }
+
+  /** What the last choice was made from; valid until its request is counted. */
+  get choice(): Choice {
+    return this.#choice;
   }
 
   /** What is known of a replica has changed; `isAnother`: its row stands for another one now. */
@@ -101,13 +114,15 @@ export class Placement {
     const keys = hasSession ? session : head;
     request.key0 = keys[2 * slot] as number;
     request.key1 = keys[2 * slot + 1] as number;
-    const policy = (hasSession ? this.#rings[model] : undefined) ?? this.#policies[model];
+    const ring = hasSession ? this.#rings[model] : undefined;
+    const policy = ring ?? this.#policies[model];
     assert(policy !== undefined, 'the model is known');
     const isIndexed = this.#index !== undefined && this.#policies[model]?.needsPrefix === true;
     if (isIndexed) this.#match(slot, fitting, estimates);
     const index = policy.pick(fitting, request);
     const row = fitting.row[index];
     assert(row !== undefined, 'a policy picks one of its candidates');
+    this.#note(model, candidates, fitting, index, isIndexed, ring !== undefined);
     const held = isIndexed ? (request.matched[index] as number) : 0;
     this.pendingTokens = Math.max(1, request.promptTokens - held);
     this.contextTokens = request.promptTokens;
@@ -119,6 +134,26 @@ export class Placement {
   commit(slot: number, row: number): void {
     const policy = this.#policies[this.#requests.model[slot] as number];
     if (policy?.needsPrefix === true) this.#index?.insert(this.#config.prefixes, slot, row);
+  }
+
+  #note(
+    model: number,
+    candidates: Candidates,
+    fitting: Candidates,
+    index: number,
+    isMatched: boolean,
+    isBySession: boolean,
+  ): void {
+    const choice = this.#choice;
+    choice.candidates = fitting;
+    choice.index = index;
+    choice.isMatched = isMatched;
+    choice.isBySession = isBySession;
+    choice.members = this.#fleet.memberCount(model);
+    const filtered = this.#fleet.filtered(model);
+    filtered[Filter.failedBefore] = this.#fleet.candidates(model).length - candidates.length;
+    filtered[Filter.noKvRoom] = candidates.length - fitting.length;
+    choice.filtered = filtered;
   }
 
   #match(slot: number, candidates: Candidates, { bytesPerToken }: Estimates): void {

@@ -6,6 +6,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { ListenError } from '../lib/listen-error.ts';
+import { validRequestId } from '../protocol/request-id.ts';
 import { type Access, mayChange, mayRead } from './admin-access.ts';
 
 /** What the listener shows and does; the gateway implements it. */
@@ -15,6 +16,8 @@ export interface AdminActions {
   metrics(): Promise<{ contentType: string; text: string }>;
   cluster(): unknown;
   slots(): unknown;
+  /** Why a recent request went where it went; undefined when it is not recorded. */
+  explain(requestId: string): unknown;
   /** Changes answer with what they did, or throw an AdminError. */
   drain(name: string): unknown;
   undrain(name: string): unknown;
@@ -41,6 +44,7 @@ interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+const explainPath = '/admin/explain/';
 const bodyBytesMax = 64 * 1024;
 const json = (status: number, value: unknown): Answer => ({
   status,
@@ -108,8 +112,21 @@ export class AdminServer {
       case '/admin/slots':
         return json(200, this.#actions.slots());
       default:
+        if (path.startsWith(explainPath)) return this.#explain(path.slice(explainPath.length));
         return failure(404, 'no such admin page');
     }
+  }
+
+  #explain(requestId: string): Answer {
+    if (!validRequestId(requestId)) {
+      return failure(
+        400,
+        'a request id has 1 to 128 letters, digits, dots, dashes and underscores',
+      );
+    }
+    const explained = this.#actions.explain(requestId);
+    if (explained !== undefined) return json(200, explained);
+    return failure(404, 'not recorded: no such request got a replica, or too many got one since');
   }
 
   async #change(req: IncomingMessage, path: string): Promise<Answer> {

@@ -18,6 +18,7 @@ import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { type AdminActions, AdminError } from './admin-server.ts';
 import { descriptorProblem, descriptorsOpen, replicaConnections } from './descriptors.ts';
+import type { ExplainView } from './explain.ts';
 import type { GatewayOptions } from './gateway.ts';
 import { handoverOf, type Standing } from './handover.ts';
 import type { HealthChecker } from './health.ts';
@@ -38,6 +39,7 @@ export interface AdminParts {
   readonly isServing: () => boolean;
   readonly membership: Membership;
   readonly views: GatewayViews;
+  readonly explain: ExplainView;
   readonly health: HealthChecker;
   readonly reader: MetricsReader;
   readonly writer: MetricsWriter;
@@ -119,6 +121,10 @@ export class GatewayAdmin implements AdminActions {
       descriptors: descriptorsOpen(),
       rss_bytes: process.memoryUsage.rss(),
     };
+  }
+
+  explain(requestId: string): unknown {
+    return this.#parts.explain.ofRequest(requestId);
   }
 
   drain(name: string): unknown {

@@ -21,6 +21,7 @@ import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import { AdminServer } from './admin-server.ts';
 import { descriptorProblem, replicaConnections } from './descriptors.ts';
+import { ExplainView } from './explain.ts';
 import { holdFreePort } from './free-port.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
 import { HealthChecker } from './health.ts';
@@ -330,6 +331,7 @@ export class Gateway {
       isServing: () => this.#isServing,
       membership: this.#membership,
       views: this.#views,
+      explain: new ExplainView(this.#memory.explain, this.#options.config.models, this.#membership),
       health: this.#health,
       reader: new MetricsReader(defaultMetricDims, this.#metricsRegions),
       writer: this.#metrics,

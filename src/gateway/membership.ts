@@ -28,6 +28,8 @@ export interface ReplicaSpec {
 export interface Member extends ReplicaAddress {
   readonly model: number;
   readonly cost: Pick<ReplicaSpec, 'prefill_us' | 'resident_us' | 'kv_tokens'>;
+  /** Version of the replica table when it was added: decisions made from a later one know it. */
+  readonly addedAt: number;
   weight: number;
   /** Why the last probe failed; empty while healthy. */
   reason: string;
@@ -118,6 +120,7 @@ export class Membership {
         kv_tokens: spec.kv_tokens,
       },
       maxInFlight: spec.max_in_flight,
+      addedAt: Atomics.load(this.#words, this.#at.version),
       reason: 'not probed yet',
     };
     this.#members.set(spec.name, member);

@@ -24,6 +24,7 @@ const Once = {
   priority: 2048,
   deadline: 4096,
   hedge: 8192,
+  explain: 16_384,
 } as const;
 
 /** Request headers that reach a replica as they are. */
@@ -108,6 +109,7 @@ export class RequestHead {
   priority = '';
   deadlineMs = '';
   hedge = '';
+  explain = '';
   /** The header an error is about; '' otherwise. */
   errorParam = '';
   /** Name, value, name, value ... of what a replica may see. */
@@ -120,7 +122,7 @@ export class RequestHead {
     this.isChunked = this.expectsContinue = false;
     this.host = this.authorization = this.apiKey = this.contentType = '';
     this.requestId = this.sessionId = this.traceparent = '';
-    this.priority = this.deadlineMs = this.hedge = this.errorParam = '';
+    this.priority = this.deadlineMs = this.hedge = this.explain = this.errorParam = '';
     this.forwarded.length = 0;
     this.#seen = this.#error = 0;
   }
@@ -186,6 +188,9 @@ export class RequestHead {
         break;
       case 'x-sluice-hedge':
         this.hedge = this.#onceOrEmpty(Once.hedge, name, value);
+        break;
+      case 'x-sluice-explain':
+        this.explain = this.#onceOrEmpty(Once.explain, name, value);
         break;
     }
     if (!forwardedToReplica.has(name)) return;

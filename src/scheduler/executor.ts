@@ -6,6 +6,7 @@
  * itself: ringBells() does, once a batch. If the thread dies between stamp and record, the attempt
  * is published again by its successor; a forwarder takes a start it already runs for what it is.
  */
+import type { Choice } from '../dispatch/choice.ts';
 import type { DecisionSink, Refusal } from '../dispatch/decisions.ts';
 import { Refusal as Reason } from '../dispatch/decisions.ts';
 import { assert } from '../lib/assert.ts';
@@ -19,6 +20,7 @@ import { attemptOf, type RequestSlots } from '../shm/request-slots.ts';
 import { DispatchKind, DispatchRingLayout, ReplyRingLayout } from '../shm/rings.layout.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { Ring, Stage } from '../telemetry/labels.ts';
+import { Explainer } from './explainer.ts';
 import { Outbox } from './outbox.ts';
 import { errorOfRefusal } from './refusals.ts';
 import type { ReplicaRows } from './replica-rows.ts';
@@ -37,6 +39,7 @@ export class Executor implements DecisionSink {
   readonly #replicas: ReplicaRows;
   readonly #metrics: MetricsWriter;
   readonly #control: Int32Array;
+  readonly #explainer: Explainer;
   readonly #forwarders: readonly DispatchOutbox[];
   readonly #acceptors: readonly ReplyOutbox[];
   readonly #forwarderBells: readonly number[];
@@ -57,12 +60,17 @@ export class Executor implements DecisionSink {
     this.#slots = slots;
     this.#replicas = replicas;
     this.#metrics = metrics;
+    this.#explainer = new Explainer(memory.explain, slots, replicas);
     this.#control = new Int32Array(memory.control);
     this.#forwarders = memory.dispatchRings.map((region) => createDispatchOutbox(region, capacity));
     this.#acceptors = memory.replyRings.map((region) => createReplyOutbox(region, capacity));
     this.#forwarderBells = this.#forwarders.map((_, i) => bell(ThreadId.forwarder(i, size)));
     this.#acceptorBells = this.#acceptors.map((_, i) => bell(ThreadId.acceptor(i)));
     this.#running = new Int32Array(size.forwarders);
+  }
+
+  placed(slot: number, attempt: number, heldUs: number, choice: Choice): void {
+    this.#explainer.placed(slot, attempt, heldUs, choice);
   }
 
   dispatch(slot: number, attempt: number, replica: number, epoch: number, heldUs: number): void {

@@ -29,6 +29,11 @@ export class ReplicaRows {
     return Atomics.load(this.#words, at.count);
   }
 
+  /** Of the table as it was read last. */
+  get version(): number {
+    return this.#version;
+  }
+
   get changed(): boolean {
     return Atomics.load(this.#words, at.version) !== this.#version;
   }
@@ -40,10 +45,12 @@ export class ReplicaRows {
     for (let row = 0; row < count; row++) {
       const read = (offset: number): number => Atomics.load(this.#words, wordOf(row, offset));
       const readFloat = (offset: number): number => this.#floats[wordOf(row, offset) / 2] as number;
+      const admin = read(field.admin);
       apply(row, {
         epoch: read(field.epoch),
-        model: read(field.model),
-        active: read(field.admin) === ReplicaAdmin.active,
+        // A row that nobody uses is a member of no model.
+        model: admin === ReplicaAdmin.absent ? -1 : read(field.model),
+        active: admin === ReplicaAdmin.active,
         healthy: read(field.healthy) === 1,
         maxInFlight: read(field.maxInFlight),
         identity: read(field.identity),

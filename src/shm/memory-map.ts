@@ -6,6 +6,7 @@ import { defaultMetricDims } from '../telemetry/labels.ts';
 import { ArenaLayout } from './arena.layout.ts';
 import { ResponseRingLayout } from './byte-ring.ts';
 import { ControlLayout } from './control.layout.ts';
+import { ExplainLayout, explainCounts, explainRecords } from './explain.layout.ts';
 import { type Layout, lineBytes, type RegionSpec } from './layout.ts';
 import {
   controlCounts,
@@ -65,6 +66,11 @@ function regions(): Region[] {
     region(RequestSlotsLayout, { slot: size.slots }, 'The requests in flight.'),
     region(ArenaLayout, { data: size.arenaBytes }, 'Request bodies and header blobs.'),
     region(ReplicaTableLayout, replicaCounts, 'The replicas and what they hold.'),
+    region(
+      ExplainLayout,
+      explainCounts(explainRecords),
+      'Why the newest requests went where they went.',
+    ),
     region(
       RequestRingLayout,
       { intent: ring.producers, cell: ring.capacity },

@@ -6,6 +6,8 @@
 import { createArena } from './arena.ts';
 import { createByteRing } from './byte-ring.ts';
 import { ControlLayout, type ThreadCounts, ThreadId } from './control.layout.ts';
+import { explainRecords } from './explain.layout.ts';
+import { createExplain } from './explain.ts';
 import { ReplicaTableLayout, replicaRows } from './replica-table.layout.ts';
 import { createRequestRing, type RequestRingSize } from './request-ring.ts';
 import { createRequestSlots } from './request-slots.ts';
@@ -27,6 +29,7 @@ export interface SharedMemory {
   readonly slots: SharedArrayBuffer;
   readonly arena: SharedArrayBuffer;
   readonly replicas: SharedArrayBuffer;
+  readonly explain: SharedArrayBuffer;
   readonly requestRing: SharedArrayBuffer;
   /** Scheduler -> forwarder f. */
   readonly dispatchRings: readonly SharedArrayBuffer[];
@@ -64,6 +67,7 @@ export function createMemory(size: MemorySize): SharedMemory {
     slots: createRequestSlots(size.slots),
     arena: createArena(size.arenaBytes),
     replicas: ReplicaTableLayout.create(replicaCounts),
+    explain: createExplain(explainRecords),
     requestRing: createRequestRing(requestRingSize(size)),
     dispatchRings: forwarders.map(() => createSpscRing(DispatchRingLayout, records)),
     eventRings: forwarders.map(() => createSpscRing(EventRingLayout, records)),

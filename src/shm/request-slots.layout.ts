@@ -94,6 +94,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     sessionHash: i32('acceptor', 'Hash of the session key, two words; 0 0 for none.', 2),
     headHash: i32('acceptor', 'Hash of the first 64 characters of the prompt; 0 0 for none.', 2),
     tenant: i32('acceptor', 'Lane of fair queueing: from the key of the client; 0 without one.'),
+    idHash: i32('acceptor', 'Hash of the request id, two words.', 2),
     arrivedUs: f64('acceptor', 'The head of the request was read.'),
     publishedUs: f64('acceptor', 'Published in the request ring.'),
     clientGoneUs: f64('acceptor', 'The client left.'),
@@ -104,6 +105,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'scheduler',
       'Replicas whose attempts failed, newest first; -1 for none.',
       4,
+    ),
+    explain: i32(
+      'scheduler',
+      'Current attempt: stamp of its record in the explain ring; 0 for none.',
     ),
     queuedUs: f64('scheduler', 'Taken from the request ring.'),
     pickedUs: f64('scheduler', 'Current attempt: the policy had chosen.'),

@@ -7,6 +7,7 @@ export interface ShmModules {
   readonly byteRing: typeof import('../../src/shm/byte-ring.ts');
   readonly doorbell: typeof import('../../src/shm/doorbell.ts');
   readonly requestSlots: typeof import('../../src/shm/request-slots.ts');
+  readonly explain: typeof import('../../src/shm/explain.ts');
   readonly heartbeat: typeof import('../../src/shm/heartbeat.ts');
 }
 

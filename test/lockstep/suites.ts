@@ -1,6 +1,7 @@
 /** Which searches and which plain checks prove which file of src/shm. */
 
 import { doorbellSearches } from './doorbell.searches.ts';
+import { explainSearches } from './explain.searches.ts';
 import { heartbeatSearches } from './heartbeat.searches.ts';
 import { requestRingSearches } from './request-ring.searches.ts';
 import { requestSlotsSearches } from './request-slots.searches.ts';
@@ -18,6 +19,7 @@ export const suites: readonly Suite[] = [
   { file: 'byte-ring', searches: byteRingSearches },
   { file: 'doorbell', searches: doorbellSearches },
   { file: 'request-slots', searches: requestSlotsSearches },
+  { file: 'explain', searches: explainSearches },
   { file: 'heartbeat', searches: heartbeatSearches },
 ];
 
@@ -30,6 +32,7 @@ export async function loadModules(folder: URL): Promise<ShmModules> {
     byteRing: await load('byte-ring'),
     doorbell: await load('doorbell'),
     requestSlots: await load('request-slots'),
+    explain: await load('explain'),
     heartbeat: await load('heartbeat'),
   } as ShmModules;
 }

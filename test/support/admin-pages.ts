@@ -54,3 +54,32 @@ export interface SlotsView {
   readonly descriptors: number;
   readonly rss_bytes: number;
 }
+
+/** What /admin/explain/{id} shows. */
+export interface ExplainView {
+  readonly request_id: string;
+  /** Newest first. */
+  readonly attempts: readonly {
+    readonly model: string | null;
+    readonly policy: string | null;
+    readonly formula: string;
+    readonly chosen_by: 'policy' | 'session';
+    readonly attempt: number;
+    readonly replica: string | null;
+    readonly queue_ms: number;
+    readonly prompt_tokens: number;
+    readonly expected_output_tokens: number;
+    readonly replicas_of_model: number;
+    readonly candidates_total: number;
+    readonly candidates: readonly {
+      readonly replica: string | null;
+      readonly in_flight: number;
+      readonly pending_tokens: number;
+      readonly context_tokens: number;
+      readonly matched_tokens: number;
+      readonly score: number | null;
+      readonly terms: Readonly<Record<string, number>>;
+    }[];
+    readonly filtered: Readonly<Record<string, number>>;
+  }[];
+}

@@ -5,6 +5,7 @@
 import type { Arrival, PrefixSource } from '../../src/dispatch/arrival.ts';
 import { Brain } from '../../src/dispatch/brain.ts';
 import type { ReplicaLoad } from '../../src/dispatch/candidates.ts';
+import { type Choice, filterNames } from '../../src/dispatch/choice.ts';
 import {
   type BrainConfig,
   type DecisionSink,
@@ -59,6 +60,26 @@ export interface Running {
   readonly replica: number;
 }
 
+/** What a request was placed on, copied while it was so. */
+export interface Placed {
+  readonly slot: number;
+  readonly attempt: number;
+  readonly heldUs: number;
+  readonly replica: number;
+  readonly isBySession: boolean;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly seen: readonly {
+    readonly row: number;
+    readonly inFlight: number;
+    readonly pendingTokens: number;
+    readonly contextTokens: number;
+    readonly matchedTokens: number;
+  }[];
+  /** Reasons with a count above 0. */
+  readonly filtered: Readonly<Record<string, number>>;
+}
+
 export class BrainHarness implements DecisionSink {
   readonly brain: Brain;
   nowUs = 1_000_000;
@@ -67,6 +88,7 @@ export class BrainHarness implements DecisionSink {
   readonly running = new Map<number, Running>();
   readonly dispatches: { slot: number; replica: number; attempt: number; heldUs: number }[] = [];
   readonly refusals: { slot: number; refusal: Refusal; error: number; retryAfterMs: number }[] = [];
+  readonly placements: Placed[] = [];
   readonly aborts: number[] = [];
   readonly retries: number[] = [];
   /** Requests told to have ended by the brain, by slot and generation. */
@@ -162,8 +184,29 @@ export class BrainHarness implements DecisionSink {
     return last && refusalNames[last.refusal];
   }
 
+  placed(slot: number, attempt: number, heldUs: number, choice: Choice): void {
+    const { candidates, index, members, request } = choice;
+    const { row, inFlight, pendingTokens, contextTokens } = candidates;
+    const filtered = filterNames.map((name, reason) => [name, choice.filtered[reason]!] as const);
+    const left = filtered.reduce((sum, [, count]) => sum + count, 0);
+    assert(candidates.length + left === members, 'who is left out is so for one reason');
+    this.placements.push({
+      ...{ slot, attempt, heldUs, replica: row[index]!, isBySession: choice.isBySession },
+      ...{ promptTokens: request.promptTokens, outputTokens: request.outputTokens },
+      seen: Array.from({ length: candidates.length }, (_, i) => ({
+        ...{ row: row[i]!, inFlight: inFlight[i]!, pendingTokens: pendingTokens[i]! },
+        contextTokens: contextTokens[i]!,
+        matchedTokens: choice.isMatched ? request.matched[i]! : 0,
+      })),
+      filtered: Object.fromEntries(filtered.filter(([, count]) => count > 0)),
+    });
+  }
+
   dispatch(slot: number, attempt: number, replica: number, _epoch: number, heldUs: number): void {
     assert(!this.running.has(slot), 'one attempt of a request at a time');
+    const last = this.placements.at(-1);
+    assert(last?.slot === slot && last.attempt === attempt, 'a dispatch says why');
+    assert(last.replica === replica && last.heldUs === heldUs, 'it goes where it says');
     const facts = this.#facts.get(replica);
     assert(facts?.active === true && facts.healthy && facts.weight > 0, 'replica is routable');
     let load = 0;

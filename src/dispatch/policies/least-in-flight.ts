@@ -8,7 +8,7 @@
  * some 500 replicas the scan is cheaper than keeping an order (native-free-bench/policies.ts).
  */
 import { type Candidates, NONE } from '../candidates.ts';
-import type { Policy } from './policy.ts';
+import type { Policy, Score, Weighed } from './policy.ts';
 
 export class LeastInFlight implements Policy {
   #start = 0;
@@ -20,4 +20,9 @@ export class LeastInFlight implements Policy {
     this.#start = best + 1;
     return best;
   }
+}
+
+/** The score is its only term. */
+export function leastInFlightTerms({ inFlight }: Weighed): Score {
+  return { score: inFlight, terms: { in_flight_requests: inFlight } };
 }

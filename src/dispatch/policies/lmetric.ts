@@ -8,7 +8,7 @@
  * Ties rotate. None: NONE.
  */
 import { type Candidates, NONE } from '../candidates.ts';
-import type { PickRequest, Policy } from './policy.ts';
+import type { PickRequest, Policy, Score, Weighed } from './policy.ts';
 
 export class Lmetric implements Policy {
   readonly needsPrefix = true;
@@ -31,4 +31,11 @@ export class Lmetric implements Policy {
     this.#start = best + 1;
     return best;
   }
+}
+
+/** The two factors of the score. */
+export function lmetricTerms(of: Weighed): Score {
+  const uncached = Math.max(1, of.promptTokens - of.matchedTokens);
+  const terms = { waiting_tokens: of.pendingTokens + uncached, batch_requests: of.inFlight + 1 };
+  return { score: terms.waiting_tokens * terms.batch_requests, terms };
 }

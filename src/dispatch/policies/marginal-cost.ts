@@ -13,7 +13,7 @@
  * Nothing matched: load alone decides. Ties rotate. None: NONE.
  */
 import { type Candidates, NONE } from '../candidates.ts';
-import type { PickRequest, Policy } from './policy.ts';
+import type { PickRequest, Policy, Score, Weighed } from './policy.ts';
 
 /** 0.3 to 1 are all good; more favours inter-token latency over the first tokens of long prompts. */
 const lambda = 0.5;
@@ -43,4 +43,15 @@ export class MarginalCost implements Policy {
     this.#start = best + 1;
     return best;
   }
+}
+
+/** The three terms of the score. */
+export function marginalCostTerms(of: Weighed): Score {
+  const uncached = Math.max(1, of.promptTokens - of.matchedTokens);
+  const terms = {
+    own_wait_us: of.prefillUs * (of.pendingTokens + uncached),
+    delay_of_others_us: of.prefillUs * lambda * of.inFlight * uncached,
+    own_decode_us: of.outputTokens * of.residentUs * of.contextTokens,
+  };
+  return { score: terms.own_wait_us + terms.delay_of_others_us + terms.own_decode_us, terms };
 }

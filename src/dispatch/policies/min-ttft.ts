@@ -7,7 +7,7 @@
  * Blind to what the prefill does to the sequences that already decode there. Ties rotate. None: NONE.
  */
 import { type Candidates, NONE } from '../candidates.ts';
-import type { PickRequest, Policy } from './policy.ts';
+import type { PickRequest, Policy, Score, Weighed } from './policy.ts';
 
 export class MinTtft implements Policy {
   readonly needsPrefix = true;
@@ -30,4 +30,14 @@ export class MinTtft implements Policy {
     this.#start = best + 1;
     return best;
   }
+}
+
+/** The wait for others and the own prefill. */
+export function minTtftTerms(of: Weighed): Score {
+  const uncached = Math.max(1, of.promptTokens - of.matchedTokens);
+  const terms = {
+    wait_us: of.prefillUs * of.pendingTokens,
+    own_prefill_us: of.prefillUs * uncached,
+  };
+  return { score: terms.wait_us + terms.own_prefill_us, terms };
 }

@@ -30,4 +30,26 @@ export interface Policy {
   setMembers?(members: readonly RingMember[]): void;
 }
 
+/** A candidate as the policy saw it, with the request it was weighed for. */
+export interface Weighed {
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly matchedTokens: number;
+  readonly inFlight: number;
+  readonly weight: number;
+  readonly pendingTokens: number;
+  readonly contextTokens: number;
+  readonly prefillUs: number;
+  readonly residentUs: number;
+}
+
+/** The score of a candidate and the terms it is made of, for a person to read; units in the names. */
+export interface Score {
+  readonly score: number;
+  readonly terms: Readonly<Record<string, number>>;
+}
+
+/** Off the hot path: what pick() computes for one candidate. */
+export type Terms = (of: Weighed) => Score;
+
 export type PolicyFactory = (random: Prng) => Policy;

@@ -8,7 +8,7 @@
  */
 import type { Prng } from '../../lib/prng.ts';
 import { type Candidates, NONE } from '../candidates.ts';
-import type { Policy } from './policy.ts';
+import type { Policy, Score, Weighed } from './policy.ts';
 
 export class PowerOfTwo implements Policy {
   readonly #random: Prng;
@@ -28,4 +28,9 @@ export class PowerOfTwo implements Policy {
     const secondScore = (inFlight[second] as number) * (weight[first] as number);
     return secondScore < firstScore ? second : first;
   }
+}
+
+/** Load and share; only the two that were drawn were compared. */
+export function powerOfTwoTerms({ inFlight, weight }: Weighed): Score {
+  return { score: inFlight / weight, terms: { in_flight_requests: inFlight, weight } };
 }

@@ -7,7 +7,7 @@
  * Ties rotate as in least_in_flight. None: NONE.
  */
 import { type Candidates, NONE } from '../candidates.ts';
-import type { Policy } from './policy.ts';
+import type { Policy, Score, Weighed } from './policy.ts';
 
 export class WeightedLeastConnections implements Policy {
   #start = 0;
@@ -29,4 +29,10 @@ export class WeightedLeastConnections implements Policy {
     this.#start = best + 1;
     return best;
   }
+}
+
+/** Load with this request, and share. */
+export function weightedLeastConnectionsTerms({ inFlight, weight }: Weighed): Score {
+  const terms = { in_flight_with_this_requests: inFlight + 1, weight };
+  return { score: (inFlight + 1) / weight, terms };
 }

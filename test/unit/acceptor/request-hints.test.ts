@@ -35,6 +35,14 @@ test.each(['0', '-1', '86400001', '999999999', '1s', '1.0'])('deadline %s is ref
   expect(invalidHints(headWith('x-sluice-deadline-ms', value))).toBe('x-sluice-deadline-ms'),
 );
 
+test('an explanation is asked for with 1', () => {
+  expect(invalidHints(headWith('x-sluice-explain', '1'))).toBe('');
+});
+
+test.each(['0', 'true', '2', '1, 1', '01', ' 1'])('explain %s is refused', (value) =>
+  expect(invalidHints(headWith('x-sluice-explain', value))).toBe('x-sluice-explain'),
+);
+
 describe('session hash', () => {
   const reference = (key: string): bigint => {
     let hash = 0xcbf29ce484222325n;

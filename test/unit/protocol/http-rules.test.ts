@@ -117,6 +117,7 @@ test('one pass yields what the acceptor needs and what a replica may see', () =>
     ['x-sluice-priority', 'high'],
     ['x-sluice-deadline-ms', '5'],
     ['x-sluice-hedge', '1'],
+    ['x-sluice-explain', '1'],
     ['expect', '100-Continue'],
     ['content-length', '17'],
   ]);
@@ -133,6 +134,7 @@ test('one pass yields what the acceptor needs and what a replica may see', () =>
     traceparent: 't',
     priority: 'high',
     deadlineMs: '5',
+    explain: '1',
     hedge: '1',
   });
   expect(head.forwarded).toEqual(

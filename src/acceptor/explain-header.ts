@@ -1,0 +1,28 @@
+/**
+ * `x-sluice-explain`: in one line, why the answer comes from its replica. Acceptor threads.
+ *
+ * In flight, pending and matched are those of the replica, before this request was counted. The whole
+ * record is on the admin port (gateway/explain.ts).
+ */
+import type { AcceptorState } from './acceptor-state.ts';
+
+export const explainHeader = 'x-sluice-explain';
+
+/** The value for the attempt that the slot holds. */
+export function explainText({ slots, explain, start }: AcceptorState, slot: number): string {
+  const stamp = slots.words[slots.row(slot) + slots.at.explain] as number;
+  const explained = explain.read(stamp);
+  // More requests than the ring has records came since, or somebody reads this one right now.
+  if (explained === undefined) return 'not recorded';
+  const { model, replica, bySession, candidates, heldUs, listed } = explained;
+  const policy = bySession ? 'session' : (start.models[model]?.policy ?? '');
+  const chosen = listed.find(({ row }) => row === replica);
+  return [
+    `policy=${policy}`,
+    `candidates=${candidates}`,
+    `in_flight=${chosen?.inFlight ?? 0}`,
+    `pending=${chosen?.pendingTokens ?? 0}`,
+    `matched=${chosen?.matchedTokens ?? 0}`,
+    `queue=${Math.round(heldUs / 1000)}ms`,
+  ].join('; ');
+}

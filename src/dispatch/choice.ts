@@ -1,0 +1,41 @@
+/**
+ * What a replica was chosen from: the candidates as they were, and who was left out and why. Types and
+ * names only.
+ */
+import type { Candidates } from './candidates.ts';
+import type { PickRequest } from './policies/policy.ts';
+
+/** Why a member of the model is no candidate. Each is counted once, under the first that holds. */
+export const Filter = {
+  /** Draining, unhealthy or of weight 0. */
+  notRoutable: 0,
+  paused: 1,
+  /** At its max_in_flight. */
+  full: 2,
+  /** Has so much to prefill that requests wait in the gateway instead. */
+  held: 3,
+  /** Has no room for this request in its KV cache. */
+  noKvRoom: 4,
+  /** Failed this request before. */
+  failedBefore: 5,
+} as const;
+export type Filter = (typeof Filter)[keyof typeof Filter];
+
+export const filterNames = Object.keys(Filter) as readonly (keyof typeof Filter)[];
+
+/** A record its writer reuses. */
+export interface Choice {
+  /** What the policy saw; valid until the request is counted. */
+  readonly candidates: Candidates;
+  /** The candidate it picked. */
+  readonly index: number;
+  readonly request: PickRequest;
+  /** `request.matched` is of this request; else nobody asked the prefix index. */
+  readonly isMatched: boolean;
+  /** The ring of sessions picked, not the policy of the model. */
+  readonly isBySession: boolean;
+  /** Replicas of the model. */
+  readonly members: number;
+  /** How many were left out, by Filter. */
+  readonly filtered: Int32Array;
+}

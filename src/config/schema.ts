@@ -136,7 +136,12 @@ const Timeouts = z.strictObject({
     .describe('Time to open a connection to a replica; over it the next replica is tried.'),
   first_token: duration('1ms', '1h')
     .prefault('120s')
-    .describe('Time from dispatch to the first byte of the answer.'),
+    .describe('Time from the write of a request to the first content of its stream.'),
+  answer: duration('1ms', '24h')
+    .prefault('600s')
+    .describe(
+      'Time from the write of a request that does not stream to its answer. Engines send nothing of it, not even headers, before its end.',
+    ),
   inter_token: duration('1ms', '1h')
     .prefault('30s')
     .describe('Longest silence inside an answer that has begun.'),

@@ -17,7 +17,7 @@ import { EventKind, Outcome } from '../shm/rings.layout.ts';
 import type { Answer, AnswerSink } from './answer.ts';
 import { AnswerHead, type AnswerHeaders, encodeAnswerHead, single } from './answer-head.ts';
 import { AttemptRecord } from './attempt-record.ts';
-import { AttemptClock, type Clocked } from './clocks.ts';
+import { type AttemptClock, type Clocked, clockOf } from './clocks.ts';
 import { EventStream } from './event-stream.ts';
 import * as failing from './failure.ts';
 import { type Failure, failures, Stage } from './failure.ts';
@@ -91,7 +91,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     this.#writer = services.writers[words[row + at.acceptor] as number] as ResponseWriter;
     this.#output = new Output(this, slot, lease, row, produced);
     this.#record = new AttemptRecord(services, slot, us, produced);
-    this.#clock = new AttemptClock(limits, us, slots.deadlineUs(slot, limits.totalUs));
+    this.#clock = clockOf(slots, slot, limits, us);
   }
 
   /** undici is done with the exchange. */

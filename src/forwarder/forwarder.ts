@@ -104,6 +104,7 @@ export class Forwarder implements ExchangeOwner {
       limits: {
         connectUs: timeouts.connect * 1000,
         firstTokenUs: timeouts.firstToken * 1000,
+        answerUs: timeouts.answer * 1000,
         interTokenUs: timeouts.interToken * 1000,
         totalUs: timeouts.total * 1000,
       },

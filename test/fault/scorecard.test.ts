@@ -126,6 +126,7 @@ const scorecard = (engine: TestEngine): void => {
         timeouts: {
           connect: `${connectMs}ms`,
           first_token: `${firstTokenMs}ms`,
+          answer: `${firstTokenMs}ms`,
           inter_token: `${interTokenMs}ms`,
         },
         health: { interval: '10m' },

@@ -2,8 +2,14 @@ import { expect, test } from 'vitest';
 import { AttemptClock } from '../../../src/forwarder/clocks.ts';
 import { failures, Stage } from '../../../src/forwarder/failure.ts';
 
-const limits = { connectUs: 100, firstTokenUs: 1000, interTokenUs: 300, totalUs: 10_000 };
-const clock = (): AttemptClock => new AttemptClock(limits, 0, 5000);
+const limits = {
+  connectUs: 100,
+  firstTokenUs: 1000,
+  answerUs: 4000,
+  interTokenUs: 300,
+  totalUs: 10_000,
+};
+const clock = (streams = true): AttemptClock => new AttemptClock(limits, 0, 5000, streams);
 
 test('each stage has its own limit and its own name', () => {
   expect(clock().verdict(100, Stage.connecting)).toBeUndefined();
@@ -12,6 +18,12 @@ test('each stage has its own limit and its own name', () => {
   expect(clock().verdict(1001, Stage.sent)).toBe(failures.headersTimeout);
   expect(clock().verdict(1001, Stage.head)).toBe(failures.firstTokenTimeout);
   expect(clock().verdict(1001, Stage.body)).toBe(failures.firstTokenTimeout);
+});
+
+test('a request that does not stream has the time of a whole answer', () => {
+  expect(clock(false).verdict(4000, Stage.sent)).toBeUndefined();
+  expect(clock(false).verdict(4001, Stage.sent)).toBe(failures.headersTimeout);
+  expect(clock(false).verdict(4001, Stage.head)).toBe(failures.firstTokenTimeout);
 });
 
 test('after the first token only silence since the last one counts', () => {

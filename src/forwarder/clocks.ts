@@ -25,19 +25,30 @@ const tickMs = 50;
 /** A tick this late tells of a stall of our own. */
 const stallUs = 250_000;
 
+/** What a request says of its time. */
+export interface RequestTime {
+  readonly deadlineUs: number;
+  /** The client allows less than `timeouts.total`: a replica that needs more has not failed. */
+  readonly isOwnDeadline: boolean;
+  /** The client asked for a stream. */
+  readonly streams: boolean;
+}
+
 export class AttemptClock {
   readonly #limits: ClockLimits;
   readonly #deadlineUs: number;
+  readonly #isOwnDeadline: boolean;
   /** Longest wait for the first content. */
   readonly #contentUs: number;
   #sinceUs: number;
   #hasToken = false;
 
-  constructor(limits: ClockLimits, us: number, deadlineUs: number, streams: boolean) {
+  constructor(limits: ClockLimits, us: number, request: RequestTime) {
     this.#limits = limits;
-    this.#contentUs = streams ? limits.firstTokenUs : limits.answerUs;
+    this.#contentUs = request.streams ? limits.firstTokenUs : limits.answerUs;
     this.#sinceUs = us;
-    this.#deadlineUs = deadlineUs;
+    this.#deadlineUs = request.deadlineUs;
+    this.#isOwnDeadline = request.isOwnDeadline;
   }
 
   /** The silence begins again, as at a new stage or when a client has room again. */
@@ -67,8 +78,12 @@ export class AttemptClock {
     return us > this.#deadlineUs;
   }
 
-  /** The clock that ran out at `us`, if any. */
-  verdict(us: number, stage: Stage): Failure | undefined {
+  /** The clock that ran out at `us`, if any. `paused`: the client has no room for what is there. */
+  verdict(us: number, stage: Stage, paused: boolean): Failure | undefined {
+    if (this.isPastDeadline(us)) {
+      return paused || this.#isOwnDeadline ? failures.clientDeadline : failures.deadline;
+    }
+    if (paused) return undefined;
     const silent = us - this.#sinceUs;
     const { connectUs, interTokenUs } = this.#limits;
     if (stage === Stage.connecting) return silent > connectUs ? failures.connectTimeout : undefined;
@@ -85,9 +100,14 @@ export function clockOf(
   limits: ClockLimits,
   us: number,
 ): AttemptClock {
-  const flags = slots.words[slots.row(slot) + slots.at.flags] as number;
-  const streams = (flags & RequestFlag.stream) !== 0;
-  return new AttemptClock(limits, us, slots.deadlineUs(slot, limits.totalUs), streams);
+  const { words, at } = slots;
+  const row = slots.row(slot);
+  const ownUs = (words[row + at.deadlineMs] as number) * 1000;
+  return new AttemptClock(limits, us, {
+    deadlineUs: slots.deadlineUs(slot, limits.totalUs),
+    isOwnDeadline: ownUs > 0 && ownUs < limits.totalUs,
+    streams: ((words[row + at.flags] as number) & RequestFlag.stream) !== 0,
+  });
 }
 
 export interface Clocked extends Bagged {

@@ -124,18 +124,17 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     if (this.#over) {
       if (!this.#closed && this.#clock.silentUs(us) > drainUsMax) this.#cut();
       if (this.#output.notice !== Notice.none && this.#clock.isPastDeadline(us)) this.#expire();
-    } else if (this.#clock.isPastDeadline(us)) this.fail(failures.deadline);
-    else if (!this.#paused) {
-      const failure = this.#clock.verdict(us, this.#stage);
-      if (failure !== undefined) this.fail(failure);
+      return;
     }
+    const failure = this.#clock.verdict(us, this.#stage, this.#paused);
+    if (failure !== undefined) this.fail(failure);
   }
 
   /** The answer is here, its client has not taken it, and the time is over. */
   #expire(): void {
     if (this.#output.bytes === 0) return;
     this.#output.clear();
-    this.#giveUp(failures.deadline, 0);
+    this.#giveUp(failures.clientDeadline, 0);
   }
 
   // --- undici -----------------------------------------------------------------------------------

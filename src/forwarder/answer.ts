@@ -27,7 +27,7 @@ export interface AnswerSink {
 
 export interface Answer {
   push(chunk: Uint8Array): void;
-  /** The exchange ended: in order, or with what `broken` says. */
+  /** Nothing more comes: the exchange ended in order, or with what `broken` says. */
   end(broken: Failure | undefined): void;
 }
 

@@ -23,13 +23,12 @@ import * as failing from './failure.ts';
 import { type Failure, failures, Stage } from './failure.ts';
 import { Notice, Output, type OutputOwner } from './output.ts';
 import type { ConnectionUser, ReplicaPool } from './pools.ts';
-import { ReplicaLink } from './replica-link.ts';
+import { attemptOver, ReplicaLink } from './replica-link.ts';
 import type { ResponseWriter } from './response-writer.ts';
 import type { Services } from './services.ts';
 import { WholeAnswer } from './whole-answer.ts';
 
-/** What an answer nobody wants any more may still send before its connection is closed. */
-const drainBytesMax = 64 * 1024;
+/** How long an answer nobody wants any more may go on before its connection is closed. */
 const drainUsMax = 1_000_000;
 
 export interface ExchangeOwner {
@@ -38,8 +37,6 @@ export interface ExchangeOwner {
   /** Nothing of the HTTP exchange is left. */
   onClosed(exchange: Exchange): void;
 }
-
-const attemptOver = Object.assign(new Error('the attempt is over'), { name: 'AttemptOver' });
 
 export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocked {
   readonly slot: number;
@@ -65,7 +62,6 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   /** undici is done with the exchange, or will find it withdrawn. */
   #closed = false;
   #paused = false;
-  #drainedBytes = 0;
   #outcome: Outcome = Outcome.ok;
   #usage: CompletionObserver['usage'] | undefined;
 
@@ -127,7 +123,13 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       return;
     }
     const failure = this.#clock.verdict(us, this.#stage, this.#paused);
-    if (failure !== undefined) this.fail(failure);
+    if (failure !== undefined) this.#breakOff(failure);
+  }
+
+  /** Nothing more comes; an answer that needs no more ends well even so. */
+  #breakOff(failure: Failure): void {
+    if (this.#answer !== undefined) this.#answer.end(failure);
+    else this.fail(failure);
   }
 
   /** The answer is here, its client has not taken it, and the time is over. */
@@ -195,8 +197,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
     if (this.#over) {
-      this.#drainedBytes += chunk.length;
-      if (this.#drainedBytes > drainBytesMax) controller.abort(attemptOver);
+      this.link.drain(chunk.length);
       return;
     }
     this.#stage = Stage.body;
@@ -233,9 +234,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       this.#owner.onClosed(this);
       return;
     }
-    const failure = failing.failureOfError(error, this.#stage);
-    if (this.#answer !== undefined) this.#answer.end(failure);
-    else this.fail(failure);
+    this.#breakOff(failing.failureOfError(error, this.#stage));
   }
 
   #retryFresh(): void {
@@ -387,7 +386,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   #cut(): void {
     this.#closed = true;
-    this.link.cut(attemptOver);
+    this.link.cut();
     this.#owner.onClosed(this);
   }
 

@@ -53,6 +53,18 @@ describe('a stream that is complete ends well however its connection ends', () =
     harness.free(request);
   });
 
+  test('a finish reason, then silence', async () => {
+    replica.respond = write(sse(chunk(tokenEvent('a') + finishEvent)));
+    const start = performance.now();
+    const request = await harness.send().ended();
+    expect(performance.now() - start).toBeGreaterThanOrEqual(clocks.interToken);
+    expect(request.text).toBe(tokenEvent('a') + finishEvent);
+    expect(request.end?.error).toBe(0);
+    expect(request.released).toMatchObject([{ outcome: Outcome.ok, error: 0 }]);
+    await replica.requests.at(-1)!.connection.closed;
+    harness.free(request);
+  });
+
   test('n = 2 wants a finish reason for both', async () => {
     replica.respond = ({ connection }) =>
       connection.socket.end(sse(chunk(tokenEvent('a') + finishEvent), lastChunk));

@@ -10,7 +10,6 @@
 import type { Dispatcher } from 'undici';
 import { InvariantError } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
-import type { CompletionObserver } from '../protocol/completion-observer.ts';
 import { routeOf } from '../protocol/routes.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
 import { EventKind, Outcome } from '../shm/rings.layout.ts';
@@ -63,7 +62,6 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   #closed = false;
   #paused = false;
   #outcome: Outcome = Outcome.ok;
-  #usage: CompletionObserver['usage'] | undefined;
 
   constructor(
     owner: ExchangeOwner,
@@ -101,6 +99,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   /** The client has left, or the scheduler wants the attempt no more. */
   abort(): void {
+    this.#record.used(this.#answer?.usage);
     this.#leave('cut');
     this.#record.cancelled(nowUs());
     this.#output.clear();
@@ -285,9 +284,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     this.#record.malformed();
   }
 
-  complete(usage: CompletionObserver['usage'] | undefined): void {
-    if (usage !== undefined) this.#record.usage(usage);
-    this.#usage = usage && { ...usage }; // a copy: one observer serves all whole answers
+  complete(): void {
+    this.#record.used(this.#answer?.usage);
     this.#leave('drain');
     if (this.#output.notice === Notice.none) this.#output.notice = Notice.end;
     this.#writer.enqueue(this.#output);
@@ -295,6 +293,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   fail(failure: Failure): void {
     if (this.#over) return;
+    this.#record.used(this.#answer?.usage);
     this.#leave('cut');
     this.#giveUp(failure, 0);
   }
@@ -315,7 +314,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       this.#lose();
       return;
     }
-    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs, undefined);
+    const { usage } = this.#record;
+    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs, usage);
     this.#owner.onSettled(this);
   }
 
@@ -342,7 +342,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   settled(): void {
     const { events } = this.#services;
     const { slot, lease, error } = this.#output;
-    events.push(EventKind.released, slot, lease, this.#outcome, error, 0, this.#usage);
+    events.push(EventKind.released, slot, lease, this.#outcome, error, 0, this.#record.usage);
     this.#owner.onSettled(this);
   }
 

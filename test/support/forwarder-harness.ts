@@ -85,6 +85,8 @@ export class HarnessRequest {
   end: { readonly error: number; readonly whole: boolean } | undefined;
   started = 0;
   released: Released[] = [];
+  /** Prompt and completion tokens the scheduler was last told of. */
+  reported: readonly number[] = [];
   unconsumed = 0;
 
   constructor(harness: ForwarderHarness, slot: number, lease: number, reads: boolean) {
@@ -307,6 +309,7 @@ export class ForwarderHarness {
       if (request?.lease === lease) {
         if (words[cell + at.kind] === EventKind.started) request.started++;
         else {
+          request.reported = [words[cell + at.promptTokens]!, words[cell + at.completionTokens]!];
           request.released.push({
             outcome: words[cell + at.outcome]!,
             error: words[cell + at.error]!,

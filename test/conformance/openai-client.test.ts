@@ -14,6 +14,7 @@ import {
   model,
   type OpenAiFleet,
   replicaKey,
+  slashedModel,
 } from '../support/openai-fleet.ts';
 import { eventually } from '../support/until.ts';
 
@@ -134,6 +135,13 @@ describe.each(testEngines)('the openai client over the %s engine', (engine) => {
       expect(await through.text()).toBe(await direct.text());
       expect(through.headers.get('content-type')).toBe(direct.headers.get('content-type'));
     });
+  });
+
+  test('a model with a slash in its name is found', async () => {
+    const sent: string[] = [];
+    const watching = fleet.clientWith({ onResponse: ({ url }) => sent.push(url) });
+    expect((await watching.models.retrieve(slashedModel)).id).toBe(slashedModel);
+    expect(sent).toEqual([expect.stringContaining('/v1/models/meta-llama%2FLlama-3-8b')]);
   });
 
   describe('leaving', () => {

@@ -62,14 +62,38 @@ test('dynamic segments are captured', () => {
 });
 
 test.each([
+  ['meta-llama%2FLlama-3-8b', 'meta-llama/Llama-3-8b'],
+  ['a%2fb%3Ac%40d', 'a/b:c@d'],
+  ['%61%25%2B%23%3F', 'a%+#?'],
+  ["a!*'()b", "a!*'()b"],
+  [`${'%61'.repeat(256)}`, 'a'.repeat(256)],
+])('the name of a model may be encoded: %s', (encoded, name) => {
+  expect(match('GET', `/v1/models/${encoded}?x=1`)).toMatchObject({ parameter: name });
+});
+
+test.each([
   '/v1/models/',
   '/v1/models/../chat',
   '/v1/models/a/..',
   '/v1/models/./a',
   '/v1/models//a',
   '/v1/models/a//b',
-  '/v1/models/a%2fb',
+  '/v1/models/a%2f',
+  '/v1/models/%2fa',
+  '/v1/models/a%2f..%2fb',
+  '/v1/models/a%2f%2Fb',
   '/v1/models/%2e%2e',
+  '/v1/models/%',
+  '/v1/models/a%2',
+  '/v1/models/a%zz',
+  '/v1/models/a%ff',
+  '/v1/models/a%20b',
+  '/v1/models/a%00',
+  '/v1/models/a%0d%0ab',
+  '/v1/models/%C3%A9',
+  `/v1/models/${'%61'.repeat(257)}`,
+  '/v1/responses/a%62',
+  '/v1/responses/a%2fb',
   '/v1/models/a b',
   '/v1/models/a\\b',
   '/v1/models/a\n',

@@ -12,7 +12,7 @@ import { encodeHeadersInto } from '../protocol/header-codec.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
 import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id.ts';
 import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
-import { matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
+import { isAnthropicTarget, matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
 import { DrainStage } from '../shm/control.layout.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
@@ -125,7 +125,7 @@ export class Ingest implements ListenerHandler {
     return {
       route,
       requestId: validRequestId(requestId) ? requestId : uuidv7(),
-      isAnthropic: route?.shape === 'anthropic',
+      isAnthropic: isAnthropicTarget(head.target),
       hasOrigin: head.hasOrigin,
       contentType,
       contentLength: isChunked ? -1 : Math.max(contentLength, 0),

@@ -132,6 +132,10 @@ for (const route of routes) {
   map.set(route.path, [...(map.get(route.path) ?? []), route]);
 }
 
+/** Whose errors the clients of a path read: those under /v1/messages, found or not, are Anthropic's. */
+export const isAnthropicTarget = (target: string): boolean =>
+  /^\/v1\/messages(?:[/?]|$)/.test(target);
+
 const idPattern = /^[A-Za-z0-9._~:@-]{1,256}$/;
 /** What encodeURIComponent lets through, and what people type. */
 const encodedModelPattern = /^[A-Za-z0-9._~:@/%!*'()-]{1,768}$/;

@@ -1,6 +1,12 @@
 /** The route table: exact matches, 404 against 405, and paths that try to be something else. */
 import { expect, test } from 'vitest';
-import { matchRoute, type RouteMatch, routeOf, routes } from '../../../src/protocol/routes.ts';
+import {
+  isAnthropicTarget,
+  matchRoute,
+  type RouteMatch,
+  routeOf,
+  routes,
+} from '../../../src/protocol/routes.ts';
 
 function match(method: string, target: string): RouteMatch {
   const result: RouteMatch = { route: undefined, allow: 'stale', parameter: 'stale' };
@@ -124,6 +130,13 @@ test.each([
   for (const method of ['GET', 'POST', 'DELETE']) {
     expect(match(method, target)).toMatchObject({ route: undefined, allow: '' });
   }
+});
+
+test('what lies under /v1/messages is asked by clients of Anthropic', () => {
+  const inside = ['/v1/messages', '/v1/messages?a', '/v1/messages/count_tokens', '/v1/messages/x'];
+  const outside = ['/v1/messagesx', '/v1/chat/completions', '/x/v1/messages', '/v1/message', ''];
+  expect(inside.filter(isAnthropicTarget)).toEqual(inside);
+  expect(outside.filter(isAnthropicTarget)).toEqual([]);
 });
 
 test('ids are unique, small, and lead back to their route', () => {

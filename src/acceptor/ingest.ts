@@ -117,7 +117,7 @@ export class Ingest implements ListenerHandler {
     const { status, headers, body } = errorAnswer(entry, facts, 0, param);
     if (entry === errors.METHOD_NOT_ALLOWED) headers.push('allow', this.#match.allow);
     exchange.answerAndClose(status, headers, body, isBodyDue);
-    this.#settlement.recordRefusal(facts, status, head.method);
+    this.#settlement.recordRefusal(entry, facts, status, head.method);
   }
 
   #factsOf(head: EdgeHead, route: Route | undefined, arrivedUs: number): RequestFacts {
@@ -345,6 +345,7 @@ export class Ingest implements ListenerHandler {
     const { status, headers, body } = errorAnswer(entry, facts, 0, param);
     exchange.answerAndClose(status, headers, body, isBodyDue);
     this.#settlement.abandon(request);
-    this.#settlement.recordRefusal(facts, status, facts.route?.method ?? '', request.model);
+    const method = facts.route?.method ?? '';
+    this.#settlement.recordRefusal(entry, facts, status, method, request.model);
   }
 }

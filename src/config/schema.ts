@@ -83,7 +83,9 @@ const Listen = z.strictObject({
     .describe('A request body above this is answered 413.'),
   max_connections: integer(1, 1_000_000)
     .prefault(10_000)
-    .describe('Open client connections; more are closed at once. Must fit the descriptor limit.'),
+    .describe(
+      'Open client connections of each acceptor; more are closed at once. Must fit the descriptor limit.',
+    ),
   tls: Tls.optional().describe('Serve HTTPS. File names are relative to the config file.'),
 });
 

@@ -12,7 +12,7 @@ import { encodeHeadersInto } from '../protocol/header-codec.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
 import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id.ts';
 import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
-import { matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
+import { isAnthropicTarget, matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
 import { DrainStage } from '../shm/control.layout.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
@@ -117,7 +117,7 @@ export class Ingest implements ListenerHandler {
     const { status, headers, body } = errorAnswer(entry, facts, 0, param);
     if (entry === errors.METHOD_NOT_ALLOWED) headers.push('allow', this.#match.allow);
     exchange.answerAndClose(status, headers, body, isBodyDue);
-    this.#settlement.recordRefusal(facts, status, head.method);
+    this.#settlement.recordRefusal(entry, facts, status, head.method);
   }
 
   #factsOf(head: EdgeHead, route: Route | undefined, arrivedUs: number): RequestFacts {
@@ -125,7 +125,7 @@ export class Ingest implements ListenerHandler {
     return {
       route,
       requestId: validRequestId(requestId) ? requestId : uuidv7(),
-      isAnthropic: route?.shape === 'anthropic',
+      isAnthropic: isAnthropicTarget(head.target),
       hasOrigin: head.hasOrigin,
       contentType,
       contentLength: isChunked ? -1 : Math.max(contentLength, 0),
@@ -347,6 +347,7 @@ export class Ingest implements ListenerHandler {
     const { status, headers, body } = errorAnswer(entry, facts, 0, param);
     exchange.answerAndClose(status, headers, body, isBodyDue);
     this.#settlement.abandon(request);
-    this.#settlement.recordRefusal(facts, status, facts.route?.method ?? '', request.model);
+    const method = facts.route?.method ?? '';
+    this.#settlement.recordRefusal(entry, facts, status, method, request.model);
   }
 }

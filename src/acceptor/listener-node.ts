@@ -115,6 +115,8 @@ class NodeListener implements Listener {
 
   #onRequest(req: IncomingMessage, res: ServerResponse, awaitsContinue: boolean): void {
     const { socket } = req;
+    // The answer on its way closes the connection, and this request with it.
+    if (this.#current.get(socket)?.losesRest() === true) return;
     if (this.#current.has(socket) || this.#closing.has(socket)) {
       socket.destroy(); // a second request before the answer to the first, or behind the last
       return;
@@ -148,6 +150,8 @@ class NodeListener implements Listener {
 
   #onClientError(error: Error & { code?: string }, socket: Duplex): void {
     const exchange = this.#current.get(socket);
+    // The parser may stumble over a body whose head was refused a moment ago.
+    if (exchange?.losesRest() === true) return;
     if (!socket.writable || exchange?.hasBegun === true) {
       socket.destroy();
       return;

@@ -43,6 +43,8 @@ export class NodeExchange implements Exchange, Bagged {
   #readSince = nowMs();
   #readBytes = 0;
   #blockedSince = 0;
+  /** Its last answer has been given, which closes the connection; it may leave in a later turn. */
+  #isRefused = false;
   /** Its answer has been given and what comes of its body is thrown away. */
   #isDiscarding = false;
   #discarded = 0;
@@ -96,6 +98,12 @@ export class NodeExchange implements Exchange, Bagged {
       this.#handler.failed(error);
       this.cut();
     }
+  }
+
+  /** The rest of the request is no HTTP. True when the answer on its way says so and closes. */
+  losesRest(): boolean {
+    if (this.#isDiscarding) this.#endDiscard(); // no end of the body will ever be seen
+    return this.#isRefused;
   }
 
   drained(): void {
@@ -177,6 +185,7 @@ export class NodeExchange implements Exchange, Bagged {
     this.#isDiscarding = isBodyDue && !this.hasBegun;
     this.closing = Closing.force;
     if (this.hasBegun) return;
+    this.#isRefused = true;
     this.hasBegun = true; // what arrives of the body from here on is not for the peer
     setImmediate(() => {
       this.hasBegun = false;

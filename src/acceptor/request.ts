@@ -4,6 +4,7 @@
  * Holds what the slot table does not: the exchange, the arena block and the bytes of the answer that
  * the client has not taken. Its owner acts on it (ingest.ts, responder.ts); here is only state.
  */
+import type { ErrorEntry } from '../errors/catalogue.ts';
 import type { Route } from '../protocol/routes.ts';
 import type { Asker } from './answers.ts';
 import type { Exchange, ExchangePeer } from './listener.ts';
@@ -50,8 +51,8 @@ export class Request implements ExchangePeer {
   model = -1;
   /** Status the client was given; 0 before. */
   status = 0;
-  /** The answer failed though its status may say otherwise. */
-  hasFailed = false;
+  /** Why the answer failed, though its status may say otherwise. */
+  failure: ErrorEntry | undefined;
   isGone = false;
   isEventStream = false;
   /** Complete but for what the outbox keeps. */

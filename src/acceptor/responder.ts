@@ -7,7 +7,7 @@
  * was drained far enough to matter to a forwarder that found it full. A record whose handling
  * throws is a defect: it is counted, its request is cut, and the drain goes on behind it.
  */
-import { type ErrorEntry, errorOf } from '../errors/catalogue.ts';
+import { type ErrorEntry, errorOf, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { decodeHeaders } from '../protocol/header-codec.ts';
@@ -281,7 +281,7 @@ export class Responder {
   /** The request has been settled with an error; the client is told as far as HTTP still allows. */
   #endWithError(request: Request, entry: ErrorEntry, retryAfterMs: number): void {
     const { exchange, facts } = request;
-    request.hasFailed = true;
+    request.failure = entry;
     if (request.isGone || !exchange.isOpen) {
       this.#settlement.finish(request);
       return;
@@ -350,7 +350,7 @@ export class Responder {
   /** A defect of ours while a record was handled: the request is cut, its slot follows the rules. */
   #abort(request: Request, failure: unknown): void {
     this.#failed(failure);
-    request.hasFailed = true;
+    request.failure = errors.INTERNAL;
     if (request.phase === Phase.settled) this.#settlement.finish(request);
     if (request.exchange.isOpen) request.exchange.cut();
   }

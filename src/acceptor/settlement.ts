@@ -5,7 +5,7 @@
  * A request known to nobody else is abandoned; a published one is freed only after the scheduler or
  * its forwarder has settled it and the client has taken or left the rest of the answer.
  */
-import { errors } from '../errors/catalogue.ts';
+import { type ErrorEntry, errorOf, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
@@ -69,19 +69,27 @@ export class Settlement {
   }
 
   /** A request that was refused before it reached anybody. */
-  recordRefusal(facts: RequestFacts, status: number, method: string, model = -1): void {
+  recordRefusal(
+    { code, flag }: ErrorEntry,
+    facts: RequestFacts,
+    status: number,
+    method: string,
+    model = -1,
+  ): void {
     if (method === 'OPTIONS') return;
     const ms = (nowUs() - facts.arrivedUs) / 1000;
     this.#count(model, status, ms);
     const { log } = this.#state;
     if (log.sampler.keeps(facts.requestId, status, false, ms)) {
-      log.access({ req_id: facts.requestId, status, e2e_ms: ms, failed: false });
+      const { requestId } = facts;
+      log.access({ req_id: requestId, status, e2e_ms: ms, failed: false, err: code, flag });
     }
   }
 
   /** The client left before its request was complete. */
   recordGone(request: Request): void {
-    this.recordRefusal(request.facts, errors.CLIENT_GONE.status, '', request.model);
+    const entry = errors.CLIENT_GONE;
+    this.recordRefusal(entry, request.facts, entry.status, '', request.model);
   }
 
   #sendCancel(request: Request): boolean {
@@ -126,11 +134,12 @@ export class Settlement {
 
   #record(request: Request): void {
     const { log, slots, start, replicaNames } = this.#state;
-    const { facts, hasFailed } = request;
+    const { facts } = request;
+    const failure = this.#causeOf(request);
     const ms = (nowUs() - facts.arrivedUs) / 1000;
     const status = request.isGone ? errors.CLIENT_GONE.status : request.status;
     this.#count(request.model, status, ms);
-    if (!log.sampler.keeps(facts.requestId, status, hasFailed, ms)) return;
+    if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms)) return;
     const { words, at } = slots;
     const row = slots.row(request.slot);
     const attempts = attemptOf(slots.lease(request.slot));
@@ -145,8 +154,18 @@ export class Settlement {
       e2e_ms: ms,
       in_tok: attempts > 0 ? known(words[row + at.promptTokens]) : undefined,
       out_tok: attempts > 0 ? known(words[row + at.completionTokens]) : undefined,
-      failed: hasFailed,
+      err: failure?.code,
+      flag: failure?.flag,
+      failed: failure !== undefined,
     });
+  }
+
+  /** What an operator wants to know: of several failed attempts, how the last one failed. */
+  #causeOf({ failure, isGone, slot }: Request): ErrorEntry | undefined {
+    if (isGone) return errors.CLIENT_GONE;
+    if (failure !== errors.ALL_ATTEMPTS_FAILED) return failure;
+    const { slots } = this.#state;
+    return errorOf(slots.words[slots.row(slot) + slots.at.error] as number);
   }
 }
 

@@ -84,7 +84,9 @@ const Listen = z.strictObject({
     .describe('A request body above this is answered 413.'),
   max_connections: integer(1, 1_000_000)
     .prefault(10_000)
-    .describe('Open client connections; more are closed at once. Must fit the descriptor limit.'),
+    .describe(
+      'Open client connections of each acceptor; more are closed at once. Must fit the descriptor limit.',
+    ),
   tls: Tls.optional().describe('Serve HTTPS. File names are relative to the config file.'),
 });
 
@@ -137,7 +139,12 @@ const Timeouts = z.strictObject({
     .describe('Time to open a connection to a replica; over it the next replica is tried.'),
   first_token: duration('1ms', '1h')
     .prefault('120s')
-    .describe('Time from dispatch to the first byte of the answer.'),
+    .describe('Time from the write of a request to the first content of its stream.'),
+  answer: duration('1ms', '24h')
+    .prefault('600s')
+    .describe(
+      'Time from the write of a request that does not stream to its answer. Engines send nothing of it, not even headers, before its end.',
+    ),
   inter_token: duration('1ms', '1h')
     .prefault('30s')
     .describe('Longest silence inside an answer that has begun.'),

@@ -247,11 +247,11 @@ const rows = {
   }),
   HEADERS_TIMEOUT: upstream(68, 'headers_timeout', 'UT', {
     message: 'The replica did not start to answer in time.',
-    hint: '`timeouts.first_token` passed before the response headers.',
+    hint: '`timeouts.first_token` of a stream, else `timeouts.answer`, passed before the headers.',
   }),
   FIRST_TOKEN_TIMEOUT: upstream(69, 'first_token_timeout', 'UT', {
     message: 'The replica did not produce a first token in time.',
-    hint: '`timeouts.first_token` passed after the response headers: headers are not progress.',
+    hint: '`timeouts.first_token`, or `timeouts.answer`, passed after the response headers.',
   }),
   INTER_TOKEN_TIMEOUT: upstream(70, 'inter_token_timeout', 'SI', {
     message: 'The replica stopped producing tokens.',

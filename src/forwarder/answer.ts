@@ -2,7 +2,7 @@
  * What the two kinds of answer (event-stream.ts, whole-answer.ts) ask of the exchange that carries
  * them. Types only; forwarder threads.
  */
-import type { CompletionObserver } from '../protocol/completion-observer.ts';
+import type { Usage } from '../protocol/completion-observer.ts';
 import type { AnswerShape } from '../protocol/routes.ts';
 import type { Failure } from './failure.ts';
 
@@ -21,13 +21,15 @@ export interface AnswerSink {
   progress(): void;
   /** A malformed event was left out of the stream. */
   dropped(): void;
-  complete(usage: CompletionObserver['usage'] | undefined): void;
+  complete(): void;
   fail(failure: Failure): void;
 }
 
 export interface Answer {
+  /** What the replica has said so far that the answer used. */
+  readonly usage: Usage | undefined;
   push(chunk: Uint8Array): void;
-  /** The exchange ended: in order, or with what `broken` says. */
+  /** Nothing more comes: the exchange ended in order, or with what `broken` says. */
   end(broken: Failure | undefined): void;
 }
 

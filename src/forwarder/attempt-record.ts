@@ -3,7 +3,7 @@
  * forwarder owns both while the slot is dispatched or streaming.
  */
 import { errors } from '../errors/catalogue.ts';
-import type { CompletionObserver } from '../protocol/completion-observer.ts';
+import type { Usage } from '../protocol/completion-observer.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, modelIndex, Stage, TokenType } from '../telemetry/labels.ts';
 import type { Services } from './services.ts';
@@ -15,6 +15,7 @@ export class AttemptRecord {
   readonly #model: number;
   readonly #startUs: number;
   #lastTokenUs = 0;
+  #usage: Usage | undefined;
 
   constructor(services: Services, slot: number, startUs: number, produced: number) {
     const { slots } = services;
@@ -67,7 +68,10 @@ export class AttemptRecord {
     metrics.add(catalogue.streamMalformedEvents, this.#model, 1);
   }
 
-  usage(usage: CompletionObserver['usage']): void {
+  /** What the replica has said that the attempt used, however it ended; the first call counts. */
+  used(usage: Usage | undefined): void {
+    if (usage === undefined || this.#usage !== undefined) return;
+    this.#usage = { ...usage };
     const { words, at } = this.#services.slots;
     words[this.#row + at.promptTokens] = usage.prompt;
     words[this.#row + at.completionTokens] = usage.completion;
@@ -75,6 +79,10 @@ export class AttemptRecord {
     this.#countTokens(TokenType.input, usage.prompt);
     this.#countTokens(TokenType.output, usage.completion);
     this.#countTokens(TokenType.cached, usage.cached);
+  }
+
+  get usage(): Usage | undefined {
+    return this.#usage;
   }
 
   failed(error: number, truncated: boolean): void {

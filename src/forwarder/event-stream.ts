@@ -7,7 +7,7 @@
  * be asked of another replica. Complete is what the observer says, never the end of the connection.
  */
 import { Buffer } from 'node:buffer';
-import { CompletionObserver, Observed } from '../protocol/completion-observer.ts';
+import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
 import { type SseEvent, SseScanner } from '../protocol/sse-scanner.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
 import { type Failure, failures } from './failure.ts';
@@ -41,6 +41,10 @@ export class EventStream implements Answer {
     this.#facts = facts;
     this.#scanner = new SseScanner((event) => this.#onEvent(event));
     this.#observer.reset(facts.shape, facts.choices);
+  }
+
+  get usage(): Usage {
+    return this.#observer.usage;
   }
 
   push(chunk: Uint8Array): void {
@@ -138,7 +142,7 @@ export class EventStream implements Answer {
     // Nothing is read behind the last event, and some clients look for CRLF CRLF.
     if (this.#owesLf) this.#sink.emit(oneLine);
     this.#over = true;
-    this.#sink.complete(this.#observer.usage);
+    this.#sink.complete();
   }
 
   #fail(failure: Failure): void {

@@ -10,26 +10,24 @@
 import type { Dispatcher } from 'undici';
 import { InvariantError } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
-import type { CompletionObserver } from '../protocol/completion-observer.ts';
 import { routeOf } from '../protocol/routes.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
 import { EventKind, Outcome } from '../shm/rings.layout.ts';
 import type { Answer, AnswerSink } from './answer.ts';
 import { AnswerHead, type AnswerHeaders, encodeAnswerHead, single } from './answer-head.ts';
 import { AttemptRecord } from './attempt-record.ts';
-import { AttemptClock, type Clocked } from './clocks.ts';
+import { type AttemptClock, type Clocked, clockOf } from './clocks.ts';
 import { EventStream } from './event-stream.ts';
 import * as failing from './failure.ts';
 import { type Failure, failures, Stage } from './failure.ts';
 import { Notice, Output, type OutputOwner } from './output.ts';
 import type { ConnectionUser, ReplicaPool } from './pools.ts';
-import { ReplicaLink } from './replica-link.ts';
+import { attemptOver, ReplicaLink } from './replica-link.ts';
 import type { ResponseWriter } from './response-writer.ts';
 import type { Services } from './services.ts';
 import { WholeAnswer } from './whole-answer.ts';
 
-/** What an answer nobody wants any more may still send before its connection is closed. */
-const drainBytesMax = 64 * 1024;
+/** How long an answer nobody wants any more may go on before its connection is closed. */
 const drainUsMax = 1_000_000;
 
 export interface ExchangeOwner {
@@ -38,8 +36,6 @@ export interface ExchangeOwner {
   /** Nothing of the HTTP exchange is left. */
   onClosed(exchange: Exchange): void;
 }
-
-const attemptOver = Object.assign(new Error('the attempt is over'), { name: 'AttemptOver' });
 
 export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocked {
   readonly slot: number;
@@ -65,9 +61,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   /** undici is done with the exchange, or will find it withdrawn. */
   #closed = false;
   #paused = false;
-  #drainedBytes = 0;
   #outcome: Outcome = Outcome.ok;
-  #usage: CompletionObserver['usage'] | undefined;
 
   constructor(
     owner: ExchangeOwner,
@@ -91,7 +85,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     this.#writer = services.writers[words[row + at.acceptor] as number] as ResponseWriter;
     this.#output = new Output(this, slot, lease, row, produced);
     this.#record = new AttemptRecord(services, slot, us, produced);
-    this.#clock = new AttemptClock(limits, us, slots.deadlineUs(slot, limits.totalUs));
+    this.#clock = clockOf(slots, slot, limits, us);
   }
 
   /** undici is done with the exchange. */
@@ -105,6 +99,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   /** The client has left, or the scheduler wants the attempt no more. */
   abort(): void {
+    this.#record.used(this.#answer?.usage);
     this.#leave('cut');
     this.#record.cancelled(nowUs());
     this.#output.clear();
@@ -124,18 +119,23 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     if (this.#over) {
       if (!this.#closed && this.#clock.silentUs(us) > drainUsMax) this.#cut();
       if (this.#output.notice !== Notice.none && this.#clock.isPastDeadline(us)) this.#expire();
-    } else if (this.#clock.isPastDeadline(us)) this.fail(failures.deadline);
-    else if (!this.#paused) {
-      const failure = this.#clock.verdict(us, this.#stage);
-      if (failure !== undefined) this.fail(failure);
+      return;
     }
+    const failure = this.#clock.verdict(us, this.#stage, this.#paused);
+    if (failure !== undefined) this.#breakOff(failure);
+  }
+
+  /** Nothing more comes; an answer that needs no more ends well even so. */
+  #breakOff(failure: Failure): void {
+    if (this.#answer !== undefined) this.#answer.end(failure);
+    else this.fail(failure);
   }
 
   /** The answer is here, its client has not taken it, and the time is over. */
   #expire(): void {
     if (this.#output.bytes === 0) return;
     this.#output.clear();
-    this.#giveUp(failures.deadline, 0);
+    this.#giveUp(failures.clientDeadline, 0);
   }
 
   // --- undici -----------------------------------------------------------------------------------
@@ -196,8 +196,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
     if (this.#over) {
-      this.#drainedBytes += chunk.length;
-      if (this.#drainedBytes > drainBytesMax) controller.abort(attemptOver);
+      this.link.drain(chunk.length);
       return;
     }
     this.#stage = Stage.body;
@@ -234,9 +233,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       this.#owner.onClosed(this);
       return;
     }
-    const failure = failing.failureOfError(error, this.#stage);
-    if (this.#answer !== undefined) this.#answer.end(failure);
-    else this.fail(failure);
+    this.#breakOff(failing.failureOfError(error, this.#stage));
   }
 
   #retryFresh(): void {
@@ -287,9 +284,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
     this.#record.malformed();
   }
 
-  complete(usage: CompletionObserver['usage'] | undefined): void {
-    if (usage !== undefined) this.#record.usage(usage);
-    this.#usage = usage && { ...usage }; // a copy: one observer serves all whole answers
+  complete(): void {
+    this.#record.used(this.#answer?.usage);
     this.#leave('drain');
     if (this.#output.notice === Notice.none) this.#output.notice = Notice.end;
     this.#writer.enqueue(this.#output);
@@ -297,6 +293,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   fail(failure: Failure): void {
     if (this.#over) return;
+    this.#record.used(this.#answer?.usage);
     this.#leave('cut');
     this.#giveUp(failure, 0);
   }
@@ -317,7 +314,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       this.#lose();
       return;
     }
-    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs, undefined);
+    const { usage } = this.#record;
+    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs, usage);
     this.#owner.onSettled(this);
   }
 
@@ -344,7 +342,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
   settled(): void {
     const { events } = this.#services;
     const { slot, lease, error } = this.#output;
-    events.push(EventKind.released, slot, lease, this.#outcome, error, 0, this.#usage);
+    events.push(EventKind.released, slot, lease, this.#outcome, error, 0, this.#record.usage);
     this.#owner.onSettled(this);
   }
 
@@ -388,7 +386,7 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
 
   #cut(): void {
     this.#closed = true;
-    this.link.cut(attemptOver);
+    this.link.cut();
     this.#owner.onClosed(this);
   }
 

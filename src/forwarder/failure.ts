@@ -45,6 +45,8 @@ export const failures = {
   errorBody: failure(errors.ERROR_BODY, Outcome.dead),
   tooLarge: failure(errors.RESPONSE_TOO_LARGE, Outcome.clientError),
   deadline: failure(errors.DEADLINE, Outcome.slow),
+  /** The client allowed less time, or did not take the answer: the replica is not to blame. */
+  clientDeadline: failure(errors.DEADLINE, Outcome.cancelled),
   clientGone: failure(errors.CLIENT_GONE, Outcome.cancelled),
   stopping: failure(errors.SHUTTING_DOWN, Outcome.cancelled),
   internal: failure(errors.INTERNAL, Outcome.cancelled),

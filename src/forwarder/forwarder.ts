@@ -104,6 +104,7 @@ export class Forwarder implements ExchangeOwner {
       limits: {
         connectUs: timeouts.connect * 1000,
         firstTokenUs: timeouts.firstToken * 1000,
+        answerUs: timeouts.answer * 1000,
         interTokenUs: timeouts.interToken * 1000,
         totalUs: timeouts.total * 1000,
       },
@@ -222,13 +223,14 @@ export class Forwarder implements ExchangeOwner {
   }
 
   /** An attempt that never began. */
-  #giveBack(slot: number, lease: number, failure: Failure): void {
+  #giveBack(slot: number, lease: number, { outcome, error }: Failure): void {
     const { dispatched, resuming } = SlotState;
+    const { words, at } = this.#slots;
+    words[this.#slots.row(slot) + at.error] = error; // not that of an older attempt
     if (!this.#slots.transition(slot, lease, dispatched, resuming)) {
       this.#metrics.add(catalogue.settleConflicts, 0, 1);
       return;
     }
-    const { outcome, error } = failure;
     this.#services.events.push(EventKind.released, slot, lease, outcome, error, 0, undefined);
   }
 

@@ -1,6 +1,6 @@
 /**
  * What an exchange holds of its connection: how to cut it, whether it was used before, whether it has
- * sent everything. Forwarder threads; one per exchange.
+ * sent everything, how much of an unwanted answer it still reads. Forwarder threads; one per exchange.
  */
 import type { Dispatcher } from 'undici';
 import { nowMs } from '../lib/clock.ts';
@@ -8,6 +8,11 @@ import type { ReplicaConnection } from './pools.ts';
 
 /** A connection that was dead before the request shows it within a round trip; later, the replica died of it. */
 const staleMsMax = 500;
+/** What an answer nobody wants any more may still send before its connection is closed. */
+const drainBytesMax = 64 * 1024;
+
+/** What undici is told when the gateway ends an exchange. */
+export const attemptOver = Object.assign(new Error('the attempt is over'), { name: 'AttemptOver' });
 
 export class ReplicaLink {
   /** Set when undici gives the request to a connection; it may still have to connect. */
@@ -17,6 +22,7 @@ export class ReplicaLink {
   #bytesReadBefore = 0;
   #retried = false;
   #startedMs = 0;
+  #drainedBytes = 0;
 
   /** The request is about to be written. */
   started(controller: Dispatcher.DispatchController): void {
@@ -33,9 +39,15 @@ export class ReplicaLink {
     this.#controller?.resume();
   }
 
-  cut(reason: Error): void {
-    if (this.#controller !== undefined) this.#controller.abort(reason);
-    else this.connection?.socket?.destroy(reason);
+  /** Bytes nobody wants any more came; too many of them cost the connection. */
+  drain(bytes: number): void {
+    this.#drainedBytes += bytes;
+    if (this.#drainedBytes > drainBytesMax) this.#controller?.abort(attemptOver);
+  }
+
+  cut(): void {
+    if (this.#controller !== undefined) this.#controller.abort(attemptOver);
+    else this.connection?.socket?.destroy(attemptOver);
     // Without either it waits in undici, and Exchange.onRequestStart will take it back.
   }
 

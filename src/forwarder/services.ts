@@ -3,7 +3,7 @@
  * scheduler. Forwarder threads; one instance each.
  */
 import { assert } from '../lib/assert.ts';
-import type { CompletionObserver } from '../protocol/completion-observer.ts';
+import type { Usage } from '../protocol/completion-observer.ts';
 import type { FieldSpec } from '../shm/layout.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
 import type { ReplicaProgress } from '../shm/replica-progress.ts';
@@ -60,7 +60,7 @@ export class EventWriter {
     outcome: Outcome,
     error: number,
     retryAfterMs: number,
-    usage: CompletionObserver['usage'] | undefined,
+    usage: Usage | undefined,
   ): void {
     const { words, at } = this.#ring;
     const cell = this.#ring.begin();

@@ -10,7 +10,8 @@
  * orderly close is taken at its word.
  */
 import { Buffer } from 'node:buffer';
-import { CompletionObserver, Observed } from '../protocol/completion-observer.ts';
+import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
+import { UsageTail } from '../protocol/usage-tail.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
 import { type Failure, failures } from './failure.ts';
 
@@ -24,7 +25,7 @@ const answerBytesMax = 256 * 1024 * 1024;
 const restBytes = 2;
 const noBytes = new Uint8Array(0);
 
-/** Bodies are looked at in one call, so one observer serves all of them. */
+/** Bodies and tails are looked at in one call, so one observer serves all of them. */
 const observer = new CompletionObserver();
 
 export class WholeAnswer implements Answer {
@@ -38,6 +39,9 @@ export class WholeAnswer implements Answer {
   #over = false;
   /** Came last; sent with what follows or with the end. */
   #rest: Uint8Array = noBytes;
+  /** Of JSON that is passed on as it comes. */
+  #tail: UsageTail | undefined;
+  usage: Usage | undefined;
 
   constructor(sink: AnswerSink, facts: AnswerFacts, bytesMax: number) {
     this.#sink = sink;
@@ -91,17 +95,18 @@ export class WholeAnswer implements Answer {
       this.#chunks.length === 1 && first !== undefined ? first : Buffer.concat(this.#chunks);
     observer.reset(this.#facts.shape, this.#facts.choices);
     const flags = observer.onBody(body, 0, body.length);
+    this.usage = { ...observer.usage };
     const isSuccess = this.#facts.status < 300;
     if (isSuccess && (flags & Observed.error) !== 0) this.#fail(failures.errorBody);
     else if (!this.#facts.framed && !isArray(body) && (flags & Observed.malformed) !== 0) {
       this.#fail(failures.truncated);
-    } else this.#passOn(observer.usage);
+    } else this.#passOn();
   }
 
-  #passOn(usage?: CompletionObserver['usage']): void {
+  #passOn(): void {
     this.#over = true;
     this.#sink.whole(this.#chunks);
-    this.#sink.complete(usage);
+    this.#sink.complete();
   }
 
   #release(): void {
@@ -109,11 +114,13 @@ export class WholeAnswer implements Answer {
       this.#over = true;
       return;
     }
+    if (this.#facts.isJson) this.#tail = new UsageTail();
     for (const chunk of this.#chunks) this.#emit(chunk);
     this.#chunks = [];
   }
 
   #emit(chunk: Uint8Array): void {
+    this.#tail?.push(chunk);
     const bytes = chunk.length < restBytes ? Buffer.concat([this.#rest, chunk]) : chunk;
     if (bytes === chunk) this.#sink.emit(this.#rest);
     const at = Math.max(0, bytes.length - restBytes);
@@ -133,7 +140,8 @@ export class WholeAnswer implements Answer {
     }
     this.#over = true;
     this.#emitRest();
-    this.#sink.complete(undefined);
+    this.usage = this.#tail?.read(observer, this.#facts.shape);
+    this.#sink.complete();
   }
 
   /** The end of the connection is no end of an answer: JSON without a length must close its brackets. */

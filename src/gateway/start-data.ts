@@ -89,6 +89,7 @@ export function forwarderStart(context: StartContext, index: number): ForwarderS
     timeouts: {
       connect: timeouts.connect,
       firstToken: timeouts.first_token,
+      answer: timeouts.answer,
       interToken: timeouts.inter_token,
       total: timeouts.total,
     },

@@ -11,7 +11,7 @@ import { equalsAscii, JsonCursor } from './json-cursor.ts';
 import { closeBrace, closeBracket, openBrace, openBracket, quote } from './json-skip.ts';
 import type { AnswerShape } from './routes.ts';
 import type { SseEvent } from './sse-scanner.ts';
-import { internedText, jsonNumber, jsonText } from './text.ts';
+import { jsonNumber, jsonText } from './text.ts';
 
 /** What one payload was; a set of bits. */
 export const Observed = {
@@ -41,7 +41,8 @@ export interface Usage {
 /** A replica that sends deeper or wider objects than these is not answering a completion. */
 const depthMax = 64;
 const keysMax = 100_000;
-const choicesMax = 128;
+/** The largest n of vLLM; of more choices only the last event tells that they are complete. */
+const choicesMax = 16_384;
 
 const cursor = new JsonCursor();
 
@@ -55,26 +56,27 @@ export class CompletionObserver {
   tokenEvents = 0;
   /** The id of the answer as the replica gave it; '' until seen. */
   id = '';
-  /** Finish reason of each choice; '' while it has none. */
-  readonly finishReasons: string[] = [];
   readonly usage: Usage = { prompt: -1, completion: -1, cached: -1 };
   #shape: AnswerShape = 'whole';
   #choices = 1;
+  /** 1 for each choice that has a finish reason. */
+  #hasFinished = new Uint8Array(1);
   #finished = 0;
   #flags = 0;
-  /** Finish reasons of the payload at hand; they count once the payload has proved to be JSON. */
+  /** Choices that the payload at hand finishes; they count once it has proved to be JSON. */
   readonly #stagedIndexes: number[] = [];
-  readonly #stagedReasons: string[] = [];
   #staged = 0;
 
   reset(shape: AnswerShape, choices: number): void {
     this.#shape = shape;
-    this.#choices = Math.min(Math.max(choices, 1), choicesMax);
+    this.#choices = Math.max(choices, 1);
+    const followed = this.#choices <= choicesMax ? this.#choices : 0;
+    if (followed === this.#hasFinished.length) this.#hasFinished.fill(0);
+    else this.#hasFinished = new Uint8Array(followed);
     this.#finished = 0;
     this.sawDone = this.sawError = this.sawToken = false;
     this.malformed = this.tokenEvents = 0;
     this.id = '';
-    this.finishReasons.length = 0;
     this.usage.prompt = this.usage.completion = this.usage.cached = -1;
   }
 
@@ -132,9 +134,9 @@ export class CompletionObserver {
   #commitFinish(): void {
     for (let i = 0; i < this.#staged; i++) {
       const index = this.#stagedIndexes[i] as number;
-      while (this.finishReasons.length <= index) this.finishReasons.push('');
-      if (this.finishReasons[index] === '') this.#finished++;
-      this.finishReasons[index] = this.#stagedReasons[i] as string;
+      if (this.#hasFinished[index] !== 0) continue; // again, or of a choice nobody asked for
+      this.#hasFinished[index] = 1;
+      this.#finished++;
     }
   }
 
@@ -234,7 +236,7 @@ export class CompletionObserver {
     if (!cursor.enterObject()) return;
     while (cursor.nextMember()) {
       const isStop = cursor.keyIs('stop_reason') && cursor.peek() === quote;
-      if (cursor.skip() && isStop) this.#finish(0);
+      if (cursor.skip() && isStop) this.#finish(0, cursor.valueEnd - cursor.valueStart);
     }
   }
 
@@ -251,8 +253,7 @@ export class CompletionObserver {
 
   #walkChoice(position: number): void {
     let index = position;
-    let reasonStart = 0;
-    let reasonEnd = 0;
+    let reasonLength = 0;
     if (!cursor.enterObject()) return;
     while (cursor.nextMember()) {
       const first = cursor.peek();
@@ -260,19 +261,17 @@ export class CompletionObserver {
         this.#walkDelta();
       } else if (first === quote && cursor.keyIs('finish_reason')) {
         if (!cursor.skip()) return;
-        reasonStart = cursor.valueStart;
-        reasonEnd = cursor.valueEnd;
+        reasonLength = cursor.valueEnd - cursor.valueStart;
       } else if (cursor.keyIs('index')) {
         if (!cursor.skip()) return;
         const value = jsonNumber(cursor.bytes, cursor.valueStart, cursor.valueEnd);
-        if (Number.isInteger(value) && value >= 0 && value < choicesMax) index = value;
+        if (Number.isInteger(value) && value >= 0) index = value;
       } else if (cursor.keyIs('text')) {
         if (!cursor.skip()) return;
         if (carriesSomething(first)) this.#flags |= Observed.token;
       } else cursor.skip();
     }
-    if (reasonEnd === 0 || cursor.failure !== 0) return;
-    this.#finish(index, reasonStart, reasonEnd);
+    if (cursor.failure === 0) this.#finish(index, reasonLength);
   }
 
   /** A token is any member but `role` that holds something: text, reasoning, tool calls, audio. */
@@ -285,12 +284,11 @@ export class CompletionObserver {
     }
   }
 
-  #finish(index: number, start = cursor.valueStart, end = cursor.valueEnd): void {
-    // Some engines write '' for "not finished".
-    if (end - start <= 2) return;
+  /** `length` is that of the reason with its quotes. Some engines write '' for "not finished". */
+  #finish(index: number, length: number): void {
+    if (length <= 2) return;
     this.#flags |= Observed.finish;
-    this.#stagedIndexes[this.#staged] = index;
-    this.#stagedReasons[this.#staged++] = internedText(cursor.bytes, start + 1, end - 1);
+    this.#stagedIndexes[this.#staged++] = index;
   }
 
   /** OpenAI, Anthropic and Responses names of the same three numbers. */

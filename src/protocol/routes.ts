@@ -2,8 +2,9 @@
  * The table of public routes: method and path to what the acceptor must know. Pure; any thread.
  *
  * Paths match exactly, byte for byte, after the query string is dropped; a dynamic last segment takes
- * `[A-Za-z0-9._~:@-]` (and `/` for model names, without empty or dot segments), so dot segments,
- * double slashes and percent-encoding never match anything. Ids are stable: they cross threads.
+ * `[A-Za-z0-9._~:@-]`, so dot segments, double slashes and percent-encoding never match anything. The
+ * name of a model, which is looked up here and reaches no replica, is the exception: it may hold `/`,
+ * and clients encode it. Ids are stable: they cross threads.
  */
 import { assert } from '../lib/assert.ts';
 
@@ -131,8 +132,15 @@ for (const route of routes) {
   map.set(route.path, [...(map.get(route.path) ?? []), route]);
 }
 
+/** Whose errors the clients of a path read: those under /v1/messages, found or not, are Anthropic's. */
+export const isAnthropicTarget = (target: string): boolean =>
+  /^\/v1\/messages(?:[/?]|$)/.test(target);
+
 const idPattern = /^[A-Za-z0-9._~:@-]{1,256}$/;
-const modelPattern = /^[A-Za-z0-9._~:@/-]{1,256}$/;
+/** What encodeURIComponent lets through, and what people type. */
+const encodedModelPattern = /^[A-Za-z0-9._~:@/%!*'()-]{1,768}$/;
+/** Names the config allows. */
+const modelPattern = /^[\x21-\x7e]{1,256}$/;
 
 /** Fills `match` for a request line. `target` may carry a query string; it is dropped. */
 export function matchRoute(method: string, target: string, match: RouteMatch): Route | undefined {
@@ -151,8 +159,9 @@ export function matchRoute(method: string, target: string, match: RouteMatch): R
 function matchDynamic(path: string, match: RouteMatch): Route[] | undefined {
   for (const [prefix, found] of prefixes) {
     if (!path.startsWith(prefix)) continue;
-    const parameter = path.slice(prefix.length);
-    const isModel = prefix === '/v1/models/';
+    const text = path.slice(prefix.length);
+    const isModel = found[0]?.action === 'model';
+    const parameter = isModel ? modelOf(text) : text;
     if (!(isModel ? modelPattern : idPattern).test(parameter)) return undefined;
     for (const segment of parameter.split('/')) {
       if (segment === '' || segment === '.' || segment === '..') return undefined;
@@ -161,4 +170,14 @@ function matchDynamic(path: string, match: RouteMatch): Route[] | undefined {
     return found;
   }
   return undefined;
+}
+
+/** The name of a model in a path; '' for what is no encoding of one. */
+function modelOf(text: string): string {
+  if (!encodedModelPattern.test(text)) return '';
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return '';
+  }
 }

@@ -78,6 +78,8 @@ export interface ForwarderStart extends ThreadStart {
   readonly timeouts: {
     readonly connect: number;
     readonly firstToken: number;
+    /** In place of firstToken for a request that does not stream. */
+    readonly answer: number;
     readonly interToken: number;
     readonly total: number;
   };

@@ -215,13 +215,13 @@ export const metrics = {
     'sluice_replica_up',
     ['replica', 'model'],
     'count',
-    '1 while the replica may be given requests.',
+    '1 while the replica is healthy; draining, pauses and weight 0 do not show here.',
   ),
   replicaInFlight: gauge(
     'sluice_replica_in_flight',
     ['replica', 'model'],
     'count',
-    'Attempts running on the replica: a recount of the slot table.',
+    'Attempts running on the replica: the exact count the scheduler decides by.',
   ),
   replicaRequests: counter(
     'sluice_replica_requests_total',
@@ -303,7 +303,7 @@ export const metrics = {
     'sluice_event_loop_utilization',
     ['thread'],
     'ratio',
-    'Share of the time since the last scrape that the event loop of the thread was busy.',
+    'Share of the last second that the event loop of the thread was busy.',
   ),
   logDropped: counter(
     'sluice_log_dropped_total',

@@ -19,6 +19,8 @@ export interface LogFields {
   readonly in_tok?: number | undefined;
   readonly out_tok?: number | undefined;
   readonly count?: number | undefined;
+  /** Envoy's response flag of the error. */
+  readonly flag?: string | undefined;
   readonly err?: unknown;
 }
 
@@ -29,6 +31,7 @@ const textMax = {
   tenant: 64,
   model: 128,
   replica: 128,
+  flag: 8,
 } as const;
 const numberFields = [
   'status',

@@ -154,7 +154,10 @@ describe.each(frontKinds)('behind $name', (kind) => {
       let answeredByGateway = 0;
       for (const [i, client] of clients.entries()) {
         const { responses } = parseResponses(client.received, false);
-        const own = responses.filter((response) => expectOwn(response, shapes[i]!.name));
+        const { name, first } = shapes[i]!;
+        const own = responses.filter((response) => expectOwn(response, name));
+        // uWebSockets.js cannot see what is wrong with these, so the proxy must.
+        if (first === 'trimmed') expect(own, `${name} was passed on`).toEqual([]);
         if (own.length > 0) answeredByGateway++;
         await client.close();
       }

@@ -14,6 +14,7 @@ import {
   testEngines,
   withGateway,
 } from '../support/gateway.ts';
+import { inTime } from '../support/in-time.ts';
 import { RawClient } from '../support/raw-client.ts';
 import { type ReplicaProcess, replicaProcess, withReplicas } from '../support/replica.ts';
 import { answerTokens, type Call, call, quantile, reached } from '../support/traffic.ts';
@@ -57,26 +58,34 @@ describe.each(testEngines)('T20: a client leaves, engine %s', (engine) => {
   const start = (tags: string, options: { stream?: boolean; model?: string } = {}): Call =>
     call(gateway.port, { nonce: `t20-${engine}-${nonces++}`, tags, ...options });
   const attemptsOf = ({ nonce }: Call): Promise<AttemptRecord[]> => replica.ledger(nonce);
-  const arrived = (c: Call): Promise<AttemptRecord[]> =>
-    reached(
+  const arrived = async (c: Call): Promise<Call> => {
+    await reached(
       () => attemptsOf(c),
       (attempts) => attempts.length > 0,
       'the replica has it',
     );
-  const leaveAndSee = async (c: Call): Promise<AttemptRecord> => {
-    c.leave();
-    const attempts = await reached(
-      () => attemptsOf(c),
-      (list) => list.every(({ end }) => end !== 'open'),
-      'the replica sees it',
-    );
-    expect(attempts.length).toBe(1);
-    const [attempt] = attempts as [AttemptRecord];
-    expect(attempt.end).toBe('aborted');
-    expect(attempt.abortAt - c.leftAt).toBeLessThan(cancelMsMax);
-    await expectQuiet(gateway);
-    return attempt;
+    return c;
   };
+  /** Leaves what `begin` has brought so far; `check` is asked of each try. */
+  const leaveAndSee = (
+    begin: () => Promise<Call>,
+    check: (c: Call, attempt: AttemptRecord) => void = () => {},
+  ): Promise<void> =>
+    inTime(cancelMsMax, async () => {
+      const c = await begin();
+      c.leave();
+      const attempts = await reached(
+        () => attemptsOf(c),
+        (list) => list.every(({ end }) => end !== 'open'),
+        'the replica sees it',
+      );
+      expect(attempts.length).toBe(1);
+      const [attempt] = attempts as [AttemptRecord];
+      expect(attempt.end).toBe('aborted');
+      await expectQuiet(gateway);
+      check(c, attempt);
+      return attempt.abortAt - c.leftAt;
+    });
 
   test('while its body is on the way', async () => {
     const client = await RawClient.connect(gateway.port);
@@ -131,37 +140,34 @@ describe.each(testEngines)('T20: a client leaves, engine %s', (engine) => {
     await deaf.deafen();
   });
 
-  test.each([false, true])('before the head, stream %s', async (stream) => {
-    const held = start('[[hold]]', { stream });
-    await arrived(held);
-    await leaveAndSee(held);
-  });
+  test.each([false, true])('before the head, stream %s', (stream) =>
+    leaveAndSee(() => arrived(start('[[hold]]', { stream }))),
+  );
 
-  test('between head and first token', async () => {
-    const prefill = start('[[fault:stall=body]]', { stream: true });
-    await arrived(prefill);
-    const attempt = await leaveAndSee(prefill);
-    expect([attempt.status, attempt.tokens, prefill.status]).toEqual([200, 0, 0]);
-  });
+  test('between head and first token', () =>
+    leaveAndSee(
+      () => arrived(start('[[fault:stall=body]]', { stream: true })),
+      (prefill, { status, tokens }) =>
+        expect([status, tokens, prefill.status]).toEqual([200, 0, 0]),
+    ));
 
-  test('in the middle of a stream', async () => {
-    const streaming = start('[[fault:hold-after=5]]', { stream: true });
-    await streaming.until(({ tokens }) => tokens === 5, 'five tokens');
-    await leaveAndSee(streaming);
-  });
+  test('in the middle of a stream', () =>
+    leaveAndSee(async () => {
+      const streaming = start('[[fault:hold-after=5]]', { stream: true });
+      await streaming.until(({ tokens }) => tokens === 5, 'five tokens');
+      return streaming;
+    }));
 
-  test('after the last token and before the end', async () => {
-    const finishing = start(`[[fault:hold-after=${answerTokens}]]`, { stream: true });
-    await finishing.until(({ tokens }) => tokens === answerTokens, 'the last token');
-    expect(finishing.ledger.sawDone).toBe(false);
-    await leaveAndSee(finishing);
-  });
+  test('after the last token and before the end', () =>
+    leaveAndSee(async () => {
+      const finishing = start(`[[fault:hold-after=${answerTokens}]]`, { stream: true });
+      await finishing.until(({ tokens }) => tokens === answerTokens, 'the last token');
+      expect(finishing.ledger.sawDone).toBe(false);
+      return finishing;
+    }));
 
-  test('in the middle of a whole answer', async () => {
-    const half = start('[[fault:hold-after=5]]');
-    await arrived(half);
-    await leaveAndSee(half);
-  });
+  test('in the middle of a whole answer', () =>
+    leaveAndSee(() => arrived(start('[[fault:hold-after=5]]'))));
 
   test('after the whole answer nothing is cancelled', async () => {
     const served = start('');

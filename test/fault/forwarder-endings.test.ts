@@ -53,6 +53,18 @@ describe('a stream that is complete ends well however its connection ends', () =
     harness.free(request);
   });
 
+  test('a finish reason, then silence', async () => {
+    replica.respond = write(sse(chunk(tokenEvent('a') + finishEvent)));
+    const start = performance.now();
+    const request = await harness.send().ended();
+    expect(performance.now() - start).toBeGreaterThanOrEqual(clocks.interToken);
+    expect(request.text).toBe(tokenEvent('a') + finishEvent);
+    expect(request.end?.error).toBe(0);
+    expect(request.released).toMatchObject([{ outcome: Outcome.ok, error: 0 }]);
+    await replica.requests.at(-1)!.connection.closed;
+    harness.free(request);
+  });
+
   test('n = 2 wants a finish reason for both', async () => {
     replica.respond = ({ connection }) =>
       connection.socket.end(sse(chunk(tokenEvent('a') + finishEvent), lastChunk));
@@ -87,21 +99,28 @@ describe('clocks after the first token', () => {
     harness.free(request);
   });
 
-  test('F14: tokens just inside the clock end at the total deadline', async () => {
+  test.each([
+    ['timeouts.total', 0, Outcome.slow],
+    ['the client, which the replica is not blamed for', 900, Outcome.cancelled],
+  ])('F14: tokens just inside the clock end at the deadline of %s', async (_name, ms, outcome) => {
     replica.respond = ({ connection: { socket } }) => {
       socket.write(sse(chunk(tokenEvent('a'))));
       const timer = setInterval(() => socket.write(chunk(tokenEvent('b'))), 200);
       socket.on('close', () => clearInterval(timer));
     };
-    const request = await harness.send({ deadlineMs: 900 }).ended();
+    const request = await harness.send({ deadlineMs: ms }).ended();
     expect(request.end?.error).toBe(errors.DEADLINE.number);
+    expect(request.released).toMatchObject([{ outcome, error: errors.DEADLINE.number }]);
     expect(request.body.length).toBeGreaterThan(2);
     harness.free(request);
   });
 
-  test('a deadline before the first token gives the request back', async () => {
+  test('a deadline of the client before the first token gives the request back', async () => {
     const request = harness.send({ deadlineMs: 150 });
-    expect(await request.givenBack()).toMatchObject({ error: errors.DEADLINE.number });
+    expect(await request.givenBack()).toMatchObject({
+      error: errors.DEADLINE.number,
+      outcome: Outcome.cancelled,
+    });
     replica.respond = serve;
     await replica.requests.at(-1)!.connection.closed;
   });

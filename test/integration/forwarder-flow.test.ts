@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
+import { Outcome } from '../../src/shm/rings.layout.ts';
 import { metrics } from '../../src/telemetry/catalogue.ts';
 import { Ring } from '../../src/telemetry/labels.ts';
 import { ForwarderHarness, type HarnessRequest } from '../support/forwarder-harness.ts';
@@ -162,6 +163,35 @@ describe('credit', () => {
     }
     expect(request.end.error).toBe(0);
     expect(request.text).toBe(events.join(''));
+  });
+});
+
+describe('a client that does not read until the deadline is no failure of the replica', () => {
+  beforeEach(async () => {
+    harness = await ForwarderHarness.start({ urls: [replica.url], timeouts: { total: 700 } });
+  });
+
+  async function expectBlameless(request: HarnessRequest): Promise<void> {
+    await request.ended();
+    const error = errors.DEADLINE.number;
+    expect(request.end).toEqual({ error, whole: false });
+    expect(request.released).toMatchObject([{ outcome: Outcome.cancelled, error }]);
+    harness.free(request);
+  }
+
+  test('while the replica is paused', async () => {
+    replica.respond = pour(sized(400, 1000));
+    await expectBlameless(harness.send({ reads: false }));
+  });
+
+  test('when the answer is all here', async () => {
+    const [first, second] = [tokenEvent('x'.repeat(60_000)), tokenEvent('y'.repeat(30_000))];
+    replica.respond = ({ connection }) => connection.socket.write(sse(chunk(first)));
+    const request = harness.send({ reads: false });
+    await harness.until(() => request.unconsumed === first.length);
+    const { socket } = replica.requests.at(-1)!.connection;
+    socket.write(Buffer.concat([chunk(second + doneEvent), Buffer.from(lastChunk)]));
+    await expectBlameless(request);
   });
 });
 

@@ -200,7 +200,7 @@ test('A-20: what a replica does wrong is never a 200', async () => {
     ['stall=headers', 502, 'headers_timeout'],
   ];
   await withReplicas(1, {}, async ([replica]) => {
-    const timeouts = { first_token: '300ms' };
+    const timeouts = { answer: '300ms' };
     const config = configOf([replica!], { retry: { max_attempts: 1 }, timeouts });
     await withGateway({ config }, async (gateway) => {
       for (const [fault, status, code] of table) {

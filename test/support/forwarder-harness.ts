@@ -17,7 +17,7 @@ import {
 } from '../../src/shm/memory.ts';
 import { createMetricsRegion } from '../../src/shm/metrics.layout.ts';
 import { MetricsReader } from '../../src/shm/metrics.ts';
-import { SlotState } from '../../src/shm/request-slots.layout.ts';
+import { RequestFlag, SlotState } from '../../src/shm/request-slots.layout.ts';
 import { generationOf, RequestSlots } from '../../src/shm/request-slots.ts';
 import {
   type ResponseHead,
@@ -54,6 +54,8 @@ export interface SendOptions {
   readonly epoch?: number;
   readonly choices?: number;
   readonly deadlineMs?: number;
+  /** Whether the client asked for a stream; true when not given. */
+  readonly stream?: boolean;
   /** What the client connection has taken before, as the row says. */
   readonly consumedBytes?: number;
   /** False: bytes stay unconsumed until `take` is called. */
@@ -83,6 +85,8 @@ export class HarnessRequest {
   end: { readonly error: number; readonly whole: boolean } | undefined;
   started = 0;
   released: Released[] = [];
+  /** Prompt and completion tokens the scheduler was last told of. */
+  reported: readonly number[] = [];
   unconsumed = 0;
 
   constructor(harness: ForwarderHarness, slot: number, lease: number, reads: boolean) {
@@ -186,6 +190,7 @@ export class ForwarderHarness {
       timeouts: {
         connect: 1000,
         firstToken: 5000,
+        answer: 5000,
         interToken: 5000,
         total: 30_000,
         ...options.timeouts,
@@ -248,6 +253,7 @@ export class ForwarderHarness {
     set('consumedBytes', options.consumedBytes ?? 0);
     set('clientGone', 0);
     set('route', options.route ?? 1);
+    set('flags', options.stream === false ? 0 : RequestFlag.stream);
     set('choices', options.choices ?? 1);
     set('deadlineMs', options.deadlineMs ?? 0);
     set('bodyStart', bodyStart);
@@ -303,6 +309,7 @@ export class ForwarderHarness {
       if (request?.lease === lease) {
         if (words[cell + at.kind] === EventKind.started) request.started++;
         else {
+          request.reported = [words[cell + at.promptTokens]!, words[cell + at.completionTokens]!];
           request.released.push({
             outcome: words[cell + at.outcome]!,
             error: words[cell + at.error]!,

@@ -6,6 +6,7 @@ import OpenAI, { APIUserAbortError, BadRequestError, NotFoundError } from 'opena
 import { afterEach, describe, expect, test } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
 import { expectQuiet, type GatewayProcess } from './gateway.ts';
+import { inTime } from './in-time.ts';
 import { eventually } from './until.ts';
 
 /** What stands behind the gateway. */
@@ -267,56 +268,62 @@ function errorCases(subject: () => Subject): void {
 }
 
 function abortCases(subject: () => Subject): void {
-  test('in the middle of a stream frees its replica at once', async () => {
-    const { gateway, model, long, running } = subject();
-    const controller = new AbortController();
-    const stream = await openaiClient(gateway).chat.completions.create(
-      { model, messages, stream: true, ...long },
-      { signal: controller.signal },
-    );
-    let seen = 0;
-    let left = 0;
-    for await (const chunk of stream) {
-      expect(chunk.object).toBe('chat.completion.chunk');
-      if (++seen !== 3) continue;
-      left = nowMs();
-      controller.abort();
-    }
-    expect(seen).toBeGreaterThanOrEqual(3);
-    await expectNoneInFlight(gateway, left);
-    await eventually('no replica works', async () => (await running()) === 0);
-    expect(nowMs() - left).toBeLessThanOrEqual(cancelMsMax);
-  });
+  test('in the middle of a stream frees its replica at once', () =>
+    inTime(cancelMsMax, async () => {
+      const { gateway, model, long, running } = subject();
+      const controller = new AbortController();
+      const stream = await openaiClient(gateway).chat.completions.create(
+        { model, messages, stream: true, ...long },
+        { signal: controller.signal },
+      );
+      let seen = 0;
+      let left = 0;
+      for await (const chunk of stream) {
+        expect(chunk.object).toBe('chat.completion.chunk');
+        if (++seen !== 3) continue;
+        left = nowMs();
+        controller.abort();
+      }
+      expect(seen).toBeGreaterThanOrEqual(3);
+      await noneInFlight(gateway);
+      await eventually('no replica works', async () => (await running()) === 0);
+      return nowMs() - left;
+    }));
 
-  test('before the whole answer frees its replica at once', async () => {
-    const { gateway, model, long, running, hearsLeaving } = subject();
-    const controller = new AbortController();
-    const answer = openaiClient(gateway).chat.completions.create(
-      { model, messages, ...long },
-      { signal: controller.signal },
-    );
-    const failure = expect(answer).rejects.toThrow(APIUserAbortError);
-    await eventually('the replica works', async () => (await running()) === 1);
-    const cancels = await cancelCounts(gateway);
-    const left = nowMs();
-    controller.abort();
-    await failure;
-    await expectNoneInFlight(gateway, left);
-    const { all, quick } = await cancelCounts(gateway);
-    expect([all - cancels.all, quick - cancels.quick]).toEqual([1, 1]);
-    // Who does not hear of it works on to the end of the answer.
-    const limitMs = hearsLeaving === 'always' ? 5000 : 25_000;
-    await eventually('no replica works', async () => (await running()) === 0, limitMs);
-    if (hearsLeaving === 'always') expect(nowMs() - left).toBeLessThanOrEqual(cancelMsMax);
-  });
+  test('before the whole answer frees its replica at once', { timeout: 90_000 }, () =>
+    inTime(cancelMsMax, async () => {
+      const { gateway, model, long, running, hearsLeaving } = subject();
+      const controller = new AbortController();
+      const answer = openaiClient(gateway).chat.completions.create(
+        { model, messages, ...long },
+        { signal: controller.signal },
+      );
+      const failure = expect(answer).rejects.toThrow(APIUserAbortError);
+      await eventually('the replica works', async () => (await running()) === 1);
+      const cancels = await cancelCounts(gateway);
+      const left = nowMs();
+      controller.abort();
+      await failure;
+      await noneInFlight(gateway);
+      const freedMs = nowMs() - left;
+      const { all, quick } = await cancelCounts(gateway);
+      expect(all - cancels.all).toBe(1);
+      // Who does not hear of it works on to the end of the answer.
+      const hears = hearsLeaving === 'always';
+      const limitMs = hears ? 5000 : 25_000;
+      await eventually('no replica works', async () => (await running()) === 0, limitMs);
+      // A cancel that the gateway itself found slow is none in time, however it looked from here.
+      if (quick === cancels.quick) return Number.POSITIVE_INFINITY;
+      return hears ? nowMs() - left : freedMs;
+    }),
+  );
 }
 
 /** The gateway has let go of the replica: nothing is in flight any more. */
-async function expectNoneInFlight(gateway: GatewayProcess, since: number): Promise<void> {
-  await eventually('nothing is in flight', async () => {
+function noneInFlight(gateway: GatewayProcess): Promise<void> {
+  return eventually('nothing is in flight', async () => {
     return (await gateway.cluster()).replicas.every(({ in_flight }) => in_flight === 0);
   });
-  expect(nowMs() - since).toBeLessThanOrEqual(cancelMsMax);
 }
 
 /** Clients gone whose replica connection was closed: all, and those closed within 100 ms. */

@@ -9,6 +9,8 @@ import { type GatewayProcess, gatewayProcess, type TestEngine } from './gateway.
 import { replicaInProcess } from './replica.ts';
 
 export const model = 'sim';
+/** Another name of it, which a client encodes in a path. */
+export const slashedModel = 'meta-llama/Llama-3-8b';
 /** A model of one replica that takes one request, and no queue. */
 export const narrowModel = 'sim-narrow';
 export const keyedModel = 'sim-keyed';
@@ -51,7 +53,11 @@ export class OpenAiFleet {
         queue: { max: 0 },
         health: { interval: '200ms', timeout: '200ms' },
         models: [
-          { name: model, aliases: ['gpt-4o-mini'], replicas: [{ url: a.url }, { url: b.url }] },
+          {
+            name: model,
+            aliases: ['gpt-4o-mini', slashedModel],
+            replicas: [{ url: a.url }, { url: b.url }],
+          },
           { name: narrowModel, replicas: [{ url: narrow.url, max_in_flight: 1 }] },
           { name: keyedModel, replicas: [{ url: keyed.url, api_key: replicaKey }] },
           { name: deadModel, replicas: [{ url: dead.url }] },

@@ -6,9 +6,17 @@
 export interface Shape {
   readonly name: string;
   readonly bytes: string;
-  /** refuse: the first answer, if any, is an error. any: the request itself is legal for some engine. */
-  readonly first: 'refuse' | 'any';
+  /**
+   * refuse: the first answer, if any, is an error. any: the request itself is legal for some engine.
+   * trimmed: uWebSockets.js takes bytes from 0x80 on off both ends of a value before anybody sees
+   * them, and admits what node refuses (docs/adr/0007). No front proxy may pass it on.
+   */
+  readonly first: 'refuse' | 'any' | 'trimmed';
 }
+
+/** Whether the engine must refuse the request. */
+export const isRefused = ({ first }: Shape, engine: 'uws' | 'node'): boolean =>
+  first === 'refuse' || (first === 'trimmed' && engine === 'node');
 
 /** Stands in the body of the request nobody sent. */
 export const hiddenMark = 'HIDDEN';
@@ -28,6 +36,7 @@ const cl = (value: string | number): string => `Content-Length: ${value}\r\n`;
 const te = (value: string): string => `Transfer-Encoding: ${value}\r\n`;
 
 const refuse = (name: string, bytes: string): Shape => ({ name, bytes, first: 'refuse' });
+const trimmed = (name: string, bytes: string): Shape => ({ name, bytes, first: 'trimmed' });
 const any = (name: string, bytes: string): Shape => ({ name, bytes, first: 'any' });
 
 const lengths: readonly Shape[] = [
@@ -197,4 +206,31 @@ const bodies: readonly Shape[] = [
   refuse('compressed body', post(`Content-Encoding: gzip\r\n${cl(H.length)}`, H)),
 ];
 
-export const shapes: readonly Shape[] = [...lengths, ...encodings, ...chunks, ...lines, ...bodies];
+/** Bytes that are no text at the ends of the values that frame. */
+const highBytes: readonly Shape[] = [
+  // Read as a length, the connection stays open and a request behind it is the next: here it is the body.
+  ...['\x80', '\xa0', '\xff', '\xc2\xa0', '\xff\xff'].flatMap((byte) => [
+    trimmed(`length with ${JSON.stringify(byte)} behind it`, post(cl(`${H.length}${byte}`), H)),
+    trimmed(`length with ${JSON.stringify(byte)} before it`, post(cl(`${byte}${H.length}`), H)),
+    trimmed(
+      `encoding with ${JSON.stringify(byte)} behind it`,
+      post(te(`chunked${byte}`), chunk(body) + last + H),
+    ),
+    trimmed(
+      `encoding with ${JSON.stringify(byte)} before it`,
+      post(te(`${byte}chunked`), chunk(body) + last + H),
+    ),
+  ]),
+  trimmed('length with a high byte and nothing behind it', post(cl(`${size}\xff`), body)),
+  refuse('length with a high byte inside', post(cl('2\xff7'), body + H)),
+  refuse('length of a high byte', post(cl('\xff'), body + H)),
+  refuse('encoding of a high byte', post(te('\xff'), chunk(body) + last + H)),
+  refuse('length with a high byte and chunked', post(cl('3\xff') + te('chunked'), last + H)),
+  refuse('length and chunked with a high byte', post(cl(size) + te('chunked\xff'), last + H)),
+  refuse('two lengths, one with a high byte', post(cl(3) + cl(`${size}\xff`), body + H)),
+];
+
+export const shapes: readonly Shape[] = [
+  ...[...lengths, ...encodings, ...highBytes],
+  ...[...chunks, ...lines, ...bodies],
+];

@@ -21,6 +21,7 @@ test('a file with models only has every other key at its default', () => {
       queue: 30_000,
       connect: 2000,
       first_token: 120_000,
+      answer: 600_000,
       inter_token: 30_000,
       total: 600_000,
     },

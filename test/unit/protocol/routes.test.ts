@@ -1,6 +1,12 @@
 /** The route table: exact matches, 404 against 405, and paths that try to be something else. */
 import { expect, test } from 'vitest';
-import { matchRoute, type RouteMatch, routeOf, routes } from '../../../src/protocol/routes.ts';
+import {
+  isAnthropicTarget,
+  matchRoute,
+  type RouteMatch,
+  routeOf,
+  routes,
+} from '../../../src/protocol/routes.ts';
 
 function match(method: string, target: string): RouteMatch {
   const result: RouteMatch = { route: undefined, allow: 'stale', parameter: 'stale' };
@@ -62,14 +68,38 @@ test('dynamic segments are captured', () => {
 });
 
 test.each([
+  ['meta-llama%2FLlama-3-8b', 'meta-llama/Llama-3-8b'],
+  ['a%2fb%3Ac%40d', 'a/b:c@d'],
+  ['%61%25%2B%23%3F', 'a%+#?'],
+  ["a!*'()b", "a!*'()b"],
+  [`${'%61'.repeat(256)}`, 'a'.repeat(256)],
+])('the name of a model may be encoded: %s', (encoded, name) => {
+  expect(match('GET', `/v1/models/${encoded}?x=1`)).toMatchObject({ parameter: name });
+});
+
+test.each([
   '/v1/models/',
   '/v1/models/../chat',
   '/v1/models/a/..',
   '/v1/models/./a',
   '/v1/models//a',
   '/v1/models/a//b',
-  '/v1/models/a%2fb',
+  '/v1/models/a%2f',
+  '/v1/models/%2fa',
+  '/v1/models/a%2f..%2fb',
+  '/v1/models/a%2f%2Fb',
   '/v1/models/%2e%2e',
+  '/v1/models/%',
+  '/v1/models/a%2',
+  '/v1/models/a%zz',
+  '/v1/models/a%ff',
+  '/v1/models/a%20b',
+  '/v1/models/a%00',
+  '/v1/models/a%0d%0ab',
+  '/v1/models/%C3%A9',
+  `/v1/models/${'%61'.repeat(257)}`,
+  '/v1/responses/a%62',
+  '/v1/responses/a%2fb',
   '/v1/models/a b',
   '/v1/models/a\\b',
   '/v1/models/a\n',
@@ -100,6 +130,13 @@ test.each([
   for (const method of ['GET', 'POST', 'DELETE']) {
     expect(match(method, target)).toMatchObject({ route: undefined, allow: '' });
   }
+});
+
+test('what lies under /v1/messages is asked by clients of Anthropic', () => {
+  const inside = ['/v1/messages', '/v1/messages?a', '/v1/messages/count_tokens', '/v1/messages/x'];
+  const outside = ['/v1/messagesx', '/v1/chat/completions', '/x/v1/messages', '/v1/message', ''];
+  expect(inside.filter(isAnthropicTarget)).toEqual(inside);
+  expect(outside.filter(isAnthropicTarget)).toEqual([]);
 });
 
 test('ids are unique, small, and lead back to their route', () => {

@@ -30,6 +30,7 @@ export interface RuleInput {
   readonly memory: { readonly slots: number; readonly arena: number };
   readonly timeouts: { readonly first_token: number; readonly total: number };
   readonly health: { readonly interval: number; readonly timeout: number };
+  readonly engine_metrics: { readonly interval: number; readonly timeout: number };
   readonly hedge: { readonly automatic: boolean };
   readonly models: readonly ModelShape[];
 }
@@ -135,6 +136,16 @@ export const rules: readonly Rule[] = [
       if (health.timeout <= health.interval) return;
       const interval = formatDuration(health.interval);
       report(['health', 'timeout'], `must be at most health.interval (${interval})`);
+    },
+  },
+  {
+    // A page that comes after the next was asked for would be written over it.
+    name: 'scrape_ends_before_the_next',
+    reads: ['engine_metrics'],
+    check({ engine_metrics: { interval, timeout } }, report) {
+      if (interval === 0 || timeout <= interval) return;
+      const limit = formatDuration(interval);
+      report(['engine_metrics', 'timeout'], `must be at most engine_metrics.interval (${limit})`);
     },
   },
   {

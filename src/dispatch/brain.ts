@@ -20,6 +20,7 @@ import {
   type RunningAttempt,
 } from './decisions.ts';
 import { Fleet, Outlook, type ReplicaFacts } from './fleet.ts';
+import type { EngineReport } from './foreign-load.ts';
 import { Lanes } from './lanes.ts';
 import { Placement } from './placement.ts';
 import { Prefills } from './prefills.ts';
@@ -73,6 +74,11 @@ export class Brain {
 
   inFlight(replica: number): number {
     return this.#fleet.inFlight(replica);
+  }
+
+  /** Prompt tokens of what is in flight there. */
+  contextTokens(replica: number): number {
+    return this.#fleet.contextTokens(replica);
   }
 
   /** When tick() has something to do; Infinity for never. */
@@ -165,8 +171,16 @@ export class Brain {
     this.#nowUs = nowUs;
     const isAnother = this.#fleet.epoch(row) !== facts.epoch;
     this.#fleet.update(row, facts, this.#membersChanged);
-    this.#placement.setReplica(row, facts, isAnother);
+    this.#placement.setReplica(row, isAnother);
     if (facts.model >= 0 && facts.model < this.#models.length) this.#pump(facts.model);
+  }
+
+  /** The last report of a replica's engine; told again now and then, because it counts less with age. */
+  reportEngine(row: number, report: EngineReport, nowUs: number): void {
+    if (!this.#fleet.report(row, report, nowUs)) return;
+    this.#nowUs = nowUs;
+    this.#placement.setReplica(row, false);
+    this.#pump(this.#fleet.model(row));
   }
 
   /** Ends the pauses and waits that are over. */
@@ -193,20 +207,18 @@ export class Brain {
     const { slot } = arrival;
     const requests = this.#requests;
     const promptTokens = this.#placement.promptTokens(arrival);
+    // What it had in its cache died with the predecessor: all of the prompt counts.
+    const pendingTokens = attempt.hasToken || !arrival.streams ? 0 : promptTokens;
     requests.open(arrival, promptTokens);
-    requests.phase[slot] = Phase.running;
-    requests.attempt[slot] = attempt.attempt;
-    requests.replica[slot] = replica;
-    requests.epoch[slot] = epoch;
+    requests.begin(slot, attempt.attempt, replica, epoch, {
+      ...{ pendingTokens, contextTokens: promptTokens, outputTokens: 0 },
+    });
     for (const failed of [...attempt.failed].reverse()) requests.addFailed(slot, failed);
     if (attempt.attempt > 1) {
       requests.retried[slot] = 1;
       this.#retries.budget.take();
     }
-    // What it had in its cache died with the predecessor: all of the prompt counts.
-    requests.pendingTokens[slot] = attempt.hasToken || !arrival.streams ? 0 : promptTokens;
-    requests.contextTokens[slot] = promptTokens;
-    this.#fleet.restore(replica, epoch, requests.pendingTokens[slot] as number, promptTokens);
+    this.#fleet.restore(replica, epoch, pendingTokens, promptTokens);
     this.running++;
     this.dispatched++;
   }
@@ -367,7 +379,7 @@ export class Brain {
     const row = placement.choose(slot, candidates);
     if (row === NONE) return false;
     const heldUs = requests.phase[slot] === Phase.idle ? 0 : this.#lanes.leave(slot, this.#nowUs);
-    const { pendingTokens, contextTokens, outputTokens } = placement;
+    const { pendingTokens, contextTokens } = placement;
     const load = this.#fleet.load(row);
     if (this.#refuseLate(slot, load.prefillUs * (load.pendingTokens + pendingTokens))) return true;
     const attempt = (requests.attempt[slot] as number) + 1;
@@ -375,13 +387,7 @@ export class Brain {
     this.#sink.placed(slot, attempt, heldUs, placement.choice);
     placement.commit(slot, row);
     this.#fleet.take(row, pendingTokens, contextTokens);
-    requests.phase[slot] = Phase.running;
-    requests.attempt[slot] = attempt;
-    requests.replica[slot] = row;
-    requests.epoch[slot] = epoch;
-    requests.pendingTokens[slot] = pendingTokens;
-    requests.contextTokens[slot] = contextTokens;
-    requests.outputTokens[slot] = outputTokens;
+    requests.begin(slot, attempt, row, epoch, placement);
     this.#prefills.begin(slot, this.#nowUs);
     this.#lanes.charge(slot);
     this.running++;

@@ -12,13 +12,13 @@ export const NONE = -1;
 
 /** What a policy may weigh of a replica. */
 export interface ReplicaLoad {
-  /** Attempts it is running. */
+  /** Requests it has: ours in flight and those of other clients. */
   readonly inFlight: number;
   /** Relative share, above 0. */
   readonly weight: number;
   /** Prompt tokens it was given, does not hold and has not shown the first token of: work that waits. */
   readonly pendingTokens: number;
-  /** Prompt tokens of the requests it is running: what its decode steps read. */
+  /** Tokens of those requests in its KV cache: what its decode steps read. */
   readonly contextTokens: number;
   /** Microseconds per prompt token of prefill. */
   readonly prefillUs: number;

@@ -12,7 +12,7 @@ import { Candidates, NONE } from './candidates.ts';
 import { type Choice, Filter, filterNames } from './choice.ts';
 import type { BrainConfig, Release } from './decisions.ts';
 import { bytesPerTokenStart, Estimates } from './estimates.ts';
-import type { Fleet, ReplicaFacts } from './fleet.ts';
+import type { Fleet } from './fleet.ts';
 import type { PickRequest, Policy } from './policies/policy.ts';
 import { PrefixAffinity } from './policies/prefix-affinity.ts';
 import { policyFactory } from './policies/registry.ts';
@@ -75,9 +75,10 @@ export class Placement {
   }
 
   /** What is known of a replica has changed; `isAnother`: its row stands for another one now. */
-  setReplica(row: number, { kvTokens }: ReplicaFacts, isAnother: boolean): void {
+  setReplica(row: number, isAnother: boolean): void {
     if (isAnother) this.#index?.forget(row);
-    this.#index?.setLimit(row, this.#blocksOf(kvTokens || kvTokensAssumed) * rememberedShare);
+    const kvTokens = this.#fleet.kvTokens(row) || kvTokensAssumed;
+    this.#index?.setLimit(row, this.#blocksOf(kvTokens) * rememberedShare);
   }
 
   /** Replicas of the model have come or gone. */
@@ -166,12 +167,16 @@ export class Placement {
     }
   }
 
-  /** An empty replica takes anything: whatever does not fit there fits nowhere, and is its to refuse. */
+  /**
+   * A replica with nothing of ours takes anything: what does not fit there fits nowhere, and is its to
+   * refuse. So what others have there can delay requests and never stop them.
+   */
   #fittingOf(candidates: Candidates, tokens: number): Candidates {
-    const { length, row: rows, inFlight, contextTokens } = candidates;
+    const { length, row: rows, contextTokens } = candidates;
     const isFull = (i: number): boolean => {
-      const kvTokens = this.#fleet.kvTokens(rows[i] as number);
-      if (kvTokens === 0 || inFlight[i] === 0) return false;
+      const row = rows[i] as number;
+      const kvTokens = this.#fleet.kvTokens(row);
+      if (kvTokens === 0 || this.#fleet.inFlight(row) === 0) return false;
       return (contextTokens[i] as number) + tokens > kvShare * kvTokens;
     };
     let full = 0;

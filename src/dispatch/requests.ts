@@ -14,6 +14,13 @@ export type Phase = (typeof Phase)[keyof typeof Phase];
 /** Failed replicas remembered of one request; the newest are kept. */
 const failedMax = 4;
 
+/** What an attempt costs its replica, and what its answer is expected to have. */
+interface AttemptCost {
+  readonly pendingTokens: number;
+  readonly contextTokens: number;
+  readonly outputTokens: number;
+}
+
 export class Requests {
   readonly phase: Uint8Array;
   readonly generation: Int32Array;
@@ -106,6 +113,18 @@ export class Requests {
     this.contextTokens[slot] = 0;
     this.outputTokens[slot] = 0;
     this.#failedCount[slot] = 0;
+  }
+
+  /** An attempt of the request starts. */
+  begin(slot: number, attempt: number, replica: number, epoch: number, cost: AttemptCost): void {
+    assert(this.phase[slot] === Phase.idle, 'one attempt of a request at a time');
+    this.phase[slot] = Phase.running;
+    this.attempt[slot] = attempt;
+    this.replica[slot] = replica;
+    this.epoch[slot] = epoch;
+    this.pendingTokens[slot] = cost.pendingTokens;
+    this.contextTokens[slot] = cost.contextTokens;
+    this.outputTokens[slot] = cost.outputTokens;
   }
 
   isRunning(slot: number, generation: number, attempt: number): boolean {

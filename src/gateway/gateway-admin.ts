@@ -95,6 +95,7 @@ export class GatewayAdmin implements AdminActions {
         weight: member.weight,
         max_in_flight: member.maxInFlight,
         reason: member.reason,
+        engine: engineView(member),
       };
     });
     const models = options.config.models.map(({ name, policy }, row) => ({
@@ -335,7 +336,8 @@ export class GatewayAdmin implements AdminActions {
           [...membership].map((member) => {
             const { healthy, inFlight } = membership.state(member);
             const model = models[member.model]?.name ?? '';
-            return { row: member.row, name: member.name, model, up: healthy, inFlight };
+            const { row, name, engine } = member;
+            return { row, name, model, up: healthy, inFlight, engine };
           }),
         threads: () =>
           views.threads().flatMap(({ name, heartbeatAgeSeconds, utilization }) => {
@@ -354,4 +356,11 @@ export class GatewayAdmin implements AdminActions {
       { version, node: process.version, engine },
     );
   }
+}
+
+/** What the engine says of itself; null while it does not. */
+function engineView({ engine }: Member): unknown {
+  if (engine === undefined) return null;
+  const { running, waiting, kvUsage, kvCapacity } = engine;
+  return { running, waiting, kv_usage_ratio: kvUsage, kv_capacity_tokens: kvCapacity };
 }

@@ -25,6 +25,7 @@ import { ExplainView } from './explain.ts';
 import { holdFreePort } from './free-port.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
 import { HealthChecker } from './health.ts';
+import { EngineScraper } from './health-engine.ts';
 import { Membership } from './membership.ts';
 import {
   acceptorStart,
@@ -74,6 +75,7 @@ export class Gateway {
   readonly #at: ReturnType<typeof ControlLayout.place>['at'];
   readonly #membership: Membership;
   readonly #health: HealthChecker;
+  readonly #scraper: EngineScraper;
   readonly #views: GatewayViews;
   readonly #metricsRegions: SharedArrayBuffer[];
   readonly #metrics: MetricsWriter;
@@ -125,6 +127,7 @@ export class Gateway {
     this.#membership = new Membership(this.#memory);
     this.#views = new GatewayViews(this.#memory);
     this.#health = this.#createHealth();
+    this.#scraper = this.#createScraper();
     this.#actions = this.#createActions();
     this.#admin = new AdminServer(this.#actions, config.admin.token);
     this.#watchdog = new Watchdog(this.#views, (reason) => this.#fatal(reason, undefined));
@@ -167,6 +170,7 @@ export class Gateway {
     for (const member of this.#membership) this.#membership.activate(member);
     this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
+    this.#scraper.start();
     const port = await this.#startAcceptors(context, onDeath);
     this.#watchdog.start();
     this.#isServing = true;
@@ -246,7 +250,7 @@ export class Gateway {
 
   async #close(): Promise<void> {
     this.#watchdog.stop();
-    await this.#health.stop();
+    await Promise.all([this.#health.stop(), this.#scraper.stop()]);
     this.#setDraining(DrainStage.refusing);
     if (this.#views.slotsInUse() > 0) {
       Atomics.store(this.#control, this.#at.stopping, 1);
@@ -321,6 +325,14 @@ export class Gateway {
         else this.logger.warn('replica is unhealthy', { replica, err: member.reason });
       },
     );
+  }
+
+  #createScraper(): EngineScraper {
+    const options = this.#options.config.engine_metrics;
+    return new EngineScraper(this.#membership, options, ({ name: replica }, reason) => {
+      if (reason === '') this.logger.info('engine reports its load', { replica });
+      else this.logger.warn('engine does not report its load', { replica, err: reason });
+    });
   }
 
   #createActions(): GatewayAdmin {

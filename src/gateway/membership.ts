@@ -7,6 +7,7 @@
  * is drained, forgotten and later reused under another epoch.
  */
 import { assert } from '../lib/assert.ts';
+import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { controlCounts, replicaCounts, type SharedMemory } from '../shm/memory.ts';
@@ -33,6 +34,19 @@ export interface Member extends ReplicaAddress {
   weight: number;
   /** Why the last probe failed; empty while healthy. */
   reason: string;
+  /** What its engine said last, while that is not too old to count. */
+  engine?: EngineMetrics | undefined;
+}
+
+/** What this gateway has on a replica. */
+export interface OwnLoad {
+  readonly requests: number;
+  readonly tokens: number;
+}
+
+export interface ReportTimes {
+  readonly scrapedUs: number;
+  readonly intervalUs: number;
 }
 
 export interface MemberState {
@@ -103,6 +117,7 @@ export class Membership {
     this.#words[base + at.maxInFlight] = spec.max_in_flight;
     this.#words[base + at.identity] = identityOf(spec.url);
     this.#words[base + at.kvTokens] = spec.kv_tokens;
+    Atomics.store(this.#words, base + at.reports, 0);
     this.#floats[(base + at.weight) / 2] = spec.weight;
     this.#floats[(base + at.prefillUs) / 2] = spec.prefill_us;
     this.#floats[(base + at.residentUs) / 2] = spec.resident_us;
@@ -156,6 +171,35 @@ export class Membership {
   setHealthy(member: Member, healthy: boolean, reason: string): void {
     member.reason = reason;
     this.#write(member, this.#at.replica.at.healthy, healthy ? 1 : 0);
+  }
+
+  ownLoad(member: Member): OwnLoad {
+    const base = this.#row(member.row);
+    const { at } = this.#at.replica;
+    const requests = Atomics.load(this.#words, base + at.inFlight);
+    return { requests, tokens: this.#floats[(base + at.contextTokens) / 2] as number };
+  }
+
+  /** What the engine said when it was asked at `scrapedUs`, and what was ours then. */
+  report(member: Member, engine: EngineMetrics, own: OwnLoad, times: ReportTimes): void {
+    const base = this.#row(member.row);
+    const { at } = this.#at.replica;
+    if (this.#words[base + at.epoch] !== member.epoch) return;
+    member.engine = engine;
+    const reports = (Atomics.load(this.#words, base + at.reports) + 1) | 0;
+    const half = reports & 1;
+    // A ratio says how many tokens there are only when somebody says of how many.
+    const kvCapacity = engine.kvCapacity || member.cost.kv_tokens;
+    this.#words[base + at.engineRunning + half] = engine.running;
+    this.#words[base + at.engineWaiting + half] = engine.waiting;
+    this.#words[base + at.engineKvTokens + half] = Math.round(engine.kvUsage * kvCapacity);
+    this.#words[base + at.engineKvCapacity + half] = engine.kvCapacity;
+    this.#words[base + at.engineOwnRequests + half] = own.requests;
+    this.#floats[(base + at.engineOwnTokens) / 2 + half] = own.tokens;
+    this.#floats[(base + at.scrapedUs) / 2 + half] = times.scrapedUs;
+    this.#floats[(base + at.scrapeIntervalUs) / 2 + half] = times.intervalUs;
+    // Publishes the half. Pairs with the load in ReplicaRows.readReports().
+    Atomics.store(this.#words, base + at.reports, reports);
   }
 
   /** The row is given back; the caller has drained it and told the forwarders to forget it. */

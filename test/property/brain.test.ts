@@ -61,7 +61,8 @@ class Walk {
     else if (draw < 70) this.#end();
     else if (draw < 78) this.#cancel();
     else if (draw < 83) this.#firstToken();
-    else if (draw < 91) this.harness.advance(this.#random.below(60));
+    else if (draw < 88) this.harness.advance(this.#random.below(60));
+    else if (draw < 91) this.#reportEngine();
     else this.#changeReplica();
     this.#settle();
     this.#checkWorkConservation();
@@ -121,6 +122,16 @@ class Walk {
 
   #cancel(): void {
     this.harness.cancel(this.#random.below(slots));
+  }
+
+  /** Foreign load moves choices; it must not move a limit or a count. */
+  #reportEngine(): void {
+    const [running, waiting] = [this.#random.below(9), this.#random.below(9)];
+    const scrapedUs = this.harness.nowUs - this.#random.below(6_000_000);
+    const row = this.#random.below(rows);
+    const ownRequests = this.harness.brain.inFlight(row);
+    const kvTokens = this.#random.below(10_000);
+    this.harness.report(row, { running, waiting, kvTokens, scrapedUs, ownRequests });
   }
 
   #changeReplica(): void {

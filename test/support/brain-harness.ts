@@ -13,6 +13,7 @@ import {
   RetryRule,
 } from '../../src/dispatch/decisions.ts';
 import type { ReplicaFacts } from '../../src/dispatch/fleet.ts';
+import type { EngineReport } from '../../src/dispatch/foreign-load.ts';
 import { errors } from '../../src/errors/catalogue.ts';
 import { assert } from '../../src/lib/assert.ts';
 
@@ -125,6 +126,15 @@ export class BrainHarness implements DecisionSink {
 
   replicas(count: number, facts: Partial<ReplicaFacts> = {}): void {
     for (let row = 0; row < count; row++) this.replica(row, facts);
+  }
+
+  /** The engine of a replica reports, once a second. */
+  report(row: number, report: Partial<EngineReport>): void {
+    const nothing = { running: 0, waiting: 0, kvTokens: 0, kvCapacity: 0 };
+    const own = { ownRequests: 0, ownTokens: 0 };
+    const times = { scrapedUs: this.nowUs, intervalUs: 1_000_000 };
+    this.brain.reportEngine(row, { ...nothing, ...own, ...times, ...report }, this.nowUs);
+    this.check();
   }
 
   arrive(slot: number, model = 0, deadlineMs = 600_000, more: Partial<Arrival> = {}): boolean {

@@ -31,6 +31,7 @@ test('a file with models only has every other key at its default', () => {
       unhealthy_after: 2,
       healthy_after: 1,
     },
+    engine_metrics: { interval: 0, timeout: 500, path: '/metrics' },
     queue: { max: 1000, hold_tokens: 0 },
     retry: { max_attempts: 3, budget: 0.2, budget_min: 3 },
     hedge: { automatic: false, budget: 0.02 },

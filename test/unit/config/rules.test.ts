@@ -54,6 +54,12 @@ const cases: readonly Case[] = [
     kept: `health: { interval: 1s }\n${models}`,
   },
   {
+    rule: 'scrape_ends_before_the_next',
+    broken: `engine_metrics: { interval: 200ms }\n${models}`,
+    problems: ['1:1 engine_metrics.timeout: must be at most engine_metrics.interval (200ms)'],
+    kept: `engine_metrics: { interval: 200ms, timeout: 200ms }\n${models}`,
+  },
+  {
     rule: 'ports_differ',
     broken: `listen: { port: 9090 }\n${models}`,
     problems: ['1:1 admin.port: must differ from listen.port'],

@@ -7,14 +7,16 @@
 import type { z } from 'zod';
 import { blockOrder } from '../lib/block-size.ts';
 import { formatDuration, formatSize } from '../lib/quantity.ts';
+import { adaptersOf } from './adapters.ts';
 import { isLoopbackHost } from './address.ts';
-import { headBlobBytesMax, replicasMax } from './capacities.ts';
+import { adaptersMax, headBlobBytesMax, replicasMax } from './capacities.ts';
 import type { ConfigPath } from './problems.ts';
 
 interface ReplicaShape {
   readonly url: string;
   readonly name?: string | undefined;
   readonly weight: number;
+  readonly adapters: readonly string[];
 }
 interface ModelShape {
   readonly name: string;
@@ -181,6 +183,29 @@ export const rules: readonly Rule[] = [
         for (const [nth, alias] of model.aliases.entries()) {
           claim(alias, ['models', index, 'aliases', nth]);
         }
+      }
+      for (const [index, { replicas }] of models.entries()) {
+        // The replicas of one model share an adapter's name; nobody else may have it.
+        const known = new Set<string>();
+        for (const [nth, { adapters }] of replicas.entries()) {
+          for (const [place, adapter] of adapters.entries()) {
+            const path = ['models', index, 'replicas', nth, 'adapters', place];
+            if (adapters.indexOf(adapter) < place) report(path, 'is listed twice');
+            else if (!known.has(adapter)) claim(adapter, path);
+            known.add(adapter);
+          }
+        }
+      }
+    },
+  },
+  {
+    // A row of the replica table has one bit for each.
+    name: 'adapters_fit_the_table',
+    reads: ['models'],
+    check({ models }, report) {
+      for (const [index, model] of models.entries()) {
+        if (adaptersOf(model).length <= adaptersMax) continue;
+        report(['models', index, 'replicas'], `must have at most ${adaptersMax} adapters in all`);
       }
     },
   },

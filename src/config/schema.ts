@@ -8,7 +8,7 @@
  */
 import { z } from 'zod';
 import { isForbiddenHost } from './address.ts';
-import { modelsMax, replicasMax } from './capacities.ts';
+import { adaptersMax, modelsMax, replicasMax } from './capacities.ts';
 import { applyRules } from './rules.ts';
 import { duration, size } from './units.ts';
 
@@ -277,6 +277,13 @@ export const Replica = z.strictObject({
     .prefault(0)
     .describe(
       'Tokens the KV cache holds: requests wait instead of filling more than 95 % of it. 0: what the engine reports (engine_metrics); without a report, no limit.',
+    ),
+  adapters: z
+    .array(modelName())
+    .max(adaptersMax)
+    .prefault([])
+    .describe(
+      'LoRA adapters the replica has loaded, by the names that clients send in `model`; requests for one go to the replicas that have it.',
     ),
 });
 

@@ -20,6 +20,8 @@ export interface ReplicaLoad {
   readonly pendingTokens: number;
   /** Tokens of those requests in its KV cache: what its decode steps read. */
   readonly contextTokens: number;
+  /** Tokens that still fit into its KV cache; Infinity where that is no limit. */
+  readonly roomTokens: number;
   /** Microseconds per prompt token of prefill. */
   readonly prefillUs: number;
   /** Microseconds per resident token and decode step. */
@@ -34,6 +36,7 @@ export class Candidates {
   readonly weight: Float64Array;
   readonly pendingTokens: Float64Array;
   readonly contextTokens: Float64Array;
+  readonly roomTokens: Float64Array;
   readonly prefillUs: Float64Array;
   readonly residentUs: Float64Array;
   readonly #columns: readonly (Int32Array | Float64Array)[];
@@ -46,6 +49,7 @@ export class Candidates {
     this.weight = new Float64Array(capacity);
     this.pendingTokens = new Float64Array(capacity);
     this.contextTokens = new Float64Array(capacity);
+    this.roomTokens = new Float64Array(capacity);
     this.prefillUs = new Float64Array(capacity);
     this.residentUs = new Float64Array(capacity);
     this.#columns = [
@@ -54,6 +58,7 @@ export class Candidates {
       this.weight,
       this.pendingTokens,
       this.contextTokens,
+      this.roomTokens,
       this.prefillUs,
       this.residentUs,
     ];
@@ -101,6 +106,7 @@ export class Candidates {
     this.weight[index] = load.weight;
     this.pendingTokens[index] = load.pendingTokens;
     this.contextTokens[index] = load.contextTokens;
+    this.roomTokens[index] = load.roomTokens;
     this.prefillUs[index] = load.prefillUs;
     this.residentUs[index] = load.residentUs;
   }

@@ -31,6 +31,8 @@ export interface ReplicaFacts {
   readonly residentUs: number;
   /** Tokens its KV cache holds; 0: what its engine reports, if it does. */
   readonly kvTokens: number;
+  /** One bit for each adapter of the model that it has loaded, from adapter 1 on; absent: none. */
+  readonly adapters?: Int32Array | undefined;
 }
 
 interface Replica extends ReplicaLoad {
@@ -47,6 +49,7 @@ interface Replica extends ReplicaLoad {
   weight: number;
   pendingTokens: number;
   contextTokens: number;
+  roomTokens: number;
   prefillUs: number;
   residentUs: number;
   /** Not picked before this time. */
@@ -71,6 +74,9 @@ const unused: ReplicaFacts = {
   residentUs: 0,
   kvTokens: 0,
 };
+
+/** An engine preempts what does not fit: some room is left for estimates that are off. */
+const kvShare = 0.95;
 
 export class Fleet {
   /** Of the last outlook() that said `paused`: when the first of them resumes, and why it paused. */
@@ -97,14 +103,8 @@ export class Fleet {
       ...{ row, facts: unused, routable: false, pausedUntilUs: 0, pauseError: 0 },
       filter: NONE,
       ...{ foreign: new ForeignLoad(), ownRequests: 0, ownTokens: 0 },
-      ...{
-        inFlight: 0,
-        weight: 0,
-        pendingTokens: 0,
-        contextTokens: 0,
-        prefillUs: 0,
-        residentUs: 0,
-      },
+      ...{ inFlight: 0, weight: 0, pendingTokens: 0, contextTokens: 0, roomTokens: 0 },
+      ...{ prefillUs: 0, residentUs: 0 },
     }));
     this.#byModel = Array.from({ length: models }, () => []);
     this.#candidates = Array.from({ length: models }, () => new Candidates(rows));
@@ -210,6 +210,13 @@ export class Fleet {
   kvTokens(row: number): number {
     const { facts, foreign } = this.#at(row);
     return facts.kvTokens || foreign.kvCapacity;
+  }
+
+  hasAdapter(row: number, adapter: number): boolean {
+    if (adapter === 0) return true;
+    const bit = adapter - 1;
+    const word = this.#at(row).facts.adapters?.[bit >>> 5] ?? 0;
+    return ((word >>> (bit & 31)) & 1) === 1;
   }
 
   load(row: number): ReplicaLoad {
@@ -359,6 +366,11 @@ export class Fleet {
     const { facts, row, ownRequests, ownTokens, foreign } = replica;
     replica.inFlight = ownRequests + foreign.requests;
     replica.contextTokens = ownTokens + foreign.tokens;
+    // With nothing of ours a replica takes anything: what does not fit there fits nowhere, and is its
+    // to refuse. So what others have there can delay requests and never stop them.
+    const kvTokens = ownRequests === 0 ? 0 : this.kvTokens(row);
+    replica.roomTokens =
+      kvTokens === 0 ? Number.POSITIVE_INFINITY : kvShare * kvTokens - replica.contextTokens;
     const candidates = this.#candidates[facts.model];
     if (candidates === undefined) return;
     const filter = this.#filterOf(replica);

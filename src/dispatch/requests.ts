@@ -45,6 +45,8 @@ export class Requests {
   readonly maxTokens: Int32Array;
   readonly priority: Int8Array;
   readonly tenant: Int32Array;
+  /** Adapter of its model; 0 for none. */
+  readonly adapter: Int32Array;
   /** 1: the replica says when the first token is out. */
   readonly streams: Uint8Array;
   /** Pairs of int32. */
@@ -76,6 +78,7 @@ export class Requests {
     this.maxTokens = new Int32Array(slots);
     this.priority = new Int8Array(slots);
     this.tenant = new Int32Array(slots);
+    this.adapter = new Int32Array(slots);
     this.streams = new Uint8Array(slots);
     this.session = new Int32Array(2 * slots);
     this.head = new Int32Array(2 * slots);
@@ -104,6 +107,7 @@ export class Requests {
     this.maxTokens[slot] = arrival.maxTokens;
     this.priority[slot] = arrival.priority;
     this.tenant[slot] = arrival.tenant;
+    this.adapter[slot] = arrival.adapter;
     this.streams[slot] = arrival.streams ? 1 : 0;
     this.session[2 * slot] = arrival.session0;
     this.session[2 * slot + 1] = arrival.session1;
@@ -125,6 +129,12 @@ export class Requests {
     this.pendingTokens[slot] = cost.pendingTokens;
     this.contextTokens[slot] = cost.contextTokens;
     this.outputTokens[slot] = cost.outputTokens;
+  }
+
+  countRunning(): number {
+    let running = 0;
+    for (const phase of this.phase) if (phase === Phase.running) running++;
+    return running;
   }
 
   isRunning(slot: number, generation: number, attempt: number): boolean {

@@ -94,6 +94,7 @@ export class GatewayAdmin implements AdminActions {
         errors: totals.counter(metrics.replicaErrors, member.row),
         weight: member.weight,
         max_in_flight: member.maxInFlight,
+        adapters: member.adapters,
         reason: member.reason,
         engine: engineView(member),
       };
@@ -165,6 +166,10 @@ export class GatewayAdmin implements AdminActions {
     const { replica } = parsed;
     const model = options.config.models.findIndex(({ name }) => name === replica.model);
     if (model < 0) throw new AdminError(404, `no model ${replica.model}`);
+    const unknown = membership.unknownAdapter(replica, model);
+    if (unknown !== undefined) {
+      throw new AdminError(409, `adapter ${unknown} is new to the model: that needs a restart`);
+    }
     return this.#inTurn(async () => {
       if (membership.get(replica.name) !== undefined) {
         throw new AdminError(409, `there is a replica ${replica.name} already`);

@@ -7,6 +7,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { resolveEngine } from '../acceptor/uws-binary.ts';
+import { adaptersOf } from '../config/adapters.ts';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { isListenError } from '../lib/listen-error.ts';
@@ -124,7 +125,7 @@ export class Gateway {
     );
     this.logger = this.#createLogger();
     if (resolved.fallback !== '') this.logger.warn(resolved.fallback);
-    this.#membership = new Membership(this.#memory);
+    this.#membership = new Membership(this.#memory, config.models.map(adaptersOf));
     this.#views = new GatewayViews(this.#memory);
     this.#health = this.#createHealth();
     this.#scraper = this.#createScraper();

@@ -6,6 +6,7 @@
  * only then, so no request is ever dispatched to a row that a forwarder does not know. A removed row
  * is drained, forgotten and later reused under another epoch.
  */
+import { adaptersMax } from '../config/capacities.ts';
 import { assert } from '../lib/assert.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
@@ -24,11 +25,13 @@ export interface ReplicaSpec {
   readonly prefill_us: number;
   readonly resident_us: number;
   readonly kv_tokens: number;
+  readonly adapters: readonly string[];
 }
 
 export interface Member extends ReplicaAddress {
   readonly model: number;
   readonly cost: Pick<ReplicaSpec, 'prefill_us' | 'resident_us' | 'kv_tokens'>;
+  readonly adapters: readonly string[];
   /** Version of the replica table when it was added: decisions made from a later one know it. */
   readonly addedAt: number;
   weight: number;
@@ -69,8 +72,11 @@ export class Membership {
   readonly #control: Int32Array;
   readonly #schedulerBell: number;
   readonly #schedulerBeats: number;
+  readonly #adapterNames: readonly (readonly string[])[];
 
-  constructor(memory: SharedMemory) {
+  /** `adapterNames` of each model, in the order of their numbers. */
+  constructor(memory: SharedMemory, adapterNames: readonly (readonly string[])[] = []) {
+    this.#adapterNames = adapterNames;
     ReplicaTableLayout.attach(memory.replicas, replicaCounts);
     this.#words = new Int32Array(memory.replicas);
     this.#floats = new Float64Array(memory.replicas);
@@ -117,6 +123,13 @@ export class Membership {
     this.#words[base + at.maxInFlight] = spec.max_in_flight;
     this.#words[base + at.identity] = identityOf(spec.url);
     this.#words[base + at.kvTokens] = spec.kv_tokens;
+    this.#words.fill(0, base + at.adapters, base + at.adapters + adaptersMax / 32);
+    for (const adapter of spec.adapters) {
+      const bit = this.#adapterNames[model]?.indexOf(adapter) ?? -1;
+      assert(bit >= 0, 'the model knows the adapter');
+      const word = base + at.adapters + (bit >>> 5);
+      this.#words[word] = (this.#words[word] ?? 0) | (1 << (bit & 31));
+    }
     Atomics.store(this.#words, base + at.reports, 0);
     this.#floats[(base + at.weight) / 2] = spec.weight;
     this.#floats[(base + at.prefillUs) / 2] = spec.prefill_us;
@@ -135,6 +148,7 @@ export class Membership {
         kv_tokens: spec.kv_tokens,
       },
       maxInFlight: spec.max_in_flight,
+      adapters: spec.adapters,
       addedAt: Atomics.load(this.#words, this.#at.version),
       reason: 'not probed yet',
     };
@@ -142,6 +156,11 @@ export class Membership {
     const count = Math.max(Atomics.load(this.#words, this.#at.count), row + 1);
     Atomics.store(this.#words, this.#at.count, count);
     return member;
+  }
+
+  /** An adapter of the replica that the model had not when the gateway started. */
+  unknownAdapter(spec: Pick<ReplicaSpec, 'adapters'>, model: number): string | undefined {
+    return spec.adapters.find((name) => this.#adapterNames[model]?.includes(name) !== true);
   }
 
   /** Frees the name at once; the member serves on until it is drained and removed. */

@@ -4,6 +4,8 @@
  * Scheduler thread; never blocks. A change that the main thread is still writing is read again: the
  * version is taken before the rows and grows after them.
  */
+
+import { adaptersMax } from '../config/capacities.ts';
 import type { ReplicaFacts } from '../dispatch/fleet.ts';
 import type { EngineReport } from '../dispatch/foreign-load.ts';
 import { replicaCounts } from '../shm/memory.ts';
@@ -11,6 +13,7 @@ import { ReplicaAdmin, ReplicaTableLayout } from '../shm/replica-table.layout.ts
 
 const { at } = ReplicaTableLayout.place(replicaCounts);
 const field = at.replica.at;
+const adapterWords = adaptersMax / 32;
 const wordOf = (row: number, offset: number): number =>
   at.replica.base + row * at.replica.stride + offset;
 
@@ -60,6 +63,10 @@ export class ReplicaRows {
         maxInFlight: read(field.maxInFlight),
         identity: read(field.identity),
         kvTokens: read(field.kvTokens),
+        adapters: this.#words.slice(
+          wordOf(row, field.adapters),
+          wordOf(row, field.adapters) + adapterWords,
+        ),
         weight: readFloat(field.weight),
         prefillUs: readFloat(field.prefillUs),
         residentUs: readFloat(field.residentUs),

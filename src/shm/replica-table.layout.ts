@@ -7,6 +7,7 @@
  * except for what an engine reports of itself: the scheduler looks for that a few times a second. Each
  * report is written to the half of the columns that is not the last one, then published by `reports`.
  */
+import { adaptersMax } from '../config/capacities.ts';
 import { defineLayout, f64, i32, rows, word } from './layout.ts';
 
 export const replicaRows = 256;
@@ -26,6 +27,7 @@ export const ReplicaTableLayout = defineLayout('replica_table', {
       'Hash of its URL: its place on the hash ring, the same on every gateway.',
     ),
     kvTokens: i32('main', 'Tokens its KV cache holds; 0: not known.'),
+    adapters: i32('main', 'One bit for each adapter of its model, from 1 on.', adaptersMax / 32),
     prefillUs: f64('main', 'Microseconds per prompt token of prefill.'),
     residentUs: f64('main', 'Microseconds per resident token and decode step.'),
     reports: i32('main', 'Grows with each report of the engine; odd: the second half is the last.'),

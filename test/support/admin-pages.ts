@@ -13,6 +13,7 @@ export interface ClusterView {
     readonly errors: number;
     readonly weight: number;
     readonly max_in_flight: number;
+    readonly adapters: readonly string[];
     readonly reason: string;
     readonly engine: {
       readonly running: number;

@@ -52,6 +52,7 @@ test('a file with models only has every other key at its default', () => {
             prefill_us: 21.2,
             resident_us: 0.06,
             kv_tokens: 0,
+            adapters: [],
           },
         ],
       },

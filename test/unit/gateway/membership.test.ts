@@ -12,7 +12,7 @@ import {
 const { at } = ReplicaTableLayout.place(replicaCounts);
 const spec = (name: string, more: Partial<ReplicaSpec> = {}): ReplicaSpec => ({
   ...{ name, url: `http://${name}:1`, api_key: '', weight: 1, max_in_flight: 8 },
-  ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0 },
+  ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: [] },
   ...more,
 });
 
@@ -159,4 +159,27 @@ test('a report about a replica that has gone is not one about the next in its ro
   expect(membership.add(spec('b'), 0)!.row).toBe(old.row);
   report();
   rows.readReports(() => expect.unreachable());
+});
+
+test('the adapters of a replica are bits by their numbers in its model', () => {
+  const names = Array.from({ length: 256 }, (_, i) => `a${i}`);
+  membership = new Membership(memory, [[], names]);
+  membership.add(spec('plain'), 1);
+  const { row } = membership.add(spec('a', { adapters: ['a0', 'a31', 'a32', 'a255'] }), 1)!;
+  const bits = new Map<number, Int32Array | undefined>();
+  new ReplicaRows(memory.replicas).read((at, facts) => bits.set(at, facts.adapters));
+  expect([...bits.get(0)!]).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
+  expect([...bits.get(row)!]).toEqual([1 | (1 << 31), 1, 0, 0, 0, 0, 0, 1 << 31]);
+  expect(membership.unknownAdapter({ adapters: ['a7', 'new'] }, 1)).toBe('new');
+  expect(membership.unknownAdapter({ adapters: ['a7'] }, 0)).toBe('a7');
+  expect(membership.unknownAdapter({ adapters: ['a7'] }, 1)).toBeUndefined();
+});
+
+test('a row that is used again has the adapters of its new replica alone', () => {
+  membership = new Membership(memory, [['x', 'y']]);
+  membership.remove(membership.add(spec('a', { adapters: ['x'] }), 0)!);
+  const { row } = membership.add(spec('b', { adapters: ['y'] }), 0)!;
+  new ReplicaRows(memory.replicas).read((at, facts) => {
+    if (at === row) expect(facts.adapters![0]).toBe(2);
+  });
 });

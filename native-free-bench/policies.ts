@@ -37,8 +37,8 @@ const request: PickRequest = {
 };
 const costs = { prefillUs: 21.2, residentUs: 0.06 };
 const loadWith = (inFlight: number, weight: number): ReplicaLoad => {
-  const contextTokens = inFlight * promptTokens;
-  return { inFlight, weight, pendingTokens: inFlight * 100, contextTokens, ...costs };
+  const tokens = { pendingTokens: inFlight * 100, contextTokens: inFlight * promptTokens };
+  return { inFlight, weight, ...tokens, roomTokens: Number.POSITIVE_INFINITY, ...costs };
 };
 
 /** The cheapest and the dearest way to decide. */
@@ -189,7 +189,8 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   };
   const arrival = {
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
-    ...{ promptBytes: 0, promptTokens, maxTokens: 256, priority: 0, tenant: 0, streams: true },
+    ...{ promptBytes: 0, promptTokens, maxTokens: 256, priority: 0, tenant: 0, adapter: 0 },
+    streams: true,
     ...{ session0: 0, session1: 0, head0: 1, head1: 1 },
   };
   const running = Math.min(size * 8, slots / 2);

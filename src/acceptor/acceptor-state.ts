@@ -42,9 +42,16 @@ export interface AcceptorState {
   readonly failed: (error: unknown) => void;
   /** Requests by slot, counted from the first of the partition. */
   readonly requests: (Request | undefined)[];
-  readonly modelByName: ReadonlyMap<string, number>;
+  readonly modelByName: ReadonlyMap<string, ModelRef>;
   /** Names of replicas by row. */
   readonly replicaNames: string[];
+}
+
+/** What a name in `model` stands for. */
+export interface ModelRef {
+  readonly model: number;
+  /** Counted from 1; 0 for the model itself. */
+  readonly adapter: number;
 }
 
 /** The control block as an acceptor uses it. */
@@ -64,9 +71,11 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
   const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
   const pool = SlotsPool.partition(size.slots, size.acceptors, index);
   const share = Math.floor(size.arenaBytes / size.acceptors / pageBytes) * pageBytes;
-  const modelByName = new Map<string, number>();
-  for (const [row, model] of models.entries()) {
-    for (const name of [model.name, ...model.aliases]) modelByName.set(name, row);
+  const modelByName = new Map<string, ModelRef>();
+  for (const [model, { name, aliases, adapters = [] }] of models.entries()) {
+    for (const own of [name, ...aliases]) modelByName.set(own, { model, adapter: 0 });
+    for (const [i, adapter] of adapters.entries())
+      modelByName.set(adapter, { model, adapter: i + 1 });
   }
   const control = attachControl(start);
   const replicaNames: string[] = [];

@@ -276,8 +276,11 @@ export class Ingest implements ListenerHandler {
     if (error !== 0) return error;
     facts.errorParam = '';
     if (facts.model === '') return errors.MODEL_REQUIRED.number;
-    request.model = modelByName.get(facts.model) ?? -1;
-    return request.model < 0 ? errors.MODEL_NOT_FOUND.number : 0;
+    const named = modelByName.get(facts.model);
+    if (named === undefined) return errors.MODEL_NOT_FOUND.number;
+    request.model = named.model;
+    request.adapter = named.adapter;
+    return 0;
   }
 
   #writeColumns(request: Request): void {
@@ -294,6 +297,7 @@ export class Ingest implements ListenerHandler {
     words[row + at.clientGone] = 0;
     words[row + at.acceptor] = start.index;
     words[row + at.model] = request.model;
+    words[row + at.adapter] = request.adapter;
     words[row + at.route] = facts.route?.id ?? 0;
     words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls;
     words[row + at.headStart] = request.block;
@@ -304,13 +308,15 @@ export class Ingest implements ListenerHandler {
     words[row + at.promptBytes] = hasScan ? scan.promptBytes : 0;
     const prefixCount = hasScan ? scan.prefixCount : 0;
     words[row + at.prefixCount] = prefixCount;
+    const salt = adapterSalt(request.adapter);
     for (let i = 0; i < 2 * prefixCount; i++) {
-      words[row + at.prefixHash + i] = scan.prefixHashes[i] as number;
+      words[row + at.prefixHash + i] = (scan.prefixHashes[i] as number) ^ salt;
     }
     const session = facts.sessionId === '' && hasScan ? scan.sessionKey : facts.sessionId;
     hashSession(session, words, row + at.sessionHash);
-    words[row + at.headHash] = hasScan ? (scan.headHash[0] as number) : 0;
-    words[row + at.headHash + 1] = hasScan ? (scan.headHash[1] as number) : 0;
+    const hasHead = hasScan && (scan.headHash[0] !== 0 || scan.headHash[1] !== 0);
+    words[row + at.headHash] = hasHead ? (scan.headHash[0] as number) ^ salt : 0;
+    words[row + at.headHash + 1] = hasHead ? (scan.headHash[1] as number) ^ salt : 0;
     hashSession(facts.requestId, words, row + at.idHash);
     slots.writeTime(request.slot, at.clientGoneUs, 0);
     slots.writeTime(request.slot, at.arrivedUs, facts.arrivedUs);
@@ -351,3 +357,6 @@ export class Ingest implements ListenerHandler {
     this.#settlement.recordRefusal(entry, facts, status, method, request.model);
   }
 }
+
+/** Blocks in a KV cache belong to one adapter: equal prompts of two must not look alike. */
+const adapterSalt = (adapter: number): number => Math.imul(adapter, 0x9e3779b1);

@@ -6,7 +6,7 @@
  */
 import { errors } from '../errors/catalogue.ts';
 import type { Route } from '../protocol/routes.ts';
-import type { AcceptorState } from './acceptor-state.ts';
+import type { AcceptorState, ModelRef } from './acceptor-state.ts';
 import { commonHeaders, errorAnswer } from './answers.ts';
 import { faultPoint } from './fault-hooks.ts';
 import { answerBytesMax, Closing, type Exchange, type ExchangePeer } from './listener.ts';
@@ -114,17 +114,19 @@ interface ModelObject {
   readonly object: 'model';
   readonly created: number;
   readonly owned_by: string;
+  /** Of an adapter: the model it belongs to, as vLLM tells it. */
+  readonly parent?: string | undefined;
 }
 
-const modelObject = (id: string): ModelObject => ({
-  id,
-  object: 'model',
-  created: 0,
-  owned_by: 'sluice',
-});
+function modelObject({ start }: AcceptorState, id: string, { model, adapter }: ModelRef) {
+  const parent = adapter === 0 ? undefined : start.models[model]?.name;
+  const object: ModelObject = { id, object: 'model', created: 0, owned_by: 'sluice', parent };
+  return object;
+}
 
-function modelList({ modelByName }: AcceptorState): object {
-  return { object: 'list', data: [...modelByName.keys()].map(modelObject) };
+function modelList(state: AcceptorState): object {
+  const data = [...state.modelByName].map(([id, named]) => modelObject(state, id, named));
+  return { object: 'list', data };
 }
 
 function answerModel(
@@ -133,7 +135,10 @@ function answerModel(
   facts: RequestFacts,
   exchange: Exchange,
 ): ExchangePeer | undefined {
-  if (state.modelByName.has(id)) return answerJson(state, exchange, facts, 200, modelObject(id));
+  const named = state.modelByName.get(id);
+  if (named !== undefined) {
+    return answerJson(state, exchange, facts, 200, modelObject(state, id, named));
+  }
   const { status, headers, body } = errorAnswer(errors.MODEL_NOT_FOUND, facts);
   exchange.answerAndClose(status, headers, body);
   return undefined;

@@ -49,6 +49,8 @@ export class Request implements ExchangePeer {
   bodyStart = 0;
   bodyLength = 0;
   model = -1;
+  /** Adapter of the model, counted from 1; 0 for none. */
+  adapter = 0;
   /** Status the client was given; 0 before. */
   status = 0;
   /** Why the answer failed, though its status may say otherwise. */

@@ -1,5 +1,7 @@
 /** Fixed capacities that the config is measured against; any thread may import them. */
 export const modelsMax = 64;
+/** Of one model. */
+export const adaptersMax = 256;
 /** Over all models together. */
 export const replicasMax = 256;
 /** Request line and headers; both engines refuse more. */

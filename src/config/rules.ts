@@ -7,14 +7,16 @@
 import type { z } from 'zod';
 import { blockOrder } from '../lib/block-size.ts';
 import { formatDuration, formatSize } from '../lib/quantity.ts';
+import { adaptersOf } from './adapters.ts';
 import { isLoopbackHost } from './address.ts';
-import { headBlobBytesMax, replicasMax } from './capacities.ts';
+import { adaptersMax, headBlobBytesMax, replicasMax } from './capacities.ts';
 import type { ConfigPath } from './problems.ts';
 
 interface ReplicaShape {
   readonly url: string;
   readonly name?: string | undefined;
   readonly weight: number;
+  readonly adapters: readonly string[];
 }
 interface ModelShape {
   readonly name: string;
@@ -30,6 +32,7 @@ export interface RuleInput {
   readonly memory: { readonly slots: number; readonly arena: number };
   readonly timeouts: { readonly first_token: number; readonly total: number };
   readonly health: { readonly interval: number; readonly timeout: number };
+  readonly engine_metrics: { readonly interval: number; readonly timeout: number };
   readonly hedge: { readonly automatic: boolean };
   readonly models: readonly ModelShape[];
 }
@@ -138,6 +141,16 @@ export const rules: readonly Rule[] = [
     },
   },
   {
+    // A page that comes after the next was asked for would be written over it.
+    name: 'scrape_ends_before_the_next',
+    reads: ['engine_metrics'],
+    check({ engine_metrics: { interval, timeout } }, report) {
+      if (interval === 0 || timeout <= interval) return;
+      const limit = formatDuration(interval);
+      report(['engine_metrics', 'timeout'], `must be at most engine_metrics.interval (${limit})`);
+    },
+  },
+  {
     // Two listeners cannot share an address; found here it has a line, found at bind it has none.
     name: 'ports_differ',
     reads: ['listen', 'admin'],
@@ -170,6 +183,29 @@ export const rules: readonly Rule[] = [
         for (const [nth, alias] of model.aliases.entries()) {
           claim(alias, ['models', index, 'aliases', nth]);
         }
+      }
+      for (const [index, { replicas }] of models.entries()) {
+        // The replicas of one model share an adapter's name; nobody else may have it.
+        const known = new Set<string>();
+        for (const [nth, { adapters }] of replicas.entries()) {
+          for (const [place, adapter] of adapters.entries()) {
+            const path = ['models', index, 'replicas', nth, 'adapters', place];
+            if (adapters.indexOf(adapter) < place) report(path, 'is listed twice');
+            else if (!known.has(adapter)) claim(adapter, path);
+            known.add(adapter);
+          }
+        }
+      }
+    },
+  },
+  {
+    // A row of the replica table has one bit for each.
+    name: 'adapters_fit_the_table',
+    reads: ['models'],
+    check({ models }, report) {
+      for (const [index, model] of models.entries()) {
+        if (adaptersOf(model).length <= adaptersMax) continue;
+        report(['models', index, 'replicas'], `must have at most ${adaptersMax} adapters in all`);
       }
     },
   },

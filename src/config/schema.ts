@@ -8,7 +8,7 @@
  */
 import { z } from 'zod';
 import { isForbiddenHost } from './address.ts';
-import { modelsMax, replicasMax } from './capacities.ts';
+import { adaptersMax, modelsMax, replicasMax } from './capacities.ts';
 import { applyRules } from './rules.ts';
 import { duration, size } from './units.ts';
 
@@ -153,12 +153,11 @@ const Timeouts = z.strictObject({
     .describe('Deadline of a request, counted from its arrival; over it: 504.'),
 });
 
+const path = () =>
+  z.string().regex(/^\/[\x21-\x7e]{0,1023}$/, { error: 'must be a path that starts with /' });
+
 const Health = z.strictObject({
-  path: z
-    .string()
-    .regex(/^\/[\x21-\x7e]{0,1023}$/, { error: 'must be a path that starts with /' })
-    .prefault('/v1/models')
-    .describe('A GET on this path must answer 200.'),
+  path: path().prefault('/v1/models').describe('A GET on this path must answer 200.'),
   interval: duration('10ms', '10m')
     .prefault('5s')
     .describe('Time between two probes of a replica.'),
@@ -169,6 +168,18 @@ const Health = z.strictObject({
   healthy_after: integer(1, 100)
     .prefault(1)
     .describe('Good probes in a row that bring a replica back.'),
+});
+
+const EngineMetrics = z.strictObject({
+  interval: duration('0s', '10m')
+    .prefault('0s')
+    .describe(
+      'Time between two readings of the metrics page of a vLLM, SGLang, TGI or llama.cpp replica: what other clients have there then counts as load, and the size of its KV cache becomes known. 0s: never.',
+    ),
+  timeout: duration('1ms', '5m')
+    .prefault('500ms')
+    .describe('A page slower than this is not waited for.'),
+  path: path().prefault('/metrics').describe('Path of the metrics page.'),
 });
 
 const Queue = z.strictObject({
@@ -272,7 +283,14 @@ export const Replica = z.strictObject({
   kv_tokens: integer(0, 2_000_000_000)
     .prefault(0)
     .describe(
-      'Tokens the KV cache holds: requests wait instead of filling more than 95 % of it. 0: not known, no limit.',
+      'Tokens the KV cache holds: requests wait instead of filling more than 95 % of it. 0: what the engine reports (engine_metrics); without a report, no limit.',
+    ),
+  adapters: z
+    .array(modelName())
+    .max(adaptersMax)
+    .prefault([])
+    .describe(
+      'LoRA adapters the replica has loaded, by the names that clients send in `model`; requests for one go to the replicas that have it.',
     ),
 });
 
@@ -304,6 +322,7 @@ const Sections = z.strictObject({
   drain: Drain.prefault({}).describe('Leaving without losing a request.'),
   timeouts: Timeouts.prefault({}).describe('Limits in time, per request.'),
   health: Health.prefault({}).describe('Probes of every replica.'),
+  engine_metrics: EngineMetrics.prefault({}).describe('What the engines say of their load.'),
   queue: Queue.prefault({}).describe('Requests that wait for a replica.'),
   retry: Retry.prefault({}).describe('Further attempts, before the first byte of the answer only.'),
   hedge: Hedge.prefault({}).describe('Second attempts beside a slow first one.'),

@@ -20,6 +20,8 @@ export interface Arrival {
   priority: number;
   /** Lane of fair queueing, 0 to tenants - 1. */
   tenant: number;
+  /** Adapter of the model, counted from 1: only replicas that have it may serve; 0 for none. */
+  adapter: number;
   /** The replica says when the first token is out; else its prefill is over after the modelled time. */
   streams: boolean;
   /** Session key of the client. */

@@ -20,7 +20,9 @@ import {
   type RunningAttempt,
 } from './decisions.ts';
 import { Fleet, Outlook, type ReplicaFacts } from './fleet.ts';
+import type { EngineReport } from './foreign-load.ts';
 import { Lanes } from './lanes.ts';
+import { Passing } from './passing.ts';
 import { Placement } from './placement.ts';
 import { Prefills } from './prefills.ts';
 import { Phase, Requests } from './requests.ts';
@@ -39,6 +41,7 @@ export class Brain {
   readonly #fleet: Fleet;
   readonly #requests: Requests;
   readonly #lanes: Lanes;
+  readonly #passing: Passing;
   readonly #placement: Placement;
   readonly #prefills: Prefills;
   readonly #random: Prng;
@@ -59,7 +62,8 @@ export class Brain {
     this.#fleet = new Fleet(config.replicaRows, holdTokens);
     this.#requests = new Requests(slots);
     this.#lanes = new Lanes(this.#requests, config);
-    this.#placement = new Placement(config, this.#requests, this.#fleet);
+    this.#passing = new Passing(this.#fleet);
+    this.#placement = new Placement(config, this.#requests, this.#fleet, this.#passing);
     this.#prefills = new Prefills(slots, this.#requests, this.#fleet);
     this.#retries = new Retries(config, this.#requests, this.#fleet);
     this.#random = createPrng(config.seed);
@@ -73,6 +77,11 @@ export class Brain {
 
   inFlight(replica: number): number {
     return this.#fleet.inFlight(replica);
+  }
+
+  /** Prompt tokens of what is in flight there. */
+  contextTokens(replica: number): number {
+    return this.#fleet.contextTokens(replica);
   }
 
   /** When tick() has something to do; Infinity for never. */
@@ -165,8 +174,16 @@ export class Brain {
     this.#nowUs = nowUs;
     const isAnother = this.#fleet.epoch(row) !== facts.epoch;
     this.#fleet.update(row, facts, this.#membersChanged);
-    this.#placement.setReplica(row, facts, isAnother);
+    this.#placement.setReplica(row, isAnother);
     if (facts.model >= 0 && facts.model < this.#models.length) this.#pump(facts.model);
+  }
+
+  /** The last report of a replica's engine; told again now and then, because it counts less with age. */
+  reportEngine(row: number, report: EngineReport, nowUs: number): void {
+    if (!this.#fleet.report(row, report, nowUs)) return;
+    this.#nowUs = nowUs;
+    this.#placement.setReplica(row, false);
+    this.#pump(this.#fleet.model(row));
   }
 
   /** Ends the pauses and waits that are over. */
@@ -193,20 +210,14 @@ export class Brain {
     const { slot } = arrival;
     const requests = this.#requests;
     const promptTokens = this.#placement.promptTokens(arrival);
-    requests.open(arrival, promptTokens);
-    requests.phase[slot] = Phase.running;
-    requests.attempt[slot] = attempt.attempt;
-    requests.replica[slot] = replica;
-    requests.epoch[slot] = epoch;
-    for (const failed of [...attempt.failed].reverse()) requests.addFailed(slot, failed);
-    if (attempt.attempt > 1) {
-      requests.retried[slot] = 1;
-      this.#retries.budget.take();
-    }
     // What it had in its cache died with the predecessor: all of the prompt counts.
-    requests.pendingTokens[slot] = attempt.hasToken || !arrival.streams ? 0 : promptTokens;
-    requests.contextTokens[slot] = promptTokens;
-    this.#fleet.restore(replica, epoch, requests.pendingTokens[slot] as number, promptTokens);
+    const pendingTokens = attempt.hasToken || !arrival.streams ? 0 : promptTokens;
+    requests.open(arrival, promptTokens);
+    requests.begin(slot, attempt.attempt, replica, epoch, {
+      ...{ pendingTokens, contextTokens: promptTokens, outputTokens: 0 },
+    });
+    this.#retries.restore(attempt);
+    this.#fleet.restore(replica, epoch, pendingTokens, promptTokens);
     this.running++;
     this.dispatched++;
   }
@@ -215,19 +226,22 @@ export class Brain {
   assertExact(): void {
     this.#fleet.assertExact(this.#requests);
     this.#retries.assertExact();
-    const running = this.#requests.phase.reduce(
-      (n, phase) => n + Number(phase === Phase.running),
-      0,
-    );
+    const running = this.#requests.countRunning();
     assert(this.running === running);
     assert(this.dispatched - this.released === running, 'dispatched = released + in flight');
   }
 
-  /** Starts the request if nobody waits before it and a replica has room. */
+  /** Starts the request if a replica has room that nobody waits for. False: nothing has changed. */
   #dispatchAtOnce(slot: number, model: number): boolean {
     const candidates = this.#fleet.candidates(model);
-    if (candidates.length === 0 || this.#lanes.lane(model).waiting.length > 0) return false;
-    return this.#dispatch(slot, candidates);
+    if (candidates.length === 0) return false;
+    if (this.#lanes.lane(model).waiting.length === 0) return this.#dispatch(slot, candidates);
+    // Who waits while there are candidates cannot use them: the request takes its place for a moment.
+    this.#lanes.enter(slot, Phase.waiting);
+    this.#pump(model);
+    if (this.#requests.phase[slot] !== Phase.waiting) return true;
+    this.#lanes.leave(slot, this.#nowUs);
+    return false;
   }
 
   /** Queues a request that found no room, or refuses it. */
@@ -240,11 +254,9 @@ export class Brain {
     else if (this.queued(model) >= this.#queueMax && !this.#pushOut(slot, model)) {
       this.#refuse(slot, Refusal.queueFull);
     } else {
-      const tokens =
-        this.#lanes.queuedTokens(model) + (this.#requests.promptTokens[slot] as number);
-      if (!this.#refuseLate(slot, this.#fleet.waitUs(model, tokens))) {
+      if (!this.#refuseLate(slot, this.#fleet.waitUs(model, this.#lanes.tokensThrough(slot)))) {
         this.#lanes.enter(slot, Phase.waiting);
-        this.#pump(model); // who stands before it may be too large for the room there is
+        this.#pump(model); // whoever was pushed out may have stood before one that fits
       }
     }
   }
@@ -309,10 +321,8 @@ export class Brain {
 
   /** The request is over for the brain. */
   #close(slot: number): void {
-    const { phase, retried } = this.#requests;
-    assert(phase[slot] === Phase.idle, 'it neither waits nor runs');
-    if (retried[slot] === 1) this.#retries.budget.release();
-    retried[slot] = 0;
+    assert(this.#requests.phase[slot] === Phase.idle, 'it neither waits nor runs');
+    this.#retries.close(slot);
   }
 
   #endAttempt(slot: number): void {
@@ -351,23 +361,27 @@ export class Brain {
     let slot = retrying.head;
     while (slot !== NONE && candidates.length > 0) {
       const next = retrying.after(slot);
-      const allowed = this.#fleet.candidatesWithout(model, this.#retries.excludedOf(slot));
+      const allowed = this.#fleet.candidatesWithout(model, this.#retries.failersOf(slot));
       if (allowed.length > 0) this.#dispatch(slot, allowed);
       slot = next;
     }
     while (waiting.length > 0 && candidates.length > 0) {
-      if (!this.#dispatch(waiting.next(this.#nowUs), candidates)) return;
+      slot = waiting.next(this.#nowUs, this.#passing.adapters);
+      if (slot === NONE) break;
+      if (this.#dispatch(slot, candidates)) continue;
+      if (!this.#passing.hold(this.#requests.adapter[slot] as number, candidates)) break;
     }
+    this.#passing.end();
   }
 
-  /** Gives the request to one of the candidates. False: none has room in its KV cache for it. */
+  /** Gives the request to one of the candidates. False: none that has its adapter has room for it. */
   #dispatch(slot: number, candidates: Candidates): boolean {
     const requests = this.#requests;
     const placement = this.#placement;
     const row = placement.choose(slot, candidates);
     if (row === NONE) return false;
     const heldUs = requests.phase[slot] === Phase.idle ? 0 : this.#lanes.leave(slot, this.#nowUs);
-    const { pendingTokens, contextTokens, outputTokens } = placement;
+    const { pendingTokens, contextTokens } = placement;
     const load = this.#fleet.load(row);
     if (this.#refuseLate(slot, load.prefillUs * (load.pendingTokens + pendingTokens))) return true;
     const attempt = (requests.attempt[slot] as number) + 1;
@@ -375,13 +389,7 @@ export class Brain {
     this.#sink.placed(slot, attempt, heldUs, placement.choice);
     placement.commit(slot, row);
     this.#fleet.take(row, pendingTokens, contextTokens);
-    requests.phase[slot] = Phase.running;
-    requests.attempt[slot] = attempt;
-    requests.replica[slot] = row;
-    requests.epoch[slot] = epoch;
-    requests.pendingTokens[slot] = pendingTokens;
-    requests.contextTokens[slot] = contextTokens;
-    requests.outputTokens[slot] = outputTokens;
+    requests.begin(slot, attempt, row, epoch, placement);
     this.#prefills.begin(slot, this.#nowUs);
     this.#lanes.charge(slot);
     this.running++;

@@ -12,14 +12,16 @@ export const NONE = -1;
 
 /** What a policy may weigh of a replica. */
 export interface ReplicaLoad {
-  /** Attempts it is running. */
+  /** Requests it has: ours in flight and those of other clients. */
   readonly inFlight: number;
   /** Relative share, above 0. */
   readonly weight: number;
   /** Prompt tokens it was given, does not hold and has not shown the first token of: work that waits. */
   readonly pendingTokens: number;
-  /** Prompt tokens of the requests it is running: what its decode steps read. */
+  /** Tokens of those requests in its KV cache: what its decode steps read. */
   readonly contextTokens: number;
+  /** Tokens that still fit into its KV cache; Infinity where that is no limit. */
+  readonly roomTokens: number;
   /** Microseconds per prompt token of prefill. */
   readonly prefillUs: number;
   /** Microseconds per resident token and decode step. */
@@ -34,6 +36,7 @@ export class Candidates {
   readonly weight: Float64Array;
   readonly pendingTokens: Float64Array;
   readonly contextTokens: Float64Array;
+  readonly roomTokens: Float64Array;
   readonly prefillUs: Float64Array;
   readonly residentUs: Float64Array;
   readonly #columns: readonly (Int32Array | Float64Array)[];
@@ -46,6 +49,7 @@ export class Candidates {
     this.weight = new Float64Array(capacity);
     this.pendingTokens = new Float64Array(capacity);
     this.contextTokens = new Float64Array(capacity);
+    this.roomTokens = new Float64Array(capacity);
     this.prefillUs = new Float64Array(capacity);
     this.residentUs = new Float64Array(capacity);
     this.#columns = [
@@ -54,6 +58,7 @@ export class Candidates {
       this.weight,
       this.pendingTokens,
       this.contextTokens,
+      this.roomTokens,
       this.prefillUs,
       this.residentUs,
     ];
@@ -101,6 +106,7 @@ export class Candidates {
     this.weight[index] = load.weight;
     this.pendingTokens[index] = load.pendingTokens;
     this.contextTokens[index] = load.contextTokens;
+    this.roomTokens[index] = load.roomTokens;
     this.prefillUs[index] = load.prefillUs;
     this.residentUs[index] = load.residentUs;
   }

@@ -18,6 +18,10 @@ export const Filter = {
   noKvRoom: 4,
   /** Failed this request before. */
   failedBefore: 5,
+  /** Does not have the adapter of this request. */
+  noAdapter: 6,
+  /** Kept for a request that waits before this one (passing.ts). */
+  kept: 7,
 } as const;
 export type Filter = (typeof Filter)[keyof typeof Filter];
 

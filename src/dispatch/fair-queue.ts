@@ -1,9 +1,10 @@
 /**
  * The waiters of one model: strict priority bands with ageing, fairness between tenants inside a band,
- * FIFO inside a tenant. Pure; allocates a list the first time a tenant waits in a band.
+ * FIFO inside a tenant. Pure; allocates a flow the first time a tenant waits in a band.
  *
  *   band      of the priority, five of them; a waiter rises by one for every promoteUs it has waited
  *   tenant    in a band: the one with the smallest service counter (VTC, arXiv 2401.00588)
+ *   flow      a tenant's waiters of one adapter in a band; those of one tenant by arrival of their heads
  *   service   += prompt tokens to be prefilled + 2 * expected output, when a request is dispatched
  *
  * A tenant that begins to wait is lifted to the smallest counter of those who wait: idle time is no
@@ -14,6 +15,12 @@ import { assert } from '../lib/assert.ts';
 import { NONE } from './candidates.ts';
 import type { Requests } from './requests.ts';
 import type { SlotLinks, SlotList } from './slot-lists.ts';
+
+interface Flow {
+  readonly tenant: number;
+  readonly adapter: number;
+  readonly list: SlotList;
+}
 
 const bands = 5;
 /** At this wait the lowest band stands where the default one stood. */
@@ -28,16 +35,17 @@ function bandOf(priority: number): number {
   return priority > -50 ? 1 : 0;
 }
 
+const nobody: ReadonlySet<number> = new Set();
+
 export class FairQueue {
   length = 0;
   readonly #requests: Requests;
   readonly #links: SlotLinks;
   readonly #tenants: number;
-  /** List of each tenant in each band, once it has waited there. */
-  readonly #lists: (SlotList | undefined)[] = [];
-  /** Tenants that wait in each band, dense. */
-  readonly #active: readonly Int32Array[];
-  readonly #activeCount = new Int32Array(bands);
+  /** Every flow that ever had a waiter, by its number. */
+  readonly #flows = new Map<number, Flow>();
+  /** Flows that have waiters, by band, dense. */
+  readonly #active: readonly Flow[][];
   /** Weighted tokens given to each tenant. */
   readonly #service: Float64Array;
   /** Counter of the tenant that was served last: where one that begins to wait alone starts. */
@@ -47,46 +55,41 @@ export class FairQueue {
     this.#requests = requests;
     this.#links = links;
     this.#tenants = tenants;
-    this.#active = Array.from({ length: bands }, () => new Int32Array(tenants));
+    this.#active = Array.from({ length: bands }, () => []);
     this.#service = new Float64Array(tenants);
   }
 
   push(slot: number): void {
     const band = bandOf(this.#requests.priority[slot] as number);
-    const tenant = this.#requests.tenant[slot] as number;
-    assert(tenant >= 0 && tenant < this.#tenants, 'the tenant has a lane');
-    const list = this.#listOf(band, tenant);
-    if (list.length === 0) this.#activate(band, tenant);
-    list.push(slot);
+    const flow = this.#flowOf(slot, band);
+    if (flow.list.length === 0) this.#activate(flow, band);
+    flow.list.push(slot);
     this.length++;
   }
 
   /** The slot leaves from wherever it is. */
   remove(slot: number): void {
     const band = bandOf(this.#requests.priority[slot] as number);
-    const tenant = this.#requests.tenant[slot] as number;
-    const list = this.#listOf(band, tenant);
-    list.remove(slot);
+    const flow = this.#flowOf(slot, band);
+    flow.list.remove(slot);
     this.length--;
-    if (list.length === 0) this.#deactivate(band, tenant);
+    if (flow.list.length === 0) this.#deactivate(flow, band);
   }
 
-  /** The waiter whose turn it is; NONE when nobody waits. */
-  next(nowUs: number): number {
-    if (this.length === 0) return NONE;
-    let chosen = NONE;
-    let highest = NONE;
+  /** The waiter whose turn it is, those of the adapters in `passed` left out; NONE when nobody waits. */
+  next(nowUs: number, passed: ReadonlySet<number> = nobody): number {
+    let chosen: number = NONE;
+    let highest: number = NONE;
     for (let band = bands - 1; band >= 0; band--) {
-      if (this.#activeCount[band] === 0) continue;
-      const waitedUs = nowUs - this.#oldestUs(band);
+      const head = this.#leastServed(band, passed);
+      if (head === NONE) continue;
+      const waitedUs = nowUs - this.#oldestUs(band, passed);
       const level = Math.min(bands - 1, band + Math.floor(waitedUs / promoteUs));
       if (level <= highest) continue;
       highest = level;
-      chosen = band;
+      chosen = head;
     }
-    const list = this.#lists[this.#slotOfList(chosen, this.#leastServed(chosen))];
-    assert(list !== undefined && list.head !== NONE, 'an active tenant waits');
-    return list.head;
+    return chosen;
   }
 
   /** The waiter that `priority` may push out: the newest of the lowest band, if that is a lower one. */
@@ -94,9 +97,7 @@ export class FairQueue {
     for (let band = 0; band < bandOf(priority); band++) {
       let newest: number = NONE;
       let newestUs = Number.NEGATIVE_INFINITY;
-      const active = this.#active[band] as Int32Array;
-      for (let i = 0; i < (this.#activeCount[band] as number); i++) {
-        const list = this.#lists[this.#slotOfList(band, active[i] as number)] as SlotList;
+      for (const { list } of this.#active[band] as Flow[]) {
         const sinceUs = this.#requests.waitingSinceUs[list.tail] as number;
         if (sinceUs <= newestUs) continue;
         newestUs = sinceUs;
@@ -114,61 +115,62 @@ export class FairQueue {
     if (tokens > 0) this.#level = service - tokens;
   }
 
-  #oldestUs(band: number): number {
+  #oldestUs(band: number, passed: ReadonlySet<number>): number {
     const { waitingSinceUs } = this.#requests;
-    const active = this.#active[band] as Int32Array;
     let oldest = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < (this.#activeCount[band] as number); i++) {
-      const list = this.#lists[this.#slotOfList(band, active[i] as number)] as SlotList;
+    for (const { adapter, list } of this.#active[band] as Flow[]) {
+      if (passed.has(adapter)) continue;
       oldest = Math.min(oldest, waitingSinceUs[list.head] as number);
     }
     return oldest;
   }
 
-  #leastServed(band: number): number {
-    const active = this.#active[band] as Int32Array;
+  /** The first waiter of the tenant that was given least. */
+  #leastServed(band: number, passed: ReadonlySet<number>): number {
+    const { waitingSinceUs } = this.#requests;
     let least = Number.POSITIVE_INFINITY;
-    let tenant: number = NONE;
-    for (let i = 0; i < (this.#activeCount[band] as number); i++) {
-      const service = this.#service[active[i] as number] as number;
-      if (service >= least) continue;
+    let chosen: Flow | undefined;
+    for (const flow of this.#active[band] as Flow[]) {
+      const service = this.#service[flow.tenant] as number;
+      if (service > least || passed.has(flow.adapter)) continue;
+      if (chosen !== undefined && service === least) {
+        const isEarlier =
+          (waitingSinceUs[flow.list.head] as number) < (waitingSinceUs[chosen.list.head] as number);
+        if (flow.tenant !== chosen.tenant || !isEarlier) continue;
+      }
       least = service;
-      tenant = active[i] as number;
+      chosen = flow;
     }
-    return tenant;
+    return chosen === undefined ? NONE : chosen.list.head;
   }
 
-  #activate(band: number, tenant: number): void {
+  #activate(flow: Flow, band: number): void {
     let floor = Number.POSITIVE_INFINITY;
-    for (let other = 0; other < bands; other++) {
-      const active = this.#active[other] as Int32Array;
-      for (let i = 0; i < (this.#activeCount[other] as number); i++) {
-        floor = Math.min(floor, this.#service[active[i] as number] as number);
-      }
+    for (const active of this.#active) {
+      for (const { tenant } of active) floor = Math.min(floor, this.#service[tenant] as number);
     }
     if (floor === Number.POSITIVE_INFINITY) floor = this.#level;
-    this.#service[tenant] = Math.max(this.#service[tenant] as number, floor);
-    (this.#active[band] as Int32Array)[this.#activeCount[band] as number] = tenant;
-    this.#activeCount[band] = (this.#activeCount[band] as number) + 1;
+    this.#service[flow.tenant] = Math.max(this.#service[flow.tenant] as number, floor);
+    (this.#active[band] as Flow[]).push(flow);
   }
 
-  #deactivate(band: number, tenant: number): void {
-    const active = this.#active[band] as Int32Array;
-    const last = (this.#activeCount[band] as number) - 1;
-    const at = active.indexOf(tenant);
-    assert(at >= 0 && at <= last, 'who leaves was active');
-    active[at] = active[last] as number;
-    this.#activeCount[band] = last;
+  #deactivate(flow: Flow, band: number): void {
+    const active = this.#active[band] as Flow[];
+    const at = active.indexOf(flow);
+    assert(at >= 0, 'who leaves was active');
+    const last = active.pop() as Flow;
+    if (last !== flow) active[at] = last;
   }
 
-  #slotOfList(band: number, tenant: number): number {
-    return band * this.#tenants + tenant;
-  }
-
-  #listOf(band: number, tenant: number): SlotList {
-    const at = this.#slotOfList(band, tenant);
-    const list = this.#lists[at] ?? this.#links.createList();
-    this.#lists[at] = list;
-    return list;
+  #flowOf(slot: number, band: number): Flow {
+    const tenant = this.#requests.tenant[slot] as number;
+    const adapter = this.#requests.adapter[slot] as number;
+    assert(tenant >= 0 && tenant < this.#tenants, 'the tenant has a lane');
+    const number = (adapter * this.#tenants + tenant) * bands + band;
+    const known = this.#flows.get(number);
+    if (known !== undefined) return known;
+    const flow = { tenant, adapter, list: this.#links.createList() };
+    this.#flows.set(number, flow);
+    return flow;
   }
 }

@@ -4,13 +4,15 @@
  * Membership (the row exists under this epoch), admin, health and pause are separate facts; routable
  * is derived: active, healthy, weight above 0. A candidate is routable, not paused, below its limit
  * and has no more than `holdTokens` to prefill. Every change of one of these goes through #refresh, so `candidates` never has to be
- * filtered at a pick. Pure. A pause is what a replica asks for that answers "busy": it never ends
+ * filtered at a pick. Limits count what is ours and are exact; a policy sees what other clients have
+ * there as well (foreign-load.ts). Pure. A pause is what a replica asks for that answers "busy": it never ends
  * earlier than promised, a shorter one does not cut a longer one.
  */
 import { assert } from '../lib/assert.ts';
 import type { Pressure } from './admission.ts';
 import { Candidates, NONE, type ReplicaLoad } from './candidates.ts';
 import { Filter, filterNames } from './choice.ts';
+import { type EngineReport, ForeignLoad } from './foreign-load.ts';
 import type { RingMember } from './hash-ring.ts';
 import { Phase, type Requests } from './requests.ts';
 
@@ -27,20 +29,27 @@ export interface ReplicaFacts {
   /** Microseconds per prompt token of prefill, and per resident token and decode step. */
   readonly prefillUs: number;
   readonly residentUs: number;
-  /** Tokens its KV cache holds; 0: not known. */
+  /** Tokens its KV cache holds; 0: what its engine reports, if it does. */
   readonly kvTokens: number;
+  /** One bit for each adapter of the model that it has loaded, from adapter 1 on; absent: none. */
+  readonly adapters?: Int32Array | undefined;
 }
 
 interface Replica extends ReplicaLoad {
   readonly row: number;
+  readonly foreign: ForeignLoad;
   facts: ReplicaFacts;
   routable: boolean;
   /** What keeps it from being a candidate; NONE for one. */
   filter: Filter | typeof NONE;
+  /** Attempts of ours, and the prompt tokens they keep resident. */
+  ownRequests: number;
+  ownTokens: number;
   inFlight: number;
   weight: number;
   pendingTokens: number;
   contextTokens: number;
+  roomTokens: number;
   prefillUs: number;
   residentUs: number;
   /** Not picked before this time. */
@@ -66,6 +75,9 @@ const unused: ReplicaFacts = {
   kvTokens: 0,
 };
 
+/** An engine preempts what does not fit: some room is left for estimates that are off. */
+const kvShare = 0.95;
+
 export class Fleet {
   /** Of the last outlook() that said `paused`: when the first of them resumes, and why it paused. */
   pauseEndUs = 0;
@@ -90,14 +102,9 @@ export class Fleet {
     this.#replicas = Array.from({ length: rows }, (_, row) => ({
       ...{ row, facts: unused, routable: false, pausedUntilUs: 0, pauseError: 0 },
       filter: NONE,
-      ...{
-        inFlight: 0,
-        weight: 0,
-        pendingTokens: 0,
-        contextTokens: 0,
-        prefillUs: 0,
-        residentUs: 0,
-      },
+      ...{ foreign: new ForeignLoad(), ownRequests: 0, ownTokens: 0 },
+      ...{ inFlight: 0, weight: 0, pendingTokens: 0, contextTokens: 0, roomTokens: 0 },
+      ...{ prefillUs: 0, residentUs: 0 },
     }));
     this.#byModel = Array.from({ length: models }, () => []);
     this.#candidates = Array.from({ length: models }, () => new Candidates(rows));
@@ -124,8 +131,18 @@ export class Fleet {
     return this.#at(row).facts.epoch;
   }
 
+  model(row: number): number {
+    return this.#at(row).facts.model;
+  }
+
+  /** Attempts of ours that it is running. */
   inFlight(row: number): number {
-    return this.#at(row).inFlight;
+    return this.#at(row).ownRequests;
+  }
+
+  /** Prompt tokens of those attempts. */
+  contextTokens(row: number): number {
+    return this.#at(row).ownTokens;
   }
 
   get rows(): number {
@@ -147,8 +164,9 @@ export class Fleet {
       this.#byModel[facts.model]?.push(replica);
     }
     if (before.epoch !== facts.epoch) {
-      replica.inFlight = replica.pendingTokens = replica.contextTokens = 0;
+      replica.ownRequests = replica.ownTokens = replica.pendingTokens = 0;
       replica.pausedUntilUs = 0;
+      replica.foreign.forget();
     }
     replica.facts = facts;
     replica.weight = facts.weight;
@@ -159,6 +177,15 @@ export class Fleet {
     const isAnother = before.identity !== facts.identity || before.model !== facts.model;
     if (wasRoutable && (isAnother || !replica.routable)) changed(before.model);
     if (replica.routable && (isAnother || !wasRoutable)) changed(facts.model);
+  }
+
+  /** Takes the last report of the replica's engine. True when its load or its room has changed. */
+  report(row: number, report: EngineReport, nowUs: number): boolean {
+    const replica = this.#at(row);
+    const isMember = this.#byModel[replica.facts.model] !== undefined;
+    if (!isMember || !replica.foreign.update(report, nowUs)) return false;
+    this.#refresh(replica);
+    return true;
   }
 
   /** Members of the model as the ring knows them: routable, whatever their load. */
@@ -179,8 +206,17 @@ export class Fleet {
     return this.#filtered[model] as Int32Array;
   }
 
+  /** Tokens its KV cache holds; 0: not known. */
   kvTokens(row: number): number {
-    return this.#at(row).facts.kvTokens;
+    const { facts, foreign } = this.#at(row);
+    return facts.kvTokens || foreign.kvCapacity;
+  }
+
+  hasAdapter(row: number, adapter: number): boolean {
+    if (adapter === 0) return true;
+    const bit = adapter - 1;
+    const word = this.#at(row).facts.adapters?.[bit >>> 5] ?? 0;
+    return ((word >>> (bit & 31)) & 1) === 1;
   }
 
   load(row: number): ReplicaLoad {
@@ -211,7 +247,7 @@ export class Fleet {
       if (!replica.routable) continue;
       pressure.replicas++;
       pressure.contextTokens += replica.contextTokens;
-      pressure.kvTokens += replica.facts.kvTokens;
+      pressure.kvTokens += this.kvTokens(replica.row);
     }
     return pressure;
   }
@@ -226,10 +262,10 @@ export class Fleet {
       counts[3 * row + 1] = (counts[3 * row + 1] as number) + (pendingTokens[slot] as number);
       counts[3 * row + 2] = (counts[3 * row + 2] as number) + (contextTokens[slot] as number);
     }
-    for (const { row, inFlight, pendingTokens, contextTokens } of this.#replicas) {
-      assert(inFlight === counts[3 * row], 'in-flight is what the requests hold');
+    for (const { row, ownRequests, pendingTokens, ownTokens } of this.#replicas) {
+      assert(ownRequests === counts[3 * row], 'in-flight is what the requests hold');
       assert(pendingTokens === counts[3 * row + 1], 'pending is what the requests wait for');
-      assert(contextTokens === counts[3 * row + 2], 'context is what the requests keep');
+      assert(ownTokens === counts[3 * row + 2], 'context is what the requests keep');
     }
     for (const [model, candidates] of this.#candidates.entries()) {
       const filtered = this.filtered(model)
@@ -244,7 +280,7 @@ export class Fleet {
   take(row: number, pendingTokens: number, contextTokens: number): void {
     const replica = this.#at(row);
     assert(replica.routable, 'only a routable replica is picked');
-    assert(replica.inFlight < replica.facts.maxInFlight, 'a full replica is no candidate');
+    assert(replica.ownRequests < replica.facts.maxInFlight, 'a full replica is no candidate');
     this.#add(replica, 1, pendingTokens, contextTokens);
   }
 
@@ -267,12 +303,12 @@ export class Fleet {
   }
 
   #add(replica: Replica, requests: number, pendingTokens: number, contextTokens: number): void {
-    replica.inFlight += requests;
+    replica.ownRequests += requests;
     replica.pendingTokens += pendingTokens;
-    replica.contextTokens += contextTokens;
-    assert(replica.inFlight >= 0, 'what is released was taken');
+    replica.ownTokens += contextTokens;
+    assert(replica.ownRequests >= 0, 'what is released was taken');
     assert(replica.pendingTokens >= 0, 'what is prefilled was pending');
-    assert(replica.contextTokens >= 0, 'what is released was resident');
+    assert(replica.ownTokens >= 0, 'what is released was resident');
     this.#refresh(replica);
   }
 
@@ -327,7 +363,14 @@ export class Fleet {
   }
 
   #refresh(replica: Replica): void {
-    const { facts, row } = replica;
+    const { facts, row, ownRequests, ownTokens, foreign } = replica;
+    replica.inFlight = ownRequests + foreign.requests;
+    replica.contextTokens = ownTokens + foreign.tokens;
+    // With nothing of ours a replica takes anything: what does not fit there fits nowhere, and is its
+    // to refuse. So what others have there can delay requests and never stop them.
+    const kvTokens = ownRequests === 0 ? 0 : this.kvTokens(row);
+    replica.roomTokens =
+      kvTokens === 0 ? Number.POSITIVE_INFINITY : kvShare * kvTokens - replica.contextTokens;
     const candidates = this.#candidates[facts.model];
     if (candidates === undefined) return;
     const filter = this.#filterOf(replica);
@@ -337,11 +380,11 @@ export class Fleet {
   }
 
   #filterOf(replica: Replica): Filter | typeof NONE {
-    const { facts, inFlight, pendingTokens } = replica;
+    const { facts, ownRequests, pendingTokens } = replica;
     if (!replica.routable) return Filter.notRoutable;
     if (replica.pausedUntilUs !== 0) return Filter.paused;
-    if (inFlight >= facts.maxInFlight) return Filter.full;
-    const isHeld = inFlight > 0 && pendingTokens > (this.#holdTokens[facts.model] as number);
+    if (ownRequests >= facts.maxInFlight) return Filter.full;
+    const isHeld = ownRequests > 0 && pendingTokens > (this.#holdTokens[facts.model] as number);
     return isHeld ? Filter.held : NONE;
   }
 

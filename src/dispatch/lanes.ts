@@ -3,7 +3,9 @@
  *
  * A lane is a fair queue of new requests (fair-queue.ts), and before it the requests that are being
  * tried again: they have waited longest, the retry budget bounds them, and they never block the others
- * when the only free replica is one that failed them. A waiter may leave from anywhere (cancelled, expired).
+ * when the only free replica is one that failed them. A waiter whose adapter finds no room keeps its
+ * place and is passed by those who do not need the replicas it waits for (passing.ts). A waiter may
+ * leave from anywhere (cancelled, expired).
  * Limits: `queueTimeout` bounds all the time a request spends waiting, a retry does not start it
  * afresh; the deadline of the request bounds everything.
  */
@@ -54,9 +56,10 @@ export class Lanes {
     return lane.waiting.length + lane.retrying.length;
   }
 
-  /** Prompt tokens of the requests of the model that wait. */
-  queuedTokens(model: number): number {
-    return this.#tokens[model] as number;
+  /** Prompt tokens of a request that does not wait yet and of those of its model that do. */
+  tokensThrough(slot: number): number {
+    const { model, promptTokens } = this.#requests;
+    return (this.#tokens[model[slot] as number] as number) + (promptTokens[slot] as number);
   }
 
   /** The tenant of a request that was dispatched pays for it. */
@@ -90,7 +93,7 @@ export class Lanes {
     const model = requests.model[slot] as number;
     const lane = this.lane(model);
     this.waiters++;
-    this.#tokens[model] = this.queuedTokens(model) + (requests.promptTokens[slot] as number);
+    this.#tokens[model] = this.tokensThrough(slot);
     requests.phase[slot] = phase;
     if (phase === Phase.waiting) lane.waiting.push(slot);
     else {
@@ -108,7 +111,7 @@ export class Lanes {
     const model = requests.model[slot] as number;
     const lane = this.lane(model);
     this.waiters--;
-    this.#tokens[model] = this.queuedTokens(model) - (requests.promptTokens[slot] as number);
+    this.#tokens[model] = (this.#tokens[model] as number) - (requests.promptTokens[slot] as number);
     if (requests.phase[slot] === Phase.waiting) lane.waiting.remove(slot);
     else {
       lane.retrying.remove(slot);

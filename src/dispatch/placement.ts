@@ -1,7 +1,7 @@
 /**
  * Placement: which of the candidates gets a request. Pure; nothing is allocated per request.
  *
- * Filter, score, pick: those whose KV cache has room, what each already holds of the prompt, then the
+ * Filter, score, pick: those that have the adapter and room in their KV cache, what each already holds of the prompt, then the
  * ring for a request of a session or the policy of the model. What the choice costs its replica is left
  * in `pendingTokens` and `contextTokens`; commit() tells the prefix index.
  */
@@ -12,15 +12,14 @@ import { Candidates, NONE } from './candidates.ts';
 import { type Choice, Filter, filterNames } from './choice.ts';
 import type { BrainConfig, Release } from './decisions.ts';
 import { bytesPerTokenStart, Estimates } from './estimates.ts';
-import type { Fleet, ReplicaFacts } from './fleet.ts';
+import type { Fleet } from './fleet.ts';
+import type { Passing } from './passing.ts';
 import type { PickRequest, Policy } from './policies/policy.ts';
 import { PrefixAffinity } from './policies/prefix-affinity.ts';
 import { policyFactory } from './policies/registry.ts';
 import { PrefixIndex } from './prefix-index.ts';
 import type { Requests } from './requests.ts';
 
-/** An engine preempts what does not fit: some room is left for estimates that are off. */
-const kvShare = 0.95;
 /** What an index remembers of a replica over what it holds: less costs hits (ALGORITHMS 3). */
 const rememberedShare = 2;
 /** KV tokens of a replica that does not say: an 8B model on one 80 GB card (ALGORITHMS 4). */
@@ -39,6 +38,7 @@ export class Placement {
   readonly #config: BrainConfig;
   readonly #requests: Requests;
   readonly #fleet: Fleet;
+  readonly #passing: Passing;
   readonly #policies: readonly Policy[];
   readonly #rings: readonly (PrefixAffinity | undefined)[];
   readonly #index: PrefixIndex | undefined;
@@ -46,11 +46,12 @@ export class Placement {
   readonly #request: PickRequest;
   readonly #choice: Writable<Choice>;
 
-  constructor(config: BrainConfig, requests: Requests, fleet: Fleet) {
+  constructor(config: BrainConfig, requests: Requests, fleet: Fleet, passing: Passing) {
     const { models, replicaRows, seed } = config;
     this.#config = config;
     this.#requests = requests;
     this.#fleet = fleet;
+    this.#passing = passing;
     this.#estimates = models.map(() => new Estimates());
     this.#policies = models.map(({ policy }, model) => {
       const factory = policyFactory(policy);
@@ -75,9 +76,10 @@ export class Placement {
   }
 
   /** What is known of a replica has changed; `isAnother`: its row stands for another one now. */
-  setReplica(row: number, { kvTokens }: ReplicaFacts, isAnother: boolean): void {
+  setReplica(row: number, isAnother: boolean): void {
     if (isAnother) this.#index?.forget(row);
-    this.#index?.setLimit(row, this.#blocksOf(kvTokens || kvTokensAssumed) * rememberedShare);
+    const kvTokens = this.#fleet.kvTokens(row) || kvTokensAssumed;
+    this.#index?.setLimit(row, this.#blocksOf(kvTokens) * rememberedShare);
   }
 
   /** Replicas of the model have come or gone. */
@@ -100,7 +102,7 @@ export class Placement {
     estimates.learn(promptBytes[slot] as number, promptTokens, completionTokens);
   }
 
-  /** The row to give the request; NONE when no candidate has room in its KV cache. */
+  /** The row to give the request; NONE when no candidate that has its adapter has room. */
   choose(slot: number, candidates: Candidates): number {
     const { promptTokens, maxTokens, model: models, session, head } = this.#requests;
     const model = models[slot] as number;
@@ -108,7 +110,7 @@ export class Placement {
     const request = this.#request;
     request.promptTokens = promptTokens[slot] as number;
     request.outputTokens = estimates.expectedOutput(maxTokens[slot] as number);
-    const fitting = this.#fittingOf(candidates, request.promptTokens + request.outputTokens);
+    const fitting = this.#fittingOf(slot, candidates);
     if (fitting.length === 0) return NONE;
     const hasSession = session[2 * slot] !== 0 || session[2 * slot + 1] !== 0;
     const keys = hasSession ? session : head;
@@ -152,7 +154,6 @@ export class Placement {
     choice.members = this.#fleet.memberCount(model);
     const filtered = this.#fleet.filtered(model);
     filtered[Filter.failedBefore] = this.#fleet.candidates(model).length - candidates.length;
-    filtered[Filter.noKvRoom] = candidates.length - fitting.length;
     choice.filtered = filtered;
   }
 
@@ -166,22 +167,36 @@ export class Placement {
     }
   }
 
-  /** An empty replica takes anything: whatever does not fit there fits nowhere, and is its to refuse. */
-  #fittingOf(candidates: Candidates, tokens: number): Candidates {
-    const { length, row: rows, inFlight, contextTokens } = candidates;
-    const isFull = (i: number): boolean => {
-      const kvTokens = this.#fleet.kvTokens(rows[i] as number);
-      if (kvTokens === 0 || inFlight[i] === 0) return false;
-      return (contextTokens[i] as number) + tokens > kvShare * kvTokens;
-    };
-    let full = 0;
-    for (let i = 0; i < length; i++) if (isFull(i)) full++;
-    if (full === 0) return candidates;
+  /** The candidates that can take the request; the others are counted by Filter. */
+  #fittingOf(slot: number, candidates: Candidates): Candidates {
+    const { length, row: rows } = candidates;
+    const { adapter: adapters, model } = this.#requests;
+    const adapter = adapters[slot] as number;
+    const tokens = this.#request.promptTokens + this.#request.outputTokens;
+    const filtered = this.#fleet.filtered(model[slot] as number).fill(0, Filter.noKvRoom);
+    let count = 0;
+    while (count < length && this.#filterOf(candidates, count, tokens, adapter) === NONE) count++;
+    if (count === length) return candidates;
     this.#fitting.clear();
     for (let i = 0; i < length; i++) {
-      if (!isFull(i)) this.#fitting.append(rows[i] as number, this.#fleet.load(rows[i] as number));
+      const row = rows[i] as number;
+      const filter = this.#filterOf(candidates, i, tokens, adapter);
+      if (filter === NONE) this.#fitting.append(row, this.#fleet.load(row));
+      else filtered[filter] = (filtered[filter] as number) + 1;
     }
     return this.#fitting;
+  }
+
+  #filterOf(
+    candidates: Candidates,
+    i: number,
+    tokens: number,
+    adapter: number,
+  ): Filter | typeof NONE {
+    const row = candidates.row[i] as number;
+    if (adapter !== 0 && !this.#fleet.hasAdapter(row, adapter)) return Filter.noAdapter;
+    if (this.#passing.isHeld(row)) return Filter.kept;
+    return tokens <= (candidates.roomTokens[i] as number) ? NONE : Filter.noKvRoom;
   }
 
   #blocksOf(tokens: number): number {

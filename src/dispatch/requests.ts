@@ -14,6 +14,13 @@ export type Phase = (typeof Phase)[keyof typeof Phase];
 /** Failed replicas remembered of one request; the newest are kept. */
 const failedMax = 4;
 
+/** What an attempt costs its replica, and what its answer is expected to have. */
+interface AttemptCost {
+  readonly pendingTokens: number;
+  readonly contextTokens: number;
+  readonly outputTokens: number;
+}
+
 export class Requests {
   readonly phase: Uint8Array;
   readonly generation: Int32Array;
@@ -38,6 +45,8 @@ export class Requests {
   readonly maxTokens: Int32Array;
   readonly priority: Int8Array;
   readonly tenant: Int32Array;
+  /** Adapter of its model; 0 for none. */
+  readonly adapter: Int32Array;
   /** 1: the replica says when the first token is out. */
   readonly streams: Uint8Array;
   /** Pairs of int32. */
@@ -69,6 +78,7 @@ export class Requests {
     this.maxTokens = new Int32Array(slots);
     this.priority = new Int8Array(slots);
     this.tenant = new Int32Array(slots);
+    this.adapter = new Int32Array(slots);
     this.streams = new Uint8Array(slots);
     this.session = new Int32Array(2 * slots);
     this.head = new Int32Array(2 * slots);
@@ -97,6 +107,7 @@ export class Requests {
     this.maxTokens[slot] = arrival.maxTokens;
     this.priority[slot] = arrival.priority;
     this.tenant[slot] = arrival.tenant;
+    this.adapter[slot] = arrival.adapter;
     this.streams[slot] = arrival.streams ? 1 : 0;
     this.session[2 * slot] = arrival.session0;
     this.session[2 * slot + 1] = arrival.session1;
@@ -106,6 +117,24 @@ export class Requests {
     this.contextTokens[slot] = 0;
     this.outputTokens[slot] = 0;
     this.#failedCount[slot] = 0;
+  }
+
+  /** An attempt of the request starts. */
+  begin(slot: number, attempt: number, replica: number, epoch: number, cost: AttemptCost): void {
+    assert(this.phase[slot] === Phase.idle, 'one attempt of a request at a time');
+    this.phase[slot] = Phase.running;
+    this.attempt[slot] = attempt;
+    this.replica[slot] = replica;
+    this.epoch[slot] = epoch;
+    this.pendingTokens[slot] = cost.pendingTokens;
+    this.contextTokens[slot] = cost.contextTokens;
+    this.outputTokens[slot] = cost.outputTokens;
+  }
+
+  countRunning(): number {
+    let running = 0;
+    for (const phase of this.phase) if (phase === Phase.running) running++;
+    return running;
   }
 
   isRunning(slot: number, generation: number, attempt: number): boolean {

@@ -7,7 +7,13 @@
  */
 import { assert } from '../lib/assert.ts';
 import { NONE } from './candidates.ts';
-import { type BrainConfig, Refusal, type Release, RetryRule } from './decisions.ts';
+import {
+  type BrainConfig,
+  Refusal,
+  type Release,
+  RetryRule,
+  type RunningAttempt,
+} from './decisions.ts';
 import { type Fleet, Outlook } from './fleet.ts';
 import { Phase, type Requests } from './requests.ts';
 import { RetryBudget } from './retry-budget.ts';
@@ -23,9 +29,12 @@ export class Retries {
   readonly #requests: Requests;
   readonly #fleet: Fleet;
   readonly #attemptsMax: number;
-  /** The slot whose failed replicas `isExcluded` leaves out. */
+  /** The slot that the two below are asked about. */
   #asking = NONE;
-  readonly #isExcluded = (row: number): boolean => this.#requests.hasFailed(this.#asking, row);
+  readonly #hasFailed = (row: number): boolean => this.#requests.hasFailed(this.#asking, row);
+  readonly #isExcluded = (row: number): boolean =>
+    this.#hasFailed(row) ||
+    !this.#fleet.hasAdapter(row, this.#requests.adapter[this.#asking] as number);
 
   constructor({ retry }: BrainConfig, requests: Requests, fleet: Fleet) {
     this.budget = new RetryBudget(retry.budget, retry.budgetMin);
@@ -34,10 +43,31 @@ export class Retries {
     this.#attemptsMax = retry.maxAttempts;
   }
 
-  /** Tells which replicas have failed the request; valid until the next question. */
+  /** Tells which replicas have failed the request or lack its adapter; valid until the next question. */
   excludedOf(slot: number): (row: number) => boolean {
     this.#asking = slot;
     return this.#isExcluded;
+  }
+
+  /** Takes over a running request: what its earlier attempts have used up. */
+  restore({ arrival: { slot }, attempt, failed }: RunningAttempt): void {
+    for (const replica of [...failed].reverse()) this.#requests.addFailed(slot, replica);
+    if (attempt === 1) return;
+    this.#requests.retried[slot] = 1;
+    this.budget.take();
+  }
+
+  /** The request is over: its part of the budget is free. */
+  close(slot: number): void {
+    const { retried } = this.#requests;
+    if (retried[slot] === 1) this.budget.release();
+    retried[slot] = 0;
+  }
+
+  /** Tells which replicas have failed the request; valid until the next question. */
+  failersOf(slot: number): (row: number) => boolean {
+    this.#asking = slot;
+    return this.#hasFailed;
   }
 
   /** All of the last outlook are paused, and not just for a moment. */

@@ -94,7 +94,9 @@ export class GatewayAdmin implements AdminActions {
         errors: totals.counter(metrics.replicaErrors, member.row),
         weight: member.weight,
         max_in_flight: member.maxInFlight,
+        adapters: member.adapters,
         reason: member.reason,
+        engine: engineView(member),
       };
     });
     const models = options.config.models.map(({ name, policy }, row) => ({
@@ -164,6 +166,10 @@ export class GatewayAdmin implements AdminActions {
     const { replica } = parsed;
     const model = options.config.models.findIndex(({ name }) => name === replica.model);
     if (model < 0) throw new AdminError(404, `no model ${replica.model}`);
+    const unknown = membership.unknownAdapter(replica, model);
+    if (unknown !== undefined) {
+      throw new AdminError(409, `adapter ${unknown} is new to the model: that needs a restart`);
+    }
     return this.#inTurn(async () => {
       if (membership.get(replica.name) !== undefined) {
         throw new AdminError(409, `there is a replica ${replica.name} already`);
@@ -335,7 +341,8 @@ export class GatewayAdmin implements AdminActions {
           [...membership].map((member) => {
             const { healthy, inFlight } = membership.state(member);
             const model = models[member.model]?.name ?? '';
-            return { row: member.row, name: member.name, model, up: healthy, inFlight };
+            const { row, name, engine } = member;
+            return { row, name, model, up: healthy, inFlight, engine };
           }),
         threads: () =>
           views.threads().flatMap(({ name, heartbeatAgeSeconds, utilization }) => {
@@ -354,4 +361,11 @@ export class GatewayAdmin implements AdminActions {
       { version, node: process.version, engine },
     );
   }
+}
+
+/** What the engine says of itself; null while it does not. */
+function engineView({ engine }: Member): unknown {
+  if (engine === undefined) return null;
+  const { running, waiting, kvUsage, kvCapacity } = engine;
+  return { running, waiting, kv_usage_ratio: kvUsage, kv_capacity_tokens: kvCapacity };
 }

@@ -7,6 +7,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { resolveEngine } from '../acceptor/uws-binary.ts';
+import { adaptersOf } from '../config/adapters.ts';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { isListenError } from '../lib/listen-error.ts';
@@ -25,6 +26,7 @@ import { ExplainView } from './explain.ts';
 import { holdFreePort } from './free-port.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
 import { HealthChecker } from './health.ts';
+import { EngineScraper } from './health-engine.ts';
 import { Membership } from './membership.ts';
 import {
   acceptorStart,
@@ -74,6 +76,7 @@ export class Gateway {
   readonly #at: ReturnType<typeof ControlLayout.place>['at'];
   readonly #membership: Membership;
   readonly #health: HealthChecker;
+  readonly #scraper: EngineScraper;
   readonly #views: GatewayViews;
   readonly #metricsRegions: SharedArrayBuffer[];
   readonly #metrics: MetricsWriter;
@@ -122,9 +125,10 @@ export class Gateway {
     );
     this.logger = this.#createLogger();
     if (resolved.fallback !== '') this.logger.warn(resolved.fallback);
-    this.#membership = new Membership(this.#memory);
+    this.#membership = new Membership(this.#memory, config.models.map(adaptersOf));
     this.#views = new GatewayViews(this.#memory);
     this.#health = this.#createHealth();
+    this.#scraper = this.#createScraper();
     this.#actions = this.#createActions();
     this.#admin = new AdminServer(this.#actions, config.admin.token);
     this.#watchdog = new Watchdog(this.#views, (reason) => this.#fatal(reason, undefined));
@@ -167,6 +171,7 @@ export class Gateway {
     for (const member of this.#membership) this.#membership.activate(member);
     this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
+    this.#scraper.start();
     const port = await this.#startAcceptors(context, onDeath);
     this.#watchdog.start();
     this.#isServing = true;
@@ -246,7 +251,7 @@ export class Gateway {
 
   async #close(): Promise<void> {
     this.#watchdog.stop();
-    await this.#health.stop();
+    await Promise.all([this.#health.stop(), this.#scraper.stop()]);
     this.#setDraining(DrainStage.refusing);
     if (this.#views.slotsInUse() > 0) {
       Atomics.store(this.#control, this.#at.stopping, 1);
@@ -321,6 +326,14 @@ export class Gateway {
         else this.logger.warn('replica is unhealthy', { replica, err: member.reason });
       },
     );
+  }
+
+  #createScraper(): EngineScraper {
+    const options = this.#options.config.engine_metrics;
+    return new EngineScraper(this.#membership, options, ({ name: replica }, reason) => {
+      if (reason === '') this.logger.info('engine reports its load', { replica });
+      else this.logger.warn('engine does not report its load', { replica, err: reason });
+    });
   }
 
   #createActions(): GatewayAdmin {

@@ -6,7 +6,9 @@
  * only then, so no request is ever dispatched to a row that a forwarder does not know. A removed row
  * is drained, forgotten and later reused under another epoch.
  */
+import { adaptersMax } from '../config/capacities.ts';
 import { assert } from '../lib/assert.ts';
+import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { controlCounts, replicaCounts, type SharedMemory } from '../shm/memory.ts';
@@ -23,16 +25,31 @@ export interface ReplicaSpec {
   readonly prefill_us: number;
   readonly resident_us: number;
   readonly kv_tokens: number;
+  readonly adapters: readonly string[];
 }
 
 export interface Member extends ReplicaAddress {
   readonly model: number;
   readonly cost: Pick<ReplicaSpec, 'prefill_us' | 'resident_us' | 'kv_tokens'>;
+  readonly adapters: readonly string[];
   /** Version of the replica table when it was added: decisions made from a later one know it. */
   readonly addedAt: number;
   weight: number;
   /** Why the last probe failed; empty while healthy. */
   reason: string;
+  /** What its engine said last, while that is not too old to count. */
+  engine?: EngineMetrics | undefined;
+}
+
+/** What this gateway has on a replica. */
+export interface OwnLoad {
+  readonly requests: number;
+  readonly tokens: number;
+}
+
+export interface ReportTimes {
+  readonly scrapedUs: number;
+  readonly intervalUs: number;
 }
 
 export interface MemberState {
@@ -55,8 +72,11 @@ export class Membership {
   readonly #control: Int32Array;
   readonly #schedulerBell: number;
   readonly #schedulerBeats: number;
+  readonly #adapterNames: readonly (readonly string[])[];
 
-  constructor(memory: SharedMemory) {
+  /** `adapterNames` of each model, in the order of their numbers. */
+  constructor(memory: SharedMemory, adapterNames: readonly (readonly string[])[] = []) {
+    this.#adapterNames = adapterNames;
     ReplicaTableLayout.attach(memory.replicas, replicaCounts);
     this.#words = new Int32Array(memory.replicas);
     this.#floats = new Float64Array(memory.replicas);
@@ -103,6 +123,14 @@ export class Membership {
     this.#words[base + at.maxInFlight] = spec.max_in_flight;
     this.#words[base + at.identity] = identityOf(spec.url);
     this.#words[base + at.kvTokens] = spec.kv_tokens;
+    this.#words.fill(0, base + at.adapters, base + at.adapters + adaptersMax / 32);
+    for (const adapter of spec.adapters) {
+      const bit = this.#adapterNames[model]?.indexOf(adapter) ?? -1;
+      assert(bit >= 0, 'the model knows the adapter');
+      const word = base + at.adapters + (bit >>> 5);
+      this.#words[word] = (this.#words[word] ?? 0) | (1 << (bit & 31));
+    }
+    Atomics.store(this.#words, base + at.reports, 0);
     this.#floats[(base + at.weight) / 2] = spec.weight;
     this.#floats[(base + at.prefillUs) / 2] = spec.prefill_us;
     this.#floats[(base + at.residentUs) / 2] = spec.resident_us;
@@ -120,6 +148,7 @@ export class Membership {
         kv_tokens: spec.kv_tokens,
       },
       maxInFlight: spec.max_in_flight,
+      adapters: spec.adapters,
       addedAt: Atomics.load(this.#words, this.#at.version),
       reason: 'not probed yet',
     };
@@ -127,6 +156,11 @@ export class Membership {
     const count = Math.max(Atomics.load(this.#words, this.#at.count), row + 1);
     Atomics.store(this.#words, this.#at.count, count);
     return member;
+  }
+
+  /** An adapter of the replica that the model had not when the gateway started. */
+  unknownAdapter(spec: Pick<ReplicaSpec, 'adapters'>, model: number): string | undefined {
+    return spec.adapters.find((name) => this.#adapterNames[model]?.includes(name) !== true);
   }
 
   /** Frees the name at once; the member serves on until it is drained and removed. */
@@ -156,6 +190,35 @@ export class Membership {
   setHealthy(member: Member, healthy: boolean, reason: string): void {
     member.reason = reason;
     this.#write(member, this.#at.replica.at.healthy, healthy ? 1 : 0);
+  }
+
+  ownLoad(member: Member): OwnLoad {
+    const base = this.#row(member.row);
+    const { at } = this.#at.replica;
+    const requests = Atomics.load(this.#words, base + at.inFlight);
+    return { requests, tokens: this.#floats[(base + at.contextTokens) / 2] as number };
+  }
+
+  /** What the engine said when it was asked at `scrapedUs`, and what was ours then. */
+  report(member: Member, engine: EngineMetrics, own: OwnLoad, times: ReportTimes): void {
+    const base = this.#row(member.row);
+    const { at } = this.#at.replica;
+    if (this.#words[base + at.epoch] !== member.epoch) return;
+    member.engine = engine;
+    const reports = (Atomics.load(this.#words, base + at.reports) + 1) | 0;
+    const half = reports & 1;
+    // A ratio says how many tokens there are only when somebody says of how many.
+    const kvCapacity = engine.kvCapacity || member.cost.kv_tokens;
+    this.#words[base + at.engineRunning + half] = engine.running;
+    this.#words[base + at.engineWaiting + half] = engine.waiting;
+    this.#words[base + at.engineKvTokens + half] = Math.round(engine.kvUsage * kvCapacity);
+    this.#words[base + at.engineKvCapacity + half] = engine.kvCapacity;
+    this.#words[base + at.engineOwnRequests + half] = own.requests;
+    this.#floats[(base + at.engineOwnTokens) / 2 + half] = own.tokens;
+    this.#floats[(base + at.scrapedUs) / 2 + half] = times.scrapedUs;
+    this.#floats[(base + at.scrapeIntervalUs) / 2 + half] = times.intervalUs;
+    // Publishes the half. Pairs with the load in ReplicaRows.readReports().
+    Atomics.store(this.#words, base + at.reports, reports);
   }
 
   /** The row is given back; the caller has drained it and told the forwarders to forget it. */

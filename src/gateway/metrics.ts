@@ -8,6 +8,7 @@
  */
 import { collectDefaultMetrics, type Metric as PromMetric, Registry } from 'prom-client';
 import { assert } from '../lib/assert.ts';
+import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import type { MetricsReader, MetricsSnapshot } from '../shm/metrics.ts';
 import {
   type GaugeMetric,
@@ -37,6 +38,8 @@ export interface ReplicaReading {
   readonly model: string;
   readonly up: boolean;
   readonly inFlight: number;
+  /** Absent while its engine does not report. */
+  readonly engine?: EngineMetrics | undefined;
 }
 export interface ThreadReading {
   readonly name: string;
@@ -143,6 +146,22 @@ export class GatewayMetrics {
     gauges.set(
       metrics.replicaInFlight,
       byReplica((replica) => replica.inFlight),
+    );
+    const byEngine = (read: (engine: EngineMetrics) => number): Value[] =>
+      replicas.flatMap(({ name, model, engine }) =>
+        engine === undefined ? [] : [{ value: read(engine), labels: { replica: name, model } }],
+      );
+    gauges.set(
+      metrics.replicaEngineRunning,
+      byEngine((engine) => engine.running),
+    );
+    gauges.set(
+      metrics.replicaEngineWaiting,
+      byEngine((engine) => engine.waiting),
+    );
+    gauges.set(
+      metrics.replicaEngineKvUsage,
+      byEngine((engine) => engine.kvUsage),
     );
     gauges.set(
       metrics.ringDepth,

@@ -5,6 +5,7 @@
  * starts. A reload that changes such a key is refused whole. The replicas of the file are compared
  * with those that run, whoever added or removed them: afterwards the running state is the file's.
  */
+import { adaptersOf } from '../config/adapters.ts';
 import type { Config } from '../config/schema.ts';
 import type { ReplicaSpec } from './membership.ts';
 
@@ -18,7 +19,7 @@ export interface ReloadPlan {
   readonly restart: readonly string[];
   readonly add: readonly NamedReplica[];
   readonly remove: readonly string[];
-  /** Same name, another address, key, limit or model: the new one takes over, the old one drains. */
+  /** Same name, another address, key, limit, model or adapters: the new one takes over, the old one drains. */
   readonly replace: readonly NamedReplica[];
   readonly reweigh: readonly NamedReplica[];
 }
@@ -38,7 +39,10 @@ export function planReload(
     return present === undefined ? [] : [{ present, target }];
   });
   return {
-    restart: changedPaths(withoutReplicas(current), withoutReplicas(next), ''),
+    restart: [
+      ...changedPaths(withoutReplicas(current), withoutReplicas(next), ''),
+      ...newAdapters(current, next),
+    ],
     add: wanted.filter(({ replica }) => !before.has(replica.name)),
     remove: [...before.keys()].filter((name) => !names.has(name)),
     replace: kept.filter(isReplaced).map(({ target }) => target),
@@ -55,9 +59,22 @@ function isReplaced(pair: { present: NamedReplica; target: NamedReplica }): bool
     present.model !== target.model ||
     present.replica.url !== target.replica.url ||
     present.replica.api_key !== target.replica.api_key ||
-    present.replica.max_in_flight !== target.replica.max_in_flight
+    present.replica.max_in_flight !== target.replica.max_in_flight ||
+    !haveEqualNames(present.replica.adapters, target.replica.adapters)
   );
 }
+
+/** Acceptors learn the names of adapters at their start; a replica may get or lose a known one. */
+function newAdapters(current: Config, next: Config): string[] {
+  return next.models.flatMap((model, index) => {
+    const known = new Set(current.models[index] && adaptersOf(current.models[index]));
+    const isNew = adaptersOf(model).some((name) => !known.has(name));
+    return isNew ? [`models.${index}.replicas.adapters`] : [];
+  });
+}
+
+const haveEqualNames = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((name) => b.includes(name));
 
 const withoutReplicas = (config: Config): unknown => ({
   ...config,

@@ -1,4 +1,5 @@
 /** What each thread is given at its start, taken from the config. Pure. */
+import { adaptersOf } from '../config/adapters.ts';
 import type { Config } from '../config/schema.ts';
 import { ThreadId } from '../shm/control.layout.ts';
 import type { SharedMemory } from '../shm/memory.ts';
@@ -31,8 +32,9 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
       sample: config.log.sample,
       pretty: wantsPretty(config.log.pretty),
     },
-    models: config.models.map(({ name, aliases, policy, session_affinity: sessionAffinity }) => {
-      return { name, aliases, policy, sessionAffinity };
+    models: config.models.map((model) => {
+      const { name, aliases, policy, session_affinity: sessionAffinity } = model;
+      return { name, aliases, policy, sessionAffinity, adapters: adaptersOf(model) };
     }),
   };
 }

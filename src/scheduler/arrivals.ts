@@ -7,7 +7,8 @@ import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
 export function createArrival(): Arrival {
   return {
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
-    ...{ promptBytes: 0, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, streams: false },
+    ...{ promptBytes: 0, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
+    streams: false,
     ...{ session0: 0, session1: 0, head0: 0, head1: 0 },
   };
 }
@@ -30,6 +31,7 @@ export function readArrival(
   arrival.maxTokens = words[row + at.maxTokens] as number;
   arrival.priority = words[row + at.priority] as number;
   arrival.tenant = words[row + at.tenant] as number;
+  arrival.adapter = words[row + at.adapter] as number;
   arrival.streams = ((words[row + at.flags] as number) & RequestFlag.stream) !== 0;
   arrival.session0 = words[row + at.sessionHash] as number;
   arrival.session1 = words[row + at.sessionHash + 1] as number;

@@ -4,18 +4,26 @@
  * Scheduler thread; never blocks. A change that the main thread is still writing is read again: the
  * version is taken before the rows and grows after them.
  */
+
+import { adaptersMax } from '../config/capacities.ts';
 import type { ReplicaFacts } from '../dispatch/fleet.ts';
+import type { EngineReport } from '../dispatch/foreign-load.ts';
 import { replicaCounts } from '../shm/memory.ts';
 import { ReplicaAdmin, ReplicaTableLayout } from '../shm/replica-table.layout.ts';
 
 const { at } = ReplicaTableLayout.place(replicaCounts);
 const field = at.replica.at;
+const adapterWords = adaptersMax / 32;
 const wordOf = (row: number, offset: number): number =>
   at.replica.base + row * at.replica.stride + offset;
 
 export class ReplicaRows {
   readonly #words: Int32Array;
   readonly #floats: Float64Array;
+  readonly #report: EngineReport = {
+    ...{ scrapedUs: 0, intervalUs: 0, running: 0, waiting: 0, kvTokens: 0, kvCapacity: 0 },
+    ...{ ownRequests: 0, ownTokens: 0 },
+  };
   #version = 0;
 
   constructor(region: SharedArrayBuffer) {
@@ -55,6 +63,10 @@ export class ReplicaRows {
         maxInFlight: read(field.maxInFlight),
         identity: read(field.identity),
         kvTokens: read(field.kvTokens),
+        adapters: this.#words.slice(
+          wordOf(row, field.adapters),
+          wordOf(row, field.adapters) + adapterWords,
+        ),
         weight: readFloat(field.weight),
         prefillUs: readFloat(field.prefillUs),
         residentUs: readFloat(field.residentUs),
@@ -62,9 +74,34 @@ export class ReplicaRows {
     }
   }
 
-  setInFlight(row: number, inFlight: number): void {
+  /** Hands the last report of every engine that has made one to `apply`, in a record it reuses. */
+  readReports(apply: (row: number, report: EngineReport) => void): void {
+    const report = this.#report;
+    const count = this.count;
+    for (let row = 0; row < count; row++) {
+      // Acquires the half that the store in Membership.report() published.
+      const reports = Atomics.load(this.#words, wordOf(row, field.reports));
+      if (reports === 0) continue;
+      const half = reports & 1;
+      const read = (offset: number): number => this.#words[wordOf(row, offset) + half] as number;
+      const readFloat = (offset: number): number =>
+        this.#floats[wordOf(row, offset) / 2 + half] as number;
+      report.scrapedUs = readFloat(field.scrapedUs);
+      report.intervalUs = readFloat(field.scrapeIntervalUs);
+      report.running = read(field.engineRunning);
+      report.waiting = read(field.engineWaiting);
+      report.kvTokens = read(field.engineKvTokens);
+      report.kvCapacity = read(field.engineKvCapacity);
+      report.ownRequests = read(field.engineOwnRequests);
+      report.ownTokens = readFloat(field.engineOwnTokens);
+      apply(row, report);
+    }
+  }
+
+  setLoad(row: number, inFlight: number, contextTokens: number): void {
     const word = wordOf(row, field.inFlight);
     if (this.#words[word] !== inFlight) Atomics.store(this.#words, word, inFlight);
+    this.#floats[wordOf(row, field.contextTokens) / 2] = contextTokens;
   }
 
   countDispatched(row: number): void {

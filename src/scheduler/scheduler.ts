@@ -40,6 +40,8 @@ const sleepMsMax = 25;
 /** Sleep while a full ring keeps records waiting. */
 const retryFullMs = 1;
 const beatUs = 50_000;
+/** Far below the interval of reports, and for 256 replicas still a small part of a percent of the thread. */
+const reportsUs = 50_000;
 const lagWindowUs = 1_000_000;
 
 const { at: controlAt } = ControlLayout.place({ queued: modelRows, thread: 1 });
@@ -72,6 +74,7 @@ export class Scheduler {
     this.#slots.deadlineUs(slot, this.#totalTimeoutUs);
   #stopping = false;
   #beatAtUs = 0;
+  #reportsAtUs = 0;
   #lagUs = 0;
   #lagSinceUs = 0;
 
@@ -133,6 +136,7 @@ export class Scheduler {
   #turn(startUs: number): boolean {
     this.#executor.flush();
     if (this.#replicas.changed) this.#readReplicas(startUs);
+    if (startUs - this.#reportsAtUs >= reportsUs) this.#readReports(startUs);
     if (!this.#stopping && Atomics.load(this.#control, controlAt.stopping) === 1) {
       this.#stopping = true;
       this.#brain.stop(startUs);
@@ -259,9 +263,15 @@ export class Scheduler {
     this.#replicas.read((row, facts) => this.#brain.updateReplica(row, facts, now));
   }
 
+  #readReports(now: number): void {
+    this.#reportsAtUs = now;
+    this.#executor.thinkingSinceUs = now;
+    this.#replicas.readReports((row, report) => this.#brain.reportEngine(row, report, now));
+  }
+
   #publishGauges(): void {
     for (let row = 0; row < this.#replicas.count; row++) {
-      this.#replicas.setInFlight(row, this.#brain.inFlight(row));
+      this.#replicas.setLoad(row, this.#brain.inFlight(row), this.#brain.contextTokens(row));
     }
     let waiting = 0;
     for (let model = 0; model < this.#models; model++) {

@@ -3,8 +3,11 @@
  *
  * The main thread writes what a replica is and whether it may be used; the scheduler writes what it
  * has given it. A row is reused under a new epoch, so that a late message about the old replica is
- * not taken for one about the new. `version` grows after every change of a row by the main thread.
+ * not taken for one about the new. `version` grows after every change of a row by the main thread,
+ * except for what an engine reports of itself: the scheduler looks for that a few times a second. Each
+ * report is written to the half of the columns that is not the last one, then published by `reports`.
  */
+import { adaptersMax } from '../config/capacities.ts';
 import { defineLayout, f64, i32, rows, word } from './layout.ts';
 
 export const replicaRows = 256;
@@ -24,9 +27,20 @@ export const ReplicaTableLayout = defineLayout('replica_table', {
       'Hash of its URL: its place on the hash ring, the same on every gateway.',
     ),
     kvTokens: i32('main', 'Tokens its KV cache holds; 0: not known.'),
+    adapters: i32('main', 'One bit for each adapter of its model, from 1 on.', adaptersMax / 32),
     prefillUs: f64('main', 'Microseconds per prompt token of prefill.'),
     residentUs: f64('main', 'Microseconds per resident token and decode step.'),
+    reports: i32('main', 'Grows with each report of the engine; odd: the second half is the last.'),
+    engineRunning: i32('main', 'Requests the engine says it runs, whoever sent them.', 2),
+    engineWaiting: i32('main', 'Requests the engine says it has waiting.', 2),
+    engineKvTokens: i32('main', 'Tokens in its KV cache; 0: it does not say.', 2),
+    engineKvCapacity: i32('main', 'Tokens its KV cache holds; 0: it does not say.', 2),
+    engineOwnRequests: i32('main', '`inFlight` at the time of the report.', 2),
+    engineOwnTokens: f64('main', '`contextTokens` at the time of the report.', 2),
+    scrapedUs: f64('main', 'When the report was asked for.', 2),
+    scrapeIntervalUs: f64('main', 'Time between two reports.', 2),
     inFlight: i32('scheduler', 'Attempts dispatched and not released: a recount of the slots.'),
+    contextTokens: f64('scheduler', 'Prompt tokens of those attempts.'),
     dispatched: i32('scheduler', 'Attempts given to it; wraps.'),
     failed: i32('scheduler', 'Attempts that ended dead, slow or truncated; wraps.'),
     progressUs: f64('forwarder', 'When it last sent a byte of an answer; the last writer wins.'),

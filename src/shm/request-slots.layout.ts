@@ -75,6 +75,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     clientGone: i32('acceptor', '1 once the client has left.'),
     acceptor: i32('acceptor', 'Index of the acceptor that owns this row.'),
     model: i32('acceptor', 'Index into the model table.'),
+    adapter: i32('acceptor', 'Adapter of the model, counted from 1; 0 for none.'),
     route: i32('acceptor', 'Route id (protocol/routes.ts).'),
     flags: i32('acceptor', 'RequestFlag bits.'),
     headStart: i32('acceptor', 'Byte offset in the arena of the header blob.'),

@@ -13,6 +13,8 @@ export interface ModelRow {
   readonly aliases: readonly string[];
   readonly policy: string;
   readonly sessionAffinity: boolean;
+  /** Names of its adapters; the first is adapter 1. Absent: it has none. */
+  readonly adapters?: readonly string[];
 }
 
 /** What a forwarder must know of a row of the replica table beyond the shared words. */

@@ -223,6 +223,24 @@ export const metrics = {
     'count',
     'Attempts running on the replica: the exact count the scheduler decides by.',
   ),
+  replicaEngineRunning: gauge(
+    'sluice_replica_engine_running',
+    ['replica', 'model'],
+    'count',
+    'Requests the engine of the replica says it runs, whoever sent them.',
+  ),
+  replicaEngineWaiting: gauge(
+    'sluice_replica_engine_waiting',
+    ['replica', 'model'],
+    'count',
+    'Requests the engine of the replica says it has waiting, whoever sent them.',
+  ),
+  replicaEngineKvUsage: gauge(
+    'sluice_replica_engine_kv_usage_ratio',
+    ['replica', 'model'],
+    'ratio',
+    'Share of the KV cache that the engine of the replica says is in use.',
+  ),
   replicaRequests: counter(
     'sluice_replica_requests_total',
     ['replica'],

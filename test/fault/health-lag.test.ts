@@ -23,7 +23,7 @@ test('a probe that timed out is void when the loop was late at any time of it', 
     createMemory({ ...sizes, arenaBytes: 64 * 1024, responseRingBytes: 64 * 1024 }),
   );
   const limits = { api_key: '', weight: 1, max_in_flight: 8 };
-  const costs = { prefill_us: 1, resident_us: 1, kv_tokens: 0 };
+  const costs = { prefill_us: 1, resident_us: 1, kv_tokens: 0, adapters: [] };
   const member = membership.add({ name: 'deaf', url, ...limits, ...costs }, 0)!;
   const results: ProbeResult[] = [];
   const options = {

@@ -67,6 +67,29 @@ describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
     await client.close();
   });
 
+  test('the name of an adapter is its model and its number; equal prompts of two look different', async () => {
+    const client = await RawClient.connect(harness.port);
+    const hashes = new Set<number>();
+    const heads = new Set<number>();
+    const names = ['m', 'alias-of-m', 'sql', 'legal'];
+    for (const [i, model] of names.entries()) {
+      await client.send(
+        post(chat({ model, messages: [{ role: 'user', content: 'x'.repeat(5000) }] })),
+      );
+      const arrival = await harness.arrival();
+      const { slot } = arrival;
+      expect(harness.column(slot, 'model')).toBe(0);
+      expect(harness.column(slot, 'adapter')).toBe(Math.max(0, i - 1));
+      expect(harness.column(slot, 'prefixCount')).toBeGreaterThan(0);
+      hashes.add(harness.column(slot, 'prefixHash'));
+      heads.add(harness.column(slot, 'headHash'));
+      harness.whole(arrival, '{}');
+      await client.responses(i + 1);
+    }
+    expect([hashes.size, heads.size]).toEqual([3, 3]);
+    await client.close();
+  });
+
   test('a connection serves one request after the other', async () => {
     const client = await RawClient.connect(harness.port);
     for (let i = 1; i <= 5; i++) {
@@ -224,7 +247,7 @@ describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
     }
     const models = (await rawRequest(harness.port, get('/v1/models'))).responses[0]!;
     const ids = JSON.parse(models.body.toString()).data.map(({ id }: { id: string }) => id);
-    expect(ids).toEqual(['m', 'alias-of-m']);
+    expect(ids).toEqual(['m', 'alias-of-m', 'sql', 'legal']);
     const one = (await rawRequest(harness.port, get('/v1/models/alias-of-m'))).responses[0]!;
     expect(JSON.parse(one.body.toString()).id).toBe('alias-of-m');
     const preflight = await rawRequest(

@@ -62,7 +62,7 @@ describe.each(testEngines)('A-02 on %s', (engine) => {
           expect(row).toEqual({
             ...{ name: `r${i + 1}`, model, url: replicas[i]!.url, healthy: true, state: 'active' },
             ...{ in_flight: 0, requests: replicas[i]!.stats().started, errors: 0 },
-            ...{ weight: 1, max_in_flight: 256, reason: '' },
+            ...{ weight: 1, max_in_flight: 256, adapters: [], reason: '', engine: null },
           });
         }
       });

@@ -17,6 +17,11 @@ const slots = 60;
 const rows = 5;
 const rules = [RetryRule.never, RetryRule.elsewhere, RetryRule.anywhere];
 
+/** Adapters 1 and 2 of each row; nobody has adapter 2 of the second model. */
+const adapterBits = [1, 3, 0, 1, 0];
+const canServe = (row: number, adapter: number): boolean =>
+  adapter === 0 || (((adapterBits[row] as number) >>> (adapter - 1)) & 1) === 1;
+
 /** Prompts of up to six depths, of which few differ. */
 function somePrefixes(walkSeed: number): PrefixSource {
   const random = createPrng(walkSeed);
@@ -39,7 +44,9 @@ class Walk {
   readonly #limits = new Array<number>(rows).fill(4);
   #refusalsSeen = 0;
   #dispatchesSeen = 0;
-  readonly #lastFresh = [-1, -1];
+  /** The newest request that has left each lane, by model and adapter. */
+  readonly #lastFresh = new Map<string, number>();
+  readonly #adapters: number[] = [];
 
   constructor(walkSeed: number) {
     this.#random = createPrng(walkSeed);
@@ -51,7 +58,8 @@ class Walk {
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
     });
     for (let row = 0; row < rows; row++) {
-      this.harness.replica(row, { model: row < 3 ? 0 : 1, maxInFlight: 4, weight: 1 + (row % 2) });
+      const facts = { model: row < 3 ? 0 : 1, maxInFlight: 4, weight: 1 + (row % 2) };
+      this.harness.replica(row, { ...facts, adapters: Int32Array.of(adapterBits[row] as number) });
     }
   }
 
@@ -61,7 +69,8 @@ class Walk {
     else if (draw < 70) this.#end();
     else if (draw < 78) this.#cancel();
     else if (draw < 83) this.#firstToken();
-    else if (draw < 91) this.harness.advance(this.#random.below(60));
+    else if (draw < 88) this.harness.advance(this.#random.below(60));
+    else if (draw < 91) this.#reportEngine();
     else this.#changeReplica();
     this.#settle();
     this.#checkWorkConservation();
@@ -84,9 +93,12 @@ class Walk {
     this.#held[slot] = this.ends.length;
     this.ends.push(0);
     this.#models.push(model);
+    const adapter = Math.max(0, this.#random.below(6) - 3);
+    this.#adapters.push(adapter);
     this.harness.arrive(slot, model, 50 + this.#random.below(2000), {
       promptBytes: this.#random.below(20_000),
       streams: this.#random.below(2) === 0,
+      adapter,
       session0: this.#random.below(4), // every fourth belongs to none
     });
   }
@@ -123,6 +135,16 @@ class Walk {
     this.harness.cancel(this.#random.below(slots));
   }
 
+  /** Foreign load moves choices; it must not move a limit or a count. */
+  #reportEngine(): void {
+    const [running, waiting] = [this.#random.below(9), this.#random.below(9)];
+    const scrapedUs = this.harness.nowUs - this.#random.below(6_000_000);
+    const row = this.#random.below(rows);
+    const ownRequests = this.harness.brain.inFlight(row);
+    const kvTokens = this.#random.below(10_000);
+    this.harness.report(row, { running, waiting, kvTokens, scrapedUs, ownRequests });
+  }
+
   #changeReplica(): void {
     const row = this.#random.below(rows);
     const draw = this.#random.below(3);
@@ -152,10 +174,10 @@ class Walk {
       const request = this.#held[slot];
       if (request === undefined || request < 0 || attempt > 1) continue;
       this.#tried.add(request);
-      const model = this.#models[request] as number;
-      expect(request).toBeGreaterThan(this.#lastFresh[model] as number);
+      const lane = `${this.#models[request]} ${this.#adapters[request]}`;
+      expect(request).toBeGreaterThan(this.#lastFresh.get(lane) ?? -1);
       expect(heldUs).toBeLessThanOrEqual(400_000);
-      this.#lastFresh[model] = request;
+      this.#lastFresh.set(lane, request);
     }
     this.#dispatchesSeen = dispatches.length;
     const fresh: readonly { slot: number; refusal: Refusal }[] = refusals.slice(this.#refusalsSeen);
@@ -163,17 +185,17 @@ class Walk {
     this.#refusalsSeen = refusals.length;
   }
 
-  /** Nobody who was never tried waits while a replica of the model has room. */
+  /** Nobody who was never tried waits while a replica of the model that has its adapter has room. */
   #checkWorkConservation(): void {
-    for (const model of [0, 1]) {
-      const waiter = this.#held.findIndex(
-        (request) => request >= 0 && this.#models[request] === model && !this.#tried.has(request),
-      );
-      if (waiter < 0) continue;
-      for (let row = 0; row < rows; row++) {
-        if ((row < 3 ? 0 : 1) === model) expect(this.#room(row)).toBeLessThanOrEqual(0);
-      }
-    }
+    const model = (row: number): number => (row < 3 ? 0 : 1);
+    const couldServe = (request: number, row: number): boolean =>
+      model(row) === this.#models[request] && canServe(row, this.#adapters[request] as number);
+    const open = Array.from({ length: rows }, (_, row) => row).filter((row) => this.#room(row) > 0);
+    const idle = this.#held.filter((request) => {
+      const isNew = request >= 0 && !this.#tried.has(request);
+      return isNew && open.some((row) => couldServe(request, row));
+    });
+    expect(idle).toEqual([]);
   }
 
   #room(row: number): number {

@@ -58,6 +58,7 @@ const testModel = {
   aliases: ['alias-of-m'],
   policy: 'random',
   sessionAffinity: true,
+  adapters: ['sql', 'legal'],
 } as const;
 export class AcceptorHarness extends ForwarderEnd {
   readonly worker: Worker;

@@ -13,7 +13,14 @@ export interface ClusterView {
     readonly errors: number;
     readonly weight: number;
     readonly max_in_flight: number;
+    readonly adapters: readonly string[];
     readonly reason: string;
+    readonly engine: {
+      readonly running: number;
+      readonly waiting: number;
+      readonly kv_usage_ratio: number;
+      readonly kv_capacity_tokens: number;
+    } | null;
   }[];
   readonly models: readonly { name: string; policy: string; queue_depth: number }[];
   readonly policy: string;

@@ -13,6 +13,7 @@ import {
   RetryRule,
 } from '../../src/dispatch/decisions.ts';
 import type { ReplicaFacts } from '../../src/dispatch/fleet.ts';
+import type { EngineReport } from '../../src/dispatch/foreign-load.ts';
 import { errors } from '../../src/errors/catalogue.ts';
 import { assert } from '../../src/lib/assert.ts';
 
@@ -27,7 +28,8 @@ export const modelsWith = (...policies: string[]): BrainConfig['models'] =>
 /** A candidate of which only in-flight and weight matter. */
 export const loadOf = (inFlight: number, weight = 1): ReplicaLoad => {
   const { prefillUs, residentUs } = replicaFacts;
-  return { inFlight, weight, pendingTokens: 0, contextTokens: 0, prefillUs, residentUs };
+  const tokens = { pendingTokens: 0, contextTokens: 0, roomTokens: Number.POSITIVE_INFINITY };
+  return { inFlight, weight, ...tokens, prefillUs, residentUs };
 };
 
 export const noPrefixes: PrefixSource = {
@@ -46,7 +48,8 @@ export const replicaFacts: ReplicaFacts = {
 
 const plainArrival: Arrival = {
   ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
-  ...{ promptBytes: 400, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, streams: true },
+  ...{ promptBytes: 400, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
+  streams: true,
   ...{ session0: 0, session1: 0, head0: 0, head1: 0 },
 };
 
@@ -94,6 +97,7 @@ export class BrainHarness implements DecisionSink {
   /** Requests told to have ended by the brain, by slot and generation. */
   readonly generations: number[];
   readonly #facts = new Map<number, ReplicaFacts>();
+  readonly #adapters = new Map<number, number>();
 
   constructor(config: Partial<BrainConfig> = {}) {
     const full: BrainConfig = {
@@ -127,12 +131,22 @@ export class BrainHarness implements DecisionSink {
     for (let row = 0; row < count; row++) this.replica(row, facts);
   }
 
+  /** The engine of a replica reports, once a second. */
+  report(row: number, report: Partial<EngineReport>): void {
+    const nothing = { running: 0, waiting: 0, kvTokens: 0, kvCapacity: 0 };
+    const own = { ownRequests: 0, ownTokens: 0 };
+    const times = { scrapedUs: this.nowUs, intervalUs: 1_000_000 };
+    this.brain.reportEngine(row, { ...nothing, ...own, ...times, ...report }, this.nowUs);
+    this.check();
+  }
+
   arrive(slot: number, model = 0, deadlineMs = 600_000, more: Partial<Arrival> = {}): boolean {
     const generation = (this.generations[slot] ?? 0) + 1;
     this.generations[slot] = generation;
     const deadlineUs = this.nowUs + deadlineMs * 1000;
     const publishedUs = this.nowUs;
     const request = { ...plainArrival, slot, generation, model, publishedUs, deadlineUs, ...more };
+    this.#adapters.set(slot, request.adapter);
     const known = this.brain.arrive(request, this.nowUs);
     this.check();
     return known;
@@ -208,6 +222,9 @@ export class BrainHarness implements DecisionSink {
     assert(last?.slot === slot && last.attempt === attempt, 'a dispatch says why');
     assert(last.replica === replica && last.heldUs === heldUs, 'it goes where it says');
     const facts = this.#facts.get(replica);
+    const adapter = this.#adapters.get(slot) ?? 0;
+    const bit = ((facts?.adapters?.[0] ?? 0) >>> (adapter - 1)) & 1;
+    assert(adapter === 0 || bit === 1, 'only a replica that has the adapter is given the request');
     assert(facts?.active === true && facts.healthy && facts.weight > 0, 'replica is routable');
     let load = 0;
     for (const other of this.running.values()) load += other.replica === replica ? 1 : 0;

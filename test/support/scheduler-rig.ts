@@ -146,7 +146,7 @@ export class SchedulerRig {
     const member = this.members.add(
       {
         ...{ name, url: 'http://127.0.0.1:1', api_key: '', weight: 1, max_in_flight: maxInFlight },
-        ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0 },
+        ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: [] },
       },
       0,
     );

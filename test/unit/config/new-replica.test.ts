@@ -14,6 +14,7 @@ test('a replica added at run time has the defaults of the file', () => {
       prefill_us: 21.2,
       resident_us: 0.06,
       kv_tokens: 0,
+      adapters: [],
     },
   });
 });

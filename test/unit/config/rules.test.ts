@@ -54,6 +54,12 @@ const cases: readonly Case[] = [
     kept: `health: { interval: 1s }\n${models}`,
   },
   {
+    rule: 'scrape_ends_before_the_next',
+    broken: `engine_metrics: { interval: 200ms }\n${models}`,
+    problems: ['1:1 engine_metrics.timeout: must be at most engine_metrics.interval (200ms)'],
+    kept: `engine_metrics: { interval: 200ms, timeout: 200ms }\n${models}`,
+  },
+  {
     rule: 'ports_differ',
     broken: `listen: { port: 9090 }\n${models}`,
     problems: ['1:1 admin.port: must differ from listen.port'],
@@ -70,6 +76,14 @@ const cases: readonly Case[] = [
     broken: `models: [${m('a', url(1), ', aliases: [b]')}, ${m('b', url(2))}]`,
     problems: [expect.stringMatching(/models\.1\.name: is the same as models\.0\.aliases\.0$/)],
     kept: `models: [${m('a', url(1), ', aliases: [B]')}, ${m('b', url(2))}]`,
+  },
+  {
+    rule: 'adapters_fit_the_table',
+    broken: `models: [${m('a', withAdapters(255, 2))}]`,
+    problems: [
+      expect.stringMatching(/^1:\d+ models\.0\.replicas: must have at most 256 adapters in all$/),
+    ],
+    kept: `models: [${m('a', withAdapters(255, 1))}]`,
   },
   {
     rule: 'replica_names_unique',
@@ -111,9 +125,49 @@ function manyUrls(count: number): string {
   return Array.from({ length: count }, (_, index) => url(index + 1)).join(', ');
 }
 
+/** Two replicas that share the adapter a0 and have so many others. */
+function withAdapters(first: number, second: number): string {
+  const list = (from: number, count: number): string =>
+    Array.from({ length: count }, (_, i) => `, a${from + i}`).join('');
+  const one = url(1, `, adapters: [a0${list(1, first - 1)}]`);
+  return `${one}, ${url(2, `, adapters: [a0${list(first, second)}]`)}`;
+}
+
 test.each(cases)('$rule', ({ broken, problems: expected, kept }) => {
   expect(problems(broken)).toEqual(expected);
   expect(problems(kept)).toEqual([]);
+});
+
+test.each([
+  [
+    'the name of its model',
+    'aliases: [x], replicas: [{ url: "http://h:1", adapters: [m] }]',
+    'models.0.name',
+  ],
+  [
+    'an alias',
+    'aliases: [x], replicas: [{ url: "http://h:1", adapters: [x] }]',
+    'models.0.aliases.0',
+  ],
+])('an adapter may not have %s', (_, rest, first) => {
+  const text = `models: [{ name: m, ${rest} }]`;
+  const column = text.indexOf('adapters: [') + 'adapters: ['.length + 1;
+  const path = 'models.0.replicas.0.adapters.0';
+  expect(problems(text)).toEqual([`1:${column} ${path}: is the same as ${first}`]);
+});
+
+test('an adapter belongs to one model, whose replicas share it, and is listed once by each', () => {
+  const a = m('a', `${url(1, ', adapters: [x, y]')}, ${url(2, ', adapters: [y, x]')}`);
+  expect(problems(`models: [${a}]`)).toEqual([]);
+  const b = m('b', url(3, ', adapters: [z, y]'));
+  expect(problems(`models: [${a}, ${b}]`)).toEqual([
+    expect.stringMatching(
+      /^1:\d+ models\.1\.replicas\.0\.adapters\.1: is the same as models\.0\.replicas\.0\.adapters\.1$/,
+    ),
+  ]);
+  expect(problems(`models: [${m('a', url(1, ', adapters: [x, y, x]'))}]`)).toEqual([
+    expect.stringMatching(/models\.0\.replicas\.0\.adapters\.2: is listed twice$/),
+  ]);
 });
 
 test('every rule has its case', () => {

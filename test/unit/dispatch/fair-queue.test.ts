@@ -17,8 +17,9 @@ class Bench {
   nowUs = 0;
   readonly #free = Array.from({ length: slots }, (_, slot) => slot);
 
-  wait(tenant: number, priority = 0): number {
+  wait(tenant: number, priority = 0, adapter = 0): number {
     const slot = this.#free.shift()!;
+    this.requests.adapter[slot] = adapter;
     this.requests.tenant[slot] = tenant;
     this.requests.priority[slot] = priority;
     this.requests.waitingSinceUs[slot] = this.nowUs;
@@ -126,5 +127,46 @@ describe('fairness between tenants', () => {
     const cheap = bench.wait(0);
     bench.wait(1);
     expect(bench.serve()).toBe(cheap);
+  });
+});
+
+describe('adapters', () => {
+  test('a tenant is served in order of arrival over its adapters', () => {
+    const bench = new Bench();
+    const waiting = [0, 2, 1, 2, 0, 1].map((adapter) => {
+      bench.nowUs++;
+      return bench.wait(0, 0, adapter);
+    });
+    expect(waiting.map(() => bench.serve(100))).toEqual(waiting);
+  });
+
+  test('who is passed keeps its place, and nobody of its adapter goes before it', () => {
+    const bench = new Bench();
+    const waiting = [2, 0, 2, 1].map((adapter) => {
+      bench.nowUs++;
+      return bench.wait(0, 0, adapter);
+    });
+    const next = (...passed: number[]): number => bench.queue.next(bench.nowUs, new Set(passed));
+    expect(next()).toBe(waiting[0]);
+    expect(next(2)).toBe(waiting[1]);
+    expect(next(2, 0)).toBe(waiting[3]);
+    expect(next(2, 0, 1)).toBe(NONE);
+    bench.queue.remove(waiting[0]!);
+    expect(next()).toBe(waiting[1]);
+    expect(next(0, 1)).toBe(waiting[2]);
+  });
+
+  test('the service of a tenant is one, whichever adapters it asks for', () => {
+    const bench = new Bench();
+    const served = [0, 0];
+    for (let i = 0; i < 60; i++) {
+      bench.wait(0, 0, i % 3);
+      bench.wait(1, 0, 0);
+    }
+    for (let turn = 0; turn < 40; turn++) {
+      const tenant = bench.requests.tenant[bench.serve(100)]!;
+      served[tenant] = served[tenant]! + 1;
+    }
+    expect(served).toEqual([20, 20]);
   });
 });

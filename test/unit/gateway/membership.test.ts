@@ -1,5 +1,7 @@
 import { beforeEach, expect, test } from 'vitest';
+import type { EngineReport } from '../../../src/dispatch/foreign-load.ts';
 import { Membership, type ReplicaSpec } from '../../../src/gateway/membership.ts';
+import { ReplicaRows } from '../../../src/scheduler/replica-rows.ts';
 import { createMemory, replicaCounts, type SharedMemory } from '../../../src/shm/memory.ts';
 import {
   ReplicaAdmin,
@@ -10,7 +12,7 @@ import {
 const { at } = ReplicaTableLayout.place(replicaCounts);
 const spec = (name: string, more: Partial<ReplicaSpec> = {}): ReplicaSpec => ({
   ...{ name, url: `http://${name}:1`, api_key: '', weight: 1, max_in_flight: 8 },
-  ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0 },
+  ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: [] },
   ...more,
 });
 
@@ -97,4 +99,87 @@ test('a full table refuses and keeps what it has', () => {
 test('a second replica of a name is a defect of the caller', () => {
   membership.add(spec('a'), 0);
   expect(() => membership.add(spec('a'), 0)).toThrow(/unique/);
+});
+
+test('what an engine reports reaches the scheduler whole, without a new version of the table', () => {
+  const [first, second] = [membership.add(spec('a'), 0)!, membership.add(spec('b'), 0)!];
+  const rows = new ReplicaRows(memory.replicas);
+  const seen = (): Map<number, EngineReport> => {
+    const reports = new Map<number, EngineReport>();
+    rows.readReports((row, report) => reports.set(row, { ...report }));
+    return reports;
+  };
+  const before = version();
+  expect(seen().size).toBe(0);
+  const engine = { running: 7, waiting: 2, kvUsage: 0.5, kvCapacity: 1000 };
+  rows.setLoad(second.row, 3, 4e9);
+  const own = membership.ownLoad(second);
+  expect(own).toEqual({ requests: 3, tokens: 4e9 });
+  for (const running of [7, 8, 9]) {
+    const times = { scrapedUs: 1e15 + running, intervalUs: 1e6 };
+    membership.report(second, { ...engine, running }, own, times);
+    expect([...seen()]).toEqual([
+      [
+        second.row,
+        {
+          ...{ scrapedUs: 1e15 + running, intervalUs: 1e6, running, waiting: 2 },
+          ...{ kvTokens: 500, kvCapacity: 1000, ownRequests: 3, ownTokens: 4e9 },
+        },
+      ],
+    ]);
+  }
+  expect(second.engine).toMatchObject({ running: 9 });
+  expect(first.engine).toBeUndefined();
+  expect(version()).toBe(before);
+});
+
+test('a share of a cache of configured size is a count of tokens; of an unknown one it is none', () => {
+  const known = membership.add(spec('a', { kv_tokens: 2000 }), 0)!;
+  const unknown = membership.add(spec('b'), 0)!;
+  const tokens: number[] = [];
+  for (const member of [known, unknown]) {
+    const engine = { running: 0, waiting: 0, kvUsage: 0.5, kvCapacity: 0 };
+    const times = { scrapedUs: 1, intervalUs: 1 };
+    membership.report(member, engine, { requests: 0, tokens: 0 }, times);
+  }
+  new ReplicaRows(memory.replicas).readReports((_, { kvTokens }) => tokens.push(kvTokens));
+  expect(tokens).toEqual([1000, 0]);
+});
+
+test('a report about a replica that has gone is not one about the next in its row', () => {
+  const old = membership.add(spec('a'), 0)!;
+  const rows = new ReplicaRows(memory.replicas);
+  const engine = { running: 7, waiting: 2, kvUsage: 0, kvCapacity: 0 };
+  const report = (): void => {
+    const times = { scrapedUs: 1, intervalUs: 1 };
+    membership.report(old, engine, { requests: 0, tokens: 0 }, times);
+  };
+  report();
+  membership.remove(old);
+  expect(membership.add(spec('b'), 0)!.row).toBe(old.row);
+  report();
+  rows.readReports(() => expect.unreachable());
+});
+
+test('the adapters of a replica are bits by their numbers in its model', () => {
+  const names = Array.from({ length: 256 }, (_, i) => `a${i}`);
+  membership = new Membership(memory, [[], names]);
+  membership.add(spec('plain'), 1);
+  const { row } = membership.add(spec('a', { adapters: ['a0', 'a31', 'a32', 'a255'] }), 1)!;
+  const bits = new Map<number, Int32Array | undefined>();
+  new ReplicaRows(memory.replicas).read((at, facts) => bits.set(at, facts.adapters));
+  expect([...bits.get(0)!]).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
+  expect([...bits.get(row)!]).toEqual([1 | (1 << 31), 1, 0, 0, 0, 0, 0, 1 << 31]);
+  expect(membership.unknownAdapter({ adapters: ['a7', 'new'] }, 1)).toBe('new');
+  expect(membership.unknownAdapter({ adapters: ['a7'] }, 0)).toBe('a7');
+  expect(membership.unknownAdapter({ adapters: ['a7'] }, 1)).toBeUndefined();
+});
+
+test('a row that is used again has the adapters of its new replica alone', () => {
+  membership = new Membership(memory, [['x', 'y']]);
+  membership.remove(membership.add(spec('a', { adapters: ['x'] }), 0)!);
+  const { row } = membership.add(spec('b', { adapters: ['y'] }), 0)!;
+  new ReplicaRows(memory.replicas).read((at, facts) => {
+    if (at === row) expect(facts.adapters![0]).toBe(2);
+  });
 });

@@ -24,7 +24,10 @@ const sources: MetricsSources = {
     { row: 1, name: hostileName, inFlight: 0, queueDepth: 0 },
   ],
   replicas: () => [
-    { row: 0, name: 'r1', model: 'llama-3-8b', up: true, inFlight: 3 },
+    {
+      ...{ row: 0, name: 'r1', model: 'llama-3-8b', up: true, inFlight: 3 },
+      engine: { running: 9, waiting: 4, kvUsage: 0.75, kvCapacity: 1000 },
+    },
     { row: 5, name: 'r2', model: hostileName, up: false, inFlight: 0 },
   ],
   threads: () => [
@@ -88,6 +91,9 @@ describe('the page', () => {
       'sluice_queue_depth{model="llama-3-8b"}': 7,
       'sluice_replica_up{model="llama-3-8b",replica="r1"}': 1,
       'sluice_replica_in_flight{model="llama-3-8b",replica="r1"}': 3,
+      'sluice_replica_engine_running{model="llama-3-8b",replica="r1"}': 9,
+      'sluice_replica_engine_waiting{model="llama-3-8b",replica="r1"}': 4,
+      'sluice_replica_engine_kv_usage_ratio{model="llama-3-8b",replica="r1"}': 0.75,
       'sluice_ring_depth{ring="response"}': 5,
       'sluice_thread_heartbeat_age_seconds{thread="scheduler"}': 0.02,
       'sluice_event_loop_utilization{thread="main"}': 0.25,

@@ -90,3 +90,20 @@ test('the file is compared with what runs, not with the file before', () => {
   const running = runningOf(oneModel([a, c]));
   expect(plan(file, file, running)).toEqual({ ...nothing, add: ['b'], remove: ['c'] });
 });
+
+test('a replica that gets or loses an adapter of its model is replaced; the order is no change', () => {
+  const both = { ...b, adapters: ['x', 'y'] };
+  const before = oneModel([{ ...a, adapters: ['x'] }, both]);
+  const after = oneModel([
+    { ...a, adapters: ['y'] },
+    { ...both, adapters: ['y', 'x'] },
+  ]);
+  expect(plan(before, after)).toEqual({ ...nothing, replace: ['a'] });
+  expect(plan(before, oneModel([a, both]))).toEqual({ ...nothing, replace: ['a'] });
+});
+
+test('an adapter that the model did not have needs a restart', () => {
+  const before = oneModel([{ ...a, adapters: ['x'] }]);
+  const after = oneModel([{ ...a, adapters: ['x', 'z'] }]);
+  expect(plan(before, after).restart).toEqual(['models.0.replicas.adapters']);
+});

@@ -19,7 +19,7 @@ test('requests are taken however long the rest of a turn takes', () => {
   const members = new Membership(memory);
   const spec = {
     ...{ name: 'r', url: 'http://r:1', api_key: '', weight: 1, max_in_flight: 8 },
-    ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0 },
+    ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: [] },
   };
   const member = members.add(spec, 0)!;
   members.activate(member);

@@ -8,7 +8,7 @@ import { Readiness } from '../../../src/shm/readiness.ts';
 const noReplica = 'no replica is healthy';
 const spec = {
   ...{ name: 'a', url: 'http://a:1', api_key: '', weight: 1, max_in_flight: 8 },
-  ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0 },
+  ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: [] },
 };
 
 let memory: SharedMemory;

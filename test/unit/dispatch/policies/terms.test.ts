@@ -29,6 +29,7 @@ describe.each(overAll)('%s', (name) => {
         candidates.set(row, {
           ...{ inFlight: random.below(20), weight: 1 + random.below(4) },
           ...{ pendingTokens: random.below(50_000), contextTokens: random.below(500_000) },
+          roomTokens: Number.POSITIVE_INFINITY,
           ...{ prefillUs: 1 + random.below(40), residentUs: (1 + random.below(9)) / 100 },
         });
       }

@@ -314,8 +314,8 @@ export class Exchange implements ConnectionUser, AnswerSink, OutputOwner, Clocke
       this.#lose();
       return;
     }
-    const { usage } = this.#record;
-    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs, usage);
+    // No usage: what the client never got is not on its account.
+    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs, undefined);
     this.#owner.onSettled(this);
   }
 

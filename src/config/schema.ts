@@ -303,7 +303,7 @@ const Model = z.strictObject({
     .describe('Other names for the same model; the request reaches the replica as it came.'),
   policy: z
     .enum(policyNames)
-    .prefault('power_of_two')
+    .prefault('marginal_cost')
     .describe('How a replica is picked; see docs/architecture.md.'),
   session_affinity: z
     .boolean()

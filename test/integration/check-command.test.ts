@@ -32,7 +32,7 @@ test('a good config exits 0 and shows what it would run, without its secrets', (
   expect(stderr).toBe('');
   expect(status).toBe(0);
   expect(stdout).toMatch(/^\.\/sluice\.yaml: ok$/m);
-  expect(stdout).toMatch(/model +llama: power_of_two over 1 \(r1 http:\/\/127\.0\.0\.1:9001\)/);
+  expect(stdout).toMatch(/model +llama: marginal_cost over 1 \(r1 http:\/\/127\.0\.0\.1:9001\)/);
   expect(stdout).not.toContain('hunter2');
 });
 

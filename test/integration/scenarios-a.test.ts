@@ -55,7 +55,7 @@ describe.each(testEngines)('A-02 on %s', (engine) => {
         expect(page.headers.get('content-type')).toMatch(/^text\/plain; version=0\.0\.4/);
         const cluster = await gateway.cluster();
         expect(cluster).toMatchObject({
-          ...{ policy: 'power_of_two', queue_depth: 0, dispatched: 4, dropped: 0, engine },
+          ...{ policy: 'marginal_cost', queue_depth: 0, dispatched: 4, dropped: 0, engine },
         });
         expect(cluster.replicas).toHaveLength(2);
         for (const [i, row] of cluster.replicas.entries()) {

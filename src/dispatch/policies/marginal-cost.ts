@@ -1,7 +1,7 @@
 /**
  * marginal_cost: the candidate where the request adds the least delay to everybody (ALGORITHMS 3).
  *
- *   score = c (P + n) + lambda c B n + O k K                 microseconds; lower wins
+ *   score = (c (P + n) + lambda c B n + O k K) / weight      microseconds; lower wins
  *
  *   c (P + n)      own wait: what is ahead in the prefill queue, and its own prefill
  *   lambda c B n   the delay its prefill puts on the B sequences that decode there
@@ -10,7 +10,7 @@
  *   P pendingTokens, n = max(1, promptTokens - matched) uncached, B inFlight, K contextTokens, O expected output;
  *   c prefillUs, k residentUs of the replica. For equal replicas only the ratio of c and k matters.
  *
- * Nothing matched: load alone decides. Ties rotate. None: NONE.
+ * A weight of w makes a replica w times as fast. Nothing matched: load alone decides. Ties rotate. None: NONE.
  */
 import { type Candidates, NONE } from '../candidates.ts';
 import type { PickRequest, Policy, Score, Weighed } from './policy.ts';
@@ -23,7 +23,8 @@ export class MarginalCost implements Policy {
   #start = 0;
 
   pick(candidates: Candidates, { promptTokens, outputTokens, matched }: PickRequest): number {
-    const { length, pendingTokens, inFlight, contextTokens, prefillUs, residentUs } = candidates;
+    const { length, weight, pendingTokens, inFlight, contextTokens } = candidates;
+    const { prefillUs, residentUs } = candidates;
     if (length === 0) return NONE;
     let best = NONE;
     let least = Number.POSITIVE_INFINITY;
@@ -31,9 +32,10 @@ export class MarginalCost implements Policy {
       const uncached = Math.max(1, promptTokens - (matched[i] as number));
       const ahead = (pendingTokens[i] as number) + uncached;
       const delayed = lambda * (inFlight[i] as number) * uncached;
-      const score =
+      const addedUs =
         (prefillUs[i] as number) * (ahead + delayed) +
         outputTokens * (residentUs[i] as number) * (contextTokens[i] as number);
+      const score = addedUs / (weight[i] as number);
       if (score < least) {
         least = score;
         best = i;
@@ -49,9 +51,9 @@ export class MarginalCost implements Policy {
 export function marginalCostTerms(of: Weighed): Score {
   const uncached = Math.max(1, of.promptTokens - of.matchedTokens);
   const terms = {
-    own_wait_us: of.prefillUs * (of.pendingTokens + uncached),
-    delay_of_others_us: of.prefillUs * lambda * of.inFlight * uncached,
-    own_decode_us: of.outputTokens * of.residentUs * of.contextTokens,
+    own_wait_us: (of.prefillUs * (of.pendingTokens + uncached)) / of.weight,
+    delay_of_others_us: (of.prefillUs * lambda * of.inFlight * uncached) / of.weight,
+    own_decode_us: (of.outputTokens * of.residentUs * of.contextTokens) / of.weight,
   };
   return { score: terms.own_wait_us + terms.delay_of_others_us + terms.own_decode_us, terms };
 }

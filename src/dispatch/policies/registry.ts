@@ -75,7 +75,7 @@ const entries: ReadonlyMap<string, Entry> = new Map<string, Entry>([
     {
       create: () => new Lmetric(),
       formula:
-        'score = (pending_tokens + max(1, prompt_tokens - matched_tokens)) * (in_flight + 1); lowest of all',
+        'score = (pending_tokens + max(1, prompt_tokens - matched_tokens)) * (in_flight + 1) / weight; lowest of all',
       terms: lmetricTerms,
     },
   ],
@@ -84,7 +84,7 @@ const entries: ReadonlyMap<string, Entry> = new Map<string, Entry>([
     {
       create: () => new MinTtft(),
       formula:
-        'score = prefill_us * (pending_tokens + max(1, prompt_tokens - matched_tokens)); lowest of all',
+        'score = prefill_us * (pending_tokens + max(1, prompt_tokens - matched_tokens)) / weight; lowest of all',
       terms: minTtftTerms,
     },
   ],
@@ -93,8 +93,8 @@ const entries: ReadonlyMap<string, Entry> = new Map<string, Entry>([
     {
       create: () => new MarginalCost(),
       formula:
-        'score = prefill_us * (pending_tokens + n) + 0.5 * prefill_us * in_flight * n + ' +
-        'expected_output_tokens * resident_us * context_tokens, n = max(1, prompt_tokens - matched_tokens); ' +
+        'score = (prefill_us * (pending_tokens + n) + 0.5 * prefill_us * in_flight * n + ' +
+        'expected_output_tokens * resident_us * context_tokens) / weight, n = max(1, prompt_tokens - matched_tokens); ' +
         'lowest of all',
       terms: marginalCostTerms,
     },

@@ -41,7 +41,7 @@ test('a file with models only has every other key at its default', () => {
       {
         name: 'm',
         aliases: [],
-        policy: 'power_of_two',
+        policy: 'marginal_cost',
         session_affinity: true,
         replicas: [
           {

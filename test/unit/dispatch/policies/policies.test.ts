@@ -166,6 +166,24 @@ describe('power_of_two (A-06)', () => {
   });
 });
 
+describe.each(['marginal_cost', 'lmetric', 'min_ttft'])('%s', (name) => {
+  test('an idle fleet takes turns, and a weight makes a replica that much faster', () => {
+    expect(picks(create(name), candidatesOf([0, 0, 0]), 6)).toEqual([0, 1, 2, 0, 1, 2]);
+    expect(picks(create(name), candidatesOf([0, 0, 0], [1, 5, 2]), 2)).toEqual([1, 1]);
+  });
+
+  test('a prompt that is held elsewhere is worth some wait there and no more', () => {
+    const candidates = candidatesOf([0, 0]);
+    const matched = new Int32Array([0, 3000]);
+    const asked: PickRequest = { ...request, promptTokens: 4000, matched };
+    const waits = (pendingTokens: number): number => {
+      candidates.set(1, { ...loadOf(0), pendingTokens });
+      return create(name).pick(candidates, asked);
+    };
+    expect([waits(0), waits(2000), waits(20_000)]).toEqual([1, 1, 0]);
+  });
+});
+
 describe('weighted_least_connections', () => {
   test('the first request of an idle fleet goes to the heaviest', () => {
     expect(

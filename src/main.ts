@@ -7,6 +7,7 @@ import { demoCommand } from './cli/demo.ts';
 import { helpStyle } from './cli/options.ts';
 import { replicaCommand } from './cli/replica.ts';
 import { serveCommand } from './cli/serve.ts';
+import { simulateCommand } from './cli/simulate.ts';
 import { version } from './gateway/version.ts';
 import { ExitCode } from './lib/exit-code.ts';
 
@@ -21,6 +22,7 @@ for (const command of [
   demoCommand(),
   replicaCommand(),
   benchCommand(),
+  simulateCommand(),
 ]) {
   program.addCommand(withExitOverride(command));
 }

@@ -1,0 +1,288 @@
+/**
+ * Brain router: the brain that serves, driven by the simulation. Pure.
+ *
+ * It is told what a gateway would tell it: arrivals with token counts and block hashes, first tokens,
+ * ends with usage, replicas that come and go. `split` brains share the traffic evenly and at random,
+ * each with its own queue and counters, as that many gateways would.
+ */
+
+import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
+import { Brain } from '../dispatch/brain.ts';
+import { type DecisionSink, type Release, RetryRule } from '../dispatch/decisions.ts';
+import { assert } from '../lib/assert.ts';
+import { createPrng, type Prng } from '../lib/prng.ts';
+import { prefixDepths } from '../protocol/prefix-hash.ts';
+import type { Router, RouterContext } from './router.ts';
+import type { ReplicaCosts } from './rule-proxy.ts';
+import type { Workload } from './workload.ts';
+
+export interface BrainRouterOptions {
+  readonly policy: string;
+  readonly workload: Workload;
+  readonly costs: ReplicaCosts;
+  /** 0: the brain does not know. */
+  readonly kvTokens: number;
+  /** Requests that a replica may run. */
+  readonly maxInFlight: number;
+  readonly split: number;
+  readonly holdTokens: number;
+}
+
+/** Bytes of text per token that the brain's estimates begin with. */
+const bytesPerToken = 4;
+/** More requests than this never wait and run at a time. */
+const slotsMax = 65_536;
+const noLimitUs = Number.MAX_SAFE_INTEGER;
+const retry = { maxAttempts: 3, budget: 0.2, budgetMin: 3 } as const;
+
+export class BrainRouter implements Router {
+  readonly #options: BrainRouterOptions;
+  readonly #gateways: readonly Gateway[];
+  readonly #spread: Prng;
+  readonly #gatewayOf: Uint8Array;
+  readonly #epochs: Int32Array;
+
+  constructor(options: BrainRouterOptions, context: RouterContext) {
+    this.#options = options;
+    this.#spread = createPrng(context.seed);
+    this.#gatewayOf = new Uint8Array(options.workload.count);
+    this.#epochs = new Int32Array(context.rows);
+    this.#gateways = Array.from(
+      { length: options.split },
+      (_, i) => new Gateway(options, context, context.seed + 7919 * (i + 1)),
+    );
+  }
+
+  get nextTimerUs(): number {
+    let nextUs = Number.POSITIVE_INFINITY;
+    for (const { brain } of this.#gateways) nextUs = Math.min(nextUs, brain.nextTimerUs);
+    return nextUs;
+  }
+
+  tick(nowUs: number): void {
+    for (const { brain } of this.#gateways) if (brain.nextTimerUs <= nowUs) brain.tick(nowUs);
+  }
+
+  arrive(request: number, nowUs: number): void {
+    const { split } = this.#options;
+    this.#gatewayOf[request] = split === 1 ? 0 : this.#spread.below(split);
+    this.#gateway(request).arrive(request, nowUs);
+  }
+
+  firstToken(request: number, nowUs: number): void {
+    this.#gateway(request).firstToken(request, nowUs);
+  }
+
+  finished(request: number, nowUs: number): void {
+    this.#gateway(request).release(request, true, nowUs);
+  }
+
+  failed(request: number, retry: boolean, nowUs: number): void {
+    this.#gateway(request).release(request, !retry, nowUs);
+  }
+
+  replicaUp(row: number, nowUs: number): void {
+    this.#epochs[row] = (this.#epochs[row] as number) + 1;
+    this.#update(row, true, nowUs);
+  }
+
+  replicaDown(row: number, nowUs: number): void {
+    this.#update(row, false, nowUs);
+  }
+
+  #update(row: number, healthy: boolean, nowUs: number): void {
+    const { costs, kvTokens, maxInFlight } = this.#options;
+    const epoch = this.#epochs[row] as number;
+    const always = { model: 0, active: true, weight: 1, identity: row + 1 };
+    const facts = { ...always, ...costs, kvTokens, maxInFlight, epoch, healthy };
+    for (const { brain } of this.#gateways) brain.updateReplica(row, facts, nowUs);
+  }
+
+  #gateway(request: number): Gateway {
+    return this.#gateways[this.#gatewayOf[request] as number] as Gateway;
+  }
+}
+
+/** One brain, and the slots through which it knows requests. */
+class Gateway implements DecisionSink {
+  readonly brain: Brain;
+  readonly #workload: Workload;
+  readonly #context: RouterContext;
+  readonly #hashes: SlotHashes;
+  readonly #freeSlots: Int32Array;
+  #freeCount: number;
+  /** Per slot: the request it holds. */
+  readonly #requestOf: Int32Array;
+  readonly #generation: Int32Array;
+  /** Per request. */
+  readonly #slotOf: Int32Array;
+  readonly #attempt: Uint8Array;
+  readonly #arrival: Arrival;
+  readonly #release: Release;
+
+  constructor(options: BrainRouterOptions, context: RouterContext, seed: number) {
+    const { workload, policy, holdTokens } = options;
+    const slots = Math.min(workload.count, slotsMax);
+    this.#workload = workload;
+    this.#context = context;
+    this.#hashes = new SlotHashes(slots, workload.blockTokens * bytesPerToken);
+    this.#freeSlots = Int32Array.from({ length: slots }, (_, i) => slots - 1 - i);
+    this.#freeCount = slots;
+    this.#requestOf = new Int32Array(slots);
+    this.#generation = new Int32Array(slots);
+    this.#slotOf = new Int32Array(workload.count);
+    this.#attempt = new Uint8Array(workload.count);
+    this.#arrival = emptyArrival();
+    this.#release = emptyRelease();
+    this.brain = new Brain(
+      {
+        ...{ slots, seed, retry, replicaRows: context.rows, tenants: workload.tenantCount },
+        ...{ prefixes: this.#hashes, queueMax: slots, queueTimeoutMs: noLimitUs / 1000 },
+        models: [{ policy, sessionAffinity: false, holdTokens }],
+      },
+      this,
+    );
+  }
+
+  arrive(request: number, nowUs: number): void {
+    if (this.#freeCount === 0) {
+      this.#context.sink.refuse(request);
+      return;
+    }
+    const slot = this.#freeSlots[--this.#freeCount] as number;
+    const { promptTokens, tenant, headBlock } = this.#workload;
+    this.#requestOf[slot] = request;
+    this.#slotOf[request] = slot;
+    this.#hashes.write(slot, this.#workload, request);
+    const arrival = this.#arrival;
+    arrival.slot = slot;
+    arrival.generation = this.#generation[slot] = (this.#generation[slot] as number) + 1;
+    arrival.publishedUs = nowUs;
+    arrival.promptTokens = promptTokens[request] as number;
+    arrival.promptBytes = arrival.promptTokens * bytesPerToken;
+    arrival.tenant = tenant[request] as number;
+    arrival.head0 = (headBlock[request] as number) + 1;
+    this.brain.arrive(arrival, nowUs);
+  }
+
+  firstToken(request: number, nowUs: number): void {
+    const slot = this.#slotOf[request] as number;
+    const attempt = this.#attempt[request] as number;
+    this.brain.firstToken(slot, this.#generation[slot] as number, attempt, nowUs);
+  }
+
+  /** `settled`: the request has ended; else its replica has failed it before the first token. */
+  release(request: number, settled: boolean, nowUs: number): void {
+    const release = this.#release;
+    const slot = this.#slotOf[request] as number;
+    release.slot = slot;
+    release.generation = this.#generation[slot] as number;
+    release.attempt = this.#attempt[request] as number;
+    release.settled = settled;
+    release.retry = settled ? RetryRule.never : RetryRule.elsewhere;
+    release.error = settled ? 0 : 1;
+    release.promptTokens = settled ? (this.#workload.promptTokens[request] as number) : -1;
+    release.completionTokens = settled ? (this.#workload.outputTokens[request] as number) : -1;
+    assert(this.brain.release(release, nowUs), 'an attempt ends once');
+    if (settled) this.#free(slot);
+  }
+
+  placed(): void {
+    // Reasons are for people who ask about one request.
+  }
+
+  dispatch(slot: number, attempt: number, replica: number): void {
+    const request = this.#requestOf[slot] as number;
+    this.#attempt[request] = attempt;
+    this.#context.sink.dispatch(request, replica);
+  }
+
+  refuse(slot: number): void {
+    this.#context.sink.refuse(this.#requestOf[slot] as number);
+    this.#free(slot);
+  }
+
+  abort(): void {
+    assert(false, 'no client leaves in a simulation');
+  }
+
+  attemptEnded(): void {
+    // The brain's own counters are what the simulation is about.
+  }
+
+  retry(): void {
+    // The dispatch that follows says it all.
+  }
+
+  #free(slot: number): void {
+    this.#freeSlots[this.#freeCount++] = slot;
+  }
+}
+
+/** The block hashes of the requests in slots, at the depths of the live gateway. */
+class SlotHashes implements PrefixSource {
+  readonly depths = prefixDepths;
+  readonly blockBytes: number;
+  readonly words: Int32Array;
+  readonly #count: Uint8Array;
+
+  constructor(slots: number, blockBytes: number) {
+    this.blockBytes = blockBytes;
+    this.words = new Int32Array(slots * 2 * prefixDepths.length);
+    this.#count = new Uint8Array(slots);
+  }
+
+  startOf(slot: number): number {
+    return slot * 2 * prefixDepths.length;
+  }
+
+  countOf(slot: number): number {
+    return this.#count[slot] as number;
+  }
+
+  /** A block's id stands for all before it, so its hash is a chained one. */
+  write(slot: number, { blocks, blockStart }: Workload, request: number): void {
+    const first = blockStart[request] as number;
+    const length = (blockStart[request + 1] as number) - first;
+    let at = this.startOf(slot);
+    let count = 0;
+    for (const depth of prefixDepths) {
+      if (depth > length) break;
+      const block = blocks[first + depth - 1] as number;
+      this.words[at++] = mix(block);
+      this.words[at++] = mix(~block);
+      count++;
+    }
+    this.#count[slot] = count;
+  }
+}
+
+/** Every bit of the result depends on every bit of the id (MurmurHash3's finaliser). */
+function mix(id: number): number {
+  const half = Math.imul(id ^ (id >>> 16), 0x85ebca6b);
+  const most = Math.imul(half ^ (half >>> 13), 0xc2b2ae35);
+  return most ^ (most >>> 16);
+}
+
+function emptyArrival(): Arrival {
+  return {
+    ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: noLimitUs },
+    ...{
+      promptBytes: 0,
+      promptTokens: 0,
+      maxTokens: 0,
+      priority: 0,
+      tenant: 0,
+      adapter: 0,
+      streams: true,
+    },
+    ...{ session0: 0, session1: 0, head0: 0, head1: 0 },
+  };
+}
+
+function emptyRelease(): Release {
+  return {
+    ...{ slot: 0, generation: 0, attempt: 0, busy: false, retryAfterMs: 0, error: 0 },
+    ...{ retry: RetryRule.never, settled: true, promptTokens: -1, completionTokens: -1 },
+  };
+}

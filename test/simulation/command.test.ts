@@ -1,0 +1,90 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { expect, test } from 'vitest';
+
+const root = resolve(import.meta.dirname, '../..');
+
+function run(script: string, ...args: readonly string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, script), ...args], {
+    encoding: 'utf8',
+  });
+  return { status, stdout, stderr };
+}
+
+const simulate = (...args: readonly string[]) => run('src/main.ts', 'simulate', ...args);
+
+test.each([
+  [['--scenario', 's99'], 'unknown scenario s99; known: s1 '],
+  [['--trace', 'nobody'], 'unknown trace nobody; known: conversation '],
+  [['--trace', 'sharegpt', '--scenario', 's1'], 'cannot be used with'],
+  [['--policy', 'lmetric,best'], 'unknown policy best; known: round_robin '],
+  [['--model', '9b'], 'unknown model 9b; known: 8b-h100 '],
+  [['--rate', '-3'], 'must be a number above 0'],
+  [['--rate', 'fast'], 'must be a number above 0'],
+  [['--replicas', '0'], 'must be a whole number from 1 to 256'],
+  [['--scenario', 's9-add', '--replicas', '4'], 'needs more replicas'],
+])('%j is refused with a reason', (args, reason) => {
+  const { status, stdout, stderr } = simulate(...args);
+  expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+  expect(stderr).toContain(reason);
+});
+
+test('the table has a row for each policy, and a second run prints the same bytes', () => {
+  const args = [
+    '--scenario',
+    's4',
+    '--requests',
+    '200',
+    '--policy',
+    'lmetric,chwbl',
+    '--seeds',
+    '3',
+  ];
+  const { status, stdout } = simulate(...args);
+  expect(status).toBe(0);
+  expect(stdout.split('\n')).toHaveLength(5);
+  expect(stdout).toMatch(/^lmetric .*\n^chwbl .*\n/m);
+  expect(simulate(...args).stdout).toBe(stdout);
+});
+
+test('JSON has every figure with its range', () => {
+  const { stdout } = simulate(
+    ...['--trace', 'sharegpt', '--rate', '30', '--requests', '300', '--policy', 'all', '--json'],
+  );
+  const report = JSON.parse(stdout);
+  expect(report).toMatchObject({ scenario: 'sharegpt', rate: 30, replicas: 8, seeds: 1 });
+  expect(report.policies.length).toBeGreaterThan(15);
+  for (const { figures } of report.policies) {
+    expect(figures.goodput.median).toBeGreaterThan(0);
+    expect(figures.preemptions).toEqual({ median: 0, min: 0, max: 0 });
+  }
+});
+
+test('S10 shows what split and old state cost', () => {
+  const { stdout } = simulate('--scenario', 's10', '--requests', '300', '--policy', 'lmetric');
+  for (const name of ['exact', '100 ms old', '8 proxies'])
+    expect(stdout).toContain(`lmetric, ${name}`);
+});
+
+test('charts and the whole page are written, the same ones for the same seed', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-simulate-'));
+  try {
+    simulate('--scenario', 's4', '--requests', '100', '--svg', join(folder, 'svg'));
+    expect(readdirSync(join(folder, 'svg'))).toContain('s4-goodput.svg');
+    const pages = ['one', 'two'].map((name) => {
+      const { status } = run('scripts/evaluate.ts', '--quick', '--out', join(folder, name));
+      expect(status).toBe(0);
+      return readFileSync(join(folder, name, 'scheduling.md'), 'utf8');
+    });
+    expect(pages[1]).toBe(pages[0]);
+    const charts = [...(pages[0] ?? '').matchAll(/\]\((scheduling\/[^)]+)\)/g)];
+    expect(charts.length).toBeGreaterThan(15);
+    for (const [, file = ''] of charts) {
+      expect(readFileSync(join(folder, 'one', file), 'utf8')).toContain('</svg>');
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});

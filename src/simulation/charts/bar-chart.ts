@@ -9,8 +9,8 @@ export interface Bar {
   readonly group: number;
 }
 
-const width = 720;
-const left = 170;
+const width = 800;
+const left = 250;
 const right = 70;
 const top = 40;
 const barHeight = 14;

@@ -26,7 +26,7 @@ test('bars are as long as their medians, and names are text', () => {
     { name: 'twice', stat: statOf([70, 80, 90]), group: 1 },
   ];
   const svg = barChart('Goodput', '%', bars);
-  const [short = 0, long = 0] = numbersIn(svg, 'width').filter((width) => width < 720);
+  const [short = 0, long = 0] = numbersIn(svg, 'width').filter((width) => width < 800);
   expect(long / short).toBeCloseTo(2, 2);
   expect(svg).toContain('a &#60;b&#62; &#38; &#34;c&#34;');
   expect(svg).not.toContain('<b>');

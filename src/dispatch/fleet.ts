@@ -368,7 +368,8 @@ export class Fleet {
     replica.contextTokens = ownTokens + foreign.tokens;
     // With nothing of ours a replica takes anything: what does not fit there fits nowhere, and is its
     // to refuse. So what others have there can delay requests and never stop them.
-    const kvTokens = ownRequests === 0 ? 0 : this.kvTokens(row);
+    // Only a size that was configured limits: a prompt whose beginning is shared counts in full here.
+    const kvTokens = ownRequests === 0 ? 0 : facts.kvTokens;
     replica.roomTokens =
       kvTokens === 0 ? Number.POSITIVE_INFINITY : kvShare * kvTokens - replica.contextTokens;
     const candidates = this.#candidates[facts.model];

@@ -19,7 +19,7 @@ export interface ReloadPlan {
   readonly restart: readonly string[];
   readonly add: readonly NamedReplica[];
   readonly remove: readonly string[];
-  /** Same name, another address, key, limit, model or adapters: the new one takes over, the old one drains. */
+  /** Same name, another address, key, limit, cost, model or adapters: the new one takes over, the old one drains. */
   readonly replace: readonly NamedReplica[];
   readonly reweigh: readonly NamedReplica[];
 }
@@ -53,13 +53,21 @@ export function planReload(
   };
 }
 
+/** Keys that a row of the replica table has for as long as it stands for one replica. */
+const fixedKeys = [
+  'url',
+  'api_key',
+  'max_in_flight',
+  'prefill_us',
+  'resident_us',
+  'kv_tokens',
+] as const;
+
 function isReplaced(pair: { present: NamedReplica; target: NamedReplica }): boolean {
   const { present, target } = pair;
   return (
     present.model !== target.model ||
-    present.replica.url !== target.replica.url ||
-    present.replica.api_key !== target.replica.api_key ||
-    present.replica.max_in_flight !== target.replica.max_in_flight ||
+    fixedKeys.some((key) => present.replica[key] !== target.replica[key]) ||
     !haveEqualNames(present.replica.adapters, target.replica.adapters)
   );
 }

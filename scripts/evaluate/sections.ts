@@ -94,6 +94,9 @@ function idleGoodput(lab: Lab, id: string): number {
   return lab.policy(id, low, 'min_ttft').stats.get('goodput')?.median ?? 0;
 }
 
+/** S5 beyond what its replicas can do. */
+const cachedRate = 18;
+
 /** S8 again, with the queue of the gateway: late binding, one queue or eight. */
 export const fairConditions: readonly NamedConditions[] = [
   { ...plainly('marginal_cost'), name: 'marginal_cost, no hold' },
@@ -110,13 +113,20 @@ export const fairConditions: readonly NamedConditions[] = [
 export function fairnessSection(lab: Lab): Section {
   const { rate } = scenarioNamed('s8');
   const rows = fairConditions.map((conditions) => lab.row('s8', rate, conditions));
+  const cached = fairConditions.map((conditions) => lab.row('s5', cachedRate, conditions));
   return {
-    heading: 'S8 with the queue in the gateway',
+    heading: 'S8 and S5 with the queue in the gateway',
     text:
       'Requests wait in the gateway while every replica has more than 16,384 prompt tokens to ' +
       'prefill, and leave it in the order of their tenants’ service (VTC). With eight gateways each ' +
-      'has a queue and counters of its own.',
-    tables: [tableOf(rows, shownKeys)],
+      'has a queue and counters of its own. Order has a price: whoever goes next takes the replica ' +
+      'that has room, not the one that holds its prompt. Where many tenants wait (S5, 1.3 times its ' +
+      'capacity) those within a quantum of the least served go by their caches (DLPM), and the caches ' +
+      'stay warm; where one tenant is most of the queue (S8) its own order leaves nothing to choose.',
+    tables: [
+      withCorner(tableOf(rows, shownKeys), `s8, ${rate} requests/s`),
+      withCorner(tableOf(cached, shownKeys), `s5, ${cachedRate} requests/s`),
+    ],
     charts: [barsOf('s8-hold', 'S8, light tenants', 'light_p50_ms', rows)],
   };
 }

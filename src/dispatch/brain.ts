@@ -61,7 +61,7 @@ export class Brain {
     const holdTokens = models.map((rules) => rules.holdTokens);
     this.#fleet = new Fleet(config.replicaRows, holdTokens);
     this.#requests = new Requests(slots);
-    this.#lanes = new Lanes(this.#requests, config);
+    this.#lanes = new Lanes(this.#requests, config, (slot) => this.#placement.cachedTokens(slot));
     this.#passing = new Passing(this.#fleet);
     this.#placement = new Placement(config, this.#requests, this.#fleet, this.#passing);
     this.#prefills = new Prefills(slots, this.#requests, this.#fleet);

@@ -6,10 +6,12 @@
  *   tenant    in a band: the one with the smallest service counter (VTC, arXiv 2401.00588)
  *   flow      a tenant's waiters of one adapter in a band; those of one tenant by arrival of their heads
  *   service   += prompt tokens to be prefilled + 2 * expected output, when a request is dispatched
+ *   quantum   where replicas have caches to lose: of the tenants that were given at most this much more
+ *             than the least, the one whose head has most of its prompt cached (DLPM, arXiv 2501.14312)
  *
  * A tenant that begins to wait is lifted to the smallest counter of those who wait: idle time is no
  * credit. Difference of service between two tenants that both wait: at most twice the largest
- * request. With one tenant and one priority this is a plain FIFO.
+ * request, and the quantum. With one tenant and one priority this is a plain FIFO.
  */
 import { assert } from '../lib/assert.ts';
 import { NONE } from './candidates.ts';
@@ -27,6 +29,14 @@ const bands = 5;
 const promoteUs = 5_000_000;
 /** A token of output costs about twice one of input: it is decoded alone (VTC's w_q). */
 export const outputWeight = 2;
+
+/** Some requests of a few thousand tokens: a tenant waits so long for its cache (ALGORITHMS 2c). */
+const quantumTokens = 16_384;
+/** Heads looked at for their caches, so that a choice costs some microseconds whoever waits. */
+const lookMax = 32;
+
+/** Tokens of the waiter's prompt that a replica with room has cached. */
+export type CachedTokens = (slot: number) => number;
 
 /** Band of a priority from -100 to 100; higher bands go first. */
 function bandOf(priority: number): number {
@@ -50,11 +60,16 @@ export class FairQueue {
   readonly #service: Float64Array;
   /** Counter of the tenant that was served last: where one that begins to wait alone starts. */
   #level = 0;
+  readonly #cached: CachedTokens | undefined;
+  /** Where the next look at the heads begins. */
+  #look = 0;
 
-  constructor(requests: Requests, links: SlotLinks, tenants: number) {
+  /** Without `cached` the tenant that was given least is always the next. */
+  constructor(requests: Requests, links: SlotLinks, tenants: number, cached?: CachedTokens) {
     this.#requests = requests;
     this.#links = links;
     this.#tenants = tenants;
+    this.#cached = cached;
     this.#active = Array.from({ length: bands }, () => []);
     this.#service = new Float64Array(tenants);
   }
@@ -78,18 +93,21 @@ export class FairQueue {
 
   /** The waiter whose turn it is, those of the adapters in `passed` left out; NONE when nobody waits. */
   next(nowUs: number, passed: ReadonlySet<number> = nobody): number {
-    let chosen: number = NONE;
+    let chosen: Flow | undefined;
+    let chosenBand = 0;
     let highest: number = NONE;
     for (let band = bands - 1; band >= 0; band--) {
-      const head = this.#leastServed(band, passed);
-      if (head === NONE) continue;
+      const flow = this.#leastServed(band, passed);
+      if (flow === undefined) continue;
       const waitedUs = nowUs - this.#oldestUs(band, passed);
       const level = Math.min(bands - 1, band + Math.floor(waitedUs / promoteUs));
       if (level <= highest) continue;
       highest = level;
-      chosen = head;
+      chosen = flow;
+      chosenBand = band;
     }
-    return chosen;
+    if (chosen === undefined) return NONE;
+    return this.#warmest(chosenBand, chosen, passed).list.head;
   }
 
   /** The waiter that `priority` may push out: the newest of the lowest band, if that is a lower one. */
@@ -125,8 +143,8 @@ export class FairQueue {
     return oldest;
   }
 
-  /** The first waiter of the tenant that was given least. */
-  #leastServed(band: number, passed: ReadonlySet<number>): number {
+  /** The flow of the tenant that was given least. */
+  #leastServed(band: number, passed: ReadonlySet<number>): Flow | undefined {
     const { waitingSinceUs } = this.#requests;
     let least = Number.POSITIVE_INFINITY;
     let chosen: Flow | undefined;
@@ -141,7 +159,28 @@ export class FairQueue {
       least = service;
       chosen = flow;
     }
-    return chosen === undefined ? NONE : chosen.list.head;
+    return chosen;
+  }
+
+  /** Of the flows within the quantum of `least`, the one whose head has most in the caches. */
+  #warmest(band: number, least: Flow, passed: ReadonlySet<number>): Flow {
+    const active = this.#active[band] as Flow[];
+    if (this.#cached === undefined || active.length === 1) return least;
+    const limit = (this.#service[least.tenant] as number) + quantumTokens;
+    const count = Math.min(active.length, lookMax);
+    let warmest = least;
+    let most = this.#cached(least.list.head);
+    for (let i = 0; i < count; i++) {
+      this.#look = (this.#look + 1) % active.length;
+      const flow = active[this.#look] as Flow;
+      if (flow.tenant === least.tenant || passed.has(flow.adapter)) continue;
+      if ((this.#service[flow.tenant] as number) > limit) continue;
+      const tokens = this.#cached(flow.list.head);
+      if (tokens <= most) continue;
+      most = tokens;
+      warmest = flow;
+    }
+    return warmest;
   }
 
   #activate(flow: Flow, band: number): void {

@@ -11,7 +11,7 @@
  */
 import { assert } from '../lib/assert.ts';
 import type { BrainConfig } from './decisions.ts';
-import { FairQueue, outputWeight } from './fair-queue.ts';
+import { type CachedTokens, FairQueue, outputWeight } from './fair-queue.ts';
 import { Phase, type Requests } from './requests.ts';
 import { SlotLinks, type SlotList } from './slot-lists.ts';
 import { SlotTimers } from './slot-timers.ts';
@@ -32,14 +32,21 @@ export class Lanes {
   readonly #timers: SlotTimers;
   readonly #queueTimeoutUs: number;
 
-  constructor(requests: Requests, { slots, models, tenants, queueTimeoutMs }: BrainConfig) {
+  /** `cached` is asked about the waiters of models that hold requests. */
+  constructor(requests: Requests, config: BrainConfig, cached: CachedTokens) {
+    const { slots, models, tenants, queueTimeoutMs } = config;
     this.#requests = requests;
     this.#timers = new SlotTimers(slots);
     this.#tokens = new Float64Array(models.length);
     this.#queueTimeoutUs = queueTimeoutMs * 1000;
     const links = new SlotLinks(slots);
-    this.#lanes = models.map(() => ({
-      waiting: new FairQueue(requests, links, tenants),
+    this.#lanes = models.map(({ holdTokens }) => ({
+      waiting: new FairQueue(
+        requests,
+        links,
+        tenants,
+        Number.isFinite(holdTokens) ? cached : undefined,
+      ),
       retrying: links.createList(),
     }));
   }

@@ -102,6 +102,20 @@ export class Placement {
     estimates.learn(promptBytes[slot] as number, promptTokens, completionTokens);
   }
 
+  /** The most that a candidate of its model holds of the request's prompt, tokens. */
+  cachedTokens(slot: number): number {
+    const model = this.#requests.model[slot] as number;
+    if (this.#policies[model]?.needsPrefix !== true) return 0;
+    const candidates = this.#fleet.candidates(model);
+    this.#request.promptTokens = this.#requests.promptTokens[slot] as number;
+    this.#match(slot, candidates, this.#estimates[model] as Estimates);
+    let most = 0;
+    for (let i = 0; i < candidates.length; i++) {
+      most = Math.max(most, this.#request.matched[i] as number);
+    }
+    return most;
+  }
+
   /** The row to give the request; NONE when no candidate that has its adapter has room. */
   choose(slot: number, candidates: Candidates): number {
     const { promptTokens, maxTokens, model: models, session, head } = this.#requests;

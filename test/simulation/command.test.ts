@@ -87,4 +87,4 @@ test('charts and the whole page are written, the same ones for the same seed', (
   } finally {
     rmSync(folder, { recursive: true });
   }
-});
+}, 120_000);

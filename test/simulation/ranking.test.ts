@@ -48,6 +48,11 @@ test('shared prefixes: whoever knows them answers at once, whoever does not neve
   expect(knowing.hitShareOfUnlimited).toBeGreaterThan(0.9);
 });
 
+test('who waits in the gateway waits for a cache too, as long as the turns stay fair', () => {
+  const held = measured('s5', 18, 'marginal_cost', { holdTokens: 16_384 });
+  expect(held.hitShareOfUnlimited).toBeGreaterThan(0.85);
+});
+
 test('the same rule is worth less the less it sees', () => {
   const alone = { ruleAlone: true };
   const whole = goodput('s1', 9.2, 'marginal_cost', alone);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { NONE } from '../../../src/dispatch/candidates.ts';
-import { FairQueue, outputWeight } from '../../../src/dispatch/fair-queue.ts';
+import { type CachedTokens, FairQueue, outputWeight } from '../../../src/dispatch/fair-queue.ts';
 import { Requests } from '../../../src/dispatch/requests.ts';
 import { SlotLinks } from '../../../src/dispatch/slot-lists.ts';
 import { createPrng } from '../../../src/lib/prng.ts';
@@ -13,9 +13,13 @@ const tenants = 8;
 
 class Bench {
   readonly requests = new Requests(slots);
-  readonly queue = new FairQueue(this.requests, new SlotLinks(slots), tenants);
+  readonly queue: FairQueue;
   nowUs = 0;
   readonly #free = Array.from({ length: slots }, (_, slot) => slot);
+
+  constructor(cached?: CachedTokens) {
+    this.queue = new FairQueue(this.requests, new SlotLinks(slots), tenants, cached);
+  }
 
   wait(tenant: number, priority = 0, adapter = 0): number {
     const slot = this.#free.shift()!;
@@ -127,6 +131,59 @@ describe('fairness between tenants', () => {
     const cheap = bench.wait(0);
     bench.wait(1);
     expect(bench.serve()).toBe(cheap);
+  });
+});
+
+describe('caches', () => {
+  /** Tokens of each slot that are cached; what the queue asked for, in order. */
+  const cached = new Map<number, number>();
+  const warm = (): Bench => {
+    cached.clear();
+    return new Bench((slot) => cached.get(slot) ?? 0);
+  };
+
+  test('within the quantum the head with most in the caches goes first', () => {
+    const bench = warm();
+    const cold = bench.wait(0);
+    const warmer = bench.wait(1);
+    const warmest = bench.wait(2);
+    cached.set(warmer, 500).set(warmest, 6000);
+    expect([bench.serve(100), bench.serve(100), bench.serve(100)]).toEqual([warmest, warmer, cold]);
+  });
+
+  test('a tenant is served in its order, whatever its caches', () => {
+    const bench = warm();
+    const first = bench.wait(0);
+    const second = bench.wait(0);
+    const other = bench.wait(0, 0, 3); // of another adapter
+    bench.wait(1);
+    cached.set(second, 6000).set(other, 6000);
+    expect(bench.serve(100)).toBe(first);
+  });
+
+  test('the difference of service stays within the largest requests and the quantum', () => {
+    const bench = warm();
+    const service = [0, 0];
+    for (let i = 0; i < 4; i++) bench.wait(i % 2);
+    for (let turn = 0; turn < 300; turn++) {
+      const slot = bench.serve(3000);
+      const tenant = bench.requests.tenant[slot]!;
+      cached.delete(slot);
+      const next = bench.wait(tenant);
+      if (tenant === 0) cached.set(next, 6000); // the first tenant is always the warm one
+      service[tenant] = service[tenant]! + 3000;
+      expect(service[0]! - service[1]!).toBeLessThanOrEqual(16_384 + 2 * 3000);
+    }
+    expect(service[0]! - service[1]!).toBeGreaterThan(10_000);
+    expect(service[1]).toBeGreaterThan(300_000);
+  });
+
+  test('a band of lower priority is not served for its caches', () => {
+    const bench = warm();
+    const low = bench.wait(0, -20);
+    const normal = bench.wait(1, 0);
+    cached.set(low, 6000);
+    expect(bench.serve()).toBe(normal);
   });
 });
 

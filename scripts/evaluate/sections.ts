@@ -142,7 +142,7 @@ export function brainSection(lab: Lab): Section {
     heading: 'The rule and the brain',
     text:
       'The rule alone has an index of every block; the brain’s has geometric depths. With kv_tokens set ' +
-      'the brain lets nothing in beyond 95 % of a cache, counting shared prefixes once for each request.',
+      'the brain lets nothing in beyond 95 % of a cache: what does not fit waits, and takes what has room.',
     tables: ablationCases.map(([id, rate]) => {
       const rows = settings.map((conditions) => lab.row(id, rate, conditions));
       return withCorner(tableOf(rows, shownKeys), `${id}, ${rate} requests/s`);

@@ -283,7 +283,7 @@ export const Replica = z.strictObject({
   kv_tokens: integer(0, 2_000_000_000)
     .prefault(0)
     .describe(
-      'Tokens the KV cache may hold: requests wait instead of filling more than 95 % of it, each counted with its whole prompt, shared beginnings too. 0: no limit; the engine queues or preempts.',
+      'Tokens the KV cache may hold: requests wait instead of filling more than 95 % of it, what prompts in flight there have in common (in blocks of 2 KiB) counted once. 0: no limit; the engine queues or preempts.',
     ),
   adapters: z
     .array(modelName())

@@ -58,8 +58,7 @@ export class Brain {
     const { models, slots } = config;
     this.#sink = sink;
     this.#queueMax = config.queueMax;
-    const holdTokens = models.map((rules) => rules.holdTokens);
-    this.#fleet = new Fleet(config.replicaRows, holdTokens);
+    this.#fleet = new Fleet(config);
     this.#requests = new Requests(slots);
     this.#lanes = new Lanes(this.#requests, config, (slot) => this.#placement.cachedTokens(slot));
     this.#passing = new Passing(this.#fleet);
@@ -213,11 +212,11 @@ export class Brain {
     // What it had in its cache died with the predecessor: all of the prompt counts.
     const pendingTokens = attempt.hasToken || !arrival.streams ? 0 : promptTokens;
     requests.open(arrival, promptTokens);
-    requests.begin(slot, attempt.attempt, replica, epoch, {
-      ...{ pendingTokens, contextTokens: promptTokens, outputTokens: 0 },
-    });
+    const cost = { pendingTokens, contextTokens: promptTokens, outputTokens: 0 };
+    requests.begin(slot, attempt.attempt, replica, epoch, cost);
     this.#retries.restore(attempt);
     this.#fleet.restore(replica, epoch, pendingTokens, promptTokens);
+    this.#placement.begin(slot, replica, epoch);
     this.running++;
     this.dispatched++;
   }
@@ -330,6 +329,7 @@ export class Brain {
     assert(phase[slot] === Phase.running, 'only a running attempt ends');
     const row = replica[slot] as number;
     this.#prefills.end(slot);
+    this.#placement.end(slot);
     this.#fleet.release(row, epoch[slot] as number, contextTokens[slot] as number);
     this.running--;
     this.released++;

@@ -3,15 +3,16 @@
  *
  * Membership (the row exists under this epoch), admin, health and pause are separate facts; routable
  * is derived: active, healthy, weight above 0. A candidate is routable, not paused, below its limit
- * and has no more than `holdTokens` to prefill. Every change of one of these goes through #refresh, so `candidates` never has to be
- * filtered at a pick. Limits count what is ours and are exact; a policy sees what other clients have
- * there as well (foreign-load.ts). Pure. A pause is what a replica asks for that answers "busy": it never ends
- * earlier than promised, a shorter one does not cut a longer one.
+ * and has no more than `holdTokens` to prefill. Every change of one of these goes through #refresh, so
+ * `candidates` never has to be filtered at a pick. Limits count what is ours and are exact; a policy
+ * sees what other clients have there as well (foreign-load.ts). Pure. A pause is what a replica asks
+ * for that answers "busy": it never ends early, a shorter one does not cut a longer one.
  */
 import { assert } from '../lib/assert.ts';
 import type { Pressure } from './admission.ts';
 import { Candidates, NONE, type ReplicaLoad } from './candidates.ts';
 import { Filter, filterNames } from './choice.ts';
+import type { BrainConfig } from './decisions.ts';
 import { type EngineReport, ForeignLoad } from './foreign-load.ts';
 import type { RingMember } from './hash-ring.ts';
 import { Phase, type Requests } from './requests.ts';
@@ -84,30 +85,31 @@ export class Fleet {
   pauseError = 0;
   /** When the next pause ends; Infinity when nobody is paused. */
   nextResumeUs = Number.POSITIVE_INFINITY;
+  readonly rows: number;
   readonly #replicas: readonly Replica[];
   readonly #byModel: Replica[][];
   readonly #candidates: readonly Candidates[];
   readonly #scratch: Candidates;
   /** Members of each model that are no candidates, by Filter. */
   readonly #filtered: readonly Int32Array[];
+  /** Of each model: a replica with more to prefill is no candidate. */
   readonly #holdTokens: readonly number[];
   /** In flight, pending and context of each row, counted again. */
   readonly #recount: Float64Array;
 
-  /** `holdTokens` of each model: a replica with more to prefill is no candidate. */
-  constructor(rows: number, holdTokens: readonly number[]) {
-    const models = holdTokens.length;
+  constructor({ replicaRows: rows, models }: BrainConfig) {
+    const holdTokens = models.map((rules) => rules.holdTokens);
+    this.rows = rows;
     this.#holdTokens = holdTokens;
     this.#recount = new Float64Array(3 * rows);
     this.#replicas = Array.from({ length: rows }, (_, row) => ({
-      ...{ row, facts: unused, routable: false, pausedUntilUs: 0, pauseError: 0 },
-      filter: NONE,
+      ...{ row, facts: unused, filter: NONE, routable: false, pausedUntilUs: 0, pauseError: 0 },
       ...{ foreign: new ForeignLoad(), ownRequests: 0, ownTokens: 0 },
       ...{ inFlight: 0, weight: 0, pendingTokens: 0, contextTokens: 0, roomTokens: 0 },
       ...{ prefillUs: 0, residentUs: 0 },
     }));
-    this.#byModel = Array.from({ length: models }, () => []);
-    this.#candidates = Array.from({ length: models }, () => new Candidates(rows));
+    this.#byModel = holdTokens.map(() => []);
+    this.#candidates = holdTokens.map(() => new Candidates(rows));
     this.#scratch = new Candidates(rows);
     this.#filtered = holdTokens.map(() => new Int32Array(filterNames.length));
   }
@@ -143,10 +145,6 @@ export class Fleet {
   /** Prompt tokens of those attempts. */
   contextTokens(row: number): number {
     return this.#at(row).ownTokens;
-  }
-
-  get rows(): number {
-    return this.#replicas.length;
   }
 
   /** Calls `changed` for each model whose routable replicas are others than before. */
@@ -212,6 +210,11 @@ export class Fleet {
     return facts.kvTokens || foreign.kvCapacity;
   }
 
+  /** Its KV cache limits what it is given. */
+  isKvLimited(row: number): boolean {
+    return this.#at(row).facts.kvTokens > 0;
+  }
+
   hasAdapter(row: number, adapter: number): boolean {
     if (adapter === 0) return true;
     const bit = adapter - 1;
@@ -271,8 +274,8 @@ export class Fleet {
       const filtered = this.filtered(model)
         .subarray(0, Filter.noKvRoom)
         .reduce((sum, count) => sum + count, 0);
-      const isWhole = candidates.length + filtered === this.memberCount(model);
-      assert(isWhole, 'who is no candidate is filtered by one reason');
+      const members = this.memberCount(model);
+      assert(candidates.length + filtered === members, 'who is no candidate is filtered once');
     }
   }
 
@@ -368,7 +371,7 @@ export class Fleet {
     replica.contextTokens = ownTokens + foreign.tokens;
     // With nothing of ours a replica takes anything: what does not fit there fits nowhere, and is its
     // to refuse. So what others have there can delay requests and never stop them.
-    // Only a size that was configured limits: a prompt whose beginning is shared counts in full here.
+    // Only a size that was configured limits; what prompts share is taken off in shared-blocks.ts.
     const kvTokens = ownRequests === 0 ? 0 : facts.kvTokens;
     replica.roomTokens =
       kvTokens === 0 ? Number.POSITIVE_INFINITY : kvShare * kvTokens - replica.contextTokens;
@@ -385,8 +388,7 @@ export class Fleet {
     if (!replica.routable) return Filter.notRoutable;
     if (replica.pausedUntilUs !== 0) return Filter.paused;
     if (ownRequests >= facts.maxInFlight) return Filter.full;
-    const isHeld = ownRequests > 0 && pendingTokens > (this.#holdTokens[facts.model] as number);
-    return isHeld ? Filter.held : NONE;
+    return pendingTokens > (this.#holdTokens[facts.model] as number) ? Filter.held : NONE;
   }
 
   #setFilter(replica: Replica, model: number, filter: Filter | typeof NONE): void {

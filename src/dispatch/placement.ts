@@ -19,6 +19,7 @@ import { PrefixAffinity } from './policies/prefix-affinity.ts';
 import { policyFactory } from './policies/registry.ts';
 import { PrefixIndex } from './prefix-index.ts';
 import type { Requests } from './requests.ts';
+import { SharedBlocks } from './shared-blocks.ts';
 
 /** What an index remembers of a replica over what it holds: less costs hits (ALGORITHMS 3). */
 const rememberedShare = 2;
@@ -42,6 +43,8 @@ export class Placement {
   readonly #policies: readonly Policy[];
   readonly #rings: readonly (PrefixAffinity | undefined)[];
   readonly #index: PrefixIndex | undefined;
+  /** Only where a replica's KV cache limits what it is given. */
+  #shared: SharedBlocks | undefined;
   readonly #fitting: Candidates;
   readonly #request: PickRequest;
   readonly #choice: Writable<Choice>;
@@ -77,7 +80,11 @@ export class Placement {
 
   /** What is known of a replica has changed; `isAnother`: its row stands for another one now. */
   setReplica(row: number, isAnother: boolean): void {
-    if (isAnother) this.#index?.forget(row);
+    if (isAnother) {
+      this.#index?.forget(row);
+      this.#shared?.forget(row);
+    }
+    if (this.#fleet.isKvLimited(row)) this.#shared ??= this.#createShared();
     const kvTokens = this.#fleet.kvTokens(row) || kvTokensAssumed;
     this.#index?.setLimit(row, this.#blocksOf(kvTokens) * rememberedShare);
   }
@@ -150,6 +157,18 @@ export class Placement {
   commit(slot: number, row: number): void {
     const policy = this.#policies[this.#requests.model[slot] as number];
     if (policy?.needsPrefix === true) this.#index?.insert(this.#config.prefixes, slot, row);
+    this.begin(slot, row, this.#fleet.epoch(row));
+  }
+
+  /** The request runs on the replica that had the row under `epoch`. */
+  begin(slot: number, row: number, epoch: number): void {
+    const isThere = this.#fleet.epoch(row) === epoch;
+    if (isThere && this.#fleet.isKvLimited(row)) this.#shared?.add(slot, row);
+  }
+
+  /** It does no more. */
+  end(slot: number): void {
+    this.#shared?.remove(slot);
   }
 
   #note(
@@ -184,33 +203,42 @@ export class Placement {
   /** The candidates that can take the request; the others are counted by Filter. */
   #fittingOf(slot: number, candidates: Candidates): Candidates {
     const { length, row: rows } = candidates;
-    const { adapter: adapters, model } = this.#requests;
-    const adapter = adapters[slot] as number;
+    const { model } = this.#requests;
     const tokens = this.#request.promptTokens + this.#request.outputTokens;
     const filtered = this.#fleet.filtered(model[slot] as number).fill(0, Filter.noKvRoom);
     let count = 0;
-    while (count < length && this.#filterOf(candidates, count, tokens, adapter) === NONE) count++;
+    while (count < length && this.#filterOf(slot, candidates, count, tokens) === NONE) count++;
     if (count === length) return candidates;
     this.#fitting.clear();
     for (let i = 0; i < length; i++) {
       const row = rows[i] as number;
-      const filter = this.#filterOf(candidates, i, tokens, adapter);
+      const filter = this.#filterOf(slot, candidates, i, tokens);
       if (filter === NONE) this.#fitting.append(row, this.#fleet.load(row));
       else filtered[filter] = (filtered[filter] as number) + 1;
     }
     return this.#fitting;
   }
 
-  #filterOf(
-    candidates: Candidates,
-    i: number,
-    tokens: number,
-    adapter: number,
-  ): Filter | typeof NONE {
+  #filterOf(slot: number, candidates: Candidates, i: number, tokens: number): Filter | typeof NONE {
     const row = candidates.row[i] as number;
+    const adapter = this.#requests.adapter[slot] as number;
     if (adapter !== 0 && !this.#fleet.hasAdapter(row, adapter)) return Filter.noAdapter;
     if (this.#passing.isHeld(row)) return Filter.kept;
-    return tokens <= (candidates.roomTokens[i] as number) ? NONE : Filter.noKvRoom;
+    const missing = tokens - (candidates.roomTokens[i] as number);
+    return missing <= 0 || missing <= this.#sharedTokens(slot, row) ? NONE : Filter.noKvRoom;
+  }
+
+  /** Tokens that the row keeps once and that are counted again for each request, this one's too. */
+  #sharedTokens(slot: number, row: number): number {
+    if (this.#shared === undefined) return 0;
+    const { bytesPerToken } = this.#estimates[this.#requests.model[slot] as number] as Estimates;
+    const blocks = (this.#shared.shared[row] as number) + this.#shared.common(slot, row);
+    return (blocks * this.#config.prefixes.blockBytes) / bytesPerToken;
+  }
+
+  #createShared(): SharedBlocks {
+    const { prefixes, slots, replicaRows } = this.#config;
+    return new SharedBlocks(prefixes, slots, replicaRows);
   }
 
   #blocksOf(tokens: number): number {

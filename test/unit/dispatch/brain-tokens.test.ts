@@ -100,6 +100,18 @@ describe('room in the KV cache', () => {
     expect([...harness.running.keys()]).toEqual([0]);
   });
 
+  test('prompts that begin alike and run at once take their beginning once', () => {
+    // 2048 bytes a block at 4 bytes a token: 2048 tokens in the 4 blocks that the first three share.
+    const prefixes = prefixesOf([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [9, 8, 7, 6]);
+    const harness = new BrainHarness({ prefixes });
+    harness.replica(0, { kvTokens: 5000 });
+    const prompt = { promptTokens: 2600, maxTokens: 10 };
+    for (const slot of [0, 1, 2, 3]) harness.arrive(slot, 0, minute, prompt);
+    expect([...harness.running.keys()]).toEqual([0, 1, 2]);
+    for (const slot of [0, 1, 2]) harness.finish(slot); // the beginning goes with the last of them
+    expect([...harness.running.keys()]).toEqual([3]);
+  });
+
   test('replicas that have room are chosen from when others have none', () => {
     const harness = new BrainHarness();
     harness.replica(0, { kvTokens: 10_000 });

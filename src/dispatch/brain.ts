@@ -8,9 +8,9 @@
  * Each attempt is released once, whoever comes first; later events about it change nothing.
  */
 import { assert } from '../lib/assert.ts';
-import { createPrng, type Prng } from '../lib/prng.ts';
-import { shedProbability } from './admission.ts';
+import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
+import { Attempts } from './attempts.ts';
 import { type Candidates, NONE } from './candidates.ts';
 import {
   type BrainConfig,
@@ -19,7 +19,8 @@ import {
   type Release,
   type RunningAttempt,
 } from './decisions.ts';
-import { Fleet, Outlook, type ReplicaFacts } from './fleet.ts';
+import { Door } from './door.ts';
+import { Fleet, type ReplicaFacts } from './fleet.ts';
 import type { EngineReport } from './foreign-load.ts';
 import { Lanes } from './lanes.ts';
 import { Passing } from './passing.ts';
@@ -34,21 +35,17 @@ const pauseDefaultMs = 200;
 const pauseMaxMs = 60_000;
 
 export class Brain {
-  /** Attempts running, attempts ever started and ever released. */
-  running = 0;
-  dispatched = 0;
-  released = 0;
   readonly #fleet: Fleet;
   readonly #requests: Requests;
   readonly #lanes: Lanes;
   readonly #passing: Passing;
   readonly #placement: Placement;
   readonly #prefills: Prefills;
-  readonly #random: Prng;
+  readonly #attempts: Attempts;
+  readonly #door: Door;
   readonly #models: readonly number[];
   readonly #retries: Retries;
   readonly #sink: DecisionSink;
-  readonly #queueMax: number;
   #stopping = false;
   #nowUs = 0;
   readonly #membersChanged = (model: number): void => this.#placement.setMembers(model);
@@ -57,7 +54,6 @@ export class Brain {
   constructor(config: BrainConfig, sink: DecisionSink) {
     const { models, slots } = config;
     this.#sink = sink;
-    this.#queueMax = config.queueMax;
     this.#fleet = new Fleet(config);
     this.#requests = new Requests(slots);
     this.#lanes = new Lanes(this.#requests, config, (slot) => this.#placement.cachedTokens(slot));
@@ -65,8 +61,29 @@ export class Brain {
     this.#placement = new Placement(config, this.#requests, this.#fleet, this.#passing);
     this.#prefills = new Prefills(slots, this.#requests, this.#fleet);
     this.#retries = new Retries(config, this.#requests, this.#fleet);
-    this.#random = createPrng(config.seed);
+    const door = { retries: this.#retries, random: createPrng(config.seed) };
+    const parts = { requests: this.#requests, fleet: this.#fleet, lanes: this.#lanes };
+    this.#attempts = new Attempts(
+      { ...parts, placement: this.#placement, prefills: this.#prefills },
+      sink,
+    );
+    this.#door = new Door({ ...parts, ...door }, config.queueMax);
     this.#models = models.map((_, model) => model);
+  }
+
+  /** Attempts running. */
+  get running(): number {
+    return this.#attempts.running;
+  }
+
+  /** Attempts ever started. */
+  get dispatched(): number {
+    return this.#attempts.dispatched;
+  }
+
+  /** Attempts ever released. */
+  get released(): number {
+    return this.#attempts.released;
   }
 
   /** Requests of the model that wait for a replica. */
@@ -109,7 +126,7 @@ export class Brain {
     if (requests.phase[slot] !== Phase.idle) {
       if (requests.generation[slot] === arrival.generation) return false;
       // Its last request has ended and the news of it is still on its way: the room is given out now.
-      this.#endAttempt(slot);
+      this.#attempts.end(slot);
       this.#close(slot);
       this.#pump(requests.model[slot] as number);
     }
@@ -144,7 +161,7 @@ export class Brain {
     }
     this.#placement.learn(slot, release);
     this.#lanes.settleAccount(slot, release.completionTokens);
-    this.#endAttempt(slot);
+    this.#attempts.end(slot);
     if (release.settled) this.#close(slot);
     else this.#decideRetry(slot, replica, release);
     this.#pump(model);
@@ -205,29 +222,15 @@ export class Brain {
 
   /** Takes over a running attempt. Before the first event, after the replicas are known. */
   restore(attempt: RunningAttempt): void {
-    const { arrival, replica, epoch } = attempt;
-    const { slot } = arrival;
-    const requests = this.#requests;
-    const promptTokens = this.#placement.promptTokens(arrival);
-    // What it had in its cache died with the predecessor: all of the prompt counts.
-    const pendingTokens = attempt.hasToken || !arrival.streams ? 0 : promptTokens;
-    requests.open(arrival, promptTokens);
-    const cost = { pendingTokens, contextTokens: promptTokens, outputTokens: 0 };
-    requests.begin(slot, attempt.attempt, replica, epoch, cost);
+    this.#attempts.restore(attempt);
     this.#retries.restore(attempt);
-    this.#fleet.restore(replica, epoch, pendingTokens, promptTokens);
-    this.#placement.begin(slot, replica, epoch);
-    this.running++;
-    this.dispatched++;
   }
 
   /** Recounts everything from the requests. */
   assertExact(): void {
     this.#fleet.assertExact(this.#requests);
     this.#retries.assertExact();
-    const running = this.#requests.countRunning();
-    assert(this.running === running);
-    assert(this.dispatched - this.released === running, 'dispatched = released + in flight');
+    this.#attempts.assertExact();
   }
 
   /** Starts the request if a replica has room that nobody waits for. False: nothing has changed. */
@@ -245,35 +248,19 @@ export class Brain {
 
   /** Queues a request that found no room, or refuses it. */
   #admit(slot: number, model: number): void {
-    const outlook = this.#fleet.outlook(model, this.#retries.excludedOf(slot));
-    if (outlook === Outlook.none) this.#refuse(slot, Refusal.noReplica);
-    else if (outlook === Outlook.paused && this.#retries.isPauseLong(this.#nowUs))
-      this.#refuse(slot, Refusal.busy);
-    else if (this.#isShed(slot, model)) this.#refuse(slot, Refusal.shed);
-    else if (this.queued(model) >= this.#queueMax && !this.#pushOut(slot, model)) {
-      this.#refuse(slot, Refusal.queueFull);
-    } else {
-      if (!this.#refuseLate(slot, this.#fleet.waitUs(model, this.#lanes.tokensThrough(slot)))) {
-        this.#lanes.enter(slot, Phase.waiting);
-        this.#pump(model); // whoever was pushed out may have stood before one that fits
-      }
+    const refusal = this.#door.whyNot(slot, model, this.#nowUs);
+    if (refusal !== NONE) {
+      this.#refuse(slot, refusal);
+      return;
     }
-  }
-
-  #isShed(slot: number, model: number): boolean {
-    if ((this.#requests.priority[slot] as number) >= 0) return false;
-    const share = shedProbability(this.#fleet.pressure(model, this.queued(model)));
-    return this.#random.next() < share * 2 ** 32;
-  }
-
-  /** A full queue gives up a waiter of a lower band. False: there is none. */
-  #pushOut(slot: number, model: number): boolean {
-    const { waiting } = this.#lanes.lane(model);
-    const victim = waiting.lastBelow(this.#requests.priority[slot] as number);
-    if (victim === NONE) return false;
-    this.#lanes.leave(victim, this.#nowUs);
-    this.#refuse(victim, Refusal.shed);
-    return true;
+    const { victim } = this.#door;
+    if (victim !== NONE) {
+      this.#lanes.leave(victim, this.#nowUs);
+      this.#refuse(victim, Refusal.shed);
+    }
+    if (this.#refuseLate(slot, this.#fleet.waitUs(model, this.#lanes.tokensThrough(slot)))) return;
+    this.#lanes.enter(slot, Phase.waiting);
+    this.#pump(model); // whoever was pushed out may have stood before one that fits
   }
 
   /** Refuses a request whose first token would come after its deadline. */
@@ -324,19 +311,6 @@ export class Brain {
     this.#retries.close(slot);
   }
 
-  #endAttempt(slot: number): void {
-    const { phase, replica, epoch, contextTokens } = this.#requests;
-    assert(phase[slot] === Phase.running, 'only a running attempt ends');
-    const row = replica[slot] as number;
-    this.#prefills.end(slot);
-    this.#placement.end(slot);
-    this.#fleet.release(row, epoch[slot] as number, contextTokens[slot] as number);
-    this.running--;
-    this.released++;
-    phase[slot] = Phase.idle;
-    this.#sink.attemptEnded(slot, row);
-  }
-
   /** True when somebody's wait was over. */
   #expireWaits(): boolean {
     const { phase, deadlineUs } = this.#requests;
@@ -376,25 +350,14 @@ export class Brain {
 
   /** Gives the request to one of the candidates. False: none that has its adapter has room for it. */
   #dispatch(slot: number, candidates: Candidates): boolean {
-    const requests = this.#requests;
-    const placement = this.#placement;
-    const row = placement.choose(slot, candidates);
+    const row = this.#placement.choose(slot, candidates);
     if (row === NONE) return false;
-    const heldUs = requests.phase[slot] === Phase.idle ? 0 : this.#lanes.leave(slot, this.#nowUs);
-    const { pendingTokens, contextTokens } = placement;
+    const isIdle = this.#requests.phase[slot] === Phase.idle;
+    const heldUs = isIdle ? 0 : this.#lanes.leave(slot, this.#nowUs);
     const load = this.#fleet.load(row);
-    if (this.#refuseLate(slot, load.prefillUs * (load.pendingTokens + pendingTokens))) return true;
-    const attempt = (requests.attempt[slot] as number) + 1;
-    const epoch = this.#fleet.epoch(row);
-    this.#sink.placed(slot, attempt, heldUs, placement.choice);
-    placement.commit(slot, row);
-    this.#fleet.take(row, pendingTokens, contextTokens);
-    requests.begin(slot, attempt, row, epoch, placement);
-    this.#prefills.begin(slot, this.#nowUs);
-    this.#lanes.charge(slot);
-    this.running++;
-    this.dispatched++;
-    this.#sink.dispatch(slot, attempt, row, epoch, heldUs);
+    const pendingTokens = load.pendingTokens + this.#placement.pendingTokens;
+    if (this.#refuseLate(slot, load.prefillUs * pendingTokens)) return true;
+    this.#attempts.begin(slot, row, heldUs, this.#nowUs);
     return true;
   }
 }

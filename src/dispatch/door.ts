@@ -1,0 +1,56 @@
+/**
+ * The door of the queue: which request that found no room may wait for some. Pure.
+ *
+ * No routable replica, a fleet that asked to be left alone, low priority under pressure, a full queue,
+ * a first token that would come after the deadline: the answer is a refusal at once. A full queue
+ * gives up its newest waiter of the lowest priority for a request of a higher one.
+ */
+import type { Prng } from '../lib/prng.ts';
+import { shedProbability } from './admission.ts';
+import { NONE } from './candidates.ts';
+import { Refusal } from './decisions.ts';
+import { type Fleet, Outlook } from './fleet.ts';
+import type { Lanes } from './lanes.ts';
+import type { Requests } from './requests.ts';
+import type { Retries } from './retries.ts';
+
+export interface DoorParts {
+  readonly requests: Requests;
+  readonly fleet: Fleet;
+  readonly lanes: Lanes;
+  readonly retries: Retries;
+  readonly random: Prng;
+}
+
+export class Door {
+  /** Of the last request let in: the waiter that leaves for it; NONE when there is room for both. */
+  victim = NONE;
+  readonly #parts: DoorParts;
+  readonly #queueMax: number;
+
+  constructor(parts: DoorParts, queueMax: number) {
+    this.#parts = parts;
+    this.#queueMax = queueMax;
+  }
+
+  /** Why the request may not wait, its deadline aside; NONE when it may. */
+  whyNot(slot: number, model: number, nowUs: number): Refusal | typeof NONE {
+    const { fleet, lanes, retries } = this.#parts;
+    this.victim = NONE;
+    const outlook = fleet.outlook(model, retries.excludedOf(slot));
+    if (outlook === Outlook.none) return Refusal.noReplica;
+    if (outlook === Outlook.paused && retries.isPauseLong(nowUs)) return Refusal.busy;
+    if (this.#isShed(slot, model)) return Refusal.shed;
+    if (lanes.depth(model) < this.#queueMax) return NONE;
+    const { waiting } = lanes.lane(model);
+    this.victim = waiting.lastBelow(this.#parts.requests.priority[slot] as number);
+    return this.victim === NONE ? Refusal.queueFull : NONE;
+  }
+
+  #isShed(slot: number, model: number): boolean {
+    const { requests, fleet, lanes, random } = this.#parts;
+    if ((requests.priority[slot] as number) >= 0) return false;
+    const share = shedProbability(fleet.pressure(model, lanes.depth(model)));
+    return random.next() < share * 2 ** 32;
+  }
+}

@@ -14,7 +14,7 @@ import type { PrefixSource } from '../src/dispatch/arrival.ts';
 import { Brain } from '../src/dispatch/brain.ts';
 import { Candidates, type ReplicaLoad } from '../src/dispatch/candidates.ts';
 import { filterNames } from '../src/dispatch/choice.ts';
-import { type DecisionSink, RetryRule } from '../src/dispatch/decisions.ts';
+import { type DecisionSink, RetryRule, Verdict } from '../src/dispatch/decisions.ts';
 import type { PickRequest } from '../src/dispatch/policies/policy.ts';
 import { policyFactory, policyNames } from '../src/dispatch/policies/registry.ts';
 import { createPrng } from '../src/lib/prng.ts';
@@ -173,6 +173,11 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
       models: [{ policy, sessionAffinity: false, holdTokens: Number.POSITIVE_INFINITY }],
       ...{ queueMax: 1000, queueTimeoutMs: 30_000 },
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
+      breaker: {
+        ...{ mode: 'window', window: 10, failureRate: 0.5, consecutive: 5, openUs: 5e6 },
+        ...{ maxEjected: 0.5, panicBelow: 0.5 },
+      },
+      slowStartUs: 10e6,
     },
     sink,
   );
@@ -185,7 +190,13 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   }
   const release = {
     ...{ slot: 0, generation: 0, attempt: 1, busy: false, retryAfterMs: 0, error: 0 },
-    ...{ retry: RetryRule.never, settled: true, promptTokens: -1, completionTokens: -1 },
+    ...{
+      verdict: Verdict.good,
+      retry: RetryRule.never,
+      settled: true,
+      promptTokens: -1,
+      completionTokens: -1,
+    },
   };
   const arrival = {
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },

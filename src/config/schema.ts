@@ -203,6 +203,37 @@ const Retry = z.strictObject({
     .describe('Retries always allowed at one time, however few requests are in flight.'),
 });
 
+const Breaker = z.strictObject({
+  mode: z
+    .enum(['window', 'consecutive', 'quarantine', 'off'])
+    .prefault('window')
+    .describe(
+      'What takes a replica out: too many failures among its last requests, failures in a row, a single failure; or nothing does. Failures are answers that never came, broke off or were too late; refusals (429, 503) and errors of the client (4xx) are none.',
+    ),
+  window: integer(2, 1000)
+    .prefault(10)
+    .describe('`window`: requests looked at; nothing is judged before there were as many.'),
+  failure_rate: share()
+    .prefault(0.5)
+    .describe('`window`: a greater share of failures among them takes the replica out.'),
+  consecutive: integer(1, 1000)
+    .prefault(5)
+    .describe('`consecutive`: so many failures in a row take it out.'),
+  open: duration('1ms', '1h')
+    .prefault('5s')
+    .describe(
+      'How long it is out. Then one request at a time tries it, and the first that succeeds brings it back; after a `quarantine` it is back at once.',
+    ),
+  max_ejected: share()
+    .prefault(0.5)
+    .describe('Share of a model’s replicas that may be out in this way at once; at least one may.'),
+  panic_below: share()
+    .prefault(0.5)
+    .describe(
+      'While the share of a model’s replicas that are in and healthy is smaller, those that are out are asked as well.',
+    ),
+});
+
 const Hedge = z.strictObject({
   automatic: z
     .boolean()
@@ -324,6 +355,12 @@ const Sections = z.strictObject({
   health: Health.prefault({}).describe('Probes of every replica.'),
   engine_metrics: EngineMetrics.prefault({}).describe('What the engines say of their load.'),
   queue: Queue.prefault({}).describe('Requests that wait for a replica.'),
+  breaker: Breaker.prefault({}).describe('Replicas that are left out for what they did.'),
+  slow_start: duration('0s', '1h')
+    .prefault('10s')
+    .describe(
+      'A replica that is back, or joins others at work, takes so long to its full share. 0s: no time.',
+    ),
   retry: Retry.prefault({}).describe('Further attempts, before the first byte of the answer only.'),
   hedge: Hedge.prefault({}).describe('Second attempts beside a slow first one.'),
   log: Log.prefault({}).describe('The log on standard output.'),

@@ -40,7 +40,8 @@ export class Attempts {
     const epoch = fleet.epoch(row);
     this.#sink.placed(slot, attempt, heldUs, placement.choice);
     placement.commit(slot, row);
-    fleet.take(row, placement.pendingTokens, placement.contextTokens);
+    requests.term[slot] = fleet.term(row);
+    fleet.take(row, placement.pendingTokens, placement.contextTokens, nowUs);
     requests.begin(slot, attempt, row, epoch, placement);
     prefills.begin(slot, nowUs);
     lanes.charge(slot);
@@ -59,6 +60,7 @@ export class Attempts {
     requests.open(arrival, promptTokens);
     const cost = { pendingTokens, contextTokens: promptTokens, outputTokens: 0 };
     requests.begin(slot, attempt, replica, epoch, cost);
+    requests.term[slot] = fleet.term(replica);
     fleet.restore(replica, epoch, pendingTokens, promptTokens);
     placement.begin(slot, replica, epoch);
     this.running++;
@@ -67,12 +69,13 @@ export class Attempts {
 
   end(slot: number): void {
     const { requests, fleet, placement, prefills } = this.#parts;
-    const { phase, replica, epoch, contextTokens } = requests;
+    const { phase, replica, epoch, term, contextTokens } = requests;
     assert(phase[slot] === Phase.running, 'only a running attempt ends');
     const row = replica[slot] as number;
     prefills.end(slot);
     placement.end(slot);
-    fleet.release(row, epoch[slot] as number, contextTokens[slot] as number);
+    const tokens = contextTokens[slot] as number;
+    fleet.release(row, epoch[slot] as number, term[slot] as number, tokens);
     this.running--;
     this.released++;
     phase[slot] = Phase.idle;

@@ -11,6 +11,7 @@ import { assert } from '../lib/assert.ts';
 import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Attempts } from './attempts.ts';
+import type { BreakerState } from './breaker.ts';
 import { type Candidates, NONE } from './candidates.ts';
 import {
   type BrainConfig,
@@ -20,12 +21,13 @@ import {
   type RunningAttempt,
 } from './decisions.ts';
 import { Door } from './door.ts';
-import { Fleet, type ReplicaFacts } from './fleet.ts';
+import { Fleet } from './fleet.ts';
 import type { EngineReport } from './foreign-load.ts';
 import { Lanes } from './lanes.ts';
 import { Passing } from './passing.ts';
 import { Placement } from './placement.ts';
 import { Prefills } from './prefills.ts';
+import type { ReplicaFacts } from './replica-state.ts';
 import { Phase, Requests } from './requests.ts';
 import { Retries } from './retries.ts';
 
@@ -95,6 +97,10 @@ export class Brain {
     return this.#fleet.inFlight(replica);
   }
 
+  breakerState(replica: number): BreakerState {
+    return this.#fleet.breakerState(replica);
+  }
+
   /** Prompt tokens of what is in flight there. */
   contextTokens(replica: number): number {
     return this.#fleet.contextTokens(replica);
@@ -142,7 +148,12 @@ export class Brain {
   firstToken(slot: number, generation: number, attempt: number, nowUs: number): boolean {
     if (!this.#requests.isRunning(slot, generation, attempt)) return false;
     this.#nowUs = nowUs;
-    if (this.#prefills.end(slot)) this.#pump(this.#requests.model[slot] as number);
+    const { term, replica, epoch, model } = this.#requests;
+    const before = term[slot] as number;
+    const row = replica[slot] as number;
+    term[slot] = this.#fleet.answered(row, epoch[slot] as number, before, nowUs);
+    const isCloser = term[slot] !== before;
+    if (this.#prefills.end(slot) || isCloser) this.#pump(model[slot] as number);
     return true;
   }
 
@@ -154,9 +165,11 @@ export class Brain {
     this.#nowUs = nowUs;
     const replica = requests.replica[slot] as number;
     const model = requests.model[slot] as number;
+    const epoch = requests.epoch[slot] as number;
+    const term = requests.term[slot] as number;
+    this.#fleet.judge(replica, epoch, term, release.verdict, nowUs);
     if (release.busy) {
       const pauseMs = Math.min(release.retryAfterMs || pauseDefaultMs, pauseMaxMs);
-      const epoch = requests.epoch[slot] as number;
       this.#fleet.pause(replica, epoch, nowUs + pauseMs * 1000, release.error);
     }
     this.#placement.learn(slot, release);
@@ -189,7 +202,7 @@ export class Brain {
   updateReplica(row: number, facts: ReplicaFacts, nowUs: number): void {
     this.#nowUs = nowUs;
     const isAnother = this.#fleet.epoch(row) !== facts.epoch;
-    this.#fleet.update(row, facts, this.#membersChanged);
+    this.#fleet.update(row, facts, nowUs, this.#membersChanged);
     this.#placement.setReplica(row, isAnother);
     if (facts.model >= 0 && facts.model < this.#models.length) this.#pump(facts.model);
   }
@@ -258,7 +271,8 @@ export class Brain {
       this.#lanes.leave(victim, this.#nowUs);
       this.#refuse(victim, Refusal.shed);
     }
-    if (this.#refuseLate(slot, this.#fleet.waitUs(model, this.#lanes.tokensThrough(slot)))) return;
+    if (this.#refuseLate(slot, this.#fleet.cluster(model).waitUs(this.#lanes.tokensThrough(slot))))
+      return;
     this.#lanes.enter(slot, Phase.waiting);
     this.#pump(model); // whoever was pushed out may have stood before one that fits
   }
@@ -297,8 +311,10 @@ export class Brain {
     this.#close(slot);
     if (refusal === Refusal.busy) {
       // The outlook that led here said `paused`: its first replica to resume is what to wait for.
-      const waitMs = Math.max(1, Math.ceil((this.#fleet.pauseEndUs - this.#nowUs) / 1000));
-      this.#sink.refuse(slot, refusal, this.#fleet.pauseError, waitMs);
+      const model = this.#requests.model[slot] as number;
+      const { pauseEndUs, pauseError } = this.#fleet.cluster(model);
+      const waitMs = Math.max(1, Math.ceil((pauseEndUs - this.#nowUs) / 1000));
+      this.#sink.refuse(slot, refusal, pauseError, waitMs);
     } else {
       const error = refusal === Refusal.failed ? (this.#requests.lastError[slot] as number) : 0;
       this.#sink.refuse(slot, refusal, error, retryAfterMs);

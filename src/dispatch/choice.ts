@@ -14,14 +14,18 @@ export const Filter = {
   full: 2,
   /** Has so much to prefill that requests wait in the gateway instead. */
   held: 3,
+  /** Its breaker is open, or half open with a request that tries it (breaker.ts). */
+  ejected: 4,
   /** Has no room for this request in its KV cache. */
-  noKvRoom: 4,
+  noKvRoom: 5,
   /** Failed this request before. */
-  failedBefore: 5,
+  failedBefore: 6,
   /** Does not have the adapter of this request. */
-  noAdapter: 6,
+  noAdapter: 7,
   /** Kept for a request that waits before this one (passing.ts). */
-  kept: 7,
+  kept: 8,
+  /** Is back, and has had its part while others can take the request (slow-start.ts). */
+  starting: 9,
 } as const;
 export type Filter = (typeof Filter)[keyof typeof Filter];
 

@@ -5,6 +5,7 @@
  * passes through without knowing what they mean.
  */
 import type { Arrival, PrefixSource } from './arrival.ts';
+import type { BreakerRules } from './breaker.ts';
 import type { Choice } from './choice.ts';
 
 /** Why a request ends without an answer of a replica. */
@@ -28,6 +29,10 @@ export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 export const RetryRule = { never: 0, elsewhere: 1, anywhere: 2 } as const;
 export type RetryRule = (typeof RetryRule)[keyof typeof RetryRule];
 
+/** What the end of an attempt says of its replica: nothing, that it works, that it does not. */
+export const Verdict = { none: 0, good: 1, bad: 2 } as const;
+export type Verdict = (typeof Verdict)[keyof typeof Verdict];
+
 /** The end of one attempt. A record that its writer reuses; the brain keeps no reference. */
 export interface Release {
   slot: number;
@@ -35,6 +40,7 @@ export interface Release {
   attempt: number;
   /** The replica said that it has no room, or refused the connection: nothing for it for a while. */
   busy: boolean;
+  verdict: Verdict;
   /** How long the replica asked to be left alone; 0: it did not say. */
   retryAfterMs: number;
   /** Error number of a failed attempt; 0 for none. */
@@ -86,6 +92,14 @@ export interface ModelRules {
   readonly holdTokens: number;
 }
 
+/** When a replica is left out for what it did, and how many at once. */
+export interface OutlierRules extends BreakerRules {
+  /** Share of a model's replicas that may be out by their breakers, at least one. */
+  readonly maxEjected: number;
+  /** With a smaller share left, those that are out are asked as well. */
+  readonly panicBelow: number;
+}
+
 export interface BrainConfig {
   readonly slots: number;
   readonly replicaRows: number;
@@ -102,4 +116,7 @@ export interface BrainConfig {
     readonly budget: number;
     readonly budgetMin: number;
   };
+  readonly breaker: OutlierRules;
+  /** How long a replica takes to its full share once it is back; 0: no time. */
+  readonly slowStartUs: number;
 }

@@ -8,8 +8,9 @@
 import type { Prng } from '../lib/prng.ts';
 import { shedProbability } from './admission.ts';
 import { NONE } from './candidates.ts';
+import { Outlook } from './cluster.ts';
 import { Refusal } from './decisions.ts';
-import { type Fleet, Outlook } from './fleet.ts';
+import type { Fleet } from './fleet.ts';
 import type { Lanes } from './lanes.ts';
 import type { Requests } from './requests.ts';
 import type { Retries } from './retries.ts';
@@ -37,9 +38,9 @@ export class Door {
   whyNot(slot: number, model: number, nowUs: number): Refusal | typeof NONE {
     const { fleet, lanes, retries } = this.#parts;
     this.victim = NONE;
-    const outlook = fleet.outlook(model, retries.excludedOf(slot));
+    const outlook = fleet.cluster(model).outlook(retries.excludedOf(slot));
     if (outlook === Outlook.none) return Refusal.noReplica;
-    if (outlook === Outlook.paused && retries.isPauseLong(nowUs)) return Refusal.busy;
+    if (outlook === Outlook.paused && retries.isPauseLong(model, nowUs)) return Refusal.busy;
     if (this.#isShed(slot, model)) return Refusal.shed;
     if (lanes.depth(model) < this.#queueMax) return NONE;
     const { waiting } = lanes.lane(model);
@@ -50,7 +51,7 @@ export class Door {
   #isShed(slot: number, model: number): boolean {
     const { requests, fleet, lanes, random } = this.#parts;
     if ((requests.priority[slot] as number) >= 0) return false;
-    const share = shedProbability(fleet.pressure(model, lanes.depth(model)));
+    const share = shedProbability(fleet.cluster(model).pressure(lanes.depth(model)));
     return random.next() < share * 2 ** 32;
   }
 }

@@ -1,121 +1,46 @@
 /**
- * Fleet: what the brain knows of each replica, by row of the replica table, and who may be picked.
+ * Fleet: every replica by its row of the replica table, in the cluster of its model. Pure.
  *
- * Membership (the row exists under this epoch), admin, health and pause are separate facts; routable
- * is derived: active, healthy, weight above 0. A candidate is routable, not paused, below its limit
- * and has no more than `holdTokens` to prefill. Every change of one of these goes through #refresh, so
- * `candidates` never has to be filtered at a pick. Limits count what is ours and are exact; a policy
- * sees what other clients have there as well (foreign-load.ts). Pure. A pause is what a replica asks
- * for that answers "busy": it never ends early, a shorter one does not cut a longer one.
+ * What is counted of a replica belongs to an epoch of its row: what began under another one changes
+ * nothing when it ends. Of what a replica did, only an attempt of the breaker's term is judged.
  */
 import { assert } from '../lib/assert.ts';
-import type { Pressure } from './admission.ts';
-import { Candidates, NONE, type ReplicaLoad } from './candidates.ts';
-import { Filter, filterNames } from './choice.ts';
-import type { BrainConfig } from './decisions.ts';
-import { type EngineReport, ForeignLoad } from './foreign-load.ts';
-import type { RingMember } from './hash-ring.ts';
+import { BreakerState } from './breaker.ts';
+import { Candidates, type ReplicaLoad } from './candidates.ts';
+import { Cluster } from './cluster.ts';
+import { type BrainConfig, Verdict } from './decisions.ts';
+import type { EngineReport } from './foreign-load.ts';
+import { type ReplicaFacts, ReplicaState } from './replica-state.ts';
 import { Phase, type Requests } from './requests.ts';
 
-export interface ReplicaFacts {
-  /** Another epoch is another replica: nothing that was counted before belongs to it. */
-  readonly epoch: number;
-  readonly model: number;
-  readonly active: boolean;
-  readonly healthy: boolean;
-  readonly maxInFlight: number;
-  readonly weight: number;
-  /** Hash of what names the replica; equal on every gateway. */
-  readonly identity: number;
-  /** Microseconds per prompt token of prefill, and per resident token and decode step. */
-  readonly prefillUs: number;
-  readonly residentUs: number;
-  /** Tokens its KV cache holds; 0: what its engine reports, if it does. */
-  readonly kvTokens: number;
-  /** One bit for each adapter of the model that it has loaded, from adapter 1 on; absent: none. */
-  readonly adapters?: Int32Array | undefined;
-}
-
-interface Replica extends ReplicaLoad {
-  readonly row: number;
-  readonly foreign: ForeignLoad;
-  facts: ReplicaFacts;
-  routable: boolean;
-  /** What keeps it from being a candidate; NONE for one. */
-  filter: Filter | typeof NONE;
-  /** Attempts of ours, and the prompt tokens they keep resident. */
-  ownRequests: number;
-  ownTokens: number;
-  inFlight: number;
-  weight: number;
-  pendingTokens: number;
-  contextTokens: number;
-  roomTokens: number;
-  prefillUs: number;
-  residentUs: number;
-  /** Not picked before this time. */
-  pausedUntilUs: number;
-  /** Error it paused itself with. */
-  pauseError: number;
-}
-
-/** Whether a request that no candidate can take may hope for one. */
-export const Outlook = { none: 0, paused: 1, full: 2 } as const;
-export type Outlook = (typeof Outlook)[keyof typeof Outlook];
-
-const unused: ReplicaFacts = {
-  epoch: 0,
-  model: -1,
-  active: false,
-  healthy: false,
-  maxInFlight: 0,
-  weight: 0,
-  identity: 0,
-  prefillUs: 0,
-  residentUs: 0,
-  kvTokens: 0,
-};
-
-/** An engine preempts what does not fit: some room is left for estimates that are off. */
-const kvShare = 0.95;
-
 export class Fleet {
-  /** Of the last outlook() that said `paused`: when the first of them resumes, and why it paused. */
-  pauseEndUs = 0;
-  pauseError = 0;
-  /** When the next pause ends; Infinity when nobody is paused. */
+  /** When the next pause, ejection or slow start ends; Infinity when there is none. */
   nextResumeUs = Number.POSITIVE_INFINITY;
   readonly rows: number;
-  readonly #replicas: readonly Replica[];
-  readonly #byModel: Replica[][];
-  readonly #candidates: readonly Candidates[];
+  readonly #replicas: readonly ReplicaState[];
+  readonly #clusters: readonly Cluster[];
   readonly #scratch: Candidates;
-  /** Members of each model that are no candidates, by Filter. */
-  readonly #filtered: readonly Int32Array[];
-  /** Of each model: a replica with more to prefill is no candidate. */
-  readonly #holdTokens: readonly number[];
   /** In flight, pending and context of each row, counted again. */
   readonly #recount: Float64Array;
 
-  constructor({ replicaRows: rows, models }: BrainConfig) {
-    const holdTokens = models.map((rules) => rules.holdTokens);
+  constructor({ replicaRows: rows, models, breaker, slowStartUs }: BrainConfig) {
     this.rows = rows;
-    this.#holdTokens = holdTokens;
-    this.#recount = new Float64Array(3 * rows);
-    this.#replicas = Array.from({ length: rows }, (_, row) => ({
-      ...{ row, facts: unused, filter: NONE, routable: false, pausedUntilUs: 0, pauseError: 0 },
-      ...{ foreign: new ForeignLoad(), ownRequests: 0, ownTokens: 0 },
-      ...{ inFlight: 0, weight: 0, pendingTokens: 0, contextTokens: 0, roomTokens: 0 },
-      ...{ prefillUs: 0, residentUs: 0 },
-    }));
-    this.#byModel = holdTokens.map(() => []);
-    this.#candidates = holdTokens.map(() => new Candidates(rows));
+    this.#replicas = Array.from({ length: rows }, (_, row) => new ReplicaState(row, breaker));
+    this.#clusters = models.map(
+      ({ holdTokens }) => new Cluster(rows, { holdTokens, breaker, slowStartUs }),
+    );
     this.#scratch = new Candidates(rows);
-    this.#filtered = holdTokens.map(() => new Int32Array(filterNames.length));
+    this.#recount = new Float64Array(3 * rows);
+  }
+
+  cluster(model: number): Cluster {
+    const cluster = this.#clusters[model];
+    assert(cluster !== undefined, 'the model is known');
+    return cluster;
   }
 
   candidates(model: number): Candidates {
-    return this.#candidates[model] as Candidates;
+    return this.cluster(model).candidates;
   }
 
   /** The candidates without those whose row is in `excluded`; valid until the next call. */
@@ -147,67 +72,9 @@ export class Fleet {
     return this.#at(row).ownTokens;
   }
 
-  /** Calls `changed` for each model whose routable replicas are others than before. */
-  update(row: number, facts: ReplicaFacts, changed: (model: number) => void): void {
-    const replica = this.#at(row);
-    const { facts: before, routable: wasRoutable } = replica;
-    assert(!facts.active || this.#byModel[facts.model] !== undefined, 'the model is known');
-    if (before.model !== facts.model) {
-      const old = this.#byModel[before.model];
-      if (old !== undefined) {
-        old.splice(old.indexOf(replica), 1);
-        this.candidates(before.model).delete(row);
-        this.#setFilter(replica, before.model, NONE);
-      }
-      this.#byModel[facts.model]?.push(replica);
-    }
-    if (before.epoch !== facts.epoch) {
-      replica.ownRequests = replica.ownTokens = replica.pendingTokens = 0;
-      replica.pausedUntilUs = 0;
-      replica.foreign.forget();
-    }
-    replica.facts = facts;
-    replica.weight = facts.weight;
-    replica.prefillUs = facts.prefillUs;
-    replica.residentUs = facts.residentUs;
-    replica.routable = facts.active && facts.healthy && facts.weight > 0;
-    this.#refresh(replica);
-    const isAnother = before.identity !== facts.identity || before.model !== facts.model;
-    if (wasRoutable && (isAnother || !replica.routable)) changed(before.model);
-    if (replica.routable && (isAnother || !wasRoutable)) changed(facts.model);
-  }
-
-  /** Takes the last report of the replica's engine. True when its load or its room has changed. */
-  report(row: number, report: EngineReport, nowUs: number): boolean {
-    const replica = this.#at(row);
-    const isMember = this.#byModel[replica.facts.model] !== undefined;
-    if (!isMember || !replica.foreign.update(report, nowUs)) return false;
-    this.#refresh(replica);
-    return true;
-  }
-
-  /** Members of the model as the ring knows them: routable, whatever their load. */
-  members(model: number): RingMember[] {
-    const replicas = (this.#byModel[model] as Replica[]).filter(({ routable }) => routable);
-    return replicas.map(({ row, facts: { identity } }) => ({ row, identity }));
-  }
-
-  memberCount(model: number): number {
-    return (this.#byModel[model] as Replica[]).length;
-  }
-
-  /**
-   * Members of the model that are no candidates, by Filter. Those that are left out for one request
-   * alone are counted by whoever does so.
-   */
-  filtered(model: number): Int32Array {
-    return this.#filtered[model] as Int32Array;
-  }
-
   /** Tokens its KV cache holds; 0: not known. */
   kvTokens(row: number): number {
-    const { facts, foreign } = this.#at(row);
-    return facts.kvTokens || foreign.kvCapacity;
+    return this.#at(row).kvTokens;
   }
 
   /** Its KV cache limits what it is given. */
@@ -216,43 +83,128 @@ export class Fleet {
   }
 
   hasAdapter(row: number, adapter: number): boolean {
-    if (adapter === 0) return true;
-    const bit = adapter - 1;
-    const word = this.#at(row).facts.adapters?.[bit >>> 5] ?? 0;
-    return ((word >>> (bit & 31)) & 1) === 1;
+    return adapter === 0 || this.#at(row).hasAdapter(adapter);
   }
 
   load(row: number): ReplicaLoad {
     return this.#at(row);
   }
 
-  /**
-   * Until the replicas of the model could have shown the first token of `tokens` more prompt tokens,
-   * if the work they have were spread evenly: a lower bound, microseconds. 0 without replicas.
-   */
-  waitUs(model: number, tokens: number): number {
-    let workUs = 0;
-    let prefillUs = 0;
-    let count = 0;
-    for (const replica of this.#byModel[model] as Replica[]) {
-      if (!replica.routable) continue;
-      workUs += replica.pendingTokens * replica.prefillUs;
-      prefillUs += replica.prefillUs;
-      count++;
-    }
-    return count === 0 ? 0 : (workUs + (tokens * prefillUs) / count) / count;
+  breakerState(row: number): BreakerState {
+    return this.#at(row).breaker.state;
   }
 
-  /** Routable replicas of the model, and how full their caches are. Off the hot path. */
-  pressure(model: number, waiting: number): Pressure {
-    const pressure = { waiting, replicas: 0, contextTokens: 0, kvTokens: 0 };
-    for (const replica of this.#byModel[model] as Replica[]) {
-      if (!replica.routable) continue;
-      pressure.replicas++;
-      pressure.contextTokens += replica.contextTokens;
-      pressure.kvTokens += this.kvTokens(replica.row);
+  /** Term of its breaker, which what begins belongs to. */
+  term(row: number): number {
+    return this.#at(row).breaker.term;
+  }
+
+  /** Calls `changed` for each model whose routable replicas are others than before. */
+  update(row: number, facts: ReplicaFacts, nowUs: number, changed: (model: number) => void): void {
+    const replica = this.#at(row);
+    const { facts: before, routable: wasRoutable } = replica;
+    assert(!facts.active || this.#clusters[facts.model] !== undefined, 'the model is known');
+    if (before.model !== facts.model) this.#clusters[before.model]?.remove(replica);
+    replica.set(facts);
+    const cluster = this.#clusters[facts.model];
+    if (before.model !== facts.model) cluster?.add(replica);
+    const isAnother = before.identity !== facts.identity || before.model !== facts.model;
+    const left = wasRoutable && (isAnother || !replica.routable);
+    const joined = replica.routable && (isAnother || !wasRoutable);
+    if (left) cluster?.slowStart.end(row);
+    if (joined) this.#start(replica, nowUs);
+    cluster?.refreshAll(replica, nowUs);
+    if (left) changed(before.model);
+    if (joined) changed(facts.model);
+  }
+
+  /** Takes the last report of the replica's engine. True when its load or its room has changed. */
+  report(row: number, report: EngineReport, nowUs: number): boolean {
+    const replica = this.#at(row);
+    const cluster = this.#clusters[replica.facts.model];
+    if (cluster === undefined || !replica.foreign.update(report, nowUs)) return false;
+    cluster.refresh(replica);
+    return true;
+  }
+
+  /** Counts an attempt that starts now. */
+  take(row: number, pendingTokens: number, contextTokens: number, nowUs: number): void {
+    const replica = this.#at(row);
+    assert(replica.routable, 'only a routable replica is picked');
+    assert(replica.ownRequests < replica.facts.maxInFlight, 'a full replica is no candidate');
+    replica.breaker.took();
+    replica.add(1, pendingTokens, contextTokens);
+    this.#clusters[replica.facts.model]?.took(replica, nowUs);
+  }
+
+  /** Counts an attempt that a predecessor of this brain had started. */
+  restore(row: number, epoch: number, pendingTokens: number, contextTokens: number): void {
+    this.#add(row, epoch, 1, pendingTokens, contextTokens);
+  }
+
+  /** The prefill of an attempt that was counted under `epoch` is over. */
+  prefilled(row: number, epoch: number, pendingTokens: number): void {
+    this.#add(row, epoch, 0, -pendingTokens, 0);
+  }
+
+  /** The end of an attempt that was counted under `epoch` and is of `term`. */
+  release(row: number, epoch: number, term: number, contextTokens: number): void {
+    const replica = this.#at(row);
+    if (replica.facts.epoch === epoch) replica.breaker.released(term);
+    this.#add(row, epoch, -1, 0, -contextTokens);
+  }
+
+  #add(
+    row: number,
+    epoch: number,
+    requests: number,
+    pendingTokens: number,
+    contextTokens: number,
+  ): void {
+    const replica = this.#at(row);
+    if (replica.facts.epoch !== epoch) return;
+    replica.add(requests, pendingTokens, contextTokens);
+    this.#clusters[replica.facts.model]?.refresh(replica);
+  }
+
+  /** An attempt of `term` has shown its first token. Returns the term it is of from here on. */
+  answered(row: number, epoch: number, term: number, nowUs: number): number {
+    const replica = this.#at(row);
+    if (replica.facts.epoch !== epoch || !replica.breaker.succeeded(term)) return term;
+    this.#onBreaker(replica, nowUs);
+    return replica.breaker.term;
+  }
+
+  /** What an attempt of `term` has come to says something of its replica. */
+  judge(row: number, epoch: number, term: number, verdict: Verdict, nowUs: number): void {
+    const replica = this.#at(row);
+    const cluster = this.#clusters[replica.facts.model];
+    if (verdict === Verdict.none || replica.facts.epoch !== epoch || cluster === undefined) return;
+    const isBad = verdict === Verdict.bad;
+    if (replica.breaker.ended(term, isBad, nowUs, !isBad || cluster.mayEject)) {
+      this.#onBreaker(replica, nowUs);
     }
-    return pressure;
+  }
+
+  pause(row: number, epoch: number, untilUs: number, error: number): void {
+    const replica = this.#at(row);
+    if (replica.facts.epoch !== epoch || untilUs <= replica.pausedUntilUs) return;
+    replica.pausedUntilUs = untilUs;
+    replica.pauseError = error;
+    this.#note(untilUs);
+    this.#clusters[replica.facts.model]?.refresh(replica);
+  }
+
+  /** Ends what is over; calls `resumed` with the model of each replica that feels it. */
+  resume(nowUs: number, resumed: (model: number) => void): void {
+    if (nowUs < this.nextResumeUs) return;
+    this.nextResumeUs = Number.POSITIVE_INFINITY;
+    for (const replica of this.#replicas) {
+      const cluster = this.#clusters[replica.facts.model];
+      if (cluster === undefined || !this.#resume(replica, cluster, nowUs)) continue;
+      cluster.refreshAll(replica, nowUs);
+      resumed(replica.facts.model);
+    }
   }
 
   /** Recounts what the running requests hold of each replica. */
@@ -270,131 +222,44 @@ export class Fleet {
       assert(pendingTokens === counts[3 * row + 1], 'pending is what the requests wait for');
       assert(ownTokens === counts[3 * row + 2], 'context is what the requests keep');
     }
-    for (const [model, candidates] of this.#candidates.entries()) {
-      const filtered = this.filtered(model)
-        .subarray(0, Filter.noKvRoom)
-        .reduce((sum, count) => sum + count, 0);
-      const members = this.memberCount(model);
-      assert(candidates.length + filtered === members, 'who is no candidate is filtered once');
-    }
+    for (const cluster of this.#clusters) cluster.assertExact();
   }
 
-  /** Counts an attempt that starts now. */
-  take(row: number, pendingTokens: number, contextTokens: number): void {
-    const replica = this.#at(row);
-    assert(replica.routable, 'only a routable replica is picked');
-    assert(replica.ownRequests < replica.facts.maxInFlight, 'a full replica is no candidate');
-    this.#add(replica, 1, pendingTokens, contextTokens);
+  #resume(replica: ReplicaState, { slowStart }: Cluster, nowUs: number): boolean {
+    const { breaker, pausedUntilUs, row } = replica;
+    const isPauseOver = pausedUntilUs !== 0 && pausedUntilUs <= nowUs;
+    if (isPauseOver) replica.pausedUntilUs = 0;
+    const isTimeOver = breaker.tick(nowUs);
+    if (isTimeOver && breaker.state === BreakerState.closed) this.#start(replica, nowUs);
+    const isStarted = slowStart.expire(row, nowUs);
+    this.#note(replica.pausedUntilUs);
+    this.#note(breaker.openUntilUs);
+    this.#note(slowStart.endUs(row));
+    return isPauseOver || isTimeOver || isStarted;
   }
 
-  /** Counts an attempt that a predecessor of this brain had started. */
-  restore(row: number, epoch: number, pendingTokens: number, contextTokens: number): void {
-    const replica = this.#at(row);
-    if (replica.facts.epoch === epoch) this.#add(replica, 1, pendingTokens, contextTokens);
+  /** Its breaker has changed by what it did. */
+  #onBreaker(replica: ReplicaState, nowUs: number): void {
+    const { breaker, facts, row } = replica;
+    this.#note(breaker.openUntilUs);
+    if (breaker.state === BreakerState.closed) this.#start(replica, nowUs);
+    else this.#clusters[facts.model]?.slowStart.end(row);
+    this.#clusters[facts.model]?.refreshAll(replica, nowUs);
   }
 
-  /** The prefill of an attempt that was counted under `epoch` is over. */
-  prefilled(row: number, epoch: number, pendingTokens: number): void {
-    const replica = this.#at(row);
-    if (replica.facts.epoch === epoch) this.#add(replica, 0, -pendingTokens, 0);
+  /** Its caches are cold, and it is the emptiest of all. */
+  #start({ row, facts }: ReplicaState, nowUs: number): void {
+    this.#note(this.#clusters[facts.model]?.slowStart.begin(row, nowUs) ?? 0);
   }
 
-  /** The end of an attempt that was counted under `epoch`. */
-  release(row: number, epoch: number, contextTokens: number): void {
-    const replica = this.#at(row);
-    if (replica.facts.epoch === epoch) this.#add(replica, -1, 0, -contextTokens);
+  /** Something ends at `untilUs`; 0: nothing does. */
+  #note(untilUs: number): void {
+    if (untilUs !== 0) this.nextResumeUs = Math.min(this.nextResumeUs, untilUs);
   }
 
-  #add(replica: Replica, requests: number, pendingTokens: number, contextTokens: number): void {
-    replica.ownRequests += requests;
-    replica.pendingTokens += pendingTokens;
-    replica.ownTokens += contextTokens;
-    assert(replica.ownRequests >= 0, 'what is released was taken');
-    assert(replica.pendingTokens >= 0, 'what is prefilled was pending');
-    assert(replica.ownTokens >= 0, 'what is released was resident');
-    this.#refresh(replica);
-  }
-
-  pause(row: number, epoch: number, untilUs: number, error: number): void {
-    const replica = this.#at(row);
-    if (replica.facts.epoch !== epoch || untilUs <= replica.pausedUntilUs) return;
-    replica.pausedUntilUs = untilUs;
-    replica.pauseError = error;
-    this.nextResumeUs = Math.min(this.nextResumeUs, untilUs);
-    this.#refresh(replica);
-  }
-
-  /** Ends the pauses that are over; calls `resumed` with the model of each such replica. */
-  resume(nowUs: number, resumed: (model: number) => void): void {
-    if (nowUs < this.nextResumeUs) return;
-    this.nextResumeUs = Number.POSITIVE_INFINITY;
-    for (const replica of this.#replicas) {
-      if (replica.pausedUntilUs === 0) continue;
-      if (replica.pausedUntilUs > nowUs) {
-        this.nextResumeUs = Math.min(this.nextResumeUs, replica.pausedUntilUs);
-        continue;
-      }
-      replica.pausedUntilUs = 0;
-      this.#refresh(replica);
-      if (replica.facts.model >= 0) resumed(replica.facts.model);
-    }
-  }
-
-  /**
-   * Off the hot path. none: no routable replica but excluded ones. paused: all others are paused.
-   * full: one of them will have room when it finishes something.
-   */
-  outlook(model: number, excluded: (row: number) => boolean): Outlook {
-    let outlook: Outlook = Outlook.none;
-    this.pauseEndUs = Number.POSITIVE_INFINITY;
-    for (const replica of this.#byModel[model] as Replica[]) {
-      if (!replica.routable || excluded(replica.row)) continue;
-      if (replica.pausedUntilUs === 0) return Outlook.full;
-      outlook = Outlook.paused;
-      if (replica.pausedUntilUs < this.pauseEndUs) {
-        this.pauseEndUs = replica.pausedUntilUs;
-        this.pauseError = replica.pauseError;
-      }
-    }
-    return outlook;
-  }
-
-  #at(row: number): Replica {
+  #at(row: number): ReplicaState {
     const replica = this.#replicas[row];
     assert(replica !== undefined, 'the row is in the table');
     return replica;
-  }
-
-  #refresh(replica: Replica): void {
-    const { facts, row, ownRequests, ownTokens, foreign } = replica;
-    replica.inFlight = ownRequests + foreign.requests;
-    replica.contextTokens = ownTokens + foreign.tokens;
-    // With nothing of ours a replica takes anything: what does not fit there fits nowhere, and is its
-    // to refuse. So what others have there can delay requests and never stop them.
-    // Only a size that was configured limits; what prompts share is taken off in shared-blocks.ts.
-    const kvTokens = ownRequests === 0 ? 0 : facts.kvTokens;
-    replica.roomTokens =
-      kvTokens === 0 ? Number.POSITIVE_INFINITY : kvShare * kvTokens - replica.contextTokens;
-    const candidates = this.#candidates[facts.model];
-    if (candidates === undefined) return;
-    const filter = this.#filterOf(replica);
-    if (filter !== replica.filter) this.#setFilter(replica, facts.model, filter);
-    if (filter === NONE) candidates.set(row, replica);
-    else candidates.delete(row);
-  }
-
-  #filterOf(replica: Replica): Filter | typeof NONE {
-    const { facts, ownRequests, pendingTokens } = replica;
-    if (!replica.routable) return Filter.notRoutable;
-    if (replica.pausedUntilUs !== 0) return Filter.paused;
-    if (ownRequests >= facts.maxInFlight) return Filter.full;
-    return pendingTokens > (this.#holdTokens[facts.model] as number) ? Filter.held : NONE;
-  }
-
-  #setFilter(replica: Replica, model: number, filter: Filter | typeof NONE): void {
-    const counts = this.filtered(model);
-    if (replica.filter !== NONE) counts[replica.filter] = (counts[replica.filter] as number) - 1;
-    if (filter !== NONE) counts[filter] = (counts[filter] as number) + 1;
-    replica.filter = filter;
   }
 }

@@ -10,6 +10,7 @@ import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Candidates, NONE } from './candidates.ts';
 import { type Choice, Filter, filterNames } from './choice.ts';
+import type { Cluster } from './cluster.ts';
 import type { BrainConfig, Release } from './decisions.ts';
 import { bytesPerTokenStart, Estimates } from './estimates.ts';
 import type { Fleet } from './fleet.ts';
@@ -46,6 +47,8 @@ export class Placement {
   /** Only where a replica's KV cache limits what it is given. */
   #shared: SharedBlocks | undefined;
   readonly #fitting: Candidates;
+  /** The cluster that is chosen from, while replicas of it start and others are asked first. */
+  #starting: Cluster | undefined;
   readonly #request: PickRequest;
   readonly #choice: Writable<Choice>;
 
@@ -91,7 +94,7 @@ export class Placement {
 
   /** Replicas of the model have come or gone. */
   setMembers(model: number): void {
-    const members = this.#fleet.members(model);
+    const members = this.#fleet.cluster(model).ringMembers();
     this.#policies[model]?.setMembers?.(members);
     this.#rings[model]?.setMembers(members);
   }
@@ -131,7 +134,13 @@ export class Placement {
     const request = this.#request;
     request.promptTokens = promptTokens[slot] as number;
     request.outputTokens = estimates.expectedOutput(maxTokens[slot] as number);
-    const fitting = this.#fittingOf(slot, candidates);
+    const cluster = this.#fleet.cluster(model);
+    this.#starting = cluster.slowStart.isIdle ? undefined : cluster;
+    let fitting = this.#fittingOf(slot, candidates);
+    if (fitting.length === 0 && this.#starting !== undefined) {
+      this.#starting = undefined; // nobody else can take it
+      fitting = this.#fittingOf(slot, candidates);
+    }
     if (fitting.length === 0) return NONE;
     const hasSession = session[2 * slot] !== 0 || session[2 * slot + 1] !== 0;
     const keys = hasSession ? session : head;
@@ -184,8 +193,8 @@ export class Placement {
     choice.index = index;
     choice.isMatched = isMatched;
     choice.isBySession = isBySession;
-    choice.members = this.#fleet.memberCount(model);
-    const filtered = this.#fleet.filtered(model);
+    choice.members = this.#fleet.cluster(model).members.length;
+    const { filtered } = this.#fleet.cluster(model);
     filtered[Filter.failedBefore] = this.#fleet.candidates(model).length - candidates.length;
     choice.filtered = filtered;
   }
@@ -205,7 +214,8 @@ export class Placement {
     const { length, row: rows } = candidates;
     const { model } = this.#requests;
     const tokens = this.#request.promptTokens + this.#request.outputTokens;
-    const filtered = this.#fleet.filtered(model[slot] as number).fill(0, Filter.noKvRoom);
+    const { filtered } = this.#fleet.cluster(model[slot] as number);
+    filtered.fill(0, Filter.noKvRoom);
     let count = 0;
     while (count < length && this.#filterOf(slot, candidates, count, tokens) === NONE) count++;
     if (count === length) return candidates;
@@ -224,6 +234,7 @@ export class Placement {
     const adapter = this.#requests.adapter[slot] as number;
     if (adapter !== 0 && !this.#fleet.hasAdapter(row, adapter)) return Filter.noAdapter;
     if (this.#passing.isHeld(row)) return Filter.kept;
+    if (this.#starting?.hasEnough(row) === true) return Filter.starting;
     const missing = tokens - (candidates.roomTokens[i] as number);
     return missing <= 0 || missing <= this.#sharedTokens(slot, row) ? NONE : Filter.noKvRoom;
   }

@@ -30,6 +30,8 @@ export class Requests {
   /** Of the current attempt, and the epoch it was picked under. */
   readonly replica: Int32Array;
   readonly epoch: Int32Array;
+  /** Term of the replica's breaker in which the current attempt began. */
+  readonly term: Int32Array;
   readonly deadlineUs: Float64Array;
   /** Since when it waits, and how long it had waited before. */
   readonly waitingSinceUs: Float64Array;
@@ -67,6 +69,7 @@ export class Requests {
     this.model = new Int32Array(slots);
     this.replica = new Int32Array(slots);
     this.epoch = new Int32Array(slots);
+    this.term = new Int32Array(slots);
     this.deadlineUs = new Float64Array(slots);
     this.waitingSinceUs = new Float64Array(slots);
     this.waitedUs = new Float64Array(slots);

@@ -7,6 +7,7 @@
  */
 import { assert } from '../lib/assert.ts';
 import { NONE } from './candidates.ts';
+import { Outlook } from './cluster.ts';
 import {
   type BrainConfig,
   Refusal,
@@ -14,7 +15,7 @@ import {
   RetryRule,
   type RunningAttempt,
 } from './decisions.ts';
-import { type Fleet, Outlook } from './fleet.ts';
+import type { Fleet } from './fleet.ts';
 import { Phase, type Requests } from './requests.ts';
 import { RetryBudget } from './retry-budget.ts';
 
@@ -71,8 +72,8 @@ export class Retries {
   }
 
   /** All of the last outlook are paused, and not just for a moment. */
-  isPauseLong(nowUs: number): boolean {
-    return this.#fleet.pauseEndUs - nowUs > pauseWaitedForUs;
+  isPauseLong(model: number, nowUs: number): boolean {
+    return this.#fleet.cluster(model).pauseEndUs - nowUs > pauseWaitedForUs;
   }
 
   /**
@@ -91,7 +92,7 @@ export class Retries {
     const model = models[slot] as number;
     this.#requests.addFailed(slot, replica);
     const outlook = this.#outlookAfterFailure(slot, model, release.retry);
-    if (outlook === Outlook.paused && this.isPauseLong(nowUs)) return Refusal.busy;
+    if (outlook === Outlook.paused && this.isPauseLong(model, nowUs)) return Refusal.busy;
     if (outlook === Outlook.none) {
       return release.busy && this.#areAllPaused(slot, model) ? Refusal.busy : Refusal.failed;
     }
@@ -115,14 +116,14 @@ export class Retries {
 
   /** What there is besides the replicas that failed the request; they count when nothing was sent. */
   #outlookAfterFailure(slot: number, model: number, retry: RetryRule): Outlook {
-    const outlook = this.#fleet.outlook(model, this.excludedOf(slot));
+    const outlook = this.#fleet.cluster(model).outlook(this.excludedOf(slot));
     if (outlook !== Outlook.none || retry !== RetryRule.anywhere) return outlook;
     this.#requests.forgiveAll(slot);
-    return this.#fleet.outlook(model, this.#isExcluded);
+    return this.#fleet.cluster(model).outlook(this.#isExcluded);
   }
 
   #areAllPaused(slot: number, model: number): boolean {
     this.#requests.forgiveAll(slot);
-    return this.#fleet.outlook(model, this.excludedOf(slot)) === Outlook.paused;
+    return this.#fleet.cluster(model).outlook(this.excludedOf(slot)) === Outlook.paused;
   }
 }

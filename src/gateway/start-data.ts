@@ -64,7 +64,7 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
 }
 
 export function schedulerStart(context: StartContext): SchedulerStart {
-  const { queue, timeouts, retry } = context.config;
+  const { queue, timeouts, retry, breaker, slow_start } = context.config;
   return {
     ...common(context, ThreadId.scheduler),
     thread: 'scheduler',
@@ -78,6 +78,16 @@ export function schedulerStart(context: StartContext): SchedulerStart {
       budget: retry.budget,
       budgetMin: retry.budget_min,
     },
+    breaker: {
+      mode: breaker.mode,
+      window: breaker.window,
+      failureRate: breaker.failure_rate,
+      consecutive: breaker.consecutive,
+      openUs: breaker.open * 1000,
+      maxEjected: breaker.max_ejected,
+      panicBelow: breaker.panic_below,
+    },
+    slowStart: slow_start,
   };
 }
 

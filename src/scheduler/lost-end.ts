@@ -1,5 +1,5 @@
 /** The end of an attempt of which no event tells, as the slot's row does. Scheduler thread. */
-import type { Release } from '../dispatch/decisions.ts';
+import { type Release, Verdict } from '../dispatch/decisions.ts';
 import { attemptOf, generationOf, type RequestSlots } from '../shm/request-slots.ts';
 import { retryRuleOf } from './refusals.ts';
 
@@ -15,6 +15,7 @@ export function lostEnd(
     generation: generationOf(lease),
     attempt: attemptOf(lease),
     busy: false,
+    verdict: Verdict.none,
     retryAfterMs: 0,
     error,
     retry: retryRuleOf(error),

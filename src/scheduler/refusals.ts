@@ -6,7 +6,8 @@ const numbers: Readonly<Record<Exclude<Refusal, typeof Refusal.failed>, number>>
   [Refusal.queueFull]: errors.QUEUE_FULL.number,
   [Refusal.queueWaitOver]: errors.QUEUE_TIMEOUT.number,
   [Refusal.noReplica]: errors.NO_REPLICA.number,
-  [Refusal.busy]: errors.REPLICA_OVERLOADED.number,
+  // None of them said why: they are out for what they did.
+  [Refusal.busy]: errors.NO_REPLICA.number,
   [Refusal.deadline]: errors.DEADLINE.number,
   [Refusal.clientGone]: errors.CLIENT_GONE.number,
   [Refusal.stopping]: errors.SHUTTING_DOWN.number,

@@ -6,8 +6,8 @@
  */
 
 import { adaptersMax } from '../config/capacities.ts';
-import type { ReplicaFacts } from '../dispatch/fleet.ts';
 import type { EngineReport } from '../dispatch/foreign-load.ts';
+import type { ReplicaFacts } from '../dispatch/replica-state.ts';
 import { replicaCounts } from '../shm/memory.ts';
 import { ReplicaAdmin, ReplicaTableLayout } from '../shm/replica-table.layout.ts';
 

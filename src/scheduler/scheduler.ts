@@ -9,7 +9,7 @@
  */
 import { Brain } from '../dispatch/brain.ts';
 import { NONE } from '../dispatch/candidates.ts';
-import { type Release, RetryRule } from '../dispatch/decisions.ts';
+import { type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
 import { nowUs } from '../lib/clock.ts';
 import { ControlLayout, ThreadId, ThreadPhase } from '../shm/control.layout.ts';
 import { BlockingBell } from '../shm/doorbell.ts';
@@ -43,6 +43,8 @@ const beatUs = 50_000;
 /** Far below the interval of reports, and for 256 replicas still a small part of a percent of the thread. */
 const reportsUs = 50_000;
 const lagWindowUs = 1_000_000;
+/** A slow observer finds others slow (Lifeguard, arXiv 1707.00788). */
+const lagUsMax = 100_000;
 
 const { at: controlAt } = ControlLayout.place({ queued: modelRows, thread: 1 });
 const createEventConsumer = (region: SharedArrayBuffer, capacity: number) =>
@@ -64,10 +66,12 @@ export class Scheduler {
   /** Word of this thread's control row. */
   readonly #row: number;
   readonly #models: number;
+  readonly #threads: number;
   readonly #totalTimeoutUs: number;
   readonly #release: Release = {
-    ...{ slot: 0, generation: 0, attempt: 0, busy: false, retryAfterMs: 0, error: 0 },
-    ...{ retry: RetryRule.never, settled: false, promptTokens: -1, completionTokens: -1 },
+    ...{ slot: 0, generation: 0, attempt: 0, busy: false, verdict: Verdict.none },
+    ...{ retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false },
+    ...{ promptTokens: -1, completionTokens: -1 },
   };
   readonly #arrival = createArrival();
   readonly #deadlineOf = (slot: number): number =>
@@ -77,6 +81,8 @@ export class Scheduler {
   #reportsAtUs = 0;
   #lagUs = 0;
   #lagSinceUs = 0;
+  /** A thread of ours stood still for a while of the last second: nobody is judged by what was late. */
+  #lags = false;
 
   constructor(start: SchedulerStart) {
     const { memory } = start;
@@ -94,6 +100,7 @@ export class Scheduler {
     const capacity = recordRingCapacity(size);
     this.#events = memory.eventRings.map((region) => createEventConsumer(region, capacity));
     this.#models = start.models.length;
+    this.#threads = controlCounts(size).thread;
     this.#totalTimeoutUs = start.totalTimeout * 1000;
     this.#brain = new Brain(
       {
@@ -108,6 +115,8 @@ export class Scheduler {
         queueMax: start.queueMax,
         queueTimeoutMs: start.queueTimeout,
         retry: start.retry,
+        breaker: start.breaker,
+        slowStartUs: start.slowStart * 1000,
       },
       this.#executor,
     );
@@ -214,6 +223,7 @@ export class Scheduler {
     // A replica that refuses connections fails at once, so it looks the least loaded: it is paused
     // as a busy one is, until the probes take it out.
     release.busy = outcome === Outcome.busy || release.retry === RetryRule.anywhere;
+    release.verdict = this.#lags ? Verdict.none : verdictOf(outcome);
     const replica = this.#slots.words[this.#slots.row(slot) + this.#slots.at.replica] as number;
     const now = nowUs();
     this.#executor.thinkingSinceUs = now;
@@ -296,10 +306,20 @@ export class Scheduler {
     Atomics.add(this.#control, this.#row + at.beats, 1);
     if (now - this.#lagSinceUs >= lagWindowUs) {
       this.#controlFloats[(this.#row + at.lagUs) / 2] = this.#lagUs;
+      this.#lags = this.#isLagging();
       this.#lagUs = 0;
       this.#lagSinceUs = now;
     }
     return true;
+  }
+
+  #isLagging(): boolean {
+    const { base, stride, at } = controlAt.thread;
+    for (let id = 0; id < this.#threads; id++) {
+      const word = base + id * stride + at.lagUs;
+      if ((this.#controlFloats[word / 2] as number) > lagUsMax) return true;
+    }
+    return false;
   }
 
   #setPhase(phase: ThreadPhase): void {
@@ -309,6 +329,12 @@ export class Scheduler {
   #countLate(): void {
     this.#metrics.add(catalogue.lateEvents, 0, 1);
   }
+}
+
+/** What an outcome says of its replica; that it is busy or a client gone says nothing. */
+function verdictOf(outcome: number): Verdict {
+  if (isFailure(outcome)) return Verdict.bad;
+  return outcome === Outcome.ok || outcome === Outcome.clientError ? Verdict.good : Verdict.none;
 }
 
 /** By the replica's doing. */

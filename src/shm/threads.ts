@@ -71,6 +71,17 @@ export interface SchedulerStart extends ThreadStart {
     readonly budget: number;
     readonly budgetMin: number;
   };
+  readonly breaker: {
+    readonly mode: 'window' | 'consecutive' | 'quarantine' | 'off';
+    readonly window: number;
+    readonly failureRate: number;
+    readonly consecutive: number;
+    /** Microseconds. */
+    readonly openUs: number;
+    readonly maxEjected: number;
+    readonly panicBelow: number;
+  };
+  readonly slowStart: number;
 }
 
 export interface ForwarderStart extends ThreadStart {

@@ -8,7 +8,13 @@
 
 import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
 import { Brain } from '../dispatch/brain.ts';
-import { type DecisionSink, type Release, RetryRule } from '../dispatch/decisions.ts';
+import {
+  type DecisionSink,
+  type OutlierRules,
+  type Release,
+  RetryRule,
+  Verdict,
+} from '../dispatch/decisions.ts';
 import { assert } from '../lib/assert.ts';
 import { createPrng, type Prng } from '../lib/prng.ts';
 import { prefixDepths } from '../protocol/prefix-hash.ts';
@@ -33,6 +39,12 @@ const bytesPerToken = 4;
 /** More requests than this never wait and run at a time. */
 const slotsMax = 65_536;
 const noLimitUs = Number.MAX_SAFE_INTEGER;
+/** Replicas of a simulation do not fail requests one by one. */
+const breaker: OutlierRules = {
+  ...{ mode: 'off', window: 10, failureRate: 0.5, consecutive: 5, openUs: 5e6 },
+  ...{ maxEjected: 0.5, panicBelow: 0.5 },
+};
+const slowStartUs = 10e6;
 const retry = { maxAttempts: 3, budget: 0.2, budgetMin: 3 } as const;
 
 export class BrainRouter implements Router {
@@ -139,6 +151,7 @@ class Gateway implements DecisionSink {
         ...{ slots, seed, retry, replicaRows: context.rows, tenants: workload.tenantCount },
         ...{ prefixes: this.#hashes, queueMax: slots, queueTimeoutMs: noLimitUs / 1000 },
         models: [{ policy, sessionAffinity: false, holdTokens }],
+        ...{ breaker, slowStartUs },
       },
       this,
     );
@@ -283,6 +296,12 @@ function emptyArrival(): Arrival {
 function emptyRelease(): Release {
   return {
     ...{ slot: 0, generation: 0, attempt: 0, busy: false, retryAfterMs: 0, error: 0 },
-    ...{ retry: RetryRule.never, settled: true, promptTokens: -1, completionTokens: -1 },
+    ...{
+      verdict: Verdict.none,
+      retry: RetryRule.never,
+      settled: true,
+      promptTokens: -1,
+      completionTokens: -1,
+    },
   };
 }

@@ -5,10 +5,11 @@
  */
 import { expect, test } from 'vitest';
 import type { PrefixSource } from '../../src/dispatch/arrival.ts';
+import { BreakerState } from '../../src/dispatch/breaker.ts';
 import { type Refusal, RetryRule } from '../../src/dispatch/decisions.ts';
 import { policyNames } from '../../src/dispatch/policies/registry.ts';
 import { createPrng, type Prng } from '../../src/lib/prng.ts';
-import { BrainHarness, modelsWith, noPrefixes } from '../support/brain-harness.ts';
+import { BrainHarness, breakerRules, modelsWith, noPrefixes } from '../support/brain-harness.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() >>> 0);
 console.info(`SEED=${seed}`);
@@ -16,6 +17,13 @@ console.info(`SEED=${seed}`);
 const slots = 60;
 const rows = 5;
 const rules = [RetryRule.never, RetryRule.elsewhere, RetryRule.anywhere];
+
+const breakers = [
+  { mode: 'off' },
+  { mode: 'window', window: 4, openUs: 80_000 },
+  { mode: 'consecutive', consecutive: 2, openUs: 80_000, panicBelow: 0 },
+  { mode: 'quarantine', openUs: 50_000 },
+] as const;
 
 /** Adapters 1 and 2 of each row; nobody has adapter 2 of the second model. */
 const adapterBits = [1, 3, 0, 1, 0];
@@ -56,6 +64,8 @@ class Walk {
       models: modelsWith(pick(), pick()).map((rules) => ({ ...rules, sessionAffinity: true })),
       ...{ queueMax: 12, queueTimeoutMs: 400 },
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
+      breaker: { ...breakerRules, ...breakers[this.#random.below(breakers.length)] },
+      slowStartUs: this.#random.below(2) * 300_000,
     });
     for (let row = 0; row < rows; row++) {
       const facts = { model: row < 3 ? 0 : 1, maxInFlight: 4, weight: 1 + (row % 2) };
@@ -201,6 +211,8 @@ class Walk {
   #room(row: number): number {
     const isPaused = (this.#pausedUntilUs[row] as number) > this.harness.nowUs;
     if (isPaused || !this.#active[row] || !this.#healthy[row]) return 0;
+    // One that is out by its breaker may be asked, where too few are left, and need not be.
+    if (this.harness.brain.breakerState(row) !== BreakerState.closed) return 0;
     return (this.#limits[row] as number) - this.harness.brain.inFlight(row);
   }
 }

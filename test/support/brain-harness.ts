@@ -11,9 +11,10 @@ import {
   type DecisionSink,
   Refusal,
   RetryRule,
+  Verdict,
 } from '../../src/dispatch/decisions.ts';
-import type { ReplicaFacts } from '../../src/dispatch/fleet.ts';
 import type { EngineReport } from '../../src/dispatch/foreign-load.ts';
+import type { ReplicaFacts } from '../../src/dispatch/replica-state.ts';
 import { errors } from '../../src/errors/catalogue.ts';
 import { assert } from '../../src/lib/assert.ts';
 
@@ -46,6 +47,12 @@ export const replicaFacts: ReplicaFacts = {
   ...{ identity: 1, prefillUs: 21.2, residentUs: 0.06, kvTokens: 0 },
 };
 
+/** Breakers that never open; a test that is about them says otherwise. */
+export const breakerRules: BrainConfig['breaker'] = {
+  ...{ mode: 'off', window: 10, failureRate: 0.5, consecutive: 5, openUs: 5_000_000 },
+  ...{ maxEjected: 0.5, panicBelow: 0.5 },
+};
+
 const plainArrival: Arrival = {
   ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
   ...{ promptBytes: 400, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
@@ -54,7 +61,8 @@ const plainArrival: Arrival = {
 };
 
 export const plainRelease = {
-  ...{ busy: false, retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false },
+  ...{ busy: false, verdict: Verdict.none, retryAfterMs: 0, error: 0 },
+  ...{ retry: RetryRule.never, settled: false },
   ...{ promptTokens: -1, completionTokens: -1 },
 };
 
@@ -110,6 +118,8 @@ export class BrainHarness implements DecisionSink {
       queueMax: 1000,
       queueTimeoutMs: 30_000,
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
+      breaker: breakerRules,
+      slowStartUs: 0,
       ...config,
     };
     this.brain = new Brain(full, this);
@@ -125,6 +135,11 @@ export class BrainHarness implements DecisionSink {
     this.#facts.set(row, next);
     this.brain.updateReplica(row, next, this.nowUs);
     this.check();
+  }
+
+  /** Rows in use. */
+  get rows(): readonly number[] {
+    return [...this.#facts.keys()];
   }
 
   replicas(count: number, facts: Partial<ReplicaFacts> = {}): void {
@@ -163,12 +178,12 @@ export class BrainHarness implements DecisionSink {
 
   /** The running attempt of the slot ends well. */
   finish(slot: number, usage: { promptTokens?: number; completionTokens?: number } = {}): boolean {
-    return this.#release(slot, { settled: true, ...usage });
+    return this.#release(slot, { settled: true, verdict: Verdict.good, ...usage });
   }
 
   /** It fails before anything was committed. */
   fail(slot: number, retry: RetryRule = RetryRule.elsewhere, error = 65): boolean {
-    return this.#release(slot, { retry, error });
+    return this.#release(slot, { retry, error, verdict: Verdict.bad });
   }
 
   busy(slot: number, retryAfterMs: number, error = 77): boolean {
@@ -178,7 +193,8 @@ export class BrainHarness implements DecisionSink {
   /** Its connection is refused: nothing was sent. */
   refuseConnection(slot: number): boolean {
     const error = errors.CONNECT_REFUSED.number;
-    return this.#release(slot, { retry: RetryRule.anywhere, error, busy: true });
+    const retry = RetryRule.anywhere;
+    return this.#release(slot, { retry, error, busy: true, verdict: Verdict.bad });
   }
 
   cancel(slot: number): boolean {

@@ -32,6 +32,7 @@ import {
 import { SpscConsumer, SpscProducer } from '../../src/shm/spsc-ring.ts';
 import type { FromThread, SchedulerStart } from '../../src/shm/threads.ts';
 import { defaultMetricDims } from '../../src/telemetry/labels.ts';
+import { breakerRules } from './brain-harness.ts';
 
 /** How long a test waits for the thread before it fails; never part of a pass. */
 const waitLimitMs = 15_000;
@@ -108,6 +109,7 @@ export class SchedulerRig {
       ...{ seed: 1, queueMax: 1000, queueTimeout: 30_000, totalTimeout: 600_000 },
       holdTokens: Number.POSITIVE_INFINITY,
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
+      ...{ breaker: breakerRules, slowStart: 0 },
       ...given,
     };
     const worker = new Worker(new URL('../../src/scheduler/main.ts', import.meta.url), {

@@ -10,6 +10,7 @@ import { RequestRingProducer } from '../../../src/shm/request-ring.ts';
 import { SlotState } from '../../../src/shm/request-slots.layout.ts';
 import { RequestSlots } from '../../../src/shm/request-slots.ts';
 import { defaultMetricDims } from '../../../src/telemetry/labels.ts';
+import { breakerRules } from '../../support/brain-harness.ts';
 
 afterEach(() => vi.restoreAllMocks());
 
@@ -35,6 +36,7 @@ test('requests are taken however long the rest of a turn takes', () => {
       totalTimeout: 600_000,
     },
     retry: { maxAttempts: 1, budget: 0, budgetMin: 0 },
+    ...{ breaker: breakerRules, slowStart: 0 },
   });
   const slots = new RequestSlots(memory.slots, size.slots);
   const requests = new RequestRingProducer(memory.requestRing, requestRingSize(memory.size), 0);

@@ -189,7 +189,7 @@ const rows = {
   }),
   NO_REPLICA: gateway(43, 503, 'no_replica', 'UH', {
     message: 'No replica of this model can take a request.',
-    hint: 'All replicas are unhealthy, draining or removed.',
+    hint: 'All replicas are unhealthy, draining, removed or left out because their answers failed.',
     retryAfterS: 2,
   }),
   QUEUE_TIMEOUT: gateway(44, 503, 'queue_timeout', 'UO', {

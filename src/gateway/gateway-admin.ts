@@ -51,6 +51,7 @@ export interface AdminParts {
 const drainPollMs = 20;
 const handoverPollMs = 50;
 const adminNames = Object.keys(ReplicaAdmin);
+const breakerNames = ['closed', 'open', 'half_open'] as const;
 
 export class GatewayAdmin implements AdminActions {
   readonly #parts: AdminParts;
@@ -82,13 +83,15 @@ export class GatewayAdmin implements AdminActions {
     const { options, engine, membership, views, reader } = this.#parts;
     const totals = reader.snapshot();
     const replicas = [...membership, ...membership.leaving].map((member) => {
-      const { admin, healthy, inFlight } = membership.state(member);
+      const { admin, healthy, inFlight, breaker, ejections } = membership.state(member);
       return {
         name: member.name,
         model: options.config.models[member.model]?.name,
         url: member.url,
         healthy,
         state: adminNames[admin],
+        breaker: breakerNames[breaker],
+        ejections,
         in_flight: inFlight,
         requests: totals.counter(metrics.replicaRequests, member.row),
         errors: totals.counter(metrics.replicaErrors, member.row),
@@ -339,10 +342,10 @@ export class GatewayAdmin implements AdminActions {
         },
         replicas: () =>
           [...membership].map((member) => {
-            const { healthy, inFlight } = membership.state(member);
+            const { healthy, inFlight, breaker } = membership.state(member);
             const model = models[member.model]?.name ?? '';
             const { row, name, engine } = member;
-            return { row, name, model, up: healthy, inFlight, engine };
+            return { row, name, model, up: healthy, inFlight, breaker, engine };
           }),
         threads: () =>
           views.threads().flatMap(({ name, heartbeatAgeSeconds, utilization }) => {

@@ -21,6 +21,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import { AdminServer } from './admin-server.ts';
+import { BreakerLog } from './breaker-log.ts';
 import { descriptorProblem, replicaConnections } from './descriptors.ts';
 import { ExplainView } from './explain.ts';
 import { holdFreePort } from './free-port.ts';
@@ -83,6 +84,7 @@ export class Gateway {
   readonly #actions: GatewayAdmin;
   readonly #admin: AdminServer;
   readonly #watchdog: Watchdog;
+  readonly #breakerLog: BreakerLog;
   #acceptors: ThreadHandle[] = [];
   #forwarders: ThreadHandle[] = [];
   #scheduler: ThreadHandle | undefined;
@@ -131,6 +133,7 @@ export class Gateway {
     this.#scraper = this.#createScraper();
     this.#actions = this.#createActions();
     this.#admin = new AdminServer(this.#actions, config.admin.token);
+    this.#breakerLog = new BreakerLog(this.#membership, this.logger);
     this.#watchdog = new Watchdog(this.#views, (reason) => this.#fatal(reason, undefined));
   }
 
@@ -174,6 +177,7 @@ export class Gateway {
     this.#scraper.start();
     const port = await this.#startAcceptors(context, onDeath);
     this.#watchdog.start();
+    this.#breakerLog.start();
     this.#isServing = true;
     return { port, adminPort };
   }
@@ -251,6 +255,7 @@ export class Gateway {
 
   async #close(): Promise<void> {
     this.#watchdog.stop();
+    this.#breakerLog.stop();
     await Promise.all([this.#health.stop(), this.#scraper.stop()]);
     this.#setDraining(DrainStage.refusing);
     if (this.#views.slotsInUse() > 0) {

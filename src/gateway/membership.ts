@@ -7,6 +7,7 @@
  * is drained, forgotten and later reused under another epoch.
  */
 import { adaptersMax } from '../config/capacities.ts';
+import type { BreakerState } from '../dispatch/breaker.ts';
 import { assert } from '../lib/assert.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
@@ -56,6 +57,9 @@ export interface MemberState {
   readonly admin: ReplicaAdmin;
   readonly healthy: boolean;
   readonly inFlight: number;
+  readonly breaker: BreakerState;
+  /** Times its breaker has opened; wraps at 2^32. */
+  readonly ejections: number;
   /** Attempts dispatched and failed since the gateway started; wraps at 2^32. */
   readonly dispatched: number;
   readonly failed: number;
@@ -235,6 +239,8 @@ export class Membership {
       admin: read(at.admin) as ReplicaAdmin,
       healthy: read(at.healthy) === 1,
       inFlight: read(at.inFlight),
+      breaker: read(at.breaker) as BreakerState,
+      ejections: read(at.ejections) >>> 0,
       dispatched: read(at.dispatched) >>> 0,
       failed: read(at.failed) >>> 0,
     };

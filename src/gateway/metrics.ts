@@ -38,6 +38,7 @@ export interface ReplicaReading {
   readonly model: string;
   readonly up: boolean;
   readonly inFlight: number;
+  readonly breaker: number;
   /** Absent while its engine does not report. */
   readonly engine?: EngineMetrics | undefined;
 }
@@ -146,6 +147,10 @@ export class GatewayMetrics {
     gauges.set(
       metrics.replicaInFlight,
       byReplica((replica) => replica.inFlight),
+    );
+    gauges.set(
+      metrics.replicaBreaker,
+      byReplica((replica) => replica.breaker),
     );
     const byEngine = (read: (engine: EngineMetrics) => number): Value[] =>
       replicas.flatMap(({ name, model, engine }) =>

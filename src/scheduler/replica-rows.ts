@@ -6,6 +6,7 @@
  */
 
 import { adaptersMax } from '../config/capacities.ts';
+import { BreakerState } from '../dispatch/breaker.ts';
 import type { EngineReport } from '../dispatch/foreign-load.ts';
 import type { ReplicaFacts } from '../dispatch/replica-state.ts';
 import { replicaCounts } from '../shm/memory.ts';
@@ -102,6 +103,17 @@ export class ReplicaRows {
     const word = wordOf(row, field.inFlight);
     if (this.#words[word] !== inFlight) Atomics.store(this.#words, word, inFlight);
     this.#floats[wordOf(row, field.contextTokens) / 2] = contextTokens;
+  }
+
+  /** True when the breaker of the row has opened since it was told last. */
+  setBreaker(row: number, state: BreakerState): boolean {
+    const word = wordOf(row, field.breaker);
+    if (this.#words[word] === state) return false;
+    Atomics.store(this.#words, word, state);
+    if (state !== BreakerState.open) return false;
+    const ejections = wordOf(row, field.ejections);
+    Atomics.store(this.#words, ejections, ((this.#words[ejections] as number) + 1) | 0);
+    return true;
   }
 
   countDispatched(row: number): void {

@@ -282,6 +282,9 @@ export class Scheduler {
   #publishGauges(): void {
     for (let row = 0; row < this.#replicas.count; row++) {
       this.#replicas.setLoad(row, this.#brain.inFlight(row), this.#brain.contextTokens(row));
+      if (this.#replicas.setBreaker(row, this.#brain.breakerState(row))) {
+        this.#metrics.add(catalogue.replicaEjections, row, 1);
+      }
     }
     let waiting = 0;
     for (let model = 0; model < this.#models; model++) {

@@ -41,6 +41,8 @@ export const ReplicaTableLayout = defineLayout('replica_table', {
     scrapeIntervalUs: f64('main', 'Time between two reports.', 2),
     inFlight: i32('scheduler', 'Attempts dispatched and not released: a recount of the slots.'),
     contextTokens: f64('scheduler', 'Prompt tokens of those attempts.'),
+    breaker: i32('scheduler', 'BreakerState: closed, open or half open.'),
+    ejections: i32('scheduler', 'Times its breaker has opened; wraps.'),
     dispatched: i32('scheduler', 'Attempts given to it; wraps.'),
     failed: i32('scheduler', 'Attempts that ended dead, slow or truncated; wraps.'),
     progressUs: f64('forwarder', 'When it last sent a byte of an answer; the last writer wins.'),

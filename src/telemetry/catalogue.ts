@@ -223,6 +223,12 @@ export const metrics = {
     'count',
     'Attempts running on the replica: the exact count the scheduler decides by.',
   ),
+  replicaBreaker: gauge(
+    'sluice_replica_breaker_state',
+    ['replica', 'model'],
+    'count',
+    '0 while the replica is asked as any other, 1 while it is left out for what it did, 2 while single requests try it.',
+  ),
   replicaEngineRunning: gauge(
     'sluice_replica_engine_running',
     ['replica', 'model'],
@@ -252,6 +258,12 @@ export const metrics = {
     ['replica'],
     ['scheduler', 'forwarder'],
     'Attempts on the replica that failed by its doing: dead, slow, truncated or 5xx.',
+  ),
+  replicaEjections: counter(
+    'sluice_replica_ejections_total',
+    ['replica'],
+    ['scheduler'],
+    'Times the replica was left out for what it did (`breaker`).',
   ),
   replicaRetries: counter(
     'sluice_replica_retries_total',

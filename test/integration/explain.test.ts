@@ -26,7 +26,8 @@ async function explain(
 
 const ask = { 'x-sluice-explain': '1' };
 const noFilter = {
-  ...{ not_routable: 0, paused: 0, full: 0, held: 0, no_kv_room: 0, failed_before: 0 },
+  ...{ not_routable: 0, paused: 0, full: 0, held: 0, ejected: 0, starting: 0 },
+  ...{ no_kv_room: 0, failed_before: 0 },
   ...{ no_adapter: 0, kept: 0 },
 };
 

@@ -8,6 +8,8 @@ export interface ClusterView {
     readonly url: string;
     readonly healthy: boolean;
     readonly state: string;
+    readonly breaker: string;
+    readonly ejections: number;
     readonly in_flight: number;
     readonly requests: number;
     readonly errors: number;

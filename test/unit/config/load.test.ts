@@ -34,6 +34,11 @@ test('a file with models only has every other key at its default', () => {
     },
     engine_metrics: { interval: 0, timeout: 500, path: '/metrics' },
     queue: { max: 1000, hold_tokens: 0 },
+    breaker: {
+      ...{ mode: 'window', window: 10, failure_rate: 0.5, consecutive: 5, open: 5000 },
+      ...{ max_ejected: 0.5, panic_below: 0.5 },
+    },
+    slow_start: 10_000,
     retry: { max_attempts: 3, budget: 0.2, budget_min: 3 },
     hedge: { automatic: false, budget: 0.02 },
     log: { level: 'info', sample: 0.01, pretty: 'auto' },

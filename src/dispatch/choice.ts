@@ -22,6 +22,8 @@ export const Filter = {
   noAdapter: 6,
   /** Kept for a request that waits before this one (passing.ts). */
   kept: 7,
+  /** Takes no batches, or is not the one that the batch of this request goes to. */
+  notOfBatch: 8,
 } as const;
 export type Filter = (typeof Filter)[keyof typeof Filter];
 

@@ -10,6 +10,7 @@
  */
 import { assert } from '../lib/assert.ts';
 import type { Pressure } from './admission.ts';
+import type { BatchTerms } from './batches.ts';
 import { Candidates, NONE, type ReplicaLoad } from './candidates.ts';
 import { Filter, filterNames } from './choice.ts';
 import { type EngineReport, ForeignLoad } from './foreign-load.ts';
@@ -33,6 +34,8 @@ export interface ReplicaFacts {
   readonly kvTokens: number;
   /** One bit for each adapter of the model that it has loaded, from adapter 1 on; absent: none. */
   readonly adapters?: Int32Array | undefined;
+  /** Absent: it takes no batches. */
+  readonly batching?: BatchTerms | undefined;
 }
 
 interface Replica extends ReplicaLoad {
@@ -63,16 +66,8 @@ export const Outlook = { none: 0, paused: 1, full: 2 } as const;
 export type Outlook = (typeof Outlook)[keyof typeof Outlook];
 
 const unused: ReplicaFacts = {
-  epoch: 0,
-  model: -1,
-  active: false,
-  healthy: false,
-  maxInFlight: 0,
-  weight: 0,
-  identity: 0,
-  prefillUs: 0,
-  residentUs: 0,
-  kvTokens: 0,
+  ...{ epoch: 0, model: -1, active: false, healthy: false, maxInFlight: 0, weight: 0 },
+  ...{ identity: 0, prefillUs: 0, residentUs: 0, kvTokens: 0 },
 };
 
 /** An engine preempts what does not fit: some room is left for estimates that are off. */
@@ -217,6 +212,11 @@ export class Fleet {
     const bit = adapter - 1;
     const word = this.#at(row).facts.adapters?.[bit >>> 5] ?? 0;
     return ((word >>> (bit & 31)) & 1) === 1;
+  }
+
+  /** What it takes in one call; undefined: one request. */
+  batching(row: number): BatchTerms | undefined {
+    return this.#at(row).facts.batching;
   }
 
   load(row: number): ReplicaLoad {

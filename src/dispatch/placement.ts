@@ -102,8 +102,11 @@ export class Placement {
     estimates.learn(promptBytes[slot] as number, promptTokens, completionTokens);
   }
 
-  /** The row to give the request; NONE when no candidate that has its adapter has room. */
-  choose(slot: number, candidates: Candidates): number {
+  /**
+   * The row to give the request; NONE when no candidate that has its adapter has room. `leftOut` is why
+   * `candidates` are not all of the model.
+   */
+  choose(slot: number, candidates: Candidates, leftOut: Filter): number {
     const { promptTokens, maxTokens, model: models, session, head } = this.#requests;
     const model = models[slot] as number;
     const estimates = this.#estimates[model] as Estimates;
@@ -124,7 +127,9 @@ export class Placement {
     const index = policy.pick(fitting, request);
     const row = fitting.row[index];
     assert(row !== undefined, 'a policy picks one of its candidates');
-    this.#note(model, candidates, fitting, index, isIndexed, ring !== undefined);
+    this.#note(model, fitting, index, isIndexed, ring !== undefined);
+    const left = this.#fleet.candidates(model).length - candidates.length;
+    this.#choice.filtered[leftOut] = (this.#choice.filtered[leftOut] as number) + left;
     const held = isIndexed ? (request.matched[index] as number) : 0;
     this.pendingTokens = Math.max(1, request.promptTokens - held);
     this.contextTokens = request.promptTokens;
@@ -140,7 +145,6 @@ export class Placement {
 
   #note(
     model: number,
-    candidates: Candidates,
     fitting: Candidates,
     index: number,
     isMatched: boolean,
@@ -152,9 +156,7 @@ export class Placement {
     choice.isMatched = isMatched;
     choice.isBySession = isBySession;
     choice.members = this.#fleet.memberCount(model);
-    const filtered = this.#fleet.filtered(model);
-    filtered[Filter.failedBefore] = this.#fleet.candidates(model).length - candidates.length;
-    choice.filtered = filtered;
+    choice.filtered = this.#fleet.filtered(model);
   }
 
   #match(slot: number, candidates: Candidates, { bytesPerToken }: Estimates): void {

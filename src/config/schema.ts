@@ -244,7 +244,7 @@ const modelName = () =>
   z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be 1 to 256 visible ASCII characters' });
 
 const Batching = z.strictObject({
-  window: duration('10us', '100ms')
+  window: duration('10us', '10s')
     .prefault('500us')
     .describe('Longest wait of a request for others to go with.'),
   max_items: integer(2, 256).prefault(16).describe('Requests in one call.'),

@@ -120,6 +120,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     queuedUs: f64('scheduler', 'Taken from the request ring.'),
     pickedUs: f64('scheduler', 'Current attempt: the policy had chosen.'),
     dispatchedUs: f64('scheduler', 'Current attempt: published in the dispatch ring.'),
+    sharers: i32('forwarder', 'Attempts in the call to the replica, this one included.'),
     producedBytes: i32('forwarder', 'Answer bytes written to the response ring; wraps.'),
     status: i32('forwarder', 'Status of the replica, 0 before its head.'),
     error: i32('forwarder', 'Error catalogue number of the attempt; 0 for none.'),

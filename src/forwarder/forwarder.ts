@@ -137,8 +137,7 @@ export class Forwarder implements RunningOwner {
     const { words, at } = this.#dispatches;
     let budget = drainBudget;
     let cell = this.#dispatches.peek();
-    // Whoever writes a batch writes all of it at once: a rest that is not there has died with him.
-    if (cell < 0) this.#startGathered();
+    if (cell < 0 && this.#gathering.isAbandoned) this.#startGathered();
     for (; cell >= 0 && budget > 0; budget--) {
       const kind = words[cell + at.kind] as number;
       const slot = words[cell + at.slot] as number;

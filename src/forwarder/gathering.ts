@@ -5,6 +5,7 @@
  * The scheduler says that attempts belong together; whether they do is seen from their bytes, so
  * neither a collision of hashes nor a record too many can put the wrong ones together.
  */
+import { nowMs } from '../lib/clock.ts';
 import type { ReplicaPool } from './pools.ts';
 import { sharedHead, type UpstreamRequest, type UpstreamRequests } from './upstream-requests.ts';
 
@@ -16,8 +17,15 @@ export interface Start {
   readonly epoch: number;
 }
 
+/**
+ * A batch is written in microseconds. What is not there after this has died with its writer; a writer
+ * that was only stopped for so long finds its batch in two halves, which harms nobody.
+ */
+const abandonedMs = 250;
+
 export class Gathering {
   #starts: Start[] = [];
+  #sinceMs = 0;
 
   /** More is to come. */
   get isOpen(): boolean {
@@ -28,7 +36,13 @@ export class Gathering {
     return this.#starts.some((start) => start.slot === slot);
   }
 
+  /** Whoever was writing it writes no more. */
+  get isAbandoned(): boolean {
+    return this.isOpen && nowMs() - this.#sinceMs > abandonedMs;
+  }
+
   add(start: Start): void {
+    if (!this.isOpen) this.#sinceMs = nowMs();
     this.#starts.push(start);
   }
 

@@ -192,11 +192,7 @@ export class ForwarderHarness {
       models: [{ name: 'm', aliases: [], policy: 'random', sessionAffinity: true }],
       streamWindow: options.streamWindow ?? 64 * 1024,
       timeouts: {
-        connect: 1000,
-        firstToken: 5000,
-        answer: 5000,
-        interToken: 5000,
-        total: 30_000,
+        ...{ connect: 1000, firstToken: 5000, answer: 5000, interToken: 5000, total: 30_000 },
         ...options.timeouts,
       },
       replicas: options.urls.map((url, row) => replicaAddress(row, 1, url, options)),

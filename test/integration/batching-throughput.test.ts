@@ -43,4 +43,4 @@ test('a fixed price per call is paid once a batch', async () => {
   expect(plain.calls).toBe(requests);
   expect(batched.calls).toBeLessThan(requests / 2);
   expect(batched.ms).toBeLessThan(plain.ms);
-});
+}, 60_000); // two gateways and some seconds of load

@@ -159,6 +159,8 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   const sink: DecisionSink = {
     ...{
       placed: nothing,
+      batchBegins: nothing,
+      batchEnds: nothing,
       dispatch: nothing,
       refuse: nothing,
       abort: nothing,
@@ -202,7 +204,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
     ...{ promptBytes: 0, promptTokens, maxTokens: 256, priority: 0, tenant: 0, adapter: 0 },
     streams: true,
-    ...{ session0: 0, session1: 0, head0: 1, head1: 1 },
+    ...{ session0: 0, session1: 0, head0: 1, head1: 1, batch0: 0, batch1: 0 },
   };
   const running = Math.min(size * 8, slots / 2);
   let now = 1;

@@ -45,6 +45,8 @@ export interface AcceptorState {
   readonly modelByName: ReadonlyMap<string, ModelRef>;
   /** Names of replicas by row. */
   readonly replicaNames: string[];
+  /** Some replica takes batches, or did: requests are given the key of theirs. */
+  batches: boolean;
 }
 
 /** What a name in `model` stands for. */
@@ -107,6 +109,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     requests: Array.from({ length: pool.size }),
     modelByName,
     replicaNames,
+    batches: start.replicas.some(({ takesBatches }) => takesBatches),
   };
 }
 

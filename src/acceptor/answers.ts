@@ -23,7 +23,7 @@ export interface Asker {
 }
 
 const exposedHeaders =
-  'x-request-id, x-sluice-replica, x-sluice-attempts, x-sluice-explain, server-timing';
+  'x-request-id, x-sluice-replica, x-sluice-attempts, x-sluice-batch, x-sluice-explain, server-timing';
 
 /** Headers every answer starts with. */
 export function commonHeaders(asker: Asker): string[] {
@@ -87,6 +87,8 @@ export function replicaAnswerHeaders(
   }
   if (replicaName !== '') headers.push('x-sluice-replica', replicaName);
   headers.push('x-sluice-attempts', String(attemptOf(slots.lease(slot))));
+  const sharers = slots.words[slots.row(slot) + slots.at.sharers] as number;
+  if (sharers > 1) headers.push('x-sluice-batch', String(sharers));
   headers.push('server-timing', serverTiming(slots, slot));
   return headers;
 }

@@ -8,6 +8,7 @@
 import { type ErrorEntry, errorOf, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
+import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import { encodeHeadersInto } from '../protocol/header-codec.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
 import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id.ts';
@@ -40,6 +41,7 @@ export class Ingest implements ListenerHandler {
   readonly #owner: RequestOwner;
   readonly #match: RouteMatch = { route: undefined, allow: '', parameter: '' };
   readonly #scan = createRequestFacts();
+  readonly #batchKey = new Int32Array(2);
   readonly #headers: string[] = [];
 
   constructor(state: AcceptorState, settlement: Settlement, owner: RequestOwner) {
@@ -305,6 +307,7 @@ export class Ingest implements ListenerHandler {
     words[row + at.bodyLength] = request.bodyLength;
     words[row + at.maxTokens] = hasScan ? scan.maxTokens : 0;
     words[row + at.choices] = hasScan ? Math.max(scan.n, 1) * scan.prompts : 1;
+    words[row + at.promptStart] = hasScan ? scan.promptStart : 0;
     words[row + at.promptBytes] = hasScan ? scan.promptBytes : 0;
     const prefixCount = hasScan ? scan.prefixCount : 0;
     words[row + at.prefixCount] = prefixCount;
@@ -318,9 +321,25 @@ export class Ingest implements ListenerHandler {
     words[row + at.headHash] = hasHead ? (scan.headHash[0] as number) ^ salt : 0;
     words[row + at.headHash + 1] = hasHead ? (scan.headHash[1] as number) ^ salt : 0;
     hashSession(facts.requestId, words, row + at.idHash);
+    this.#writeBatchKey(request, row);
     slots.writeTime(request.slot, at.clientGoneUs, 0);
     slots.writeTime(request.slot, at.arrivedUs, facts.arrivedUs);
     Atomics.store(words, row + at.consumedBytes, 0);
+  }
+
+  /** Only where some replica takes batches; requests of two sessions are in no batch together. */
+  #writeBatchKey(request: Request, row: number): void {
+    const { arenaData, batches, slots } = this.#state;
+    const { words, at } = slots;
+    const key = this.#batchKey.fill(0);
+    const isCompletion = request.facts.route?.shape === 'openai-completions';
+    if (batches && isCompletion && isBatchable(this.#scan)) {
+      const start = request.block + request.bodyStart;
+      const body = arenaData.subarray(start, start + request.bodyLength);
+      batchKey(body, body.length, this.#scan, key);
+      key[0] = (key[0] as number) ^ (words[row + at.sessionHash] as number);
+    }
+    words.set(key, row + at.batchKey);
   }
 
   #publish(request: Request, readUs: number): void {

@@ -60,6 +60,7 @@ async function run(start: AcceptorStart): Promise<void> {
     switch (message.kind) {
       case 'replica':
         state.replicaNames[message.replica.row] = message.replica.name;
+        if (message.replica.takesBatches) state.batches = true;
         post({ kind: 'applied', row: message.replica.row, epoch: message.replica.epoch });
         return;
       case 'stop':

@@ -274,6 +274,16 @@ const policyNames = [
 const modelName = () =>
   z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be 1 to 256 visible ASCII characters' });
 
+const Batching = z.strictObject({
+  window: duration('10us', '10s')
+    .prefault('500us')
+    .describe('Longest wait of a request for others to go with.'),
+  max_items: integer(2, 256).prefault(16).describe('Requests in one call.'),
+  max_bytes: size('1KiB', '16MiB')
+    .prefault('1MiB')
+    .describe('Bytes of their prompts together; a larger one goes alone.'),
+});
+
 export const Replica = z.strictObject({
   url: replicaUrl.describe('Scheme, host and port of the replica, nothing more.'),
   name: z
@@ -323,6 +333,9 @@ export const Replica = z.strictObject({
     .describe(
       'LoRA adapters the replica has loaded, by the names that clients send in `model`; requests for one go to the replicas that have it.',
     ),
+  batching: Batching.optional().describe(
+    'Completions that do not stream and are equal but for a prompt of one text wait for each other and reach the replica as one call with a list of prompts.',
+  ),
 });
 
 const Model = z.strictObject({

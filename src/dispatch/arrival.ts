@@ -30,6 +30,9 @@ export interface Arrival {
   /** The first 64 characters of the prompt. */
   head0: number;
   head1: number;
+  /** Requests with the same differ in their prompt alone and may go as one call; 0 0: never so. */
+  batch0: number;
+  batch1: number;
 }
 
 /** The block hashes of each request's prompt, kept by whoever owns the slots. */

@@ -5,12 +5,17 @@
  * begin() and given back in end(), which every attempt passes once.
  */
 import { assert } from '../lib/assert.ts';
-import type { DecisionSink, RunningAttempt } from './decisions.ts';
+import type { DecisionSink, Release, RunningAttempt } from './decisions.ts';
 import type { Fleet } from './fleet.ts';
 import type { Lanes } from './lanes.ts';
 import type { Placement } from './placement.ts';
 import type { Prefills } from './prefills.ts';
 import { Phase, type Requests } from './requests.ts';
+
+/** Pause of a busy replica that did not say how long: some engine steps. */
+const pauseDefaultMs = 200;
+/** A replica cannot ask to be left alone for longer. */
+const pauseMaxMs = 60_000;
 
 export interface AttemptParts {
   readonly requests: Requests;
@@ -65,6 +70,32 @@ export class Attempts {
     placement.begin(slot, replica, epoch);
     this.running++;
     this.dispatched++;
+  }
+
+  /** Its first token is out. True when its replica has less to do than before, or is trusted again. */
+  answered(slot: number, nowUs: number): boolean {
+    const { requests, fleet, prefills } = this.#parts;
+    const { term, replica, epoch } = requests;
+    const before = term[slot] as number;
+    const row = replica[slot] as number;
+    term[slot] = fleet.answered(row, epoch[slot] as number, before, nowUs);
+    return prefills.end(slot) || term[slot] !== before;
+  }
+
+  /** It ends, and what it came to is known: its replica is judged, costs are learnt. */
+  conclude(release: Release, nowUs: number): void {
+    const { requests, fleet, lanes, placement } = this.#parts;
+    const { slot, verdict, busy, retryAfterMs, error } = release;
+    const row = requests.replica[slot] as number;
+    const epoch = requests.epoch[slot] as number;
+    fleet.judge(row, epoch, requests.term[slot] as number, verdict, nowUs);
+    if (busy) {
+      const pauseMs = Math.min(retryAfterMs || pauseDefaultMs, pauseMaxMs);
+      fleet.pause(row, epoch, nowUs + pauseMs * 1000, error);
+    }
+    placement.learn(slot, release);
+    lanes.settleAccount(slot, release.completionTokens);
+    this.end(slot);
   }
 
   end(slot: number): void {

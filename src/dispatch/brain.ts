@@ -11,13 +11,16 @@ import { assert } from '../lib/assert.ts';
 import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Attempts } from './attempts.ts';
+import { Batching } from './batching.ts';
 import type { BreakerState } from './breaker.ts';
 import { type Candidates, NONE } from './candidates.ts';
+import { Filter } from './choice.ts';
 import {
   type BrainConfig,
   type DecisionSink,
   Refusal,
   type Release,
+  RetryRule,
   type RunningAttempt,
 } from './decisions.ts';
 import { Door } from './door.ts';
@@ -31,11 +34,6 @@ import type { ReplicaFacts } from './replica-state.ts';
 import { Phase, Requests } from './requests.ts';
 import { Retries } from './retries.ts';
 
-/** Pause of a busy replica that did not say how long: some engine steps. */
-const pauseDefaultMs = 200;
-/** A replica cannot ask to be left alone for longer. */
-const pauseMaxMs = 60_000;
-
 export class Brain {
   readonly #fleet: Fleet;
   readonly #requests: Requests;
@@ -45,6 +43,7 @@ export class Brain {
   readonly #prefills: Prefills;
   readonly #attempts: Attempts;
   readonly #door: Door;
+  readonly #batching: Batching;
   readonly #models: readonly number[];
   readonly #retries: Retries;
   readonly #sink: DecisionSink;
@@ -70,6 +69,10 @@ export class Brain {
       sink,
     );
     this.#door = new Door({ ...parts, ...door }, config.queueMax);
+    this.#batching = new Batching(slots, parts, sink, {
+      dispatch: (slot, allowed) => this.#dispatch(slot, allowed, Filter.notOfBatch),
+      alone: (slot) => this.#sendAlone(slot),
+    });
     this.#models = models.map((_, model) => model);
   }
 
@@ -110,7 +113,8 @@ export class Brain {
   get nextTimerUs(): number {
     // A prefill that is over makes room; it matters only while somebody waits for some.
     const prefillUs = this.#lanes.waiters > 0 ? this.#prefills.nextUs : Number.POSITIVE_INFINITY;
-    return Math.min(this.#lanes.nextUs, this.#fleet.nextResumeUs, prefillUs);
+    const waitUs = Math.min(this.#lanes.nextUs, this.#batching.nextUs);
+    return Math.min(waitUs, this.#fleet.nextResumeUs, prefillUs);
   }
 
   /** The request the brain knows under this slot; meaningful while it runs or waits. */
@@ -140,7 +144,7 @@ export class Brain {
     requests.open(arrival, this.#placement.promptTokens(arrival));
     if (this.#stopping) this.#refuse(slot, Refusal.stopping);
     else if (nowUs >= arrival.deadlineUs) this.#refuse(slot, Refusal.deadline);
-    else if (!this.#dispatchAtOnce(slot, model)) this.#admit(slot, model);
+    else if (!this.#batching.gather(arrival, nowUs)) this.#dispatchOrAdmit(slot, model);
     return true;
   }
 
@@ -148,12 +152,7 @@ export class Brain {
   firstToken(slot: number, generation: number, attempt: number, nowUs: number): boolean {
     if (!this.#requests.isRunning(slot, generation, attempt)) return false;
     this.#nowUs = nowUs;
-    const { term, replica, epoch, model } = this.#requests;
-    const before = term[slot] as number;
-    const row = replica[slot] as number;
-    term[slot] = this.#fleet.answered(row, epoch[slot] as number, before, nowUs);
-    const isCloser = term[slot] !== before;
-    if (this.#prefills.end(slot) || isCloser) this.#pump(model[slot] as number);
+    if (this.#attempts.answered(slot, nowUs)) this.#pump(this.#requests.model[slot] as number);
     return true;
   }
 
@@ -165,16 +164,7 @@ export class Brain {
     this.#nowUs = nowUs;
     const replica = requests.replica[slot] as number;
     const model = requests.model[slot] as number;
-    const epoch = requests.epoch[slot] as number;
-    const term = requests.term[slot] as number;
-    this.#fleet.judge(replica, epoch, term, release.verdict, nowUs);
-    if (release.busy) {
-      const pauseMs = Math.min(release.retryAfterMs || pauseDefaultMs, pauseMaxMs);
-      this.#fleet.pause(replica, epoch, nowUs + pauseMs * 1000, release.error);
-    }
-    this.#placement.learn(slot, release);
-    this.#lanes.settleAccount(slot, release.completionTokens);
-    this.#attempts.end(slot);
+    this.#attempts.conclude(release, nowUs);
     if (release.settled) this.#close(slot);
     else this.#decideRetry(slot, replica, release);
     this.#pump(model);
@@ -188,7 +178,7 @@ export class Brain {
       return false;
     this.#nowUs = nowUs;
     if (requests.phase[slot] !== Phase.running) {
-      this.#lanes.leave(slot, nowUs);
+      this.#endWait(slot);
       this.#refuse(slot, Refusal.clientGone);
       this.#pump(requests.model[slot] as number); // it may have stood before one that fits
     } else if (requests.cancelled[slot] === 0) {
@@ -220,6 +210,7 @@ export class Brain {
     this.#nowUs = nowUs;
     if (this.#expireWaits()) for (const model of this.#models) this.#pump(model);
     this.#prefills.expire(nowUs, this.#resumed);
+    this.#batching.expire(nowUs);
     this.#fleet.resume(nowUs, this.#resumed);
   }
 
@@ -227,9 +218,11 @@ export class Brain {
   stop(nowUs: number): void {
     this.#nowUs = nowUs;
     this.#stopping = true;
-    for (let slot = this.#lanes.first; slot !== NONE; slot = this.#lanes.first) {
-      this.#lanes.leave(slot, nowUs);
-      this.#refuse(slot, Refusal.stopping);
+    for (const waiters of [this.#lanes, this.#batching]) {
+      for (let slot = waiters.first; slot !== NONE; slot = waiters.first) {
+        this.#endWait(slot);
+        this.#refuse(slot, Refusal.stopping);
+      }
     }
   }
 
@@ -244,6 +237,31 @@ export class Brain {
     this.#fleet.assertExact(this.#requests);
     this.#retries.assertExact();
     this.#attempts.assertExact();
+    this.#batching.assertExact();
+  }
+
+  #dispatchOrAdmit(slot: number, model: number): void {
+    if (this.#dispatchAtOnce(slot, model)) return;
+    this.#endWait(slot);
+    this.#admit(slot, model);
+  }
+
+  /** A request that waited for a batch goes the way of any other. */
+  #sendAlone(slot: number): void {
+    const { model, deadlineUs } = this.#requests;
+    const row = model[slot] as number;
+    const isLate = this.#nowUs >= (deadlineUs[slot] as number);
+    if (isLate || this.#lanes.lane(row).waiting.length > 0) this.#endWait(slot);
+    if (isLate) this.#refuse(slot, Refusal.deadline);
+    else this.#dispatchOrAdmit(slot, row);
+  }
+
+  /** Ends the wait of the request, if it waits. Returns its length. */
+  #endWait(slot: number): number {
+    const phase = this.#requests.phase[slot];
+    if (phase === Phase.idle) return 0;
+    if (phase === Phase.gathering) return this.#batching.leave(slot, this.#nowUs);
+    return this.#lanes.leave(slot, this.#nowUs);
   }
 
   /** Starts the request if a replica has room that nobody waits for. False: nothing has changed. */
@@ -293,7 +311,7 @@ export class Brain {
       this.#refuse(slot, refusal);
       return;
     }
-    this.#sink.retry(slot, replica);
+    if (release.retry !== RetryRule.alone) this.#sink.retry(slot, replica);
     requests.waitingSinceUs[slot] = this.#nowUs;
     this.#lanes.enter(slot, Phase.retrying);
   }
@@ -365,11 +383,10 @@ export class Brain {
   }
 
   /** Gives the request to one of the candidates. False: none that has its adapter has room for it. */
-  #dispatch(slot: number, candidates: Candidates): boolean {
-    const row = this.#placement.choose(slot, candidates);
+  #dispatch(slot: number, candidates: Candidates, leftOut: Filter = Filter.failedBefore): boolean {
+    const row = this.#placement.choose(slot, candidates, leftOut);
     if (row === NONE) return false;
-    const isIdle = this.#requests.phase[slot] === Phase.idle;
-    const heldUs = isIdle ? 0 : this.#lanes.leave(slot, this.#nowUs);
+    const heldUs = this.#endWait(slot);
     const load = this.#fleet.load(row);
     const pendingTokens = load.pendingTokens + this.#placement.pendingTokens;
     if (this.#refuseLate(slot, load.prefillUs * pendingTokens)) return true;

@@ -24,8 +24,10 @@ export const Filter = {
   noAdapter: 7,
   /** Kept for a request that waits before this one (passing.ts). */
   kept: 8,
+  /** Takes no batches, or is not the one that the batch of this request goes to. */
+  notOfBatch: 9,
   /** Is back, and has had its part while others can take the request (slow-start.ts). */
-  starting: 9,
+  starting: 10,
 } as const;
 export type Filter = (typeof Filter)[keyof typeof Filter];
 

@@ -25,8 +25,11 @@ export const Refusal = {
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 
-/** What the cause of a failure allows. `anywhere`: nothing was sent, so the same replica may serve. */
-export const RetryRule = { never: 0, elsewhere: 1, anywhere: 2 } as const;
+/**
+ * What the cause of a failure allows. `anywhere`: nothing was sent, so the same replica may serve.
+ * `alone`: the batch was refused, which says nothing about this request or the replica.
+ */
+export const RetryRule = { never: 0, elsewhere: 1, anywhere: 2, alone: 3 } as const;
 export type RetryRule = (typeof RetryRule)[keyof typeof RetryRule];
 
 /** What the end of an attempt says of its replica: nothing, that it works, that it does not. */
@@ -71,6 +74,9 @@ export interface DecisionSink {
   placed(slot: number, attempt: number, heldUs: number, choice: Choice): void;
   /** Start attempt `attempt` (1 for the first) on the replica. `heldUs`: time spent waiting for room. */
   dispatch(slot: number, attempt: number, replica: number, epoch: number, heldUs: number): void;
+  /** The dispatches until batchEnds() are one batch: all go to one replica, in one call. */
+  batchBegins(): void;
+  batchEnds(): void;
   /** The request ends here. `error`: of its last attempt or of the pause; 0 for none. */
   refuse(slot: number, refusal: Refusal, error: number, retryAfterMs: number): void;
   /** The client of a running attempt has left; the end of the attempt is still to come. */

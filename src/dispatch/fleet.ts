@@ -5,6 +5,7 @@
  * nothing when it ends. Of what a replica did, only an attempt of the breaker's term is judged.
  */
 import { assert } from '../lib/assert.ts';
+import type { BatchTerms } from './batches.ts';
 import { BreakerState } from './breaker.ts';
 import { Candidates, type ReplicaLoad } from './candidates.ts';
 import { Cluster } from './cluster.ts';
@@ -84,6 +85,11 @@ export class Fleet {
 
   hasAdapter(row: number, adapter: number): boolean {
     return adapter === 0 || this.#at(row).hasAdapter(adapter);
+  }
+
+  /** What it takes in one call; undefined: one request. */
+  batching(row: number): BatchTerms | undefined {
+    return this.#at(row).facts.batching;
   }
 
   load(row: number): ReplicaLoad {

@@ -126,8 +126,11 @@ export class Placement {
     return most;
   }
 
-  /** The row to give the request; NONE when no candidate that has its adapter has room. */
-  choose(slot: number, candidates: Candidates): number {
+  /**
+   * The row to give the request; NONE when no candidate that has its adapter has room. `leftOut` is why
+   * `candidates` are not all of the model.
+   */
+  choose(slot: number, candidates: Candidates, leftOut: Filter): number {
     const { promptTokens, maxTokens, model: models, session, head } = this.#requests;
     const model = models[slot] as number;
     const estimates = this.#estimates[model] as Estimates;
@@ -154,7 +157,9 @@ export class Placement {
     const index = policy.pick(fitting, request);
     const row = fitting.row[index];
     assert(row !== undefined, 'a policy picks one of its candidates');
-    this.#note(model, candidates, fitting, index, isIndexed, ring !== undefined);
+    this.#note(model, fitting, index, isIndexed, ring !== undefined);
+    const left = this.#fleet.candidates(model).length - candidates.length;
+    this.#choice.filtered[leftOut] = (this.#choice.filtered[leftOut] as number) + left;
     const held = isIndexed ? (request.matched[index] as number) : 0;
     this.pendingTokens = Math.max(1, request.promptTokens - held);
     this.contextTokens = request.promptTokens;
@@ -182,7 +187,6 @@ export class Placement {
 
   #note(
     model: number,
-    candidates: Candidates,
     fitting: Candidates,
     index: number,
     isMatched: boolean,
@@ -194,9 +198,7 @@ export class Placement {
     choice.isMatched = isMatched;
     choice.isBySession = isBySession;
     choice.members = this.#fleet.cluster(model).members.length;
-    const { filtered } = this.#fleet.cluster(model);
-    filtered[Filter.failedBefore] = this.#fleet.candidates(model).length - candidates.length;
-    choice.filtered = filtered;
+    choice.filtered = this.#fleet.cluster(model).filtered;
   }
 
   #match(slot: number, candidates: Candidates, { bytesPerToken }: Estimates): void {

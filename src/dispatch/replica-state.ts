@@ -7,6 +7,7 @@
  * for that answers "busy": it never ends early, a shorter one does not cut a longer one.
  */
 import { assert } from '../lib/assert.ts';
+import type { BatchTerms } from './batches.ts';
 import { Breaker, type BreakerRules } from './breaker.ts';
 import { NONE, type ReplicaLoad } from './candidates.ts';
 import { Filter } from './choice.ts';
@@ -29,6 +30,8 @@ export interface ReplicaFacts {
   readonly kvTokens: number;
   /** One bit for each adapter of the model that it has loaded, from adapter 1 on; absent: none. */
   readonly adapters?: Int32Array | undefined;
+  /** Absent: it takes no batches. */
+  readonly batching?: BatchTerms | undefined;
 }
 
 const unused: ReplicaFacts = {

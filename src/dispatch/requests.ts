@@ -7,8 +7,11 @@
 import { assert } from '../lib/assert.ts';
 import type { Arrival } from './arrival.ts';
 
-/** idle: not ours. waiting, retrying: in a lane, for a replica. running: a replica has an attempt. */
-export const Phase = { idle: 0, waiting: 1, retrying: 2, running: 3 } as const;
+/**
+ * idle: not ours. waiting, retrying: in a lane, for a replica. running: a replica has an attempt.
+ * gathering: in a batch, for others like it.
+ */
+export const Phase = { idle: 0, waiting: 1, retrying: 2, running: 3, gathering: 4 } as const;
 export type Phase = (typeof Phase)[keyof typeof Phase];
 
 /** Failed replicas remembered of one request; the newest are kept. */
@@ -38,6 +41,8 @@ export class Requests {
   readonly waitedUs: Float64Array;
   /** 1 once a retry is counted in the retry budget. */
   readonly retried: Uint8Array;
+  /** 1 once the batch it went with was refused: that attempt is none of its own. */
+  readonly refusedInBatch: Uint8Array;
   /** 1 once the client has left while an attempt was running. */
   readonly cancelled: Uint8Array;
   /** Error number of the last failed attempt. */
@@ -74,6 +79,7 @@ export class Requests {
     this.waitingSinceUs = new Float64Array(slots);
     this.waitedUs = new Float64Array(slots);
     this.retried = new Uint8Array(slots);
+    this.refusedInBatch = new Uint8Array(slots);
     this.cancelled = new Uint8Array(slots);
     this.lastError = new Int32Array(slots);
     this.promptBytes = new Int32Array(slots);
@@ -103,6 +109,7 @@ export class Requests {
     this.waitingSinceUs[slot] = arrival.publishedUs;
     this.waitedUs[slot] = 0;
     this.retried[slot] = 0;
+    this.refusedInBatch[slot] = 0;
     this.cancelled[slot] = 0;
     this.lastError[slot] = 0;
     this.promptBytes[slot] = arrival.promptBytes;

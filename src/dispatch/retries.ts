@@ -87,16 +87,22 @@ export class Retries {
     nowUs: number,
   ): Refusal | typeof NONE {
     const { slot } = release;
-    const { model: models, attempt, retried } = this.#requests;
+    const { model: models, attempt, refusedInBatch, retried } = this.#requests;
     if (release.retry === RetryRule.never) return Refusal.failed;
     const model = models[slot] as number;
+    if (release.retry === RetryRule.alone) {
+      this.#requests.refusedInBatch[slot] = 1;
+      const hasReplica = this.#fleet.cluster(model).outlook(this.excludedOf(slot)) !== Outlook.none;
+      return hasReplica ? NONE : Refusal.failed;
+    }
     this.#requests.addFailed(slot, replica);
     const outlook = this.#outlookAfterFailure(slot, model, release.retry);
     if (outlook === Outlook.paused && this.isPauseLong(model, nowUs)) return Refusal.busy;
     if (outlook === Outlook.none) {
       return release.busy && this.#areAllPaused(slot, model) ? Refusal.busy : Refusal.failed;
     }
-    if ((attempt[slot] as number) >= this.#attemptsMax) return Refusal.failed;
+    const attempts = (attempt[slot] as number) - (refusedInBatch[slot] as number);
+    if (attempts >= this.#attemptsMax) return Refusal.failed;
     if (retried[slot] === 1 || !needsBudget(release)) return NONE;
     if (!this.budget.allows(inFlight)) return Refusal.failed;
     this.budget.take();

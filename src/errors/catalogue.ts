@@ -305,6 +305,14 @@ const rows = {
     status: 401,
     type: 'invalid_request_error',
   }),
+  BATCH_REFUSED: upstream(82, 'batch_refused', 'UPE', {
+    message: 'The replica refused a batch, and no replica was left to ask alone.',
+    hint: 'A 4xx status, or too large an answer, to several requests in one call.',
+  }),
+  BATCH_ANSWER: upstream(83, 'batch_answer', 'UPE', {
+    message: 'The replica answered a batch wrongly, and no replica was left to ask alone.',
+    hint: 'Not one choice for each prompt: the replica cannot take batches.',
+  }),
   RESPONSE_TOO_LARGE: upstream(79, 'response_too_large', 'UPE', {
     message: 'The answer of the replica is too large.',
     hint: 'Answers that are not streams are bounded.',

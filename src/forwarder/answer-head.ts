@@ -42,7 +42,7 @@ export class AnswerHead implements AnswerFacts {
  * content type: a client can do without the rest.
  */
 export function encodeAnswerHead(
-  head: AnswerHead,
+  head: Pick<AnswerHead, 'status' | 'contentLength'>,
   headers: AnswerHeaders,
   bytesMax: number,
 ): Uint8Array {

@@ -78,11 +78,14 @@ export class AttemptClock {
     return us > this.#deadlineUs;
   }
 
+  /** What it means that the deadline is over. */
+  deadlineFailure(paused: boolean): Failure {
+    return paused || this.#isOwnDeadline ? failures.clientDeadline : failures.deadline;
+  }
+
   /** The clock that ran out at `us`, if any. `paused`: the client has no room for what is there. */
   verdict(us: number, stage: Stage, paused: boolean): Failure | undefined {
-    if (this.isPastDeadline(us)) {
-      return paused || this.#isOwnDeadline ? failures.clientDeadline : failures.deadline;
-    }
+    if (this.isPastDeadline(us)) return this.deadlineFailure(paused);
     if (paused) return undefined;
     const silent = us - this.#sinceUs;
     const { connectUs, interTokenUs } = this.#limits;

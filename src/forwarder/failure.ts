@@ -43,6 +43,9 @@ export const failures = {
   eventTooLarge: failure(errors.EVENT_TOO_LARGE, Outcome.truncated),
   errorEvent: failure(errors.ERROR_EVENT, Outcome.dead),
   errorBody: failure(errors.ERROR_BODY, Outcome.dead),
+  /** A 4xx to a batch, which may be the fault of one of its requests, or an answer past all bounds. */
+  batchRefused: failure(errors.BATCH_REFUSED, Outcome.clientError),
+  batchAnswer: failure(errors.BATCH_ANSWER, Outcome.dead),
   tooLarge: failure(errors.RESPONSE_TOO_LARGE, Outcome.clientError),
   deadline: failure(errors.DEADLINE, Outcome.slow),
   /** The client allowed less time, or did not take the answer: the replica is not to blame. */

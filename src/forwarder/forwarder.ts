@@ -6,10 +6,7 @@
  * the event loop, after everything of the turn is published. Death: its connections close with the
  * thread, and the process ends (ADR 6).
  */
-import { Buffer } from 'node:buffer';
-import type { Dispatcher } from 'undici';
 import { Bag } from '../lib/bag.ts';
-import { routeOf } from '../protocol/routes.ts';
 import { arenaBytes } from '../shm/arena.ts';
 import { ByteRingProducer } from '../shm/byte-ring.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
@@ -29,33 +26,38 @@ import { SpscConsumer, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ForwarderStart, ReplicaAddress } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Ring } from '../telemetry/labels.ts';
+import { Batch } from './batch.ts';
 import { Clocks } from './clocks.ts';
 import { Credit } from './credit.ts';
-import { Exchange, type ExchangeOwner } from './exchange.ts';
+import { Exchange } from './exchange.ts';
 import { type Failure, failures } from './failure.ts';
-import { ReplicaPools } from './pools.ts';
+import { Gathering, groupsOf, type Start } from './gathering.ts';
+import { type ReplicaPool, ReplicaPools } from './pools.ts';
+import type { ReplicaCall } from './replica-call.ts';
 import { ResponseWriter } from './response-writer.ts';
+import type { Running, RunningOwner } from './running.ts';
 import { EventWriter, type FieldsOf, type Services } from './services.ts';
-import { upstreamHead } from './upstream-head.ts';
+import { type UpstreamRequest, UpstreamRequests } from './upstream-requests.ts';
 
 /** Attempts started in one go before the event loop may serve its sockets. */
 const drainBudget = 64;
 
-export class Forwarder implements ExchangeOwner {
+export class Forwarder implements RunningOwner {
   readonly #slots: RequestSlots;
   readonly #metrics: MetricsWriter;
   readonly #dispatches: SpscConsumer<FieldsOf<typeof DispatchRingLayout>>;
   readonly #services: Services;
   readonly #pools: ReplicaPools;
   readonly #clocks: Clocks;
-  readonly #arena: Uint8Array;
+  readonly #upstream: UpstreamRequests;
+  readonly #gathering = new Gathering();
   readonly #control: Int32Array;
   readonly #stoppingAt: number;
   readonly #bellOf: (thread: number) => number;
-  /** Exchange that runs the attempt of each slot. */
-  readonly #bySlot: (Exchange | undefined)[];
-  /** Exchanges that hold a request, a connection or both. */
-  readonly #open = new Bag<Exchange>();
+  /** The attempt that runs under each slot. */
+  readonly #bySlot: (Running | undefined)[];
+  /** Calls that hold a request, a connection or both. */
+  readonly #open = new Bag<ReplicaCall>();
   readonly #writers: ResponseWriter[];
   #flushScheduled = false;
   #schedulerAwaited = false;
@@ -72,7 +74,8 @@ export class Forwarder implements ExchangeOwner {
     const schedule = (): void => this.#schedule();
     this.#slots = new RequestSlots(memory.slots, size.slots);
     this.#metrics = new MetricsWriter(start.metrics, defaultMetricDims);
-    this.#arena = arenaBytes(memory.arena, size.arenaBytes);
+    const arena = arenaBytes(memory.arena, size.arenaBytes);
+    this.#upstream = new UpstreamRequests(this.#slots, arena);
     this.#control = new Int32Array(memory.control);
     this.#stoppingAt = control.at.stopping;
     this.#bellOf = (thread) => base + thread * stride + at.bell;
@@ -134,15 +137,19 @@ export class Forwarder implements ExchangeOwner {
     const { words, at } = this.#dispatches;
     let budget = drainBudget;
     let cell = this.#dispatches.peek();
+    if (cell < 0 && this.#gathering.isAbandoned) this.#startGathered();
     for (; cell >= 0 && budget > 0; budget--) {
       const kind = words[cell + at.kind] as number;
       const slot = words[cell + at.slot] as number;
       const lease = words[cell + at.lease] as number;
       const replica = words[cell + at.replica] as number;
       const epoch = words[cell + at.epoch] as number;
+      const more = words[cell + at.more] === 1;
       this.#dispatches.advance();
+      const start = { slot, lease, replica, epoch };
       if (kind === DispatchKind.abort) this.#abort(slot, lease);
-      else this.#startAttempt(slot, lease, replica, epoch);
+      else if (more || this.#gathering.isOpen) this.#gather(start, more);
+      else this.#startAttempt(start);
       cell = this.#dispatches.peek();
     }
     for (const writer of this.#writers) writer.recheck();
@@ -157,7 +164,8 @@ export class Forwarder implements ExchangeOwner {
 
   stop(): void {
     this.#stopping = true;
-    this.#open.visitAll((exchange) => exchange.stop());
+    this.#startGathered();
+    this.#open.visitAll((call) => call.stop());
   }
 
   /** The thread ends: nothing may keep its event loop alive. */
@@ -167,59 +175,79 @@ export class Forwarder implements ExchangeOwner {
     this.#pools.destroy();
   }
 
-  onSettled(exchange: Exchange): void {
-    if (this.#bySlot[exchange.slot] !== exchange) return;
-    this.#bySlot[exchange.slot] = undefined;
+  onSettled(running: Running): void {
+    if (this.#bySlot[running.slot] !== running) return;
+    this.#bySlot[running.slot] = undefined;
     this.#requests--;
-    if (exchange.closed) this.#open.remove(exchange);
   }
 
-  onClosed(exchange: Exchange): void {
-    if (this.#bySlot[exchange.slot] !== exchange) this.#open.remove(exchange);
+  onDone(call: ReplicaCall): void {
+    this.#open.remove(call);
   }
 
-  #startAttempt(slot: number, lease: number, replica: number, epoch: number): void {
+  #startAttempt(start: Start): void {
+    const pool = this.#poolOf(start);
+    if (pool === undefined) return;
+    const { slot, lease } = start;
+    this.#runAlone(slot, lease, pool, this.#upstream.of(slot, pool));
+  }
+
+  #runAlone(slot: number, lease: number, pool: ReplicaPool, request: UpstreamRequest): void {
+    const exchange = new Exchange(this, this.#services, pool, slot, lease, request);
+    this.#run(exchange, [exchange]);
+  }
+
+  #run(call: ReplicaCall, attempts: readonly Running[]): void {
+    for (const attempt of attempts) this.#bySlot[attempt.slot] = attempt;
+    this.#open.add(call);
+    this.#requests += attempts.length;
+    call.start();
+  }
+
+  /** The pool of an attempt that is to be started; undefined when it is late or was given back. */
+  #poolOf({ slot, lease, replica, epoch }: Start): ReplicaPool | undefined {
     const slots = this.#slots;
     // A scheduler that was started again publishes once more what it finds dispatched.
-    if (this.#bySlot[slot]?.lease === lease) return;
+    if (this.#bySlot[slot]?.lease === lease) return undefined;
     if (!slots.holds(slot, lease) || slots.state(slot) !== SlotState.dispatched) {
       this.#metrics.add(catalogue.lateEvents, 0, 1);
-      return;
+      return undefined;
     }
     const pool = this.#pools.find(replica, epoch);
-    if (pool === undefined || this.#stopping) {
-      this.#giveBack(slot, lease, this.#stopping ? failures.stopping : failures.refused);
-      return;
-    }
-    const { words, at } = slots;
-    const row = slots.row(slot);
-    const headStart = words[row + at.headStart] as number;
-    const blob = this.#arena.subarray(
-      headStart,
-      headStart + (words[row + at.headLength] as number),
-    );
-    const route = routeOf(words[row + at.route] as number);
-    const head = upstreamHead(blob, route, pool.pathPrefix, pool.authorization);
-    const request: Dispatcher.DispatchOptions = {
-      method: head.method,
-      path: head.path,
-      headers: head.headers,
-      body: this.#bodyOf(row),
-    };
-    const exchange = new Exchange(this, this.#services, pool, slot, lease, request);
-    this.#bySlot[slot] = exchange;
-    this.#open.add(exchange);
-    this.#requests++;
-    exchange.start();
+    if (pool !== undefined && !this.#stopping) return pool;
+    this.#giveBack(slot, lease, this.#stopping ? failures.stopping : failures.refused);
+    return undefined;
   }
 
-  /** A view of the arena: the body is never copied, and stays there until the slot is settled. */
-  #bodyOf(row: number): Buffer | null {
-    const { words, at } = this.#slots;
-    const length = words[row + at.bodyLength] as number;
-    if (length === 0) return null;
-    const start = words[row + at.bodyStart] as number;
-    return Buffer.from(this.#arena.buffer, this.#arena.byteOffset + start, length);
+  #gather(start: Start, more: boolean): void {
+    if (this.#gathering.has(start)) this.#startGathered();
+    this.#gathering.add(start);
+    if (!more) this.#startGathered();
+  }
+
+  /** Starts the batch that has been gathered: as one call, as far as its members are alike. */
+  #startGathered(): void {
+    if (!this.#gathering.isOpen) return;
+    const due = this.#gathering.take().flatMap((start) => {
+      const pool = this.#poolOf(start);
+      const { slot, lease } = start;
+      return pool === undefined
+        ? []
+        : [{ slot, lease, pool, request: this.#upstream.of(slot, pool) }];
+    });
+    for (const members of groupsOf(due, this.#upstream)) {
+      const [first] = members;
+      if (first === undefined) continue;
+      if (members.length === 1) this.#runAlone(first.slot, first.lease, first.pool, first.request);
+      else {
+        const request = this.#upstream.merged(members);
+        const items = members.map(({ slot, lease }) => {
+          return { slot, lease, promptBytes: this.#upstream.promptBytes(slot) };
+        });
+        const batch = new Batch(this, this.#services, first.pool, items, request);
+        this.#run(batch, batch.members);
+      }
+    }
   }
 
   /** An attempt that never began. */
@@ -235,8 +263,9 @@ export class Forwarder implements ExchangeOwner {
   }
 
   #abort(slot: number, lease: number): void {
-    const exchange = this.#bySlot[slot];
-    if (exchange?.lease === lease) exchange.abort();
+    this.#startGathered(); // the attempt may be in it
+    const running = this.#bySlot[slot];
+    if (running?.lease === lease) running.abort();
     else this.#metrics.add(catalogue.lateEvents, 0, 1);
   }
 

@@ -262,8 +262,8 @@ export class GatewayAdmin implements AdminActions {
     const { membership, health, reader } = this.#parts;
     if (member === undefined) throw new AdminError(409, 'the replica table is full');
     reader.rebase('replica', member.row);
-    const { row, epoch, name, url, apiKey, maxInFlight } = member;
-    const replica = { row, epoch, name, url, apiKey, maxInFlight };
+    const { row, epoch, name, url, apiKey, maxInFlight, takesBatches } = member;
+    const replica = { row, epoch, name, url, apiKey, maxInFlight, takesBatches };
     await this.#parts.tellForwarders({ kind: 'replica', replica });
     await this.#parts.tellAcceptors({ kind: 'replica', replica: { ...replica, apiKey: '' } });
     membership.activate(member);

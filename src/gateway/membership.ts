@@ -27,11 +27,20 @@ export interface ReplicaSpec {
   readonly resident_us: number;
   readonly kv_tokens: number;
   readonly adapters: readonly string[];
+  readonly batching?: Batching | undefined;
+}
+
+/** How completions for the replica are put together to one call. */
+interface Batching {
+  /** Milliseconds. */
+  readonly window: number;
+  readonly max_items: number;
+  readonly max_bytes: number;
 }
 
 export interface Member extends ReplicaAddress {
   readonly model: number;
-  readonly cost: Pick<ReplicaSpec, 'prefill_us' | 'resident_us' | 'kv_tokens'>;
+  readonly cost: Pick<ReplicaSpec, 'prefill_us' | 'resident_us' | 'kv_tokens' | 'batching'>;
   readonly adapters: readonly string[];
   /** Version of the replica table when it was added: decisions made from a later one know it. */
   readonly addedAt: number;
@@ -127,6 +136,9 @@ export class Membership {
     this.#words[base + at.maxInFlight] = spec.max_in_flight;
     this.#words[base + at.identity] = identityOf(spec.url);
     this.#words[base + at.kvTokens] = spec.kv_tokens;
+    this.#words[base + at.batchItems] = spec.batching?.max_items ?? 0;
+    this.#words[base + at.batchBytes] = spec.batching?.max_bytes ?? 0;
+    this.#floats[(base + at.batchWindowUs) / 2] = (spec.batching?.window ?? 0) * 1000;
     this.#words.fill(0, base + at.adapters, base + at.adapters + adaptersMax / 32);
     for (const adapter of spec.adapters) {
       const bit = this.#adapterNames[model]?.indexOf(adapter) ?? -1;
@@ -150,7 +162,9 @@ export class Membership {
         prefill_us: spec.prefill_us,
         resident_us: spec.resident_us,
         kv_tokens: spec.kv_tokens,
+        batching: spec.batching,
       },
+      takesBatches: spec.batching !== undefined,
       maxInFlight: spec.max_in_flight,
       adapters: spec.adapters,
       addedAt: Atomics.load(this.#words, this.#at.version),

@@ -5,6 +5,7 @@
  * starts. A reload that changes such a key is refused whole. The replicas of the file are compared
  * with those that run, whoever added or removed them: afterwards the running state is the file's.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { adaptersOf } from '../config/adapters.ts';
 import type { Config } from '../config/schema.ts';
 import type { ReplicaSpec } from './membership.ts';
@@ -68,6 +69,7 @@ function isReplaced(pair: { present: NamedReplica; target: NamedReplica }): bool
   return (
     present.model !== target.model ||
     fixedKeys.some((key) => present.replica[key] !== target.replica[key]) ||
+    !isDeepStrictEqual(present.replica.batching, target.replica.batching) ||
     !haveEqualNames(present.replica.adapters, target.replica.adapters)
   );
 }

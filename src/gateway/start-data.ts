@@ -41,8 +41,8 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
 
 /** Addresses alone: a member carries more than a thread should know. */
 const addresses = ({ members }: StartContext): ReplicaAddress[] =>
-  members.map(({ row, epoch, name, url, apiKey, maxInFlight }) => {
-    return { row, epoch, name, url, apiKey, maxInFlight };
+  members.map(({ row, epoch, name, url, apiKey, maxInFlight, takesBatches }) => {
+    return { row, epoch, name, url, apiKey, maxInFlight, takesBatches };
   });
 
 export function acceptorStart(context: StartContext, index: number): AcceptorStart {

@@ -83,7 +83,7 @@ function textStart(bytes: Uint8Array, start: number, end: number): number {
 }
 
 /** Finaliser of MurmurHash3: every input bit reaches every output bit. */
-function mix(h: number): number {
+export function mix(h: number): number {
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
   return h ^ (h >>> 16);

@@ -50,8 +50,11 @@ export interface RequestFacts {
   prefixCount: number;
   /** Of the first 64 characters of the prompt; 0 0 without one. */
   readonly headHash: Int32Array;
-  /** Raw bytes of the value of messages, else prompt, else input. */
+  /** Where the value of messages, else prompt, else input begins, and its raw bytes. */
+  promptStart: number;
   promptBytes: number;
+  /** That value is of `prompt` and one text. */
+  hasTextPrompt: boolean;
   /** Prompts of the `prompt` key: each is answered with `n` choices. At least 1. */
   prompts: number;
   /** The key an error is about; '' otherwise. */
@@ -72,7 +75,9 @@ export function createRequestFacts(): RequestFacts {
     prefixHashes: new Int32Array(2 * prefixDepths.length),
     prefixCount: 0,
     headHash: new Int32Array(2),
+    promptStart: 0,
     promptBytes: 0,
+    hasTextPrompt: false,
     prompts: 1,
     errorParam: '',
     errorPosition: 0,
@@ -89,7 +94,9 @@ export function resetRequestFacts(facts: RequestFacts): void {
   facts.sessionKey = '';
   facts.prefixCount = 0;
   facts.headHash.fill(0);
+  facts.promptStart = 0;
   facts.promptBytes = 0;
+  facts.hasTextPrompt = false;
   facts.prompts = 1;
   facts.errorParam = '';
   facts.errorPosition = 0;
@@ -114,6 +121,7 @@ const keyNames = [
 ] as const;
 type KeyName = (typeof keyNames)[number];
 
+const promptKey = keyNames.indexOf('prompt');
 const keyByName = new Map<string, number>(keyNames.map((name, index) => [name, index]));
 const keyBytesMax = Math.max(...keyNames.map((name) => name.length));
 const keysByLength: number[][] = Array.from({ length: keyBytesMax + 1 }, (_, length) =>
@@ -132,8 +140,7 @@ const letterT = 0x74;
 const letterF = 0x66;
 
 const cursor = new JsonCursor();
-/** Where the prompt of the scan at hand lies, and which key it came from: lower wins. */
-let promptStart = 0;
+/** Which key the prompt of the scan at hand came from: lower wins. */
 let promptRank = 0;
 let sessionRank = 0;
 
@@ -157,6 +164,7 @@ export function scanRequest(
     return errors.NOT_UTF8.number;
   }
   if (facts.promptBytes > 0) {
+    const { promptStart } = facts;
     const promptEnd = promptStart + facts.promptBytes;
     facts.prefixCount = hashPrefix(body, promptStart, promptEnd, facts.prefixHashes);
     hashHead(body, promptStart, promptEnd, facts.headHash);
@@ -274,8 +282,9 @@ function takeModel(first: number, facts: RequestFacts): boolean {
 function takePrompt(key: number, facts: RequestFacts): void {
   if (key > promptRank) return;
   promptRank = key;
-  promptStart = cursor.valueStart;
+  facts.promptStart = cursor.valueStart;
   facts.promptBytes = cursor.valueEnd - cursor.valueStart;
+  facts.hasTextPrompt = key === promptKey && cursor.bytes[cursor.valueStart] === quote;
 }
 
 /** A number is a session key too: its digits count. */

@@ -49,8 +49,10 @@ export interface Generation {
   readonly returnTokenIds: boolean;
   /** Function the answer must call, when the request forces one. */
   readonly tool: string | undefined;
-  /** Text of the first prompt: where tags and nonce are. */
+  /** Text of the first prompt: where the nonce is. */
   readonly prompt: string;
+  /** Text of all prompts: a tag in any of them is for the whole call. */
+  readonly tagged: string;
   readonly promptTokens: number;
   readonly choices: readonly Choice[];
   /** The longest choice. */
@@ -94,6 +96,7 @@ export function readGeneration(api: Api, body: Body, profile: Profile): Generati
     returnTokenIds: body.return_token_ids === true,
     tool: api === 'chat' ? forcedTool(body) : undefined,
     prompt: first.text,
+    tagged: prompts.length === 1 ? first.text : prompts.map(({ text }) => text).join('\n'),
     promptTokens,
     choices,
     steps: choices.reduce((most, choice) => Math.max(most, choice.length), 1),

@@ -133,7 +133,7 @@ export class ReplicaService {
     if (record !== undefined) this.#noteGeneration(record, generation);
     const answer =
       this.#faultAnswer(plan, path, generation) ?? this.#generationAnswer(request, generation);
-    const held = this.#control.gate.holdAll || generation.prompt.includes('[[hold]]');
+    const held = this.#control.gate.holdAll || generation.tagged.includes('[[hold]]');
     const generates = answer instanceof GenerationAnswer;
     this.#answer(incoming, answer, plan, held, generates ? generation : undefined);
   }
@@ -154,8 +154,8 @@ export class ReplicaService {
       const problem = readFaults(request.fault, plan);
       if (problem !== undefined) return problem;
     }
-    if (generation.prompt.includes('[[fault')) {
-      const problem = readFaultTags(generation.prompt, this.#options.name, plan);
+    if (generation.tagged.includes('[[fault')) {
+      const problem = readFaultTags(generation.tagged, this.#options.name, plan);
       if (problem !== undefined) return problem;
     }
     if (this.#control.rules.empty) return undefined;
@@ -186,7 +186,7 @@ export class ReplicaService {
     const id = `${name}-${++this.#answers}`;
     const named = generation.model === '' ? { ...generation, model } : generation;
     let headers = request.requestId === '' ? '' : `x-request-id: ${request.requestId}\r\n`;
-    if (generation.prompt.includes('[[sha]]')) headers += bodyFacts(request.body);
+    if (generation.tagged.includes('[[sha]]')) headers += bodyFacts(request.body);
     const created = Math.floor(Date.now() / 1000);
     const answer = new GenerationAnswer(named, id, created, profile, random, headers);
     if (generation.api === 'responses' && !generation.stream) {

@@ -9,7 +9,7 @@ export function createArrival(): Arrival {
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
     ...{ promptBytes: 0, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
     streams: false,
-    ...{ session0: 0, session1: 0, head0: 0, head1: 0 },
+    ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
   };
 }
 
@@ -37,6 +37,8 @@ export function readArrival(
   arrival.session1 = words[row + at.sessionHash + 1] as number;
   arrival.head0 = words[row + at.headHash] as number;
   arrival.head1 = words[row + at.headHash + 1] as number;
+  arrival.batch0 = words[row + at.batchKey] as number;
+  arrival.batch1 = words[row + at.batchKey + 1] as number;
   return arrival;
 }
 

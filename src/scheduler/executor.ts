@@ -46,6 +46,9 @@ export class Executor implements DecisionSink {
   readonly #acceptorBells: readonly number[];
   /** Attempts running on each forwarder. */
   readonly #running: Int32Array;
+  #isBatch = false;
+  /** Forwarder of the batch at hand, whose last record is not published yet; -1: none. */
+  #batchForwarder = -1;
 
   constructor(
     memory: SharedMemory,
@@ -78,7 +81,7 @@ export class Executor implements DecisionSink {
     const { words, at } = slots;
     const pickedUs = nowUs();
     const row = slots.row(slot);
-    const forwarder = this.#leastBusyForwarder();
+    const forwarder = this.#batchForwarder < 0 ? this.#leastBusyForwarder() : this.#batchForwarder;
     words[row + at.replica] = replica;
     words[row + at.replicaEpoch] = epoch;
     words[row + at.forwarder] = forwarder;
@@ -89,10 +92,23 @@ export class Executor implements DecisionSink {
     const lease = slots.startAttempt(slot, slots.lease(slot));
     assert(lease >= 0 && attemptOf(lease) === attempt, 'the slot was ours to dispatch');
     this.#running[forwarder] = (this.#running[forwarder] as number) + 1;
-    this.#publish(forwarder, DispatchKind.start, slot, lease, replica, epoch);
+    this.#sendOfBatch(1);
+    this.#fill(forwarder, DispatchKind.start, slot, lease, replica, epoch);
+    if (this.#isBatch) this.#batchForwarder = forwarder;
+    else this.#send(forwarder);
     this.#replicas.countDispatched(replica);
     this.#observe(slot, attempt, replica, heldUs, pickedUs, dispatchedUs);
     this.thinkingSinceUs = dispatchedUs;
+  }
+
+  batchBegins(): void {
+    this.#isBatch = true;
+  }
+
+  batchEnds(): void {
+    this.#sendOfBatch(0);
+    this.#isBatch = false;
+    this.#batchForwarder = -1;
   }
 
   refuse(slot: number, refusal: Refusal, error: number, retryAfterMs: number): void {
@@ -179,10 +195,28 @@ export class Executor implements DecisionSink {
     const forwarder = words[row + at.forwarder] as number;
     const replica = words[row + at.replica] as number;
     const epoch = words[row + at.replicaEpoch] as number;
-    this.#publish(forwarder, kind, slot, this.#slots.lease(slot), replica, epoch);
+    this.#fill(forwarder, kind, slot, this.#slots.lease(slot), replica, epoch);
+    this.#send(forwarder);
   }
 
-  #publish(
+  /** Publishes the last record of the batch at hand: `more` follow or none. */
+  #sendOfBatch(more: number): void {
+    if (this.#batchForwarder < 0) return;
+    this.#outboxOf(this.#batchForwarder).record[5] = more;
+    this.#send(this.#batchForwarder);
+  }
+
+  #outboxOf(forwarder: number): DispatchOutbox {
+    const outbox = this.#forwarders[forwarder];
+    assert(outbox !== undefined, 'the forwarder exists');
+    return outbox;
+  }
+
+  #send(forwarder: number): void {
+    if (!this.#outboxOf(forwarder).send()) this.#metrics.add(catalogue.ringFull, Ring.dispatch, 1);
+  }
+
+  #fill(
     forwarder: number,
     kind: DispatchKind,
     slot: number,
@@ -190,15 +224,13 @@ export class Executor implements DecisionSink {
     replica: number,
     epoch: number,
   ): void {
-    const outbox = this.#forwarders[forwarder];
-    assert(outbox !== undefined, 'the forwarder exists');
-    const { record } = outbox;
+    const { record } = this.#outboxOf(forwarder);
     record[0] = kind;
     record[1] = slot;
     record[2] = lease;
     record[3] = replica;
     record[4] = epoch;
-    if (!outbox.send()) this.#metrics.add(catalogue.ringFull, Ring.dispatch, 1);
+    record[5] = 0;
   }
 
   #observe(

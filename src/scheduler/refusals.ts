@@ -23,8 +23,15 @@ const beforeSend: ReadonlySet<number> = new Set([
   errors.TLS_FAILED.number,
 ]);
 
+/** Failures of a batch as a whole. */
+const ofBatch: ReadonlySet<number> = new Set([
+  errors.BATCH_REFUSED.number,
+  errors.BATCH_ANSWER.number,
+]);
+
 export function retryRuleOf(error: number): RetryRule {
   if (errorOf(error).retry === 'never') return RetryRule.never;
+  if (ofBatch.has(error)) return RetryRule.alone;
   return beforeSend.has(error) ? RetryRule.anywhere : RetryRule.elsewhere;
 }
 

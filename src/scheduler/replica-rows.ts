@@ -68,6 +68,14 @@ export class ReplicaRows {
           wordOf(row, field.adapters),
           wordOf(row, field.adapters) + adapterWords,
         ),
+        batching:
+          read(field.batchItems) === 0
+            ? undefined
+            : {
+                windowUs: readFloat(field.batchWindowUs),
+                itemsMax: read(field.batchItems),
+                bytesMax: read(field.batchBytes),
+              },
         weight: readFloat(field.weight),
         prefillUs: readFloat(field.prefillUs),
         residentUs: readFloat(field.residentUs),

@@ -84,6 +84,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     bodyLength: i32('acceptor', 'Bytes of the body.'),
     maxTokens: i32('acceptor', 'Output limit the client asked for; 0 for none.'),
     choices: i32('acceptor', 'The n of the request; at least 1.'),
+    promptStart: i32('acceptor', 'Byte offset in the body of the prompt value.'),
     promptBytes: i32('acceptor', 'Bytes of the prompt value.'),
     priority: i32('acceptor', 'From x-sluice-priority; 0 is the default.'),
     deadlineMs: i32(
@@ -94,6 +95,11 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     prefixHash: i32('acceptor', 'Chained block hashes, two words each.', prefixWords),
     sessionHash: i32('acceptor', 'Hash of the session key, two words; 0 0 for none.', 2),
     headHash: i32('acceptor', 'Hash of the first 64 characters of the prompt; 0 0 for none.', 2),
+    batchKey: i32(
+      'acceptor',
+      'Hash of the body around its prompt, two words; 0 0: never in a batch.',
+      2,
+    ),
     tenant: i32('acceptor', 'Lane of fair queueing: from the key of the client; 0 without one.'),
     idHash: i32('acceptor', 'Hash of the request id, two words.', 2),
     arrivedUs: f64('acceptor', 'The head of the request was read.'),
@@ -114,6 +120,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     queuedUs: f64('scheduler', 'Taken from the request ring.'),
     pickedUs: f64('scheduler', 'Current attempt: the policy had chosen.'),
     dispatchedUs: f64('scheduler', 'Current attempt: published in the dispatch ring.'),
+    sharers: i32('forwarder', 'Attempts in the call to the replica, this one included.'),
     producedBytes: i32('forwarder', 'Answer bytes written to the response ring; wraps.'),
     status: i32('forwarder', 'Status of the replica, 0 before its head.'),
     error: i32('forwarder', 'Error catalogue number of the attempt; 0 for none.'),

@@ -17,6 +17,7 @@ export const DispatchRingLayout = defineSpscLayout('dispatch_ring', 'scheduler',
     'scheduler',
     'Epoch of that row when it was picked; another epoch is another replica.',
   ),
+  more: i32('scheduler', '1: the next record starts an attempt of the same batch.'),
 });
 export const DispatchKind = { start: 0, abort: 1 } as const;
 export type DispatchKind = (typeof DispatchKind)[keyof typeof DispatchKind];

@@ -26,6 +26,7 @@ export interface ReplicaAddress {
   /** Sent as a bearer token instead of the client's own authorization; empty: none. */
   readonly apiKey: string;
   readonly maxInFlight: number;
+  readonly takesBatches: boolean;
 }
 
 interface ThreadStart {

@@ -210,6 +210,14 @@ class Gateway implements DecisionSink {
     this.#context.sink.dispatch(request, replica);
   }
 
+  batchBegins(): void {
+    assert(false, 'requests of a simulation stream, and streams are in no batch');
+  }
+
+  batchEnds(): void {
+    assert(false, 'requests of a simulation stream, and streams are in no batch');
+  }
+
   refuse(slot: number): void {
     this.#context.sink.refuse(this.#requestOf[slot] as number);
     this.#free(slot);
@@ -289,7 +297,7 @@ function emptyArrival(): Arrival {
       adapter: 0,
       streams: true,
     },
-    ...{ session0: 0, session1: 0, head0: 0, head1: 0 },
+    ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
   };
 }
 

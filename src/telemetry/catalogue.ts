@@ -271,6 +271,18 @@ export const metrics = {
     ['scheduler'],
     'Attempts on the replica that were followed by one more on another.',
   ),
+  batches: counter(
+    'sluice_batches_total',
+    ['replica'],
+    ['forwarder'],
+    'Calls to the replica that carried several completions.',
+  ),
+  batchedRequests: counter(
+    'sluice_batched_requests_total',
+    ['replica'],
+    ['forwarder'],
+    'Completions in those calls; over the calls, the mean size of a batch.',
+  ),
   replicaHealthChecks: counter(
     'sluice_replica_health_checks_total',
     ['replica', 'result'],

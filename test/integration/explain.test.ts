@@ -28,7 +28,7 @@ const ask = { 'x-sluice-explain': '1' };
 const noFilter = {
   ...{ not_routable: 0, paused: 0, full: 0, held: 0, ejected: 0, starting: 0 },
   ...{ no_kv_room: 0, failed_before: 0 },
-  ...{ no_adapter: 0, kept: 0 },
+  ...{ no_adapter: 0, kept: 0, not_of_batch: 0 },
 };
 
 describe.each(testEngines)('on %s', (engine) => {

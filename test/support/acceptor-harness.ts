@@ -33,6 +33,7 @@ import type { AcceptorStart, FromThread, TlsFiles } from '../../src/shm/threads.
 import { metrics } from '../../src/telemetry/catalogue.ts';
 import { defaultMetricDims } from '../../src/telemetry/labels.ts';
 import { type Arrival, ForwarderEnd } from './acceptor-forwarder.ts';
+import { replicaAddress } from './replica-address.ts';
 
 export type { Arrival } from './acceptor-forwarder.ts';
 
@@ -142,9 +143,7 @@ export class AcceptorHarness extends ForwarderEnd {
       maxBody: options.maxBody ?? 16 * 1024 * 1024,
       maxConnections: options.maxConnections ?? 10_000,
       streamWindow,
-      replicas: [
-        { row: 0, epoch: 1, name: 'r1', url: 'http://127.0.0.1:1', apiKey: '', maxInFlight: 1 },
-      ],
+      replicas: [{ ...replicaAddress(0, 1, 'http://127.0.0.1:1', { maxInFlight: 1 }), name: 'r1' }],
     };
     resolveEngine(options.engine);
     const entry = new URL('./acceptor-worker.ts', import.meta.url);

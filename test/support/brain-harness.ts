@@ -57,7 +57,7 @@ const plainArrival: Arrival = {
   ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
   ...{ promptBytes: 400, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
   streams: true,
-  ...{ session0: 0, session1: 0, head0: 0, head1: 0 },
+  ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
 };
 
 export const plainRelease = {
@@ -100,12 +100,15 @@ export class BrainHarness implements DecisionSink {
   readonly dispatches: { slot: number; replica: number; attempt: number; heldUs: number }[] = [];
   readonly refusals: { slot: number; refusal: Refusal; error: number; retryAfterMs: number }[] = [];
   readonly placements: Placed[] = [];
+  /** Slots of each batch that was sent, as they were dispatched. */
+  readonly batches: number[][] = [];
   readonly aborts: number[] = [];
   readonly retries: number[] = [];
   /** Requests told to have ended by the brain, by slot and generation. */
   readonly generations: number[];
   readonly #facts = new Map<number, ReplicaFacts>();
   readonly #adapters = new Map<number, number>();
+  #batch: number[] | undefined;
 
   constructor(config: Partial<BrainConfig> = {}) {
     const full: BrainConfig = {
@@ -245,9 +248,32 @@ export class BrainHarness implements DecisionSink {
     let load = 0;
     for (const other of this.running.values()) load += other.replica === replica ? 1 : 0;
     assert(load < facts.maxInFlight, 'never over max_in_flight');
+    const first = this.#batch?.[0];
+    if (first !== undefined) {
+      assert(this.running.get(first)?.replica === replica, 'a batch goes to one replica');
+      const { itemsMax = 0 } = facts.batching ?? {};
+      assert((this.#batch?.length ?? 0) < itemsMax, 'a batch is within the limits of its replica');
+    }
+    if (this.#batch !== undefined) {
+      assert(attempt === 1, 'a retry is in no batch');
+      assert(facts.batching !== undefined, 'a batch goes where batches are taken');
+    }
+    this.#batch?.push(slot);
     this.running.set(slot, { attempt, replica });
     this.dispatches.push({ slot, replica, attempt, heldUs });
     this.log.push(`${slot}.${attempt}>${replica}`);
+  }
+
+  batchBegins(): void {
+    assert(this.#batch === undefined, 'one batch at a time');
+    this.#batch = [];
+  }
+
+  batchEnds(): void {
+    assert(this.#batch !== undefined, 'a batch ends that began');
+    this.batches.push(this.#batch);
+    this.log.push(`[${this.#batch.join()}]`);
+    this.#batch = undefined;
   }
 
   refuse(slot: number, refusal: Refusal, error: number, retryAfterMs: number): void {

@@ -56,6 +56,10 @@ export interface SendOptions {
   readonly deadlineMs?: number;
   /** Whether the client asked for a stream; true when not given. */
   readonly stream?: boolean;
+  /** The prompt value of `body`, for a batch. */
+  readonly prompt?: string;
+  /** The next request is of the same batch. */
+  readonly more?: boolean;
   /** What the client connection has taken before, as the row says. */
   readonly consumedBytes?: number;
   /** False: bytes stay unconsumed until `take` is called. */
@@ -188,11 +192,7 @@ export class ForwarderHarness {
       models: [{ name: 'm', aliases: [], policy: 'random', sessionAffinity: true }],
       streamWindow: options.streamWindow ?? 64 * 1024,
       timeouts: {
-        connect: 1000,
-        firstToken: 5000,
-        answer: 5000,
-        interToken: 5000,
-        total: 30_000,
+        ...{ connect: 1000, firstToken: 5000, answer: 5000, interToken: 5000, total: 30_000 },
         ...options.timeouts,
       },
       replicas: options.urls.map((url, row) => replicaAddress(row, 1, url, options)),
@@ -258,20 +258,23 @@ export class ForwarderHarness {
     set('deadlineMs', options.deadlineMs ?? 0);
     set('bodyStart', bodyStart);
     set('bodyLength', body.length);
+    set('promptStart', options.prompt === undefined ? 0 : body.indexOf(options.prompt));
+    set('promptBytes', Buffer.byteLength(options.prompt ?? ''));
     set('headStart', headStart);
     set('headLength', headLength);
     slots.writeTime(slot, at.arrivedUs, nowUs());
     slots.transition(slot, lease, SlotState.reading, SlotState.queued);
     const request = new HarnessRequest(this, slot, lease, options.reads ?? true);
     this.#live.set(slot, request);
-    this.dispatch(request, options.replica ?? 0, options.epoch ?? 1);
+    const more = options.more === true ? 1 : 0;
+    this.dispatch(request, options.replica ?? 0, options.epoch ?? 1, more);
     return request;
   }
 
   /** The scheduler starts the next attempt. */
-  dispatch(request: HarnessRequest, replica: number, epoch = 1): void {
+  dispatch(request: HarnessRequest, replica: number, epoch = 1, more = 0): void {
     request.lease = this.slots.startAttempt(request.slot, request.lease);
-    this.#push(DispatchKind.start, request.slot, request.lease, replica, epoch);
+    this.#push(DispatchKind.start, request.slot, request.lease, replica, epoch, more);
   }
 
   /** A dispatch record as it is, however late. */
@@ -375,7 +378,7 @@ export class ForwarderHarness {
     this.#free.unshift(request.slot);
   }
 
-  #push(kind: number, slot: number, lease: number, replica: number, epoch: number): void {
+  #push(kind: number, slot: number, lease: number, replica: number, epoch: number, more = 0): void {
     const { words, at } = this.#dispatch;
     const cell = this.#dispatch.begin();
     words[cell + at.kind] = kind;
@@ -383,6 +386,7 @@ export class ForwarderHarness {
     words[cell + at.lease] = lease;
     words[cell + at.replica] = replica;
     words[cell + at.epoch] = epoch;
+    words[cell + at.more] = more;
     this.#dispatch.commit();
     this.#ringForwarder();
   }

@@ -14,5 +14,6 @@ export function replicaAddress(
     url,
     apiKey: options.apiKey ?? '',
     maxInFlight: options.maxInFlight ?? 64,
+    takesBatches: false,
   };
 }

@@ -4,7 +4,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { type Member, Membership } from '../../src/gateway/membership.ts';
+import { type Member, Membership, type ReplicaSpec } from '../../src/gateway/membership.ts';
 import { assert } from '../../src/lib/assert.ts';
 import { nowMs, nowUs } from '../../src/lib/clock.ts';
 import { ControlLayout, ThreadId } from '../../src/shm/control.layout.ts';
@@ -43,6 +43,8 @@ export interface Dispatched {
   readonly lease: number;
   readonly replica: number;
   readonly forwarder: number;
+  /** 1: the next record is of the same batch. */
+  readonly more: number;
 }
 export interface Reply {
   readonly slot: number;
@@ -144,11 +146,16 @@ export class SchedulerRig {
     this.#worker = undefined;
   }
 
-  replica(name: string, maxInFlight = 256, healthy = true): Member {
+  replica(
+    name: string,
+    maxInFlight = 256,
+    healthy = true,
+    batching?: ReplicaSpec['batching'],
+  ): Member {
     const member = this.members.add(
       {
         ...{ name, url: 'http://127.0.0.1:1', api_key: '', weight: 1, max_in_flight: maxInFlight },
-        ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: [] },
+        ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: [], batching },
       },
       0,
     );
@@ -163,15 +170,15 @@ export class SchedulerRig {
   }
 
   /** Acceptor: claims a slot and publishes a request. Returns slot and lease. */
-  submit(deadlineMs = 0): { slot: number; lease: number } {
-    const claimed = this.claim(deadlineMs);
+  submit(deadlineMs = 0, batchKey = 0): { slot: number; lease: number } {
+    const claimed = this.claim(deadlineMs, batchKey);
     assert(this.#requests.push(RequestKind.arrive, claimed.slot, claimed.lease));
     this.ringScheduler();
     return claimed;
   }
 
   /** Acceptor: everything but the message to the scheduler. */
-  claim(deadlineMs = 0): { slot: number; lease: number } {
+  claim(deadlineMs = 0, batchKey = 0): { slot: number; lease: number } {
     const slot = this.#free.shift();
     assert(slot !== undefined, 'a slot is free');
     const { slots } = this;
@@ -182,6 +189,7 @@ export class SchedulerRig {
     words[row + at.acceptor] = 0;
     words[row + at.model] = 0;
     words[row + at.deadlineMs] = deadlineMs;
+    words[row + at.batchKey] = batchKey;
     const now = nowUs();
     slots.writeTime(slot, at.arrivedUs, now);
     slots.writeTime(slot, at.publishedUs, now);
@@ -229,6 +237,7 @@ export class SchedulerRig {
         slot: words[cell + at.slot]!,
         lease: words[cell + at.lease]!,
         replica: words[cell + at.replica]!,
+        more: words[cell + at.more]!,
         forwarder,
       };
       dispatches.advance();

@@ -51,6 +51,7 @@ test.each([
   ['cost of prefill', { ...a, prefill_us: 8 }],
   ['cost of decoding', { ...a, resident_us: 0.1 }],
   ['size of the KV cache', { ...a, kv_tokens: 448_000 }],
+  ['batching', { ...a, batching: { max_items: 8 } }],
   ['address and weight', { ...a, url: url(9009), weight: 2 }],
 ])('another %s under the same name replaces the replica', (_, changed) => {
   expect(plan(oneModel([a, b]), oneModel([changed, b]))).toEqual({ ...nothing, replace: ['a'] });

@@ -1,0 +1,182 @@
+/**
+ * What one attempt has to do with its slot: the client's side of an exchange, or of a share in one.
+ * Forwarder threads; never waits.
+ *
+ * Until `commit` nothing has reached the client: whatever fails ends in dispatched -> resuming and
+ * `released`, and the scheduler decides. From there on the slot is streaming and the attempt ends in
+ * exactly one settling record.
+ */
+import { nowUs } from '../lib/clock.ts';
+import type { Usage } from '../protocol/completion-observer.ts';
+import { SlotState } from '../shm/request-slots.layout.ts';
+import { EventKind, Outcome } from '../shm/rings.layout.ts';
+import { AttemptRecord } from './attempt-record.ts';
+import { type AttemptClock, clockOf } from './clocks.ts';
+import { type Failure, failures } from './failure.ts';
+import { Notice, Output, type OutputOwner } from './output.ts';
+import type { ResponseWriter } from './response-writer.ts';
+import type { Services } from './services.ts';
+
+export interface AttemptOwner {
+  /** The request is no longer with this forwarder. */
+  onSettled(): void;
+  /** Somebody else settled the slot: nothing of this attempt may be published any more. */
+  onLost(): void;
+  /** All that could be written for the time being has been. */
+  onWritten(): void;
+}
+
+export class Attempt implements OutputOwner {
+  readonly slot: number;
+  readonly lease: number;
+  readonly output: Output;
+  readonly record: AttemptRecord;
+  readonly clock: AttemptClock;
+  readonly writer: ResponseWriter;
+  /** Something of the answer may have reached the client. */
+  committed = false;
+  outcome: Outcome = Outcome.ok;
+  readonly #owner: AttemptOwner;
+  readonly #services: Services;
+
+  /** `sharers`: attempts that share the exchange. */
+  constructor(owner: AttemptOwner, services: Services, slot: number, lease: number, sharers = 1) {
+    const { slots, credit, limits } = services;
+    const { words, at } = slots;
+    const row = slots.row(slot);
+    const us = nowUs();
+    const produced = credit.consumed(row);
+    words[row + at.sharers] = sharers;
+    this.slot = slot;
+    this.lease = lease;
+    this.#owner = owner;
+    this.#services = services;
+    this.writer = services.writers[words[row + at.acceptor] as number] as ResponseWriter;
+    this.output = new Output(this, slot, lease, row, produced);
+    this.record = new AttemptRecord(services, slot, us, produced);
+    this.clock = clockOf(slots, slot, limits, us);
+  }
+
+  /** Bytes of body that fit in one record with the head. */
+  wholeBytesMax(head: Uint8Array): number {
+    return Math.min(this.#services.credit.window, this.writer.recordBytesLimit - head.length);
+  }
+
+  /** Begins the answer. False: the attempt is over. */
+  commit(head: Uint8Array | undefined): boolean {
+    const { slots, events } = this.#services;
+    const { dispatched, streaming } = SlotState;
+    if (!slots.transition(this.slot, this.lease, dispatched, streaming)) {
+      this.#lose();
+      return false;
+    }
+    this.committed = true;
+    events.push(EventKind.started, this.slot, this.lease, Outcome.ok, 0, 0, undefined);
+    this.output.head = head;
+    this.writer.enqueue(this.output);
+    return true;
+  }
+
+  emit(bytes: Uint8Array): void {
+    this.output.push(bytes);
+    this.writer.enqueue(this.output);
+  }
+
+  /** The whole answer at once, in place of commit and emit. */
+  whole(head: Uint8Array | undefined, body: readonly Uint8Array[]): void {
+    for (const bytes of body) this.output.push(bytes);
+    this.output.head = head;
+    this.output.notice = Notice.whole;
+  }
+
+  complete(): void {
+    if (this.output.notice === Notice.none) this.output.notice = Notice.end;
+    this.writer.enqueue(this.output);
+  }
+
+  /** The complete answer of `length` bytes. */
+  deliver(head: Uint8Array, body: readonly Uint8Array[], length: number, usage: Usage): void {
+    this.record.used(usage);
+    if (length <= this.wholeBytesMax(head)) this.whole(head, body);
+    else {
+      if (!this.commit(head)) return;
+      for (const bytes of body) this.output.push(bytes);
+    }
+    this.complete();
+  }
+
+  /** The client has left; the replica's side has been dealt with. */
+  abort(): void {
+    this.record.cancelled(nowUs());
+    this.output.clear();
+    this.#settleWith(failures.clientGone);
+  }
+
+  /** An error for the client when it has a part of the answer, else the request for the scheduler. */
+  giveUp(failure: Failure, retryAfterMs: number): void {
+    if (this.committed) {
+      this.#settleWith(failure);
+      return;
+    }
+    const { slots, events } = this.#services;
+    const { dispatched, resuming } = SlotState;
+    const { outcome, error } = failure;
+    this.record.failed(error, false);
+    this.record.ended(nowUs(), this.output.produced);
+    this.output.withdraw();
+    if (!slots.transition(this.slot, this.lease, dispatched, resuming)) {
+      this.#lose();
+      return;
+    }
+    // No usage: what the client never got is not on its account.
+    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs, undefined);
+    this.#owner.onSettled();
+  }
+
+  /** Ends an answer that is here and that its client has not taken in time. */
+  checkTaken(us: number): void {
+    if (this.output.notice === Notice.none || !this.clock.isPastDeadline(us)) return;
+    if (this.output.bytes === 0) return;
+    this.output.clear();
+    this.giveUp(failures.clientDeadline, 0);
+  }
+
+  #settleWith(failure: Failure): void {
+    this.outcome = failure.outcome;
+    this.record.failed(failure.error, failure.outcome === Outcome.truncated);
+    if (!this.committed) this.output.withdraw();
+    this.output.notice = Notice.end;
+    this.output.error = failure.error;
+    this.writer.enqueue(this.output);
+  }
+
+  // --- the output -------------------------------------------------------------------------------
+
+  claimSettlement(): boolean {
+    this.record.ended(nowUs(), this.output.produced);
+    const from = this.committed ? SlotState.streaming : SlotState.dispatched;
+    if (this.#services.slots.transition(this.slot, this.lease, from, SlotState.settled))
+      return true;
+    this.#lose();
+    return false;
+  }
+
+  settled(): void {
+    const { events } = this.#services;
+    const { slot, lease, error } = this.output;
+    events.push(EventKind.released, slot, lease, this.outcome, error, 0, this.record.usage);
+    this.#owner.onSettled();
+  }
+
+  written(): void {
+    this.#owner.onWritten();
+  }
+
+  #lose(): void {
+    this.record.conflict();
+    this.#owner.onLost();
+    this.output.withdraw();
+    this.writer.forget(this.output);
+    this.#owner.onSettled();
+  }
+}

@@ -191,6 +191,14 @@ const Queue = z.strictObject({
     ),
 });
 
+const Scheduler = z.strictObject({
+  seed: integer(0, 2_147_483_647)
+    .prefault(0)
+    .describe(
+      'Seed of all random choices of the scheduler: with the same one, the same events in the same order are decided alike. 0: another one at each start.',
+    ),
+});
+
 const Retry = z.strictObject({
   max_attempts: integer(1, 10).prefault(3).describe('Attempts per request, the first included.'),
   budget: share()
@@ -324,6 +332,7 @@ const Sections = z.strictObject({
   health: Health.prefault({}).describe('Probes of every replica.'),
   engine_metrics: EngineMetrics.prefault({}).describe('What the engines say of their load.'),
   queue: Queue.prefault({}).describe('Requests that wait for a replica.'),
+  scheduler: Scheduler.prefault({}).describe('The thread that decides.'),
   retry: Retry.prefault({}).describe('Further attempts, before the first byte of the answer only.'),
   hedge: Hedge.prefault({}).describe('Second attempts beside a slow first one.'),
   log: Log.prefault({}).describe('The log on standard output.'),

@@ -7,6 +7,7 @@
  * is drained, forgotten and later reused under another epoch.
  */
 import { adaptersMax } from '../config/capacities.ts';
+import { identityOf } from '../config/scheduling.ts';
 import { assert } from '../lib/assert.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
@@ -274,11 +275,4 @@ export class Membership {
     Atomics.add(this.#words, this.#at.version, 1);
     ring(this.#control, this.#schedulerBell);
   }
-}
-
-/** FNV-1a, 32 bits, of a URL. Not of the name: names may differ between gateways, addresses do not. */
-function identityOf(url: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < url.length; i++) hash = Math.imul(hash ^ url.charCodeAt(i), 0x01000193);
-  return hash | 0;
 }

@@ -35,6 +35,7 @@ test('a file with models only has every other key at its default', () => {
     engine_metrics: { interval: 0, timeout: 500, path: '/metrics' },
     queue: { max: 1000, hold_tokens: 0 },
     retry: { max_attempts: 3, budget: 0.2, budget_min: 3 },
+    scheduler: { seed: 0 },
     hedge: { automatic: false, budget: 0.02 },
     log: { level: 'info', sample: 0.01, pretty: 'auto' },
     models: [

@@ -10,6 +10,7 @@ import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
 import { Brain } from '../dispatch/brain.ts';
 import { type DecisionSink, type Release, RetryRule } from '../dispatch/decisions.ts';
 import { assert } from '../lib/assert.ts';
+import { mix32 } from '../lib/mix32.ts';
 import { createPrng, type Prng } from '../lib/prng.ts';
 import { prefixDepths } from '../protocol/prefix-hash.ts';
 import type { Router, RouterContext } from './router.ts';
@@ -249,19 +250,12 @@ class SlotHashes implements PrefixSource {
     for (const depth of prefixDepths) {
       if (depth > length) break;
       const block = blocks[first + depth - 1] as number;
-      this.words[at++] = mix(block);
-      this.words[at++] = mix(~block);
+      this.words[at++] = mix32(block);
+      this.words[at++] = mix32(~block);
       count++;
     }
     this.#count[slot] = count;
   }
-}
-
-/** Every bit of the result depends on every bit of the id (MurmurHash3's finaliser). */
-function mix(id: number): number {
-  const half = Math.imul(id ^ (id >>> 16), 0x85ebca6b);
-  const most = Math.imul(half ^ (half >>> 13), 0xc2b2ae35);
-  return most ^ (most >>> 16);
 }
 
 function emptyArrival(): Arrival {

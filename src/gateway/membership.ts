@@ -6,7 +6,7 @@
  * only then, so no request is ever dispatched to a row that a forwarder does not know. A removed row
  * is drained, forgotten and later reused under another epoch.
  */
-import { adaptersMax } from '../config/capacities.ts';
+import { adapterBits } from '../config/adapters.ts';
 import { identityOf } from '../config/scheduling.ts';
 import { assert } from '../lib/assert.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
@@ -124,13 +124,8 @@ export class Membership {
     this.#words[base + at.maxInFlight] = spec.max_in_flight;
     this.#words[base + at.identity] = identityOf(spec.url);
     this.#words[base + at.kvTokens] = spec.kv_tokens;
-    this.#words.fill(0, base + at.adapters, base + at.adapters + adaptersMax / 32);
-    for (const adapter of spec.adapters) {
-      const bit = this.#adapterNames[model]?.indexOf(adapter) ?? -1;
-      assert(bit >= 0, 'the model knows the adapter');
-      const word = base + at.adapters + (bit >>> 5);
-      this.#words[word] = (this.#words[word] ?? 0) | (1 << (bit & 31));
-    }
+    const bits = adapterBits(this.#adapterNames[model] ?? [], spec.adapters);
+    this.#words.set(bits, base + at.adapters);
     Atomics.store(this.#words, base + at.reports, 0);
     this.#floats[(base + at.weight) / 2] = spec.weight;
     this.#floats[(base + at.prefillUs) / 2] = spec.prefill_us;

@@ -32,6 +32,9 @@ export interface Scenario {
   /** Tenant that floods, where fairness is measured. */
   readonly heavyTenant?: number;
   readonly events: readonly FleetEvent[];
+  /** The policy and the seed that a config asks for. */
+  readonly policy?: string;
+  readonly seed?: number;
   /** The gateway under a policy; absent: equal replicas, and a queue without limits. */
   gateway?(policy: string): GatewaySetup;
   workload(readTrace: ReadTrace, seed: number): Workload;

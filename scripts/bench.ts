@@ -16,14 +16,18 @@ import { buildProgram } from './bench/program.ts';
 import { compareReports, markdownReport, textReport } from './bench/report.ts';
 import { closedLoop } from './bench/scenario-closed-loop.ts';
 import { decision } from './bench/scenario-decision.ts';
+import { halfLoad } from './bench/scenario-half-load.ts';
 import { largePrompts } from './bench/scenario-large-prompts.ts';
 import { firstLoadMemory } from './bench/scenario-memory.ts';
 import { openLoop } from './bench/scenario-open-loop.ts';
+import { policyLoad } from './bench/scenario-policies.ts';
 import { streams } from './bench/scenario-streams.ts';
 import { type TargetName, targetNames } from './bench/targets.ts';
 
 const scenarios: readonly Scenario[] = [
   openLoop,
+  halfLoad,
+  policyLoad,
   closedLoop,
   streams,
   largePrompts,

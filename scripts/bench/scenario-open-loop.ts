@@ -5,22 +5,13 @@
  * its own, so that neither histogram nor counts contain it.
  */
 import type { BenchContext, Scenario } from './bench-context.ts';
-import { fetchText } from './children.ts';
 import type { Figure } from './figures.ts';
 import { type Measured, measure } from './measure.ts';
 import { CpuMeter, memory } from './procfs.ts';
-import {
-  type Buckets,
-  bucketsBetween,
-  observations,
-  type Quantile,
-  quantile,
-  readBuckets,
-} from './prometheus.ts';
+import { bucketsBetween } from './prometheus.ts';
 import { type ReplicaFleet, startReplicas } from './replicas.ts';
+import { boundsAsText, schedulingFigures, schedulingLatency } from './scheduling-latency.ts';
 import { startTargets, type Target } from './targets.ts';
-
-const histogram = 'sluice_scheduling_latency_seconds';
 
 export const openLoop: Scenario = {
   name: 'open-loop',
@@ -36,7 +27,6 @@ export const openLoop: Scenario = {
 
 async function runOpenLoop(bench: BenchContext, fleet: ReplicaFleet, gateway: Target) {
   const requestRate = bench.parameter({ smoke: 500, full: 8000 });
-  const scrape = async () => readBuckets(await fetchText(`${gateway.adminUrl}/metrics`), histogram);
   const shape = {
     requestRate,
     connections: bench.parameter({ smoke: 256, full: 384 }),
@@ -49,12 +39,12 @@ async function runOpenLoop(bench: BenchContext, fleet: ReplicaFleet, gateway: Ta
   const processes = [...gateway.children, ...fleet.children];
   const meters = processes.map(({ name, pid }) => ({ name, meter: new CpuMeter(pid) }));
   const statsBefore = await fleet.stats();
-  const before = await scrape();
+  const before = await schedulingLatency(gateway);
   const measured = await measure(bench, gateway, {
     ...shape,
     durationMs: bench.parameter({ smoke: 3000, full: 60_000 }),
   });
-  const buckets = bucketsBetween(before, await scrape());
+  const buckets = bucketsBetween(before, await schedulingLatency(gateway));
   const cpu = meters.map(({ name, meter }) => ({ name, ...meter.read() }));
   const stats = await fleet.stats();
   const served = stats.served - statsBefore.served;
@@ -63,7 +53,10 @@ async function runOpenLoop(bench: BenchContext, fleet: ReplicaFleet, gateway: Ta
   return {
     figures: [
       ...loadFigures(measured, requestRate),
-      ...schedulingFigures(buckets),
+      ...schedulingFigures(buckets, {
+        P99: { floor: 10_000, aim: 300 },
+        'P99.9': { floor: 10_000, aim: 1000 },
+      }),
       onceFigure(measured, { served, started, repeated: stats.ids_repeated }),
       {
         name: 'RSS of the gateway',
@@ -126,34 +119,6 @@ function loadFigures({ report }: Measured, requestRate: number): Figure[] {
   ];
 }
 
-function schedulingFigures(buckets: Buckets): Figure[] {
-  const figure = (name: string, share: number): Figure => {
-    const found = quantile(buckets, share);
-    return {
-      name: `scheduling latency ${name}`,
-      value: found.value * 1e6,
-      unit: 'us',
-      better: 'lower',
-      detail: bounds(found),
-    };
-  };
-  return [
-    figure('P50', 0.5),
-    { ...figure('P99', 0.99), floor: 10_000, aim: 300 },
-    { ...figure('P99.9', 0.999), floor: 10_000, aim: 1000 },
-    {
-      name: 'scheduling latency observations',
-      value: observations(buckets),
-      unit: '',
-      better: 'higher',
-    },
-  ];
-}
-
-function bounds({ above, upTo }: Quantile): string {
-  return `in the bucket ${above * 1e6} to ${upTo * 1e6} us`;
-}
-
 interface Counted {
   readonly served: number;
   readonly started: number;
@@ -172,8 +137,4 @@ function onceFigure({ report }: Measured, { served, started, repeated }: Counted
     aim: 0,
     detail: `sent ${sent}, replicas started ${started}, served ${served}, ids seen twice ${repeated}`,
   };
-}
-
-function boundsAsText(buckets: Buckets): Record<string, number> {
-  return Object.fromEntries(buckets.map(([bound, count]) => [`le ${bound}`, count]));
 }

@@ -6,6 +6,7 @@
 import { accessSync, constants, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { PolicyName } from '../../src/config/schema.ts';
 import type { BenchContext } from './bench-context.ts';
 import { type Child, freePorts } from './children.ts';
 import { mainFile } from './program.ts';
@@ -41,13 +42,23 @@ export async function startTargets(
   return { targets, skipped };
 }
 
+/** A gateway that is the only target, under a policy. */
+export function startGateway(
+  bench: BenchContext,
+  fleet: ReplicaFleet,
+  policy: PolicyName,
+): Promise<Target> {
+  return startTarget(bench, fleet, 'gateway', policy);
+}
+
 async function startTarget(
   bench: BenchContext,
   fleet: ReplicaFleet,
   name: TargetName,
+  policy?: PolicyName,
 ): Promise<Target> {
   const [port, adminPort] = (await freePorts(2)) as [number, number];
-  const listen = { port, adminPort };
+  const listen = { port, adminPort, policy };
   if (name === 'direct') {
     return target(name, fleet.ports, []);
   }
@@ -78,6 +89,7 @@ function target(
 interface Ports {
   readonly port: number;
   readonly adminPort: number;
+  readonly policy: PolicyName | undefined;
 }
 
 interface Launch {
@@ -102,9 +114,9 @@ const commandOf: Record<Exclude<TargetName, 'direct'>, Launcher> = {
     const file = fileURLToPath(new URL('baseline-uws.ts', import.meta.url));
     return { command: process.execPath, args: [file, String(port), ...urls(fleet)], env: {} };
   },
-  gateway(bench, fleet, { port, adminPort }) {
+  gateway(bench, fleet, { port, adminPort, policy }) {
     // JSON is YAML.
-    const config = JSON.stringify(gatewayConfig(fleet, port, adminPort), null, 2);
+    const config = JSON.stringify(gatewayConfig(fleet, port, adminPort, policy), null, 2);
     const file = write(bench, `sluice-${port}.yaml`, config);
     const args = [mainFile, 'serve', '--config', file, '--no-supervisor'];
     return { command: process.execPath, args, env: {} };
@@ -133,7 +145,12 @@ function urls(fleet: ReplicaFleet): string[] {
 }
 
 /** Defaults but for limits that the load of a scenario would reach. */
-export function gatewayConfig(fleet: ReplicaFleet, port: number, adminPort: number): object {
+export function gatewayConfig(
+  fleet: ReplicaFleet,
+  port: number,
+  adminPort: number,
+  policy: PolicyName = 'least_in_flight',
+): object {
   return {
     listen: { host: '127.0.0.1', port, max_connections: 4096 },
     admin: { host: '127.0.0.1', port: adminPort },
@@ -141,7 +158,7 @@ export function gatewayConfig(fleet: ReplicaFleet, port: number, adminPort: numb
     models: [
       {
         name: model,
-        policy: 'least_in_flight',
+        policy,
         replicas: urls(fleet).map((url, index) => ({
           url,
           name: `r${index + 1}`,

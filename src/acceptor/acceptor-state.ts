@@ -2,6 +2,7 @@
  * Everything the parts of one acceptor share: its views of the shared memory, its private pools, its
  * metrics and log. Built once per thread; owns no behaviour.
  */
+import { type ModelRef, modelsByName } from '../config/adapters.ts';
 import { assert } from '../lib/assert.ts';
 import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
@@ -49,13 +50,6 @@ export interface AcceptorState {
   batches: boolean;
 }
 
-/** What a name in `model` stands for. */
-export interface ModelRef {
-  readonly model: number;
-  /** Counted from 1; 0 for the model itself. */
-  readonly adapter: number;
-}
-
 /** The control block as an acceptor uses it. */
 export interface Control {
   readonly words: Int32Array;
@@ -73,12 +67,6 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
   const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
   const pool = SlotsPool.partition(size.slots, size.acceptors, index);
   const share = Math.floor(size.arenaBytes / size.acceptors / pageBytes) * pageBytes;
-  const modelByName = new Map<string, ModelRef>();
-  for (const [model, { name, aliases, adapters = [] }] of models.entries()) {
-    for (const own of [name, ...aliases]) modelByName.set(own, { model, adapter: 0 });
-    for (const [i, adapter] of adapters.entries())
-      modelByName.set(adapter, { model, adapter: i + 1 });
-  }
   const control = attachControl(start);
   const replicaNames: string[] = [];
   for (const { row, name } of start.replicas) replicaNames[row] = name;
@@ -107,7 +95,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
       log.error('handler failed', { err: error });
     },
     requests: Array.from({ length: pool.size }),
-    modelByName,
+    modelByName: modelsByName(models),
     replicaNames,
     batches: start.replicas.some(({ takesBatches }) => takesBatches),
   };

@@ -12,6 +12,7 @@ import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import { encodeHeadersInto } from '../protocol/header-codec.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
 import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id.ts';
+import { adapterSalt, hashSession } from '../protocol/request-keys.ts';
 import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
 import { isAnthropicTarget, matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
 import { DrainStage } from '../shm/control.layout.ts';
@@ -26,7 +27,7 @@ import { faultPoint } from './fault-hooks.ts';
 import { Closing, type Exchange, type ExchangePeer, type ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
-import { deadlineOf, hashSession, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
+import { deadlineOf, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
 import type { Settlement } from './settlement.ts';
 
 /** Room for a body of which nothing is here yet: what a head claims costs its sender nothing. */
@@ -376,6 +377,3 @@ export class Ingest implements ListenerHandler {
     this.#settlement.recordRefusal(entry, facts, status, method, request.model);
   }
 }
-
-/** Blocks in a KV cache belong to one adapter: equal prompts of two must not look alike. */
-const adapterSalt = (adapter: number): number => Math.imul(adapter, 0x9e3779b1);

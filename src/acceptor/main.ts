@@ -5,8 +5,10 @@
  * and log what they throw, and the last net below does the same. If it dies nevertheless, the
  * supervisor starts the gateway again.
  */
+
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
+import { nameThread } from '../lib/thread-name.ts';
 import { ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell } from '../shm/doorbell.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
@@ -30,6 +32,7 @@ await run(workerData as AcceptorStart);
 
 async function run(start: AcceptorStart): Promise<void> {
   assert(start.thread === 'acceptor');
+  nameThread(`acceptor-${start.index}`);
   const state = createAcceptorState(start);
   const settlement = new Settlement(state);
   const owner: RequestOwner = {

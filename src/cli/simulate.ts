@@ -11,7 +11,9 @@ import { wholeNumber } from './options.ts';
 interface SimulateFlags {
   readonly scenario?: string;
   readonly trace?: string;
-  readonly policy: string;
+  readonly replay?: string;
+  readonly config?: string;
+  readonly policy?: string;
   readonly replicas?: number;
   readonly rate?: number;
   readonly seeds: number;
@@ -37,7 +39,17 @@ export function simulateCommand(): Command {
     .addOption(
       new Option('--trace <name>', 'replay a trace instead of a scenario').conflicts('scenario'),
     )
-    .option('--policy <list>', 'names with commas between, or all', defaultPolicies)
+    .addOption(
+      new Option('--replay <file>', 'requests with their bodies, a JSON object a line').conflicts([
+        'scenario',
+        'trace',
+      ]),
+    )
+    .option('--config <file>', 'with --replay: the gateway and its replicas')
+    .option(
+      '--policy <list>',
+      `names with commas between, or all; those of --config, else ${defaultPolicies}`,
+    )
     .option('--replicas <count>', 'how many replicas, 1 to 256', wholeNumber(1, 256))
     .option('--rate <rps>', 'requests per second', positive)
     .option(
@@ -64,7 +76,7 @@ export function simulateCommand(): Command {
 async function run(flags: SimulateFlags): Promise<void> {
   const scenario = await chooseScenario(flags);
   if (typeof scenario === 'string') return refuse(scenario);
-  const conditions = await chooseConditions(flags);
+  const conditions = await chooseConditions(flags, scenario);
   if (typeof conditions === 'string') return refuse(conditions);
   let rows: Row[];
   try {
@@ -85,15 +97,26 @@ async function chooseScenario(flags: SimulateFlags): Promise<Scenario | string> 
   const { traceNames } = await import('../simulation/traces/names.ts');
   const { ENGINE_MODELS } = await import('../replica/engine/engine-model.ts');
   const { trace, model } = flags;
+  if (model !== undefined && !ENGINE_MODELS.has(model)) {
+    return `unknown model ${model}; known: ${[...ENGINE_MODELS.keys()].join(' ')}`;
+  }
+  if (flags.replay !== undefined) {
+    if (flags.hold > 0) return 'queue.hold_tokens of --config says what is held in a replay';
+    if (flags.config !== undefined && flags.replicas !== undefined) {
+      return 'the replicas of a replay are those of --config';
+    }
+    const { replayScenario } = await import('./simulate-replay.ts');
+    const engine = (model ?? '8b-h100') as Scenario['model'];
+    const { replay: file, config, replicas, rate } = flags;
+    return replayScenario({ file, config, engine, replicas, rate });
+  }
+  if (flags.config !== undefined) return '--config goes with --replay';
   // S10 is S1 under other conditions.
   const id = flags.scenario === 's10' ? 's1' : (flags.scenario ?? 's1');
   const found = trace === undefined ? scenarioOf(id) : traceScenario(trace);
   if (found === undefined) {
     if (trace !== undefined) return `unknown trace ${trace}; known: ${traceNames.join(' ')}`;
     return `unknown scenario ${id}; known: ${scenarios.map((s) => s.id).join(' ')} s10`;
-  }
-  if (model !== undefined && !ENGINE_MODELS.has(model)) {
-    return `unknown model ${model}; known: ${[...ENGINE_MODELS.keys()].join(' ')}`;
   }
   const { replicas = found.replicas, rate = found.rate } = flags;
   if (found.events.some(({ row }) => row > replicas)) {
@@ -103,9 +126,14 @@ async function chooseScenario(flags: SimulateFlags): Promise<Scenario | string> 
   return { ...found, replicas, rate, model: chosen };
 }
 
-async function chooseConditions(flags: SimulateFlags): Promise<NamedConditions[] | string> {
+async function chooseConditions(
+  flags: SimulateFlags,
+  scenario: Scenario,
+): Promise<NamedConditions[] | string> {
   const { ruleNames } = await import('../simulation/rules.ts');
-  const names = flags.policy === 'all' ? ruleNames : flags.policy.split(',');
+  const configured = flags.config === undefined ? undefined : scenario.policy;
+  const policy = flags.policy ?? configured ?? defaultPolicies;
+  const names = policy === 'all' ? ruleNames : policy.split(',');
   const unknown = names.find((name) => !ruleNames.includes(name));
   if (unknown !== undefined) return `unknown policy ${unknown}; known: ${ruleNames.join(' ')}`;
   if (flags.scenario === 's10') {
@@ -131,9 +159,10 @@ async function simulateAll(
   const progress = progressLine(conditions.length * flags.seeds);
   return conditions.map((condition) => {
     const runs = Array.from({ length: flags.seeds }, (_, i) => {
-      const whole = workloads.of(scenario, scenario.rate, i + 1);
+      const seed = (scenario.seed ?? 1) + i;
+      const whole = workloads.of(scenario, scenario.rate, seed);
       const workload = firstRequests(whole, flags.requests ?? whole.count);
-      const outcomes = runExperiment(scenario, workload, condition, i + 1);
+      const outcomes = runExperiment(scenario, workload, condition, seed);
       progress();
       return outcomes;
     });
@@ -143,7 +172,7 @@ async function simulateAll(
 
 async function print(
   { json, seeds }: SimulateFlags,
-  { id, title, model, replicas, rate }: Scenario,
+  { id, title, model, replicas, rate, seed = 1 }: Scenario,
   rows: readonly Row[],
 ): Promise<void> {
   if (json) {
@@ -153,8 +182,11 @@ async function print(
     return;
   }
   const { shownKeys, tableOf, textTable } = await import('../simulation/figures.ts');
-  const runs = seeds === 1 ? 'seed 1' : `median [range] of ${seeds} seeds`;
-  process.stdout.write(`${title}, ${model}, ${replicas} replicas, ${rate} requests/s, ${runs}\n`);
+  const runs = seeds === 1 ? `seed ${seed}` : `median [range] of ${seeds} seeds`;
+  const perSecond = Number(rate.toPrecision(4));
+  process.stdout.write(
+    `${title}, ${model}, ${replicas} replicas, ${perSecond} requests/s, ${runs}\n`,
+  );
   process.stdout.write(textTable(tableOf(rows, shownKeys)));
 }
 

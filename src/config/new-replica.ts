@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { messageOf } from './messages.ts';
 import { type ConfigPath, pathText } from './problems.ts';
-import { Replica } from './schema.ts';
+import { Replica } from './schema-models.ts';
 
 const NewReplica = Replica.extend({ name: Replica.shape.name.unwrap(), model: z.string().min(1) });
 export type NewReplica = z.output<typeof NewReplica>;

@@ -4,10 +4,12 @@
  *
  * The heartbeat is a timer of the same loop that serves, so a loop that is stuck stops beating.
  */
+
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorOf } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
+import { nameThread } from '../lib/thread-name.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell } from '../shm/doorbell.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
@@ -28,6 +30,7 @@ const complaintMs = 10_000;
 
 const start = workerData as ForwarderStart;
 assert(start.thread === 'forwarder');
+nameThread(`forwarder-${start.index}`);
 assert(parentPort !== null);
 const port = parentPort;
 const post = (message: FromThread): void => port.postMessage(message);

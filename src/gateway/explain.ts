@@ -5,10 +5,11 @@
  * What a record says is what the scheduler saw. Weights and costs of replicas are those of the present: a
  * reload in between shows in the score, not in the counts.
  */
-import { hashSession } from '../acceptor/request-hints.ts';
+
 import { filterNames } from '../dispatch/choice.ts';
 import type { Terms } from '../dispatch/policies/policy.ts';
 import { policyScore, sessionPolicy } from '../dispatch/policies/registry.ts';
+import { hashSession } from '../protocol/request-keys.ts';
 import { explainRecords } from '../shm/explain.layout.ts';
 import { type Explained, type ExplainedCandidate, ExplainReader } from '../shm/explain.ts';
 import type { Member, Membership } from './membership.ts';

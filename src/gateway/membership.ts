@@ -6,7 +6,8 @@
  * only then, so no request is ever dispatched to a row that a forwarder does not know. A removed row
  * is drained, forgotten and later reused under another epoch.
  */
-import { adaptersMax } from '../config/capacities.ts';
+import { adapterBits } from '../config/adapters.ts';
+import { identityOf } from '../config/scheduling.ts';
 import type { BreakerState } from '../dispatch/breaker.ts';
 import { assert } from '../lib/assert.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
@@ -139,13 +140,8 @@ export class Membership {
     this.#words[base + at.batchItems] = spec.batching?.max_items ?? 0;
     this.#words[base + at.batchBytes] = spec.batching?.max_bytes ?? 0;
     this.#floats[(base + at.batchWindowUs) / 2] = (spec.batching?.window ?? 0) * 1000;
-    this.#words.fill(0, base + at.adapters, base + at.adapters + adaptersMax / 32);
-    for (const adapter of spec.adapters) {
-      const bit = this.#adapterNames[model]?.indexOf(adapter) ?? -1;
-      assert(bit >= 0, 'the model knows the adapter');
-      const word = base + at.adapters + (bit >>> 5);
-      this.#words[word] = (this.#words[word] ?? 0) | (1 << (bit & 31));
-    }
+    const bits = adapterBits(this.#adapterNames[model] ?? [], spec.adapters);
+    this.#words.set(bits, base + at.adapters);
     Atomics.store(this.#words, base + at.reports, 0);
     this.#floats[(base + at.weight) / 2] = spec.weight;
     this.#floats[(base + at.prefillUs) / 2] = spec.prefill_us;
@@ -294,11 +290,4 @@ export class Membership {
     Atomics.add(this.#words, this.#at.version, 1);
     ring(this.#control, this.#schedulerBell);
   }
-}
-
-/** FNV-1a, 32 bits, of a URL. Not of the name: names may differ between gateways, addresses do not. */
-function identityOf(url: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < url.length; i++) hash = Math.imul(hash ^ url.charCodeAt(i), 0x01000193);
-  return hash | 0;
 }

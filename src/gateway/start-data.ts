@@ -1,5 +1,6 @@
 /** What each thread is given at its start, taken from the config. Pure. */
 import { adaptersOf } from '../config/adapters.ts';
+import { modelRules, schedulingLimits } from '../config/scheduling.ts';
 import type { Config } from '../config/schema.ts';
 import { ThreadId } from '../shm/control.layout.ts';
 import type { SharedMemory } from '../shm/memory.ts';
@@ -33,8 +34,8 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
       pretty: wantsPretty(config.log.pretty),
     },
     models: config.models.map((model) => {
-      const { name, aliases, policy, session_affinity: sessionAffinity } = model;
-      return { name, aliases, policy, sessionAffinity, adapters: adaptersOf(model) };
+      const { name, aliases } = model;
+      return { name, aliases, ...modelRules(model), adapters: adaptersOf(model) };
     }),
   };
 }
@@ -64,30 +65,11 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
 }
 
 export function schedulerStart(context: StartContext): SchedulerStart {
-  const { queue, timeouts, retry, breaker, slow_start } = context.config;
   return {
     ...common(context, ThreadId.scheduler),
     thread: 'scheduler',
-    seed: Date.now() | 0,
-    queueMax: queue.max,
-    holdTokens: queue.hold_tokens === 0 ? Number.POSITIVE_INFINITY : queue.hold_tokens,
-    queueTimeout: timeouts.queue,
-    totalTimeout: timeouts.total,
-    retry: {
-      maxAttempts: retry.max_attempts,
-      budget: retry.budget,
-      budgetMin: retry.budget_min,
-    },
-    breaker: {
-      mode: breaker.mode,
-      window: breaker.window,
-      failureRate: breaker.failure_rate,
-      consecutive: breaker.consecutive,
-      openUs: breaker.open * 1000,
-      maxEjected: breaker.max_ejected,
-      panicBelow: breaker.panic_below,
-    },
-    slowStart: slow_start,
+    seed: context.config.scheduler.seed || Date.now() | 0,
+    ...schedulingLimits(context.config),
   };
 }
 

@@ -9,6 +9,7 @@
  */
 import { assert } from '../lib/assert.ts';
 import type { Prng } from '../lib/prng.ts';
+import { drawExponential, drawGamma } from '../lib/variates.ts';
 
 /** Draws the gap to the next intended send time, in microseconds. */
 export type NextGapUs = () => number;
@@ -18,31 +19,7 @@ export function createArrivals(ratePerSecond: number, burstiness: number, prng: 
   assert(burstiness > 0, 'burstiness is positive');
   const meanUs = 1e6 / ratePerSecond;
   if (burstiness === Number.POSITIVE_INFINITY) return () => meanUs;
-  if (burstiness === 1) return () => -Math.log(uniform(prng)) * meanUs;
+  if (burstiness === 1) return () => drawExponential(prng) * meanUs;
   const scaleUs = meanUs / burstiness;
-  return () => gamma(burstiness, prng) * scaleUs;
-}
-
-/** Uniform in (0, 1): never 0, so its logarithm is finite. */
-function uniform(prng: Prng): number {
-  return (prng.next() + 0.5) / 4294967296;
-}
-
-/** Marsaglia and Tsang (2000); a shape below 1 is lifted by one and scaled back. */
-function gamma(shape: number, prng: Prng): number {
-  if (shape < 1) return gamma(shape + 1, prng) * uniform(prng) ** (1 / shape);
-  const d = shape - 1 / 3;
-  const c = 1 / Math.sqrt(9 * d);
-  for (;;) {
-    const x = normal(prng);
-    const t = 1 + c * x;
-    if (t <= 0) continue;
-    const v = t * t * t;
-    if (Math.log(uniform(prng)) < 0.5 * x * x + d - d * v + d * Math.log(v)) return d * v;
-  }
-}
-
-/** Box and Muller. The second value is dropped, so one draw never depends on the parity of the last. */
-function normal(prng: Prng): number {
-  return Math.sqrt(-2 * Math.log(uniform(prng))) * Math.cos(2 * Math.PI * uniform(prng));
+  return () => drawGamma(prng, burstiness) * scaleUs;
 }

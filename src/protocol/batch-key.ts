@@ -5,7 +5,7 @@
  * Equal model and sampling are equal bytes, so nothing is parsed. The hash only finds partners: whoever
  * merges bodies compares the bytes.
  */
-import { mix } from './prefix-hash.ts';
+import { mix32 } from '../lib/mix32.ts';
 import type { RequestFacts } from './request-scanner.ts';
 
 /** A completion with one text as prompt and one choice, answered as a whole. */
@@ -27,6 +27,6 @@ export function batchKey(
     a = Math.imul(a ^ (body[p] as number), 0x9e3779b1);
     b = Math.imul(b ^ (body[p] as number), 0x85ebca6b) + ((a << 13) | (a >>> 19));
   }
-  pair[0] = mix(a);
-  pair[1] = mix(b) || 1;
+  pair[0] = mix32(a);
+  pair[1] = mix32(b) || 1;
 }

@@ -6,6 +6,7 @@
  * four lanes. Not a cryptographic hash: a collision costs a cache miss on a
  * replica, never a wrong answer.
  */
+import { mix32 } from '../lib/mix32.ts';
 import { wordsOf } from './json-skip.ts';
 
 /** Bytes of one block: a few hundred tokens, the grain of a shared system prompt. */
@@ -41,8 +42,8 @@ export function hashPrefix(
       d = Math.imul(d ^ words.getInt32(p + 24, true), 0x27d4eb2f) + words.getInt32(p + 28, true);
       d = (d << 17) | (d >>> 15);
     }
-    pairs[2 * i] = mix(mix(mix(mix(a) ^ b) ^ c) ^ d);
-    pairs[2 * i + 1] = mix(mix(mix(mix(d ^ 0x5bd1e995) ^ c) ^ b) ^ a);
+    pairs[2 * i] = mix32(mix32(mix32(mix32(a) ^ b) ^ c) ^ d);
+    pairs[2 * i + 1] = mix32(mix32(mix32(mix32(d ^ 0x5bd1e995) ^ c) ^ b) ^ a);
   }
   return prefixDepths.length;
 }
@@ -65,8 +66,8 @@ export function hashHead(bytes: Uint8Array, start: number, end: number, pair: In
     a = Math.imul(a ^ (bytes[p] as number), 0x9e3779b1);
     b = Math.imul(b ^ (bytes[p] as number), 0x85ebca6b) + ((a << 13) | (a >>> 19));
   }
-  pair[0] = mix(a);
-  pair[1] = mix(b);
+  pair[0] = mix32(a);
+  pair[1] = mix32(b);
 }
 
 function textStart(bytes: Uint8Array, start: number, end: number): number {
@@ -80,11 +81,4 @@ function textStart(bytes: Uint8Array, start: number, end: number): number {
     }
   }
   return start;
-}
-
-/** Finaliser of MurmurHash3: every input bit reaches every output bit. */
-export function mix(h: number): number {
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return h ^ (h >>> 16);
 }

@@ -67,6 +67,10 @@ export class Attempt implements Exchange, Holdable, TimerEntry {
     this.generation = generation;
   }
 
+  get requestId(): string {
+    return this.record?.id ?? '';
+  }
+
   begin(held: boolean): void {
     this.#connection.begin(this);
     if (!held) {

@@ -2,7 +2,11 @@
  * The hold gate: requests with the tag `[[hold]]`, or all of them, are announced and kept until
  * released, so that a test never has to sleep. Bounded by the connections of the replica.
  */
+import { assert } from '../lib/assert.ts';
+
 export interface Holdable {
+  /** Its x-request-id; '' without one. */
+  readonly requestId: string;
   /** Called once, when the gate opens for it. */
   onRelease(): void;
 }
@@ -49,11 +53,29 @@ export class HoldGate {
     });
   }
 
+  holds(requestId: string): boolean {
+    return this.#heldOf(requestId) !== undefined;
+  }
+
   /** Lets the oldest `count` held requests go on; all of them without one. */
   release(count = this.#held.size): void {
-    const going = [...this.#held].slice(0, count);
+    this.#letGo([...this.#held].slice(0, count));
+  }
+
+  /** Lets the request of this id go on, which is held. */
+  releaseOf(requestId: string): void {
+    const held = this.#heldOf(requestId);
+    assert(held !== undefined, 'who is released is held');
+    this.#letGo([held]);
+  }
+
+  #letGo(going: readonly Holdable[]): void {
     for (const request of going) this.#held.delete(request);
     this.#onChange(this.#held.size);
     for (const request of going) request.onRelease();
+  }
+
+  #heldOf(requestId: string): Holdable | undefined {
+    return [...this.#held].find((request) => request.requestId === requestId);
   }
 }

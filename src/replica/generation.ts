@@ -19,6 +19,13 @@ import {
 
 export type Api = 'chat' | 'completions' | 'responses' | 'messages';
 
+export const generationRoutes: ReadonlyMap<string, Api> = new Map<string, Api>([
+  ['/v1/chat/completions', 'chat'],
+  ['/v1/completions', 'completions'],
+  ['/v1/responses', 'responses'],
+  ['/v1/messages', 'messages'],
+]);
+
 /** One prompt and where its answer goes on. */
 export interface Prompt extends Continuation {
   /** Text before any delivered token. */

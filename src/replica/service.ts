@@ -14,7 +14,13 @@ import { errorAnswer } from './errors.ts';
 import type { FaultScope } from './fault-rules.ts';
 import { FaultScript } from './fault-script.ts';
 import { type FaultPlan, readFaults, readFaultTags } from './faults.ts';
-import { type Api, type Body, type Generation, readGeneration } from './generation.ts';
+import {
+  type Api,
+  type Body,
+  type Generation,
+  generationRoutes,
+  readGeneration,
+} from './generation.ts';
 import type { ParsedRequest, ParseFailure } from './http-parser.ts';
 import { framingLines } from './http-writer.ts';
 import { renderMetrics } from './metrics.ts';
@@ -41,12 +47,6 @@ interface Incoming {
   readonly record: AttemptRecord | undefined;
 }
 
-const GENERATION_ROUTES: ReadonlyMap<string, Api> = new Map<string, Api>([
-  ['/v1/chat/completions', 'chat'],
-  ['/v1/completions', 'completions'],
-  ['/v1/responses', 'responses'],
-  ['/v1/messages', 'messages'],
-]);
 const STORED_RESPONSES_MAX = 256;
 
 export class ReplicaService {
@@ -65,7 +65,7 @@ export class ReplicaService {
   onRequest(connection: Connection, request: ParsedRequest): void {
     const query = request.target.indexOf('?');
     const path = query < 0 ? request.target : request.target.slice(0, query);
-    const api = request.method === 'POST' ? GENERATION_ROUTES.get(path) : undefined;
+    const api = request.method === 'POST' ? generationRoutes.get(path) : undefined;
     if (api === undefined) {
       this.#side(connection, request, path);
       return;
@@ -261,7 +261,7 @@ export class ReplicaService {
   #sideAnswer(request: ParsedRequest, path: string): Answer {
     if (path.startsWith('/v1/responses/')) return this.#storedAnswer(request.method, path);
     const route = SIDE_ROUTES.get(path);
-    const known = route !== undefined || GENERATION_ROUTES.has(path);
+    const known = route !== undefined || generationRoutes.has(path);
     if (request.method !== 'POST') {
       return errorAnswer(known ? 405 : 404, `no ${request.method} on this path`, path);
     }

@@ -11,6 +11,7 @@ import { Brain } from '../dispatch/brain.ts';
 import { NONE } from '../dispatch/candidates.ts';
 import { type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
 import { nowUs } from '../lib/clock.ts';
+import { tenantLanes } from '../protocol/request-keys.ts';
 import { ControlLayout, ThreadId, ThreadPhase } from '../shm/control.layout.ts';
 import { BlockingBell } from '../shm/doorbell.ts';
 import { controlCounts, modelRows, recordRingCapacity, requestRingSize } from '../shm/memory.ts';
@@ -18,7 +19,7 @@ import { MetricsWriter } from '../shm/metrics.ts';
 import { replicaRows } from '../shm/replica-table.layout.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { RequestRingConsumer } from '../shm/request-ring.ts';
-import { SlotState, tenants } from '../shm/request-slots.layout.ts';
+import { SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, generationOf, leaseOf, RequestSlots, stateOf } from '../shm/request-slots.ts';
 import { EventKind, EventRingLayout, Outcome } from '../shm/rings.layout.ts';
 import { SpscConsumer } from '../shm/spsc-ring.ts';
@@ -109,14 +110,14 @@ export class Scheduler {
         models: start.models.map(({ policy, sessionAffinity }) => {
           return { policy, sessionAffinity, holdTokens: start.holdTokens };
         }),
-        tenants,
+        tenants: tenantLanes,
         prefixes: prefixesOf(this.#slots),
         seed: start.seed,
         queueMax: start.queueMax,
         queueTimeoutMs: start.queueTimeout,
         retry: start.retry,
         breaker: start.breaker,
-        slowStartUs: start.slowStart * 1000,
+        slowStartUs: start.slowStartUs,
       },
       this.#executor,
     );

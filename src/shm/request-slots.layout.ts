@@ -134,7 +134,4 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
   }),
 });
 
-/** Lanes of fair queueing per model; keys of clients are spread over them by their hash. */
-export const tenants = 256;
-
 export const RequestFlag = { stream: 1, includeUsage: 2, tls: 4 } as const;

@@ -5,6 +5,7 @@
  * (names, addresses, certificates paths) and happens a few times an hour. All times are
  * milliseconds, all sizes bytes. Types only: nothing here runs.
  */
+import type { SchedulingLimits } from '../config/scheduling.ts';
 import type { SharedMemory } from './memory.ts';
 
 /** One row of the model table; its index is the `model` of slots, lanes and metrics. */
@@ -59,30 +60,9 @@ export interface AcceptorStart extends ThreadStart {
   readonly replicas: readonly ReplicaAddress[];
 }
 
-export interface SchedulerStart extends ThreadStart {
+export interface SchedulerStart extends ThreadStart, SchedulingLimits {
   readonly thread: 'scheduler';
   readonly seed: number;
-  readonly queueMax: number;
-  readonly queueTimeout: number;
-  /** Infinity: requests never wait for prefill that is under way. */
-  readonly holdTokens: number;
-  readonly totalTimeout: number;
-  readonly retry: {
-    readonly maxAttempts: number;
-    readonly budget: number;
-    readonly budgetMin: number;
-  };
-  readonly breaker: {
-    readonly mode: 'window' | 'consecutive' | 'quarantine' | 'off';
-    readonly window: number;
-    readonly failureRate: number;
-    readonly consecutive: number;
-    /** Microseconds. */
-    readonly openUs: number;
-    readonly maxEjected: number;
-    readonly panicBelow: number;
-  };
-  readonly slowStart: number;
 }
 
 export interface ForwarderStart extends ThreadStart {

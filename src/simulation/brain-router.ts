@@ -8,44 +8,25 @@
 
 import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
 import { Brain } from '../dispatch/brain.ts';
-import {
-  type DecisionSink,
-  type OutlierRules,
-  type Release,
-  RetryRule,
-  Verdict,
-} from '../dispatch/decisions.ts';
+import { type DecisionSink, type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
 import { assert } from '../lib/assert.ts';
 import { createPrng, type Prng } from '../lib/prng.ts';
 import { prefixDepths } from '../protocol/prefix-hash.ts';
+import { type GatewaySetup, noLimitUs } from './gateway-setup.ts';
+import type { RequestView } from './request-view.ts';
 import type { Router, RouterContext } from './router.ts';
-import type { ReplicaCosts } from './rule-proxy.ts';
 import type { Workload } from './workload.ts';
 
 export interface BrainRouterOptions {
-  readonly policy: string;
   readonly workload: Workload;
-  readonly costs: ReplicaCosts;
-  /** 0: the brain does not know. */
-  readonly kvTokens: number;
-  /** Requests that a replica may run. */
-  readonly maxInFlight: number;
+  readonly setup: GatewaySetup;
   readonly split: number;
-  readonly holdTokens: number;
 }
 
-/** Bytes of text per token that the brain's estimates begin with. */
-const bytesPerToken = 4;
 /** More requests than this never wait and run at a time. */
 const slotsMax = 65_536;
-const noLimitUs = Number.MAX_SAFE_INTEGER;
-/** Replicas of a simulation do not fail requests one by one. */
-const breaker: OutlierRules = {
-  ...{ mode: 'off', window: 10, failureRate: 0.5, consecutive: 5, openUs: 5e6 },
-  ...{ maxEjected: 0.5, panicBelow: 0.5 },
-};
-const slowStartUs = 10e6;
-const retry = { maxAttempts: 3, budget: 0.2, budgetMin: 3 } as const;
+/** One gateway has the seed of the run, as a real one of that seed would. */
+const seedStep = 7919;
 
 export class BrainRouter implements Router {
   readonly #options: BrainRouterOptions;
@@ -56,12 +37,12 @@ export class BrainRouter implements Router {
 
   constructor(options: BrainRouterOptions, context: RouterContext) {
     this.#options = options;
-    this.#spread = createPrng(context.seed);
+    this.#spread = createPrng(context.seed + seedStep * options.split);
     this.#gatewayOf = new Uint8Array(options.workload.count);
     this.#epochs = new Int32Array(context.rows);
     this.#gateways = Array.from(
       { length: options.split },
-      (_, i) => new Gateway(options, context, context.seed + 7919 * (i + 1)),
+      (_, i) => new Gateway(options, context, context.seed + seedStep * i),
     );
   }
 
@@ -103,10 +84,8 @@ export class BrainRouter implements Router {
   }
 
   #update(row: number, healthy: boolean, nowUs: number): void {
-    const { costs, kvTokens, maxInFlight } = this.#options;
     const epoch = this.#epochs[row] as number;
-    const always = { model: 0, active: true, weight: 1, identity: row + 1 };
-    const facts = { ...always, ...costs, kvTokens, maxInFlight, epoch, healthy };
+    const facts = { ...this.#options.setup.facts(row), epoch, healthy };
     for (const { brain } of this.#gateways) brain.updateReplica(row, facts, nowUs);
   }
 
@@ -119,6 +98,7 @@ export class BrainRouter implements Router {
 class Gateway implements DecisionSink {
   readonly brain: Brain;
   readonly #workload: Workload;
+  readonly #view: RequestView;
   readonly #context: RouterContext;
   readonly #hashes: SlotHashes;
   readonly #freeSlots: Int32Array;
@@ -133,11 +113,13 @@ class Gateway implements DecisionSink {
   readonly #release: Release;
 
   constructor(options: BrainRouterOptions, context: RouterContext, seed: number) {
-    const { workload, policy, holdTokens } = options;
+    const { workload, setup } = options;
+    const { view, models, queueMax, queueTimeoutMs, retry, breaker, slowStartUs } = setup;
     const slots = Math.min(workload.count, slotsMax);
     this.#workload = workload;
+    this.#view = view;
     this.#context = context;
-    this.#hashes = new SlotHashes(slots, workload.blockTokens * bytesPerToken);
+    this.#hashes = new SlotHashes(slots, view.blockBytes);
     this.#freeSlots = Int32Array.from({ length: slots }, (_, i) => slots - 1 - i);
     this.#freeCount = slots;
     this.#requestOf = new Int32Array(slots);
@@ -148,10 +130,8 @@ class Gateway implements DecisionSink {
     this.#release = emptyRelease();
     this.brain = new Brain(
       {
-        ...{ slots, seed, retry, replicaRows: context.rows, tenants: workload.tenantCount },
-        ...{ prefixes: this.#hashes, queueMax: slots, queueTimeoutMs: noLimitUs / 1000 },
-        models: [{ policy, sessionAffinity: false, holdTokens }],
-        ...{ breaker, slowStartUs },
+        ...{ slots, seed, models, queueMax, queueTimeoutMs, retry, breaker, slowStartUs },
+        ...{ replicaRows: context.rows, tenants: view.tenants, prefixes: this.#hashes },
       },
       this,
     );
@@ -163,22 +143,19 @@ class Gateway implements DecisionSink {
       return;
     }
     const slot = this.#freeSlots[--this.#freeCount] as number;
-    const { promptTokens, tenant, headBlock } = this.#workload;
     this.#requestOf[slot] = request;
     this.#slotOf[request] = slot;
-    this.#hashes.write(slot, this.#workload, request);
+    this.#hashes.write(slot, this.#view, request);
     const arrival = this.#arrival;
     arrival.slot = slot;
     arrival.generation = this.#generation[slot] = (this.#generation[slot] as number) + 1;
     arrival.publishedUs = nowUs;
-    arrival.promptTokens = promptTokens[request] as number;
-    arrival.promptBytes = arrival.promptTokens * bytesPerToken;
-    arrival.tenant = tenant[request] as number;
-    arrival.head0 = (headBlock[request] as number) + 1;
+    this.#view.read(request, nowUs, arrival);
     this.brain.arrive(arrival, nowUs);
   }
 
   firstToken(request: number, nowUs: number): void {
+    if (!this.#view.streams(request)) return;
     const slot = this.#slotOf[request] as number;
     const attempt = this.#attempt[request] as number;
     this.brain.firstToken(slot, this.#generation[slot] as number, attempt, nowUs);
@@ -194,8 +171,10 @@ class Gateway implements DecisionSink {
     release.settled = settled;
     release.retry = settled ? RetryRule.never : RetryRule.elsewhere;
     release.error = settled ? 0 : 1;
-    release.promptTokens = settled ? (this.#workload.promptTokens[request] as number) : -1;
-    release.completionTokens = settled ? (this.#workload.outputTokens[request] as number) : -1;
+    const { promptTokens, outputTokens } = this.#workload;
+    const isTold = settled && this.#view.tellsUsage(request);
+    release.promptTokens = isTold ? (promptTokens[request] as number) : -1;
+    release.completionTokens = isTold ? (outputTokens[request] as number) : -1;
     assert(this.brain.release(release, nowUs), 'an attempt ends once');
     if (settled) this.#free(slot);
   }
@@ -261,28 +240,9 @@ class SlotHashes implements PrefixSource {
     return this.#count[slot] as number;
   }
 
-  /** A block's id stands for all before it, so its hash is a chained one. */
-  write(slot: number, { blocks, blockStart }: Workload, request: number): void {
-    const first = blockStart[request] as number;
-    const length = (blockStart[request + 1] as number) - first;
-    let at = this.startOf(slot);
-    let count = 0;
-    for (const depth of prefixDepths) {
-      if (depth > length) break;
-      const block = blocks[first + depth - 1] as number;
-      this.words[at++] = mix(block);
-      this.words[at++] = mix(~block);
-      count++;
-    }
-    this.#count[slot] = count;
+  write(slot: number, view: RequestView, request: number): void {
+    this.#count[slot] = view.writeHashes(request, this.words, this.startOf(slot));
   }
-}
-
-/** Every bit of the result depends on every bit of the id (MurmurHash3's finaliser). */
-function mix(id: number): number {
-  const half = Math.imul(id ^ (id >>> 16), 0x85ebca6b);
-  const most = Math.imul(half ^ (half >>> 13), 0xc2b2ae35);
-  return most ^ (most >>> 16);
 }
 
 function emptyArrival(): Arrival {

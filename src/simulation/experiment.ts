@@ -10,7 +10,9 @@ import { BrainRouter } from './brain-router.ts';
 import { type RunPlan, simulate } from './driver.ts';
 import { type Fairness, measureFairness } from './fairness.ts';
 import { type FleetChange, measureChange } from './fleet-change.ts';
+import { equalReplicas } from './gateway-setup.ts';
 import { type Measures, measure } from './measures.ts';
+import { TraceView } from './request-view.ts';
 import { RuleRouter } from './rule-router.ts';
 import { ruleOf } from './rules.ts';
 import type { Scenario } from './scenarios.ts';
@@ -75,8 +77,9 @@ function routerFactory(
   if (runsInBrain(conditions)) {
     const kvTokens = conditions.limitKv === true ? capacity : 0;
     const maxInFlight = model.maxNumSeqs;
-    const options = { policy, workload, costs, kvTokens, maxInFlight, split, holdTokens };
-    return (context) => new BrainRouter(options, context);
+    const of = { policy, costs, kvTokens, maxInFlight, holdTokens };
+    const setup = scenario.gateway?.(policy) ?? equalReplicas(new TraceView(workload), of);
+    return (context) => new BrainRouter({ workload, setup, split }, context);
   }
   const rule = ruleOf(policy, capacity);
   if (rule === undefined) throw new Error(`unknown policy ${policy}`);

@@ -6,6 +6,7 @@
  */
 import type { EngineModelName } from '../replica/engine/engine-model.ts';
 import type { FleetEvent } from './fleet-events.ts';
+import type { GatewaySetup } from './gateway-setup.ts';
 import { withBurst } from './generators/burst.ts';
 import { generateSharedPrefix } from './generators/shared-prefix.ts';
 import { floodShares, withTenants } from './generators/tenants.ts';
@@ -31,6 +32,11 @@ export interface Scenario {
   /** Tenant that floods, where fairness is measured. */
   readonly heavyTenant?: number;
   readonly events: readonly FleetEvent[];
+  /** The policy and the seed that a config asks for. */
+  readonly policy?: string;
+  readonly seed?: number;
+  /** The gateway under a policy; absent: equal replicas, and a queue without limits. */
+  gateway?(policy: string): GatewaySetup;
   workload(readTrace: ReadTrace, seed: number): Workload;
 }
 

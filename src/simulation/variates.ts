@@ -4,6 +4,7 @@
  * Gap distributions have mean 1 and one shape parameter; the caller scales them to its rate.
  */
 import type { Prng } from '../lib/prng.ts';
+import { drawExponential, drawGamma, uniform } from '../lib/variates.ts';
 
 export interface GapShape {
   readonly family: 'Gamma' | 'Weibull';
@@ -13,11 +14,6 @@ export interface GapShape {
 /** Gaps of independent arrivals. */
 export const poissonGaps: GapShape = { family: 'Gamma', shape: 1 };
 
-/** Uniform in (0, 1): never 0, so its logarithm is finite. */
-export function uniform(random: Prng): number {
-  return (random.next() + 0.5) / 4294967296;
-}
-
 /** Uniform integer from `low` to `high`, both included. */
 export function between(random: Prng, low: number, high: number): number {
   return low + random.below(high - low + 1);
@@ -26,9 +22,9 @@ export function between(random: Prng, low: number, high: number): number {
 /** One gap with mean 1. */
 export function drawGap(random: Prng, { family, shape }: GapShape): number {
   if (family === 'Weibull') {
-    return (-Math.log(uniform(random))) ** (1 / shape) / gammaFunction(1 + 1 / shape);
+    return drawExponential(random) ** (1 / shape) / gammaFunction(1 + 1 / shape);
   }
-  if (shape === 1) return -Math.log(uniform(random));
+  if (shape === 1) return drawExponential(random);
   return drawGamma(random, shape) / shape;
 }
 
@@ -55,20 +51,6 @@ export function drawQuantile(
   const share = (level - low) / ((levels[upper] as number) - low);
   const from = values[upper - 1] as number;
   return from + share * ((values[upper] as number) - from);
-}
-
-/** Marsaglia and Tsang (2000); a shape below 1 is lifted by one and scaled back. */
-function drawGamma(random: Prng, shape: number): number {
-  if (shape < 1) return drawGamma(random, shape + 1) * uniform(random) ** (1 / shape);
-  const d = shape - 1 / 3;
-  const c = 1 / Math.sqrt(9 * d);
-  for (;;) {
-    // Box and Muller; the second normal is dropped to keep draws independent of their parity.
-    const x = Math.sqrt(-2 * Math.log(uniform(random))) * Math.cos(2 * Math.PI * uniform(random));
-    const t = (1 + c * x) ** 3;
-    if (t <= 0) continue;
-    if (Math.log(uniform(random)) < 0.5 * x * x + d - d * t + d * Math.log(t)) return d * t;
-  }
 }
 
 /** Stirling's series, lifted by 8 where it is exact to 12 digits. */

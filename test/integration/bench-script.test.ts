@@ -67,5 +67,5 @@ test.runIf(linux)(
 test('an unknown scenario is refused with the known ones', async () => {
   const run = await bench(folder(), '--only', 'nonsense');
   expect(run.code).toBe(2);
-  expect(run.stderr).toContain('Allowed choices are open-loop, closed-loop');
+  expect(run.stderr).toContain('Allowed choices are open-loop, half-load');
 });

@@ -197,12 +197,18 @@ test('a client that does not read stops its own stream and no other', async () =
 });
 
 test('requests over max_num_seqs wait in order and show as waiting', async () => {
-  const replica = await start({ maxNumSeqs: 1, profile: 'tokens:ttft=20ms,itl=1ms' });
-  const both = [1, 2].map(() => rawRequest(replica.port, chat({ max_tokens: 2 })));
+  const replica = await start({ maxNumSeqs: 1 });
+  const held = { messages: [{ role: 'user', content: '[[fault:hold-after=1]]' }] };
+  const asked = chat({ ...held, stream: true, max_tokens: 2 });
+  const both = [1, 2].map(() => rawRequest(replica.port, asked));
   await replica.until(({ running, waiting }) => running === 1 && waiting === 1);
   const metrics = await (await fetch(`${replica.url}/metrics`)).text();
   expect(metrics).toMatch(/^vllm:num_requests_running\{[^}]*\} 1$/m);
   expect(metrics).toMatch(/^vllm:num_requests_waiting\{[^}]*\} 1$/m);
+  for (let i = 0; i < both.length; i++) {
+    await replica.gate.arrivals(1);
+    replica.gate.release();
+  }
   for (const { responses } of await Promise.all(both)) expect(responses[0]?.status).toBe(200);
   expect(replica.stats()).toMatchObject({ running: 0, waiting: 0, served: 2 });
 });

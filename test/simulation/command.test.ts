@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
@@ -25,6 +25,10 @@ test.each([
   [['--rate', 'fast'], 'must be a number above 0'],
   [['--replicas', '0'], 'must be a whole number from 1 to 256'],
   [['--scenario', 's9-add', '--replicas', '4'], 'needs more replicas'],
+  [['--config', 'sluice.yaml'], '--config goes with --replay'],
+  [['--replay', 'a', '--trace', 'sharegpt'], 'cannot be used with'],
+  [['--replay', 'a', '--hold', '9'], 'queue.hold_tokens'],
+  [['--replay', '/nowhere/a.ndjson'], '/nowhere/a.ndjson: ENOENT'],
 ])('%j is refused with a reason', (args, reason) => {
   const { status, stdout, stderr } = simulate(...args);
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
@@ -59,6 +63,35 @@ test('JSON has every figure with its range', () => {
   for (const { figures } of report.policies) {
     expect(figures.goodput.median).toBeGreaterThan(0);
     expect(figures.preemptions).toEqual({ median: 0, min: 0, max: 0 });
+  }
+});
+
+test('a file of requests is replayed over the replicas, the policy and the seed of a config', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-simulate-'));
+  try {
+    const log = join(folder, 'requests.ndjson');
+    const config = join(folder, 'sluice.yaml');
+    const line = (i: number) => {
+      const messages = [{ role: 'user', content: `say ${i}` }];
+      return JSON.stringify({ at_ms: 20 * i, body: { model: 'm', stream: true, messages } });
+    };
+    writeFileSync(log, Array.from({ length: 50 }, (_, i) => line(i)).join('\n'));
+    writeFileSync(
+      config,
+      `scheduler: { seed: 77 }
+models: [{ name: m, policy: random, replicas: [{ url: "http://a:1" }, { url: "http://b:1" }] }]`,
+    );
+    const { stdout, stderr } = simulate('--replay', log, '--config', config);
+    expect(stderr).toBe('');
+    expect(stdout).toContain('8b-h100, 2 replicas, 50 requests/s, seed 77\n');
+    expect(stdout.split('\n').map((row) => row.split(' ')[0])).toContain('random');
+    expect(stdout.split('\n')).toHaveLength(4);
+    writeFileSync(log, `${line(0)}\n{"at_ms":1}`);
+    const broken = simulate('--replay', log);
+    expect(broken.status).toBe(2);
+    expect(broken.stderr).toContain(`${log}: line 2: body `);
+  } finally {
+    rmSync(folder, { recursive: true });
   }
 });
 

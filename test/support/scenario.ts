@@ -92,15 +92,16 @@ export interface Reading {
   readonly ended: Promise<{ text: string; cut: boolean; ms: number }>;
 }
 
+/** A body that is a text goes out as it is. */
 export async function openStream(
   url: string,
-  body: object,
+  body: object | string,
   headers: Readonly<Record<string, string>> = {},
 ): Promise<Reading> {
   const response = await fetch(url + chatPath, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },
-    body: JSON.stringify({ stream: true, ...body }),
+    body: typeof body === 'string' ? body : JSON.stringify({ stream: true, ...body }),
   });
   const decoder = new TextDecoder();
   let text = '';

@@ -111,7 +111,7 @@ export class SchedulerRig {
       ...{ seed: 1, queueMax: 1000, queueTimeout: 30_000, totalTimeout: 600_000 },
       holdTokens: Number.POSITIVE_INFINITY,
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
-      ...{ breaker: breakerRules, slowStart: 0 },
+      ...{ breaker: breakerRules, slowStartUs: 0 },
       ...given,
     };
     const worker = new Worker(new URL('../../src/scheduler/main.ts', import.meta.url), {

@@ -2,6 +2,8 @@
 import { engineModel } from '../../src/replica/engine/engine-model.ts';
 import { BrainRouter } from '../../src/simulation/brain-router.ts';
 import { type RunPlan, type RunResult, simulate } from '../../src/simulation/driver.ts';
+import { equalReplicas } from '../../src/simulation/gateway-setup.ts';
+import { TraceView } from '../../src/simulation/request-view.ts';
 import { RuleRouter } from '../../src/simulation/rule-router.ts';
 import { ruleOf } from '../../src/simulation/rules.ts';
 import type { Workload } from '../../src/simulation/workload.ts';
@@ -27,16 +29,16 @@ export function smallRun(workload: Workload, run: SmallRun): RunResult {
   const { policy, split = 1, ageUs = 0, thinkUs, events = [], replicas = 4, seed = 1 } = run;
   const rule = ruleOf(policy, kvTokens);
   if (rule === undefined) throw new Error(`no rule ${policy}`);
-  const brain = {
-    ...{ policy, workload, costs, split, maxInFlight: model.maxNumSeqs },
+  const setup = equalReplicas(new TraceView(workload), {
+    ...{ policy, costs, maxInFlight: model.maxNumSeqs },
     ...{ kvTokens: run.limitKv ? kvTokens : 0, holdTokens: run.holdTokens ?? Infinity },
-  };
+  });
   return simulate({
     ...{ workload, model, replicas, events, warmUpShare: 0, seed },
     ...(thinkUs === undefined ? {} : { thinkUs }),
     createRouter: (context) =>
       run.inBrain
-        ? new BrainRouter(brain, context)
+        ? new BrainRouter({ workload, setup, split }, context)
         : new RuleRouter({ rule, workload, costs, split, ageUs }, context),
   });
 }

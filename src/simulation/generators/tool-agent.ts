@@ -9,7 +9,8 @@
  * output tokens of the full trace. Arrivals are Poisson at 1 request/s.
  */
 import { createPrng, type Prng } from '../../lib/prng.ts';
-import { between, drawGap, drawIndex, poissonGaps, uniform } from '../variates.ts';
+import { uniform } from '../../lib/variates.ts';
+import { between, drawGap, drawIndex, poissonGaps } from '../variates.ts';
 import { type Arrival, BlockChain, NO_REQUEST, packWorkload, type Workload } from '../workload.ts';
 
 const blockTokens = 512;

@@ -8,7 +8,7 @@
  */
 import { assert } from '../../lib/assert.ts';
 import { createPrng } from '../../lib/prng.ts';
-import { uniform } from '../variates.ts';
+import { uniform } from '../../lib/variates.ts';
 import { type Arrival, BlockChain, NO_REQUEST, packWorkload, type Workload } from '../workload.ts';
 
 interface Line {

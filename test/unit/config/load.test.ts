@@ -40,6 +40,7 @@ test('a file with models only has every other key at its default', () => {
     },
     slow_start: 10_000,
     retry: { max_attempts: 3, budget: 0.2, budget_min: 3 },
+    scheduler: { seed: 0 },
     hedge: { automatic: false, budget: 0.02 },
     log: { level: 'info', sample: 0.01, pretty: 'auto' },
     models: [

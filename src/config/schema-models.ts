@@ -1,0 +1,134 @@
+/** The config of a model and of its replicas. Pure; see schema.ts. */
+import { z } from 'zod';
+import { isForbiddenHost } from './address.ts';
+import { adaptersMax, replicasMax } from './capacities.ts';
+import { duration, size } from './units.ts';
+import { integer, secret } from './values.ts';
+
+const replicaUrl = z
+  .string()
+  .max(2048)
+  .meta({ format: 'uri' })
+  .transform((text, context): string => {
+    const message = replicaUrlProblem(text);
+    if (message === undefined) return new URL(text).origin;
+    context.issues.push({ code: 'custom', message, input: text });
+    return z.NEVER;
+  });
+
+function replicaUrlProblem(text: string): string | undefined {
+  const url = URL.parse(text);
+  if (url === null) return 'must be a URL such as http://10.0.0.7:8000';
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') return 'must be http or https';
+  if (url.username !== '' || url.password !== '') {
+    return 'must not contain credentials; use api_key';
+  }
+  // `href` ends in `?` or `#` for an empty query or fragment, where `search` and `hash` are empty.
+  if (/[?#]/.test(url.href)) return 'must not contain a query or a fragment';
+  if (url.pathname !== '/') return 'must end after host and port; the request brings its own path';
+  if (url.port === '0') return 'must not have port 0';
+  if (isForbiddenHost(url.hostname)) {
+    return 'must not be a link-local, metadata, multicast or unspecified address';
+  }
+  return undefined;
+}
+
+const policyNames = [
+  'round_robin',
+  'random',
+  'least_in_flight',
+  'power_of_two',
+  'weighted_least_connections',
+  'prefix_affinity',
+  'cache_aware',
+  'lmetric',
+  'min_ttft',
+  'marginal_cost',
+] as const;
+
+const modelName = () =>
+  z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be 1 to 256 visible ASCII characters' });
+
+const Batching = z.strictObject({
+  window: duration('10us', '10s')
+    .prefault('500us')
+    .describe('Longest wait of a request for others to go with.'),
+  max_items: integer(2, 256).prefault(16).describe('Requests in one call.'),
+  max_bytes: size('1KiB', '16MiB')
+    .prefault('1MiB')
+    .describe('Bytes of their prompts together; a larger one goes alone.'),
+});
+
+export const Replica = z.strictObject({
+  url: replicaUrl.describe('Scheme, host and port of the replica, nothing more.'),
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, {
+      error: 'must be 1 to 64 letters, digits, dots, dashes or underscores',
+    })
+    .optional()
+    .describe(
+      'Name in metrics, headers and admin paths; unique over all models. Default: the first free one of r1, r2, …',
+    ),
+  weight: z
+    .number()
+    .min(0)
+    .max(1000)
+    .prefault(1)
+    .describe('Share of the traffic relative to the other replicas; 0 takes no requests.'),
+  max_in_flight: integer(1, 65_536)
+    .prefault(256)
+    .describe('Requests this replica may hold at one time; when all are full, requests queue.'),
+  api_key: secret()
+    .prefault('')
+    .describe('Sent to the replica as a bearer token instead of the one of the client.'),
+  prefill_us: z
+    .number()
+    .min(0.01)
+    .max(100_000)
+    .prefault(21.2)
+    .describe(
+      'Microseconds per prompt token of prefill; the default is an 8B model on one H100. Between equal replicas only the ratio to resident_us matters.',
+    ),
+  resident_us: z
+    .number()
+    .min(0)
+    .max(1000)
+    .prefault(0.06)
+    .describe('Microseconds per token in the KV cache and decode step; the default as above.'),
+  kv_tokens: integer(0, 2_000_000_000)
+    .prefault(0)
+    .describe(
+      'Tokens the KV cache may hold: requests wait instead of filling more than 95 % of it, what prompts in flight there have in common (in blocks of 2 KiB) counted once. 0: no limit; the engine queues or preempts.',
+    ),
+  adapters: z
+    .array(modelName())
+    .max(adaptersMax)
+    .prefault([])
+    .describe(
+      'LoRA adapters the replica has loaded, by the names that clients send in `model`; requests for one go to the replicas that have it.',
+    ),
+  batching: Batching.optional().describe(
+    'Completions that do not stream and are equal but for a prompt of one text wait for each other and reach the replica as one call with a list of prompts.',
+  ),
+});
+
+export const Model = z.strictObject({
+  name: modelName().describe('Name that clients send in `model`.'),
+  aliases: z
+    .array(modelName())
+    .max(64)
+    .prefault([])
+    .describe('Other names for the same model; the request reaches the replica as it came.'),
+  policy: z
+    .enum(policyNames)
+    .prefault('marginal_cost')
+    .describe('How a replica is picked; see docs/architecture.md.'),
+  session_affinity: z
+    .boolean()
+    .prefault(true)
+    .describe(
+      'Requests with the same x-session-id, session_id or prompt_cache_key go to the same replica while it is not overloaded.',
+    ),
+  replicas: z.array(Replica).min(1).max(replicasMax).describe('The servers of this model.'),
+});

@@ -267,13 +267,13 @@ export class Brain {
     return this.#random.next() < share * 2 ** 32;
   }
 
-  /** A full queue gives up a waiter of a lower band. False: there is none. */
+  /** A full queue gives up a waiter whose place the newcomer may have. False: there is none. */
   #pushOut(slot: number, model: number): boolean {
-    const { waiting } = this.#lanes.lane(model);
-    const victim = waiting.lastBelow(this.#requests.priority[slot] as number);
+    const victim = this.#lanes.lane(model).waiting.placeFor(slot);
     if (victim === NONE) return false;
+    const { priority } = this.#requests;
     this.#lanes.leave(victim, this.#nowUs);
-    this.#refuse(victim, Refusal.shed);
+    this.#refuse(victim, priority[victim] === priority[slot] ? Refusal.queueFull : Refusal.shed);
     return true;
   }
 

@@ -1,0 +1,72 @@
+/**
+ * The live evaluation: real processes under load, one scenario after the other, and the page and charts
+ * that show them. Bounded: some ten minutes, `quick` two.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { BenchContext } from '../bench/bench-context.ts';
+import { commit, machine } from '../bench/machine.ts';
+import { buildProgram } from '../bench/program.ts';
+import { fairnessPart, floodPart } from './fairness.ts';
+import { type LiveLab, type LiveSeconds, measureCapacity } from './lab.ts';
+import { livePage } from './page.ts';
+import { type LivePart, measuredAgain } from './part.ts';
+import { startFleet } from './stage.ts';
+import { stallsPart } from './stalls.ts';
+import { stepsPart } from './steps.ts';
+
+const full: LiveSeconds = { capacity: 15, normal: 8, fairness: 30, step: 20, longStep: 60 };
+const quick: LiveSeconds = { capacity: 3, normal: 2, fairness: 3, step: 3, longStep: 3 };
+
+/** Resolves with the path of the page. */
+export async function evaluateLive(isQuick: boolean, out: string, seed = 1): Promise<string> {
+  buildProgram();
+  const say = (line: string) => process.stderr.write(`${line}\n`);
+  const bench = new BenchContext(isQuick, seed, new Set(), say);
+  const onSignal = () => {
+    bench.children.killAll();
+    bench.removeFolder();
+    process.exit(130);
+  };
+  process.once('SIGINT', onSignal);
+  process.once('SIGTERM', onSignal);
+  try {
+    const { capacity, parts } = await runParts(bench, isQuick ? quick : full);
+    const facts = { machine: machine(), node: process.version, commit: commit(), seed, capacity };
+    const charts = join(out, 'scheduling');
+    mkdirSync(charts, { recursive: true });
+    for (const { file, svg } of parts.flatMap(({ section }) => section.charts)) {
+      writeFileSync(join(charts, file), svg);
+    }
+    const page = join(out, 'scheduling-live.md');
+    writeFileSync(page, livePage(facts, parts));
+    return page;
+  } finally {
+    await bench.children.stopAll();
+    bench.removeFolder();
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}
+
+async function runParts(bench: BenchContext, seconds: LiveSeconds) {
+  const fleet = await startFleet(bench);
+  const capacity = await measureCapacity({ bench, fleet, seconds });
+  bench.progress(`capacity ${capacity.toFixed(1)} answers/s`);
+  const lab: LiveLab = { bench, fleet, seconds, capacity };
+  const parts: LivePart[] = [];
+  const all = [
+    () => measuredAgain(() => fairnessPart(lab)),
+    () => measuredAgain(() => floodPart(lab)),
+    () => stepsPart(lab), // measures each step again by itself
+    () => measuredAgain(() => stallsPart(lab)),
+  ];
+  for (const part of all) {
+    const done = await part();
+    for (const { against, wanted, found, met } of done.targets) {
+      bench.progress(`${met ? 'met   ' : 'MISSED'} ${against}: ${wanted}: ${found}`);
+    }
+    parts.push(done);
+  }
+  return { capacity, parts };
+}

@@ -1,5 +1,5 @@
 /**
- * More than the replicas can take, through the whole gateway: T37, T40, T42. Gates hold the replicas, so
+ * More than the replicas can take, through the whole gateway: T37, T40 to T42. Gates hold the replicas, so
  * what is admitted, refused and served next is exact, whatever the machine does.
  */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -175,7 +175,7 @@ describe.each(testEngines)('engine %s', (engine) => {
       };
       let inside = 0;
       let finished = 0;
-      for (let round = 0; round < 20; round++) {
+      for (let round = 0; round < 10; round++) {
         const burst = 1 + random.below(8);
         for (let i = 0; i < burst; i++) {
           calls.push(ask(`any-${calls.length}`, `key-${random.below(5)}`));
@@ -204,6 +204,22 @@ describe.each(testEngines)('engine %s', (engine) => {
       const admitted = ends.filter((status) => status === 200).length;
       expect(ends.filter((status) => status === 429).length).toBe(calls.length - admitted);
       expectServedOnce(replicas, admitted);
+    });
+  });
+
+  test('T41: who has waited half of its time is refused, before a replica has seen it', async () => {
+    const limits = { replicas: 1, inFlight: 1, queue: 4 };
+    await withOverload(engine, limits, async ({ gateway, replicas: [replica], ask, settled }) => {
+      const running = ask('running');
+      await settled(1, 0);
+      const headers = { 'x-sluice-deadline-ms': '600' };
+      const late = call(gateway.port, { nonce: `${engine}-late`, headers });
+      const { status, errorCode, endedAt, startedAt } = await late.ended;
+      expect([status, errorCode]).toEqual([503, 'queue_timeout']);
+      expect(endedAt - startedAt).toBeGreaterThan(290);
+      expect(replica!.stats().started).toBe(1);
+      replica!.gate.release();
+      await expectServed([running]);
     });
   });
 

@@ -16,7 +16,7 @@ import { stallsPart } from './stalls.ts';
 import { stepsPart } from './steps.ts';
 
 const full: LiveSeconds = { capacity: 15, normal: 8, fairness: 30, step: 20, longStep: 60 };
-const quick: LiveSeconds = { capacity: 3, normal: 2, fairness: 3, step: 3, longStep: 3 };
+const quick: LiveSeconds = { capacity: 7, normal: 2, fairness: 3, step: 3, longStep: 3 };
 
 /** Resolves with the path of the page. */
 export async function evaluateLive(isQuick: boolean, out: string, seed = 1): Promise<string> {

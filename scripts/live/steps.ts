@@ -66,8 +66,10 @@ export async function stepsPart(lab: LiveLab): Promise<LivePart> {
       heading: 'Step load: half of capacity, 2 and 4 times, half again',
       text:
         `\`queue.max\` is ${bounded.max}: throughput times the ${acceptedWaitS} s that somebody may wait. With its default ` +
-        '(1,000) the wait is as long as the queue takes to be served, which is the last row: nothing ' +
-        `collapses, but few answers meet the limits (${limitsText}).`,
+        '(1,000) the wait is as long as such a queue takes to be served, which is the last row: the replicas ' +
+        `stay busy, with answers too late for the limits (${limitsText}). The default suits a fleet of some ` +
+        'hundred answers per second and clients that wait for seconds; those that send ' +
+        '`x-sluice-deadline-ms` are refused when half of it has been waited.',
       tables: [
         [tailsHeader, ...steps.flatMap((of) => stepRows(of))],
         [
@@ -153,7 +155,7 @@ function targetsOf(step: Measured, capacity: number, queueMax: number): Target[]
       against,
       wanted: `refused in < ${refusalMsMax} ms, p99, beyond what the machine adds to /healthz`,
       found: `${ms(during.refusalP99)} (median ${ms(during.refusalP50)}), /healthz ${ms(step.healthP99)}`,
-      met: during.refusalP99 - step.healthP99 < refusalMsMax,
+      met: during.refusalP50 < refusalMsMax && during.refusalP99 - step.healthP99 < refusalMsMax,
       reason: step.name.includes('ten keys')
         ? 'Most are refused at the door; some waited and gave their place to a key with fewer waiters.'
         : 'Load, gateway and replicas share two cores: what waits is their threads.',

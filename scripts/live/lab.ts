@@ -9,11 +9,14 @@ import { type QueueConfig, type Stage, startStage } from './stage.ts';
 export interface LiveLab {
   readonly bench: BenchContext;
   readonly fleet: ReplicaFleet;
-  /** Most good answers per second. */
+  /** Most good answers per second: of all keys, and of one, whose few prompts the caches hold. */
   readonly capacity: number;
+  readonly capacityOfOne: number;
   /** Seconds of each kind of phase. */
   readonly seconds: LiveSeconds;
 }
+
+type Unmeasured = Omit<LiveLab, 'capacity' | 'capacityOfOne'>;
 
 export interface LiveSeconds {
   readonly capacity: number;
@@ -31,7 +34,7 @@ const warmSeconds = 2;
 
 /** `use` on a gateway of its own, warm; it is ended afterwards. */
 export async function withStage<T>(
-  lab: Omit<LiveLab, 'capacity'>,
+  lab: Unmeasured,
   queue: QueueConfig,
   use: (load: LiveLoad, stage: Stage) => Promise<T>,
 ): Promise<T> {
@@ -50,10 +53,10 @@ export async function withStage<T>(
  * Good answers per second with all places taken, behind the first second. Of several windows the best:
  * other work on the machine only takes away.
  */
-export function measureCapacity(lab: Omit<LiveLab, 'capacity'>): Promise<number> {
+export function measureCapacity(lab: Unmeasured, tenants: number): Promise<number> {
   const { capacity: seconds } = lab.seconds;
   return withStage(lab, {}, async (load) => {
-    const run = await load.closed(saturating, seconds);
+    const run = await load.closed(saturating, seconds, tenants);
     const starts = Array.from({ length: seconds - windowSeconds }, (_, i) => i + 1);
     return Math.max(...starts.map((from) => goodput(run, from, from + windowSeconds)));
   });

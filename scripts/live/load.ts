@@ -85,14 +85,14 @@ export class LiveLoad {
     });
   }
 
-  /** So many requests in flight, tenants in turn, for that time. */
-  async closed(concurrency: number, seconds: number): Promise<LiveRun> {
+  /** So many requests in flight, the first so many tenants in turn, for that time. */
+  async closed(concurrency: number, seconds: number, tenants = tenantCount): Promise<LiveRun> {
     const startUs = nowUs();
     const endUs = startUs + seconds * 1e6;
     const fill = (): boolean => {
       const atUs = nowUs();
       while (atUs < endUs && this.#busy.size < concurrency) {
-        this.#send(this.#issued % tenantCount, 0, atUs);
+        this.#send(this.#issued % tenants, 0, atUs);
       }
       return atUs >= endUs;
     };

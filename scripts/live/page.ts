@@ -11,10 +11,11 @@ export interface LiveFacts {
   readonly commit: string;
   readonly seed: number;
   readonly capacity: number;
+  readonly capacityOfOne: number;
 }
 
 export function livePage(facts: LiveFacts, parts: readonly LivePart[]): string {
-  const { machine, node, commit, seed, capacity } = facts;
+  const { machine, node, commit, seed, capacity, capacityOfOne } = facts;
   return [
     '# Fairness and overload, live',
     '',
@@ -24,7 +25,8 @@ export function livePage(facts: LiveFacts, parts: readonly LivePart[]): string {
     `- **Machine** ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb.toFixed(1)} GB, ${machine.os}; Node ${node}; commit ${commit}; seed ${seed}.`,
     '  Load, gateway and replicas share it with whatever else runs there. A part that missed a target was',
     '  measured a second time, which is then what is shown: other work only adds to a time.',
-    `- **Capacity** ${capacity.toFixed(1)} good answers per second, with all places taken (closed loop, best 5 s). Rates below are multiples of it.`,
+    `- **Capacity** ${capacity.toFixed(1)} good answers per second, with all places taken (closed loop, best 5 s);`,
+    `  ${capacityOfOne.toFixed(1)} with one key, whose fewer prompts the caches hold. Rates below are multiples.`,
     `- **Good** is a whole answer within ${limitsText}.`,
     '- **Requests** are streams of 16, 32 or 48 tokens to prompts of 80, 320 or 640 tokens, arriving as a Poisson process. Ten',
     '  keys are ten tenants. Times count from when a request was due.',

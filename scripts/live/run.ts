@@ -11,11 +11,12 @@ import { fairnessPart, floodPart } from './fairness.ts';
 import { type LiveLab, type LiveSeconds, measureCapacity } from './lab.ts';
 import { livePage } from './page.ts';
 import { type LivePart, measuredAgain } from './part.ts';
+import { tenantCount } from './requests.ts';
 import { startFleet } from './stage.ts';
 import { stallsPart } from './stalls.ts';
 import { stepsPart } from './steps.ts';
 
-const full: LiveSeconds = { capacity: 15, normal: 8, fairness: 30, step: 20, longStep: 60 };
+const full: LiveSeconds = { capacity: 12, normal: 6, fairness: 25, step: 15, longStep: 60 };
 const quick: LiveSeconds = { capacity: 7, normal: 2, fairness: 3, step: 3, longStep: 3 };
 
 /** Resolves with the path of the page. */
@@ -31,8 +32,10 @@ export async function evaluateLive(isQuick: boolean, out: string, seed = 1): Pro
   process.once('SIGINT', onSignal);
   process.once('SIGTERM', onSignal);
   try {
-    const { capacity, parts } = await runParts(bench, isQuick ? quick : full);
-    const facts = { machine: machine(), node: process.version, commit: commit(), seed, capacity };
+    const { lab, parts } = await runParts(bench, isQuick ? quick : full);
+    const { capacity, capacityOfOne } = lab;
+    const ran = { node: process.version, commit: commit(), seed };
+    const facts = { machine: machine(), ...ran, capacity, capacityOfOne };
     const charts = join(out, 'scheduling');
     mkdirSync(charts, { recursive: true });
     for (const { file, svg } of parts.flatMap(({ section }) => section.charts)) {
@@ -51,9 +54,10 @@ export async function evaluateLive(isQuick: boolean, out: string, seed = 1): Pro
 
 async function runParts(bench: BenchContext, seconds: LiveSeconds) {
   const fleet = await startFleet(bench);
-  const capacity = await measureCapacity({ bench, fleet, seconds });
-  bench.progress(`capacity ${capacity.toFixed(1)} answers/s`);
-  const lab: LiveLab = { bench, fleet, seconds, capacity };
+  const capacity = await measureCapacity({ bench, fleet, seconds }, tenantCount);
+  const capacityOfOne = await measureCapacity({ bench, fleet, seconds }, 1);
+  bench.progress(`capacity ${capacity.toFixed(1)} answers/s, of one ${capacityOfOne.toFixed(1)}`);
+  const lab: LiveLab = { bench, fleet, seconds, capacity, capacityOfOne };
   const parts: LivePart[] = [];
   const all = [
     () => measuredAgain(() => fairnessPart(lab)),
@@ -68,5 +72,5 @@ async function runParts(bench: BenchContext, seconds: LiveSeconds) {
     }
     parts.push(done);
   }
-  return { capacity, parts };
+  return { lab, parts };
 }

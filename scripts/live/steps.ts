@@ -39,11 +39,12 @@ interface Measured {
   readonly depthMax: number;
   /** Of /healthz during the step. */
   readonly healthP99: number;
+  /** Most good answers per second of as many keys. */
+  readonly capacity: number;
 }
 
 export async function stepsPart(lab: LiveLab): Promise<LivePart> {
-  const { capacity } = lab;
-  const bounded = { max: boundedQueue(capacity) };
+  const bounded = { max: boundedQueue(lab.capacity) };
   const { step, longStep } = lab.seconds;
   const plans: readonly StepPlan[] = [
     { factor: 2, seconds: step, queue: bounded, keys: 'one key' },
@@ -56,7 +57,7 @@ export async function stepsPart(lab: LiveLab): Promise<LivePart> {
     const step = await measuredAgain(async () => {
       const measured = await runStep(lab, plan);
       const isPromised = plan.queue.max !== undefined;
-      const targets = isPromised ? targetsOf(measured, capacity, bounded.max) : [];
+      const targets = isPromised ? targetsOf(measured, bounded.max) : [];
       return { ...measured, targets };
     });
     steps.push(step);
@@ -76,7 +77,7 @@ export async function stepsPart(lab: LiveLab): Promise<LivePart> {
           ['', 'goodput, % of capacity', 'deepest queue', 'queue.max', 'back after, s'],
           ...steps.map((of) => [
             of.name,
-            numberText((100 * stepGoodput(of)) / capacity, 1),
+            numberText((100 * stepGoodput(of)) / of.capacity, 1),
             String(of.depthMax),
             of.name.includes('default') ? '1000' : String(bounded.max),
             String(backAfter(of)),
@@ -94,8 +95,9 @@ interface Step extends Measured {
 }
 
 async function runStep(lab: LiveLab, plan: StepPlan): Promise<Measured> {
-  const { capacity, seconds } = lab;
-  const spread = plan.keys === 'one key' ? singleRate : evenRates;
+  const { seconds } = lab;
+  const isOne = plan.keys === 'one key';
+  const [spread, capacity] = isOne ? [singleRate, lab.capacityOfOne] : [evenRates, lab.capacity];
   const normal = { seconds: seconds.normal, rates: spread(normalLoad * capacity) };
   const phases = [normal, { seconds: plan.seconds, rates: spread(plan.factor * capacity) }, normal];
   return withStage(lab, plan.queue, async (load, stage) => {
@@ -111,7 +113,7 @@ async function runStep(lab: LiveLab, plan: StepPlan): Promise<Measured> {
     const isDefault = plan.queue.max === undefined;
     const name = `${plan.factor} times, ${plan.keys}${isDefault ? ', default queue' : ''}`;
     const file = name.replaceAll(/[ ,]+/g, '-');
-    return { name, file, run, phases, depthMax, healthP99: quantile(health, 0.99) };
+    return { name, file, run, phases, depthMax, capacity, healthP99: quantile(health, 0.99) };
   });
 }
 
@@ -137,10 +139,10 @@ function backAfter({ run, phases }: Measured): number {
   return 1 + seconds.slice(from).findLastIndex(isSlow);
 }
 
-function targetsOf(step: Measured, capacity: number, queueMax: number): Target[] {
+function targetsOf(step: Measured, queueMax: number): Target[] {
   const [before, during, after] = [0, 1, 2].map((phase) => tailsOf(ofPhase(step.run, phase)));
   if (before === undefined || during === undefined || after === undefined) return [];
-  const share = (100 * stepGoodput(step)) / capacity;
+  const share = (100 * stepGoodput(step)) / step.capacity;
   const back = backAfter(step);
   const against = `${step.name}, live`;
   return [

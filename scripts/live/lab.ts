@@ -4,7 +4,7 @@ import type { ReplicaFleet } from '../bench/replicas.ts';
 import { LiveLoad, type LiveRun, type Phase } from './load.ts';
 import { goodput } from './measures.ts';
 import { heavy, tenantCount } from './requests.ts';
-import { type QueueConfig, type Stage, startStage } from './stage.ts';
+import { places, type QueueConfig, replicas, type Stage, startStage } from './stage.ts';
 
 export interface LiveLab {
   readonly bench: BenchContext;
@@ -27,8 +27,8 @@ export interface LiveSeconds {
   readonly longStep: number;
 }
 
-/** More in flight than there are places, so that none is ever free. */
-const saturating = 40;
+/** As many wait as run, so that no place is free while an answer is on its way to the load. */
+const saturating = 2 * replicas * places;
 /** Connections, code and estimates are warm behind it. */
 const warmSeconds = 2;
 

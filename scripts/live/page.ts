@@ -10,6 +10,8 @@ export interface LiveFacts {
   readonly node: string;
   readonly commit: string;
   readonly seed: number;
+  readonly loadBefore: number;
+  readonly loadAfter: number;
   readonly capacity: number;
   readonly capacityOfOne: number;
 }
@@ -23,8 +25,8 @@ export function livePage(facts: LiveFacts, parts: readonly LivePart[]): string {
     `${replicas} simulated replicas (\`${profile}\`, ${places} places each) in processes of their own, and the load in another one.`,
     '',
     `- **Machine** ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb.toFixed(1)} GB, ${machine.os}; Node ${node}; commit ${commit}; seed ${seed}.`,
-    '  Load, gateway and replicas share it with whatever else runs there. A part that missed a target was',
-    '  measured a second time, which is then what is shown: other work only adds to a time.',
+    '  Load, gateway and replicas share it with whatever else runs there: the load average was',
+    `  ${facts.loadBefore.toFixed(1)} before and ${facts.loadAfter.toFixed(1)} after. Each part was measured once.`,
     `- **Capacity** ${capacity.toFixed(1)} good answers per second, with all places taken (closed loop, best 5 s);`,
     `  ${capacityOfOne.toFixed(1)} with one key, whose fewer prompts the caches hold. Rates below are multiples.`,
     `- **Good** is a whole answer within ${limitsText}.`,

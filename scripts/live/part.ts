@@ -9,24 +9,6 @@ export interface LivePart {
   readonly targets: readonly Target[];
 }
 
-/** What another process does to the machine only adds to a time: a defect is late each time. */
-const triesMax = 2;
-
-/** Measures again what misses a target; the last measurement is what counts. */
-export async function measuredAgain<T extends { readonly targets: readonly Target[] }>(
-  measure: () => Promise<T>,
-): Promise<T> {
-  for (let tries = 1; ; tries++) {
-    const part = await measure();
-    if (tries < triesMax && part.targets.some(({ met }) => !met)) continue;
-    if (tries === 1) return part;
-    const targets = part.targets.map((target) => {
-      return { ...target, found: `${target.found} (second measurement)` };
-    });
-    return { ...part, targets };
-  }
-}
-
 export const tailsHeader: readonly string[] = [
   ...['', 'sent', 'served', 'refused', 'lost', 'queue wait p99, ms', 'TTFT p99', 'answer p50'],
   ...['answer p99', 'refusal p99'],

@@ -3,6 +3,7 @@
  * that show them. Bounded: some ten minutes, `quick` two.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import { join } from 'node:path';
 import { BenchContext } from '../bench/bench-context.ts';
 import { commit, machine } from '../bench/machine.ts';
@@ -10,7 +11,7 @@ import { buildProgram } from '../bench/program.ts';
 import { fairnessPart, floodPart } from './fairness.ts';
 import { type LiveLab, type LiveSeconds, measureCapacity } from './lab.ts';
 import { livePage } from './page.ts';
-import { type LivePart, measuredAgain } from './part.ts';
+import type { LivePart } from './part.ts';
 import { tenantCount } from './requests.ts';
 import { startFleet } from './stage.ts';
 import { stallsPart } from './stalls.ts';
@@ -32,9 +33,11 @@ export async function evaluateLive(isQuick: boolean, out: string, seed = 1): Pro
   process.once('SIGINT', onSignal);
   process.once('SIGTERM', onSignal);
   try {
+    const [loadBefore = 0] = os.loadavg();
     const { lab, parts } = await runParts(bench, isQuick ? quick : full);
     const { capacity, capacityOfOne } = lab;
-    const ran = { node: process.version, commit: commit(), seed };
+    const [loadAfter = 0] = os.loadavg();
+    const ran = { node: process.version, commit: commit(), seed, loadBefore, loadAfter };
     const facts = { machine: machine(), ...ran, capacity, capacityOfOne };
     const charts = join(out, 'scheduling');
     mkdirSync(charts, { recursive: true });
@@ -59,14 +62,8 @@ async function runParts(bench: BenchContext, seconds: LiveSeconds) {
   bench.progress(`capacity ${capacity.toFixed(1)} answers/s, of one ${capacityOfOne.toFixed(1)}`);
   const lab: LiveLab = { bench, fleet, seconds, capacity, capacityOfOne };
   const parts: LivePart[] = [];
-  const all = [
-    () => measuredAgain(() => fairnessPart(lab)),
-    () => measuredAgain(() => floodPart(lab)),
-    () => stepsPart(lab), // measures each step again by itself
-    () => measuredAgain(() => stallsPart(lab)),
-  ];
-  for (const part of all) {
-    const done = await part();
+  for (const part of [fairnessPart, floodPart, stepsPart, stallsPart]) {
+    const done = await part(lab);
     for (const { against, wanted, found, met } of done.targets) {
       bench.progress(`${met ? 'met   ' : 'MISSED'} ${against}: ${wanted}: ${found}`);
     }

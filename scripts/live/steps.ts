@@ -15,7 +15,7 @@ import {
 } from './lab.ts';
 import type { LiveRun, Phase } from './load.ts';
 import { goodput, limitsText, quantile, secondsOf, tailsOf } from './measures.ts';
-import { type LivePart, measuredAgain, ms, tailsHeader, tailsRow } from './part.ts';
+import { type LivePart, ms, tailsHeader, tailsRow } from './part.ts';
 import type { QueueConfig } from './stage.ts';
 
 const normalLoad = 0.5;
@@ -54,13 +54,10 @@ export async function stepsPart(lab: LiveLab): Promise<LivePart> {
   ];
   const steps: Step[] = [];
   for (const plan of plans) {
-    const step = await measuredAgain(async () => {
-      const measured = await runStep(lab, plan);
-      const isPromised = plan.queue.max !== undefined;
-      const targets = isPromised ? targetsOf(measured, bounded.max) : [];
-      return { ...measured, targets };
-    });
-    steps.push(step);
+    const measured = await runStep(lab, plan);
+    const isPromised = plan.queue.max !== undefined;
+    const targets = isPromised ? targetsOf(measured, bounded.max) : [];
+    steps.push({ ...measured, targets });
   }
   return {
     section: {
@@ -155,12 +152,14 @@ function targetsOf(step: Measured, queueMax: number): Target[] {
     },
     {
       against,
-      wanted: `refused in < ${refusalMsMax} ms, p99, beyond what the machine adds to /healthz`,
-      found: `${ms(during.refusalP99)} (median ${ms(during.refusalP50)}), /healthz ${ms(step.healthP99)}`,
-      met: during.refusalP50 < refusalMsMax && during.refusalP99 - step.healthP99 < refusalMsMax,
-      reason: step.name.includes('ten keys')
-        ? 'Most are refused at the door; some waited and gave their place to a key with fewer waiters.'
-        : 'Load, gateway and replicas share two cores: what waits is their threads.',
+      wanted: `refused in < ${refusalMsMax} ms, p99`,
+      found: `${ms(during.refusalP99)}, median ${ms(during.refusalP50)} of ${during.refused}`,
+      met: during.refusalP99 < refusalMsMax,
+      reason:
+        `/healthz, which waits for nothing, had a p99 of ${ms(step.healthP99)} in the same moments. ` +
+        (step.name.includes('ten keys')
+          ? 'Some of the refused had waited, and gave their place to a key with fewer waiters.'
+          : ''),
     },
     {
       against,

@@ -5,13 +5,12 @@
  * a scenario broke; a missed floor is a result and is printed as one. A smoke run also fails when
  * anything was lost or broken, for its load is one that any machine carries.
  */
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { BenchContext, type Scenario } from './bench/bench-context.ts';
 import type { BenchReport, ScenarioResult } from './bench/figures.ts';
+import { commit, machine } from './bench/machine.ts';
 import { buildProgram } from './bench/program.ts';
 import { compareReports, markdownReport, textReport } from './bench/report.ts';
 import { closedLoop } from './bench/scenario-closed-loop.ts';
@@ -123,27 +122,11 @@ function targetList(text: string): TargetName[] {
 
 function facts(): Omit<BenchReport, 'scenarios'> {
   return {
-    machine: {
-      cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
-      cores: os.availableParallelism(),
-      memoryGb: os.totalmem() / 2 ** 30,
-      os: `${os.type()} ${os.release()}`,
-    },
+    machine: machine(),
     node: process.version,
     commit: commit(),
     seed: flags.seed,
     mode: flags.smoke ? 'smoke' : 'full',
     startedAt: new Date().toISOString(),
   };
-}
-
-function commit(): string {
-  const git = (...args: string[]) =>
-    execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-  try {
-    const changed = git('status', '--porcelain', '--', 'src', 'scripts') !== '';
-    return `${git('rev-parse', '--short', 'HEAD')}${changed ? ' with changes' : ''}`;
-  } catch {
-    return 'unknown'; // Not a checkout.
-  }
 }

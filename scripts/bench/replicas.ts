@@ -25,21 +25,28 @@ export interface ReplicaFleet {
 
 export const model = 'llama-3-8b';
 
+interface FleetOptions {
+  readonly maxNumSeqs?: number;
+  /** Each leads a process group and a session. */
+  readonly group?: boolean;
+}
+
 export async function startReplicas(
   bench: BenchContext,
   count: number,
   profile: string,
+  { maxNumSeqs = 4096, group = false }: FleetOptions = {},
 ): Promise<ReplicaFleet> {
   const ports = await freePorts(count);
   const children = await Promise.all(
     ports.map((port, index) => {
-      const flags = { port, profile, model, seed: bench.seed + index, 'max-num-seqs': 4096 };
+      const flags = { port, profile, model, seed: bench.seed + index, 'max-num-seqs': maxNumSeqs };
       const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
       return bench.children.start(
         `replica ${index + 1}`,
         process.execPath,
         [mainFile, 'replica', '--host', '127.0.0.1', ...args],
-        { readyUrl: `http://127.0.0.1:${port}/v1/models` },
+        { readyUrl: `http://127.0.0.1:${port}/v1/models`, group },
       );
     }),
   );

@@ -26,9 +26,19 @@ export function page(
     '',
     'One run by hand: `sluice simulate --scenario s1 --rate 9.2 --policy all --seeds 5`.',
     '',
+    ...targetLines(
+      'For `marginal_cost`. What is measured live is in [scheduling-live.md](scheduling-live.md) (fairness and overload) and in the benchmark.',
+      targets,
+    ),
+    ...sections.flatMap(sectionLines),
+  ].join('\n');
+}
+
+export function targetLines(text: string, targets: readonly Target[]): string[] {
+  return [
     '## Targets',
     '',
-    'For `marginal_cost`. What is measured live (decision and gateway times) is in the benchmark.',
+    text,
     '',
     ...markdown([
       ['against', 'target', 'found', 'verdict'],
@@ -39,11 +49,10 @@ export function page(
         met ? 'met' : `missed. ${reason}`.trim(),
       ]),
     ]),
-    ...sections.flatMap(sectionLines),
-  ].join('\n');
+  ];
 }
 
-function sectionLines({ heading, text, tables, charts }: Section): string[] {
+export function sectionLines({ heading, text, tables, charts }: Section): string[] {
   return [
     `## ${heading}`,
     '',

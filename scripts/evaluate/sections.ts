@@ -2,7 +2,7 @@
 import { ablationOf, type NamedConditions } from '../../src/simulation/ablation.ts';
 import { figureBars } from '../../src/simulation/charts/figure-bars.ts';
 import { lineChart } from '../../src/simulation/charts/line-chart.ts';
-import { type Row, shownKeys, tableOf } from '../../src/simulation/figures.ts';
+import { fairnessKeys, type Row, shownKeys, tableOf } from '../../src/simulation/figures.ts';
 import { ruleNames } from '../../src/simulation/rules.ts';
 import { scenarios } from '../../src/simulation/scenarios.ts';
 import { numberText } from '../../src/simulation/summary.ts';
@@ -110,6 +110,13 @@ export const fairConditions: readonly NamedConditions[] = [
   { ...plainly('least_in_flight'), name: 'least_in_flight, hold 16k', holdTokens },
 ];
 
+/** Late binding with the load of a comparison: light tenants alone, and ten that all want too much. */
+export const comparedIds = ['s8-light', 's8-even'] as const;
+export function compared(lab: Lab, id: (typeof comparedIds)[number]): Row {
+  const { rate } = scenarioNamed(id);
+  return lab.row(id, rate, { ...plainly('marginal_cost'), name: `${id}, hold 16k`, holdTokens });
+}
+
 export function fairnessSection(lab: Lab): Section {
   const { rate } = scenarioNamed('s8');
   const rows = fairConditions.map((conditions) => lab.row('s8', rate, conditions));
@@ -122,10 +129,18 @@ export function fairnessSection(lab: Lab): Section {
       'has a queue and counters of its own. Order has a price: whoever goes next takes the replica ' +
       'that has room, not the one that holds its prompt. Where many tenants wait (S5, 1.3 times its ' +
       'capacity) those within a quantum of the least served go by their caches (DLPM), and the caches ' +
-      'stay warm; where one tenant is most of the queue (S8) its own order leaves nothing to choose.',
+      'stay warm; where one tenant is most of the queue (S8) its own order leaves nothing to choose.\n\n' +
+      'The last table is about fairness: Jain’s index of the service of tenants that wait during a whole ' +
+      'window of 10 s, and of 60 s, with the number of such windows; of service over max-min fair share, all ' +
+      'tenants (which forgives much: FIFO has 0.98); and the wait of the light tenants in the gateway. S8-LIGHT is the light tenants alone, at the ' +
+      'rate they have in S8. Only the tenant that floods waits all along in S8; S8-EVEN is ten tenants ' +
+      'that all want more than their share. In 10 s each of ten tenants is given some ten requests of 13k tokens ' +
+      'on average and 91k at most: turns that are exact to one request differ by as much as that ' +
+      'request, which windows of 60 s even out.',
     tables: [
       withCorner(tableOf(rows, shownKeys), `s8, ${rate} requests/s`),
       withCorner(tableOf(cached, shownKeys), `s5, ${cachedRate} requests/s`),
+      tableOf([...rows, ...comparedIds.map((id) => compared(lab, id))], fairnessKeys),
     ],
     charts: [barsOf('s8-hold', 'S8, light tenants', 'light_p50_ms', rows)],
   };

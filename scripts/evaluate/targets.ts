@@ -1,7 +1,7 @@
 /** The targets of ALGORITHMS.md 6, each with the figure that answers it. */
 import { numberText } from '../../src/simulation/summary.ts';
 import { type Lab, plainly, scenarioNamed } from './lab.ts';
-import { capacity, fairConditions, searchRates } from './sections.ts';
+import { capacity, compared, fairConditions, searchRates } from './sections.ts';
 
 export interface Target {
   readonly against: string;
@@ -26,6 +26,7 @@ export function targetsOf(lab: Lab): Target[] {
     dualmap(lab),
     age(lab),
     ...vtc(lab),
+    ...fairness(lab),
   ];
 }
 
@@ -210,6 +211,49 @@ function vtc(lab: Lab): Target[] {
       reason:
         'In a window of 10 s a tenant is given a handful of requests of 13k tokens on average and 91k at ' +
         'most, so even exact turns are uneven in it; and few windows have two tenants that wait all along.',
+    },
+  ];
+}
+
+function fairness(lab: Lab): Target[] {
+  const [, held] = fairConditions;
+  if (held === undefined) return [];
+  const figuresOf = (stats: ReadonlyMap<string, { median: number }>) => (key: string) =>
+    stats.get(key)?.median ?? 0;
+  const flood = figuresOf(lab.row('s8', 12.7, held).stats);
+  const even = figuresOf(compared(lab, 's8-even').stats);
+  const light = figuresOf(compared(lab, 's8-light').stats);
+  const windows = `${numberText(even('jain_long_windows'), 0)} windows`;
+  return [
+    {
+      against: 'fairness',
+      wanted: 'S8-EVEN: Jain index >= 0.95 of ten tenants that all wait, in windows of 60 s',
+      found: `${numberText(even('jain_long'), 3)} in ${windows}; in windows of 10 s ${numberText(even('jain'), 3)}`,
+      met: even('jain_long') >= 0.95,
+      reason: '',
+    },
+    {
+      against: 'fairness',
+      wanted: 'S8: Jain index >= 0.95 of service over max-min fair share',
+      found: numberText(flood('jain_shares'), 3),
+      met: flood('jain_shares') >= 0.95,
+      reason: '',
+    },
+    {
+      against: 'fairness',
+      wanted: 'S8: TTFT p99 of light tenants < 2 times that alone',
+      found: `${seconds(flood('light_p99_ms'))} s, alone ${seconds(light('light_p99_ms'))} s`,
+      met: flood('light_p99_ms') < 2 * light('light_p99_ms'),
+      reason: '',
+    },
+    {
+      against: 'fairness',
+      wanted: 'S8: wait of light tenants in the gateway, p99, < 2 times that alone',
+      found: `${seconds(flood('light_wait_ms'))} s, alone ${seconds(light('light_wait_ms'))} s`,
+      met: flood('light_wait_ms') < 2 * light('light_wait_ms'),
+      reason:
+        'Alone they never wait, and twice nothing is nothing: no queue can promise it to who shares the ' +
+        'fleet. Who was given a prompt of 91k tokens also waits until the others have been given as much.',
     },
   ];
 }

@@ -93,7 +93,9 @@ async function run(flags: SimulateFlags): Promise<void> {
 
 /** The scenario, or what is wrong with the flags. */
 async function chooseScenario(flags: SimulateFlags): Promise<Scenario | string> {
-  const { scenarioOf, scenarios, traceScenario } = await import('../simulation/scenarios.ts');
+  const { comparisons, scenarioOf, scenarios, traceScenario } = await import(
+    '../simulation/scenarios.ts'
+  );
   const { traceNames } = await import('../simulation/traces/names.ts');
   const { ENGINE_MODELS } = await import('../replica/engine/engine-model.ts');
   const { trace, model } = flags;
@@ -116,7 +118,8 @@ async function chooseScenario(flags: SimulateFlags): Promise<Scenario | string> 
   const found = trace === undefined ? scenarioOf(id) : traceScenario(trace);
   if (found === undefined) {
     if (trace !== undefined) return `unknown trace ${trace}; known: ${traceNames.join(' ')}`;
-    return `unknown scenario ${id}; known: ${scenarios.map((s) => s.id).join(' ')} s10`;
+    const known = [...scenarios, ...comparisons].map((scenario) => scenario.id);
+    return `unknown scenario ${id}; known: ${known.join(' ')} s10`;
   }
   const { replicas = found.replicas, rate = found.rate } = flags;
   if (found.events.some(({ row }) => row > replicas)) {

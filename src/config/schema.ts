@@ -135,7 +135,11 @@ const EngineMetrics = z.strictObject({
 });
 
 const Queue = z.strictObject({
-  max: integer(0, 262_144).prefault(1000).describe('Waiting requests per model; over it: 429.'),
+  max: integer(0, 262_144)
+    .prefault(1000)
+    .describe(
+      'Waiting requests per model; over it 429 for the key with the most of them. Divided by the throughput it is the longest wait.',
+    ),
   hold_tokens: integer(0, 1_000_000_000)
     .prefault(0)
     .describe(

@@ -287,7 +287,7 @@ export class Brain {
     const { victim } = this.#door;
     if (victim !== NONE) {
       this.#lanes.leave(victim, this.#nowUs);
-      this.#refuse(victim, Refusal.shed);
+      this.#refuse(victim, this.#door.whyOut(victim, slot));
     }
     if (this.#refuseLate(slot, this.#fleet.cluster(model).waitUs(this.#lanes.tokensThrough(slot))))
       return;

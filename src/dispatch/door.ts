@@ -3,7 +3,7 @@
  *
  * No routable replica, a fleet that asked to be left alone, low priority under pressure, a full queue,
  * a first token that would come after the deadline: the answer is a refusal at once. A full queue
- * gives up its newest waiter of the lowest priority for a request of a higher one.
+ * gives up a waiter of a lower priority, or of the tenant that has most, for one that may have its place.
  */
 import type { Prng } from '../lib/prng.ts';
 import { shedProbability } from './admission.ts';
@@ -43,9 +43,14 @@ export class Door {
     if (outlook === Outlook.paused && retries.isPauseLong(model, nowUs)) return Refusal.busy;
     if (this.#isShed(slot, model)) return Refusal.shed;
     if (lanes.depth(model) < this.#queueMax) return NONE;
-    const { waiting } = lanes.lane(model);
-    this.victim = waiting.lastBelow(this.#parts.requests.priority[slot] as number);
+    this.victim = lanes.lane(model).waiting.placeFor(slot);
     return this.victim === NONE ? Refusal.queueFull : NONE;
+  }
+
+  /** Why the victim of a request of `slot` leaves. */
+  whyOut(victim: number, slot: number): Refusal {
+    const { priority } = this.#parts.requests;
+    return priority[victim] === priority[slot] ? Refusal.queueFull : Refusal.shed;
   }
 
   #isShed(slot: number, model: number): boolean {

@@ -11,7 +11,8 @@
  *
  * A tenant that begins to wait is lifted to the smallest counter of those who wait: idle time is no
  * credit. Difference of service between two tenants that both wait: at most twice the largest
- * request, and the quantum. With one tenant and one priority this is a plain FIFO.
+ * request, and the quantum. With one tenant and one priority this is a plain FIFO. Room is shared as
+ * turns are: in a full queue who has most waiters gives up its newest (longest queue drop, RFC 7806).
  */
 import { assert } from '../lib/assert.ts';
 import { NONE } from './candidates.ts';
@@ -58,6 +59,8 @@ export class FairQueue {
   readonly #active: readonly Flow[][];
   /** Weighted tokens given to each tenant. */
   readonly #service: Float64Array;
+  /** Waiters of each tenant in each band. */
+  readonly #waiters: Int32Array;
   /** Counter of the tenant that was served last: where one that begins to wait alone starts. */
   #level = 0;
   readonly #cached: CachedTokens | undefined;
@@ -72,6 +75,7 @@ export class FairQueue {
     this.#cached = cached;
     this.#active = Array.from({ length: bands }, () => []);
     this.#service = new Float64Array(tenants);
+    this.#waiters = new Int32Array(tenants * bands);
   }
 
   push(slot: number): void {
@@ -79,6 +83,7 @@ export class FairQueue {
     const flow = this.#flowOf(slot, band);
     if (flow.list.length === 0) this.#activate(flow, band);
     flow.list.push(slot);
+    this.#count(flow.tenant, band, 1);
     this.length++;
   }
 
@@ -87,6 +92,7 @@ export class FairQueue {
     const band = bandOf(this.#requests.priority[slot] as number);
     const flow = this.#flowOf(slot, band);
     flow.list.remove(slot);
+    this.#count(flow.tenant, band, -1);
     this.length--;
     if (flow.list.length === 0) this.#deactivate(flow, band);
   }
@@ -110,18 +116,18 @@ export class FairQueue {
     return this.#warmest(chosenBand, chosen, passed).list.head;
   }
 
-  /** The waiter that `priority` may push out: the newest of the lowest band, if that is a lower one. */
-  lastBelow(priority: number): number {
-    for (let band = 0; band < bandOf(priority); band++) {
-      let newest: number = NONE;
-      let newestUs = Number.NEGATIVE_INFINITY;
-      for (const { list } of this.#active[band] as Flow[]) {
-        const sinceUs = this.#requests.waitingSinceUs[list.tail] as number;
-        if (sinceUs <= newestUs) continue;
-        newestUs = sinceUs;
-        newest = list.tail;
-      }
-      if (newest !== NONE) return newest;
+  /**
+   * The waiter that gives its place in a full queue to `slot`, a newcomer. Of the lowest band, up to its
+   * own, the newest waiter of the tenant with the most; in its own band only of a tenant that stays
+   * ahead of the newcomer's. NONE: there is none.
+   */
+  placeFor(slot: number): number {
+    const own = bandOf(this.#requests.priority[slot] as number);
+    for (let band = 0; band <= own; band++) {
+      const tenant = this.#longest(band);
+      if (tenant === NONE) continue;
+      const isAhead = this.#waiting(tenant, band) > this.#waiting(this.#tenantOf(slot), band) + 1;
+      return band < own || isAhead ? this.#newestOf(tenant, band) : NONE;
     }
     return NONE;
   }
@@ -131,6 +137,42 @@ export class FairQueue {
     const service = Math.max(0, (this.#service[tenant] as number) + tokens);
     this.#service[tenant] = service;
     if (tokens > 0) this.#level = service - tokens;
+  }
+
+  #newestOf(tenant: number, band: number): number {
+    let newest: number = NONE;
+    let newestUs = Number.NEGATIVE_INFINITY;
+    for (const flow of this.#active[band] as Flow[]) {
+      if (flow.tenant !== tenant) continue;
+      const sinceUs = this.#requests.waitingSinceUs[flow.list.tail] as number;
+      if (sinceUs <= newestUs) continue;
+      newestUs = sinceUs;
+      newest = flow.list.tail;
+    }
+    return newest;
+  }
+
+  /** The tenant with the most waiters in the band; NONE when nobody waits there. */
+  #longest(band: number): number {
+    let longest: number = NONE;
+    for (const { tenant } of this.#active[band] as Flow[]) {
+      if (longest === NONE || this.#waiting(tenant, band) > this.#waiting(longest, band)) {
+        longest = tenant;
+      }
+    }
+    return longest;
+  }
+
+  #tenantOf(slot: number): number {
+    return this.#requests.tenant[slot] as number;
+  }
+
+  #waiting(tenant: number, band: number): number {
+    return this.#waiters[tenant * bands + band] as number;
+  }
+
+  #count(tenant: number, band: number, change: 1 | -1): void {
+    this.#waiters[tenant * bands + band] = this.#waiting(tenant, band) + change;
   }
 
   #oldestUs(band: number, passed: ReadonlySet<number>): number {
@@ -202,7 +244,7 @@ export class FairQueue {
   }
 
   #flowOf(slot: number, band: number): Flow {
-    const tenant = this.#requests.tenant[slot] as number;
+    const tenant = this.#tenantOf(slot);
     const adapter = this.#requests.adapter[slot] as number;
     assert(tenant >= 0 && tenant < this.#tenants, 'the tenant has a lane');
     const number = (adapter * this.#tenants + tenant) * bands + band;

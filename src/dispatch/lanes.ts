@@ -7,7 +7,7 @@
  * place and is passed by those who do not need the replicas it waits for (passing.ts). A waiter may
  * leave from anywhere (cancelled, expired).
  * Limits: `queueTimeout` bounds all the time a request spends waiting, a retry does not start it
- * afresh; the deadline of the request bounds everything.
+ * afresh. The deadline of the request bounds everything, and half of what is left of it the wait.
  */
 import { assert } from '../lib/assert.ts';
 import type { BrainConfig } from './decisions.ts';
@@ -15,6 +15,12 @@ import { type CachedTokens, FairQueue, outputWeight } from './fair-queue.ts';
 import { Phase, type Requests } from './requests.ts';
 import { SlotLinks, type SlotList } from './slot-lists.ts';
 import { SlotTimers } from './slot-timers.ts';
+
+/**
+ * Share of the time to the deadline that may be waited: the rest is for the answer. Without it a queue
+ * that is longer than deadlines hands out requests that are about to be cut, and all work is wasted.
+ */
+const waitShare = 0.5;
 
 interface Lane {
   readonly waiting: FairQueue;
@@ -108,8 +114,9 @@ export class Lanes {
       this.retryWaiters++;
     }
     const left = this.#queueTimeoutUs - (requests.waitedUs[slot] as number);
-    const limitUs = (requests.waitingSinceUs[slot] as number) + left;
-    this.#timers.set(slot, Math.min(limitUs, requests.deadlineUs[slot] as number));
+    const sinceUs = requests.waitingSinceUs[slot] as number;
+    const allowedUs = waitShare * ((requests.deadlineUs[slot] as number) - sinceUs);
+    this.#timers.set(slot, sinceUs + Math.min(left, allowedUs));
   }
 
   /** The wait ends, however. Returns its length. */

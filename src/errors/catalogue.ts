@@ -194,7 +194,7 @@ const rows = {
   }),
   QUEUE_TIMEOUT: gateway(44, 503, 'queue_timeout', 'UO', {
     message: 'The request waited too long for a replica.',
-    hint: '`timeouts.queue` passed before a replica was free; no replica has seen the request.',
+    hint: '`timeouts.queue`, or half of its deadline, passed before a replica was free; no replica has seen the request.',
     retryAfterS: 2,
   }),
   DRAINING: gateway(45, 503, 'draining', 'UO', {

@@ -22,6 +22,8 @@ export interface ResponseHead {
   readonly keepAlive: boolean;
   /** Value of x-request-id, or '' when the response carries none. */
   readonly requestId: string;
+  /** Milliseconds in the gateway's queue as server-timing tells; -1 when it does not. */
+  readonly queueMs: number;
 }
 
 const headBytesMax = 32 * 1024;
@@ -48,6 +50,7 @@ export class ResponseParser implements ResponseHead {
   eventStream = false;
   keepAlive = true;
   requestId = '';
+  queueMs = -1;
 
   readonly #sink: ResponseSink;
   readonly #head = Buffer.allocUnsafe(headBytesMax);
@@ -67,6 +70,7 @@ export class ResponseParser implements ResponseHead {
     this.eventStream = false;
     this.keepAlive = true;
     this.requestId = '';
+    this.queueMs = -1;
     this.#headLength = 0;
     this.#state = State.head;
   }
@@ -177,6 +181,7 @@ export class ResponseParser implements ResponseHead {
           if (framing === Framing.invalid) return framing;
         } else if (name === 'connection') this.keepAlive = !/\bclose\b/i.test(value);
         else if (name === 'x-request-id') this.requestId = value;
+        else if (name === 'server-timing') this.queueMs = queueMsOf(value);
         else this.eventStream = value.startsWith('text/event-stream');
       }
       at = lineEnd + 2;
@@ -231,7 +236,10 @@ export class ResponseParser implements ResponseHead {
 
 const Framing = { none: -1, chunked: -2, invalid: -3 } as const;
 
-const names = ['connection', 'content-type', 'x-request-id', 'content-length', 'transfer-encoding'];
+const names = [
+  ...['connection', 'content-type', 'x-request-id', 'content-length', 'transfer-encoding'],
+  'server-timing',
+];
 
 /** The lower-case name when the parser has a use for the header, else ''. No string is made. */
 function interesting(head: Buffer, at: number, length: number): string {
@@ -249,6 +257,11 @@ function statusOf(head: Buffer): number {
   if (head.toString('latin1', 0, 7) !== 'HTTP/1.' || head[8] !== 32) return -1;
   const status = Number(head.toString('latin1', 9, 12));
   return Number.isInteger(status) && status >= 100 && status <= 599 ? status : -1;
+}
+
+function queueMsOf(value: string): number {
+  const duration = /\bqueue;dur=(\d{1,9}(?:\.\d{1,9})?)/.exec(value);
+  return duration === null ? -1 : Number(duration[1]);
 }
 
 function contentLength(value: string): number {

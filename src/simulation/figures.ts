@@ -32,11 +32,16 @@ export const figures: readonly Figure[] = [
   figure('preemptions', 'preempted', 0, ({ measures }) => measures.preemptions),
   figure('refused', 'refused', 0, ({ measures }) => measures.refused),
   figure('broken', 'broken', 0, ({ measures }) => measures.broken),
-  figure('jain', 'Jain', 3, ({ fairness }) => fairness?.jain),
+  figure('jain', 'Jain', 3, ({ fairness }) => fairness?.short.jain),
+  figure('jain_windows', 'windows', 0, ({ fairness }) => fairness?.short.windows),
+  figure('jain_long', 'Jain, 60 s', 3, ({ fairness }) => fairness?.long.jain),
+  figure('jain_long_windows', 'windows of 60 s', 0, ({ fairness }) => fairness?.long.windows),
+  figure('jain_shares', 'Jain of fair shares', 3, ({ fairness }) => fairness?.shares),
   figure('service_gap', 'service gap, ktokens', 0, ({ fairness }) => kilo(fairness?.serviceGap)),
   figure('service_bound', 'VTC bound', 0, ({ fairness }) => kilo(fairness?.serviceBound)),
   figure('light_p50_ms', 'light TTFT p50, ms', 0, ({ fairness }) => fairness?.lightTtftMs.p50),
   figure('light_p99_ms', 'light TTFT p99', 0, ({ fairness }) => fairness?.lightTtftMs.p99),
+  figure('light_wait_ms', 'light queue p99, ms', 0, ({ fairness }) => fairness?.lightWaitMs.p99),
   figure('heavy_p50_ms', 'heavy TTFT p50', 0, ({ fairness }) => fairness?.heavyTtftMs.p50),
   figure('share', 'share of the changed row', 2, ({ change }) => change?.share),
   figure('share_first', 'in the first 10 s', 2, ({ change }) => change?.shareAtFirst),
@@ -48,6 +53,12 @@ export const shownKeys: readonly string[] = [
   ...['goodput', 'goodput_strict', 'goodput_loose', 'ttft_mean_ms', 'ttft_p50_ms', 'ttft_p99_ms'],
   ...['tpot_p99_ms', 'itl_worst_tenth_ms', 'hit_rate', 'hit_share', 'busy_ratio', 'pending_ratio'],
   ...['jain', 'service_gap', 'light_p50_ms', 'light_p99_ms', 'share', 'share_first', 'recovery_s'],
+];
+
+/** Of fairness alone. */
+export const fairnessKeys: readonly string[] = [
+  ...['jain', 'jain_windows', 'jain_long', 'jain_long_windows', 'jain_shares', 'service_gap'],
+  ...['service_bound', 'light_wait_ms', 'light_p50_ms', 'light_p99_ms'],
 ];
 
 /** One policy under one set of conditions. */

@@ -9,7 +9,7 @@ import type { FleetEvent } from './fleet-events.ts';
 import type { GatewaySetup } from './gateway-setup.ts';
 import { withBurst } from './generators/burst.ts';
 import { generateSharedPrefix } from './generators/shared-prefix.ts';
-import { floodShares, withTenants } from './generators/tenants.ts';
+import { evenShares, floodShares, lightShares, withTenants } from './generators/tenants.ts';
 import { generateToolAgent } from './generators/tool-agent.ts';
 import { type TraceName, traceNames } from './traces/names.ts';
 import type { Workload } from './workload.ts';
@@ -186,8 +186,30 @@ export const scenarios: readonly Scenario[] = [
   },
 ];
 
+/** What S8 is compared with: its light tenants without the one that floods, and ten that all do. */
+export const comparisons: readonly Scenario[] = [
+  {
+    ...eight,
+    id: 's8-light',
+    title: 'conversation, the nine light tenants of S8 alone, 8 replicas',
+    rates: [3.81],
+    rate: 3.81,
+    heavyTenant: 0,
+    workload: (readTrace, seed) => withTenants(readTrace('conversation', seed), lightShares, seed),
+  },
+  {
+    ...eight,
+    id: 's8-even',
+    title: 'conversation, ten tenants alike, 1.3 times capacity, 8 replicas',
+    rates: [12.7],
+    rate: 12.7,
+    heavyTenant: 0,
+    workload: (readTrace, seed) => withTenants(readTrace('conversation', seed), evenShares, seed),
+  },
+];
+
 export function scenarioOf(id: string): Scenario | undefined {
-  return scenarios.find((scenario) => scenario.id === id);
+  return [...scenarios, ...comparisons].find((scenario) => scenario.id === id);
 }
 
 /** A trace at its own rate over eight replicas; undefined for a name nobody knows. */

@@ -21,6 +21,8 @@ const left = 60;
 const right = 230;
 const top = 50;
 const bottom = 370;
+/** Labels of four digits that the width has room for. */
+const labelsMax = 14;
 
 export function lineChart(chart: LineChart): string {
   const points = chart.lines.flatMap((line) => line.points);
@@ -36,7 +38,7 @@ export function lineChart(chart: LineChart): string {
       gridLine(left, y(mark), width - right, y(mark)),
       label(String(mark), left - 6, y(mark) + 4, { 'text-anchor': 'end' }),
     ]),
-    ...[...new Set(xs)].map((value) =>
+    ...horizontalMarks(xs, high).map((value) =>
       label(String(value), x(value), bottom + 18, { 'text-anchor': 'middle' }),
     ),
     label(chart.xLabel, (left + width - right) / 2, bottom + 38, { 'text-anchor': 'middle' }),
@@ -57,6 +59,12 @@ export function lineChart(chart: LineChart): string {
     );
   });
   return document(width, height, chart.title, parts);
+}
+
+/** The values themselves, or round ones where those would not stand side by side. */
+function horizontalMarks(xs: readonly number[], high: number): number[] {
+  const values = [...new Set(xs)];
+  return values.length <= labelsMax ? values : ticks(high).filter((mark) => mark <= high);
 }
 
 function verticalScale(marks: readonly number[], logarithmic: boolean): (y: number) => number {

@@ -119,6 +119,21 @@ describe('the queue', () => {
     expect(harness.lastRefusal).toBe('queueFull');
   });
 
+  test('a tenant that fills the queue gives its newest waiter for one of a tenant with fewer', () => {
+    const harness = one({ queueMax: 10 });
+    const ask = (slot: number, tenant: number): void => {
+      harness.arrive(slot, 0, 600_000, { tenant });
+    };
+    for (const slot of range(11)) ask(slot + 1, 1);
+    expect(harness.refusals.map(({ slot }) => slot)).toEqual([11]);
+    ask(12, 2);
+    expect(harness.brain.queued(0)).toBe(10);
+    expect(harness.refusals.map(({ slot }) => slot)).toEqual([11, 10]);
+    expect(harness.lastRefusal).toBe('queueFull');
+    ask(13, 1);
+    expect(harness.refusals.at(-1)?.slot).toBe(13);
+  });
+
   test('B2-21: 1000 waiters leave in the order of arrival, whatever completes, leaves or expires', () => {
     const harness = new BrainHarness({ slots: 1010, queueTimeoutMs: 5000 });
     harness.replicas(2, { maxInFlight: 5 });

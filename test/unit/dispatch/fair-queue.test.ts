@@ -31,6 +31,19 @@ class Bench {
     return slot;
   }
 
+  /** Whose place a newcomer would take. */
+  placeFor(tenant: number, priority = 0): number {
+    const slot = this.#free[0]!;
+    this.requests.tenant[slot] = tenant;
+    this.requests.priority[slot] = priority;
+    return this.queue.placeFor(slot);
+  }
+
+  leave(slot: number): void {
+    this.queue.remove(slot);
+    this.#free.push(slot);
+  }
+
   /** Serves the waiter whose turn it is, for `tokens`. */
   serve(tokens = 0): number {
     const slot = this.queue.next(this.nowUs);
@@ -80,15 +93,66 @@ describe('bands', () => {
     expect.unreachable('the lowest band starved');
   });
 
-  test('only a waiter of a lower band may be pushed out: the newest of the lowest', () => {
+  test('a newcomer takes the place of one of the lowest band below its own', () => {
     const bench = new Bench();
     bench.wait(0, -20);
     bench.nowUs = 1;
-    const newest = bench.wait(1, -20);
+    const newest = bench.wait(0, -10);
+    bench.wait(1, -20);
     bench.wait(2, 0);
-    expect(bench.queue.lastBelow(-20)).toBe(NONE);
-    expect(bench.queue.lastBelow(0)).toBe(newest);
-    expect(bench.queue.lastBelow(50)).toBe(newest);
+    expect(bench.placeFor(0, -20)).toBe(NONE);
+    expect(bench.placeFor(3, 0)).toBe(newest);
+    expect(bench.placeFor(3, 50)).toBe(newest);
+  });
+});
+
+describe('room of a full queue', () => {
+  test('the tenant with the most waiters of the band gives up its newest, of whatever adapter', () => {
+    const bench = new Bench();
+    for (let i = 0; i < 4; i++) {
+      bench.nowUs++;
+      bench.wait(0, 0, i % 2);
+    }
+    bench.nowUs++;
+    const newest = bench.wait(0, 0, 1);
+    bench.nowUs++;
+    bench.wait(1);
+    bench.wait(2, 60);
+    expect(bench.placeFor(1)).toBe(newest);
+    expect(bench.placeFor(3)).toBe(newest);
+    expect(bench.placeFor(0)).toBe(NONE); // its own waiters are not worth less than its newcomer
+    expect(bench.placeFor(3, 60)).toBe(newest); // who is higher takes it from who is lower
+    bench.queue.remove(newest);
+    expect(bench.placeFor(3)).not.toBe(newest);
+  });
+
+  test('who would then be ahead itself gets no place, so places are never swapped to and fro', () => {
+    const bench = new Bench();
+    bench.wait(0);
+    bench.wait(0);
+    bench.wait(1);
+    expect(bench.placeFor(1)).toBe(NONE);
+    expect(bench.placeFor(2)).not.toBe(NONE);
+  });
+
+  test('floods of any rates end with the same room for each that has enough to fill it', () => {
+    const bench = new Bench();
+    const random = createPrng(seed);
+    const room = 60;
+    const counts = new Array<number>(4).fill(0);
+    for (let i = 0; i < 5000; i++) {
+      const tenant = [0, 0, 0, 0, 0, 0, 1, 1, 2, 3][random.below(10)]!;
+      if (bench.queue.length === room) {
+        const victim = bench.placeFor(tenant);
+        if (victim === NONE) continue;
+        counts[bench.requests.tenant[victim]!]!--;
+        bench.leave(victim);
+      }
+      bench.wait(tenant);
+      counts[tenant]!++;
+      bench.nowUs++;
+    }
+    expect(counts).toEqual([15, 15, 15, 15]);
   });
 });
 

@@ -3,6 +3,7 @@ import { createPrng } from '../../../src/lib/prng.ts';
 import { Arrivals } from '../../../src/simulation/arrivals.ts';
 import { capacityOf } from '../../../src/simulation/capacity.ts';
 import { EventHeap } from '../../../src/simulation/event-heap.ts';
+import { fairShares } from '../../../src/simulation/fair-shares.ts';
 import { jainOf } from '../../../src/simulation/fairness.ts';
 import { generateToolAgent } from '../../../src/simulation/generators/tool-agent.ts';
 import { Histogram } from '../../../src/simulation/histogram.ts';
@@ -155,4 +156,11 @@ test('a figure is the median with its range, when that shows', () => {
   expect(statText(statOf([3, 1, 2]), 1)).toBe('2.0 [1.0-3.0]');
   expect(statText(statOf([2, 2.01]), 1)).toBe('2.0');
   expect(statText(statOf([Number.POSITIVE_INFINITY]), 0)).toBe('never');
+});
+
+test('fair shares: nobody gets more than he wants, the others share what is left', () => {
+  expect(fairShares([10, 1, 10, 3], 16)).toEqual([6, 1, 6, 3]);
+  expect(fairShares([1, 2], 10)).toEqual([1, 2]);
+  expect(fairShares([5, 5, 5], 6)).toEqual([2, 2, 2]);
+  expect(fairShares([], 6)).toEqual([]);
 });

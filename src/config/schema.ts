@@ -120,6 +120,14 @@ const Health = z.strictObject({
   healthy_after: integer(1, 100)
     .prefault(1)
     .describe('Good probes in a row that bring a replica back.'),
+  stall: duration('0s', '10m')
+    .prefault('0s')
+    .describe(
+      'A replica that has requests, is well by its path and has not sent a byte for so long is asked for one token; without it the replica is out until it gives one. Longer than the longest prefill takes. 0s: never.',
+    ),
+  token_timeout: duration('1ms', '5m')
+    .prefault('5s')
+    .describe('A token that takes longer has not come.'),
 });
 
 const EngineMetrics = z.strictObject({

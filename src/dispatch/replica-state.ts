@@ -92,6 +92,8 @@ export class ReplicaState implements ReplicaLoad {
       this.foreign.forget();
       this.breaker.reset();
     }
+    // Its probes have seen it come back: what it did before it went says nothing.
+    else if (facts.healthy && !this.facts.healthy) this.breaker.reset();
     this.facts = facts;
     this.weight = facts.weight;
     this.prefillUs = facts.prefillUs;

@@ -320,6 +320,7 @@ export class Gateway {
     return new HealthChecker(
       this.#membership,
       this.#options.config.health,
+      (member) => this.#options.config.models[member.model]?.name ?? '',
       (member, result) => {
         if (result === 'void') return;
         const index = result === 'ok' ? Result.ok : Result.failed;

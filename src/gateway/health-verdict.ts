@@ -11,7 +11,8 @@ export interface VerdictOptions {
   readonly healthy_after: number;
 }
 
-export type ProbeResult = 'ok' | 'failed' | 'void';
+/** dead: no further proof is needed. */
+export type ProbeResult = 'ok' | 'failed' | 'dead' | 'void';
 
 /** Doubtful replicas are probed this many times as often, but no more than once in the minimum. */
 const doubtFactor = 5;
@@ -35,9 +36,10 @@ export class HealthVerdict {
   add(result: ProbeResult): boolean {
     if (result === 'void') return false;
     const ok = result === 'ok';
-    this.#failures = ok ? 0 : this.#failures + 1;
-    this.#successes = ok ? this.#successes + 1 : 0;
     const { unhealthy_after, healthy_after } = this.#options;
+    const most = result === 'dead' ? unhealthy_after - 1 : 0;
+    this.#failures = ok ? 0 : Math.max(this.#failures, most) + 1;
+    this.#successes = ok ? this.#successes + 1 : 0;
     const before = this.#healthy;
     this.#healthy = before ? this.#failures < unhealthy_after : this.#successes >= healthy_after;
     return this.#healthy !== before;

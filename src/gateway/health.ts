@@ -10,10 +10,14 @@ import { nowMs } from '../lib/clock.ts';
 import { HealthVerdict, type ProbeResult, type VerdictOptions } from './health-verdict.ts';
 import { LoopLag } from './loop-lag.ts';
 import type { Member, Membership } from './membership.ts';
+import { probeToken, Stillness } from './token-probe.ts';
 
 export interface HealthOptions extends VerdictOptions {
   readonly path: string;
   readonly timeout: number;
+  /** Milliseconds without a byte after which a busy replica is asked for a token; 0: never. */
+  readonly stall: number;
+  readonly token_timeout: number;
 }
 
 /** A failure is void when this thread was later than this at any moment of the probe (RELIABILITY 1). */
@@ -31,12 +35,16 @@ const ownShortages = new Set(['EMFILE', 'ENFILE', 'EADDRNOTAVAIL']);
 interface Watch {
   readonly member: Member;
   readonly verdict: HealthVerdict;
+  readonly stillness: Stillness;
+  /** It owed a token at the last look: its path alone does not bring it back. */
+  owesToken: boolean;
   timer: NodeJS.Timeout | undefined;
 }
 
 export class HealthChecker {
   readonly #membership: Membership;
   readonly #options: HealthOptions;
+  readonly #modelOf: (member: Member) => string;
   readonly #onProbe: (member: Member, result: ProbeResult) => void;
   readonly #onChange: (member: Member, healthy: boolean) => void;
   readonly #watches = new Map<Member, Watch>();
@@ -45,14 +53,17 @@ export class HealthChecker {
   readonly #lag = new LoopLag(lagLimitMs);
   #stopped = false;
 
+  /** `modelOf`: the name of the model that a replica serves. */
   constructor(
     membership: Membership,
     options: HealthOptions,
+    modelOf: (member: Member) => string,
     onProbe: (member: Member, result: ProbeResult) => void,
     onChange: (member: Member, healthy: boolean) => void,
   ) {
     this.#membership = membership;
     this.#options = options;
+    this.#modelOf = modelOf;
     this.#onProbe = onProbe;
     this.#onChange = onChange;
     this.#agent = new Agent({
@@ -64,7 +75,10 @@ export class HealthChecker {
 
   /** Starts watching; resolves after the first probe. */
   async watch(member: Member): Promise<void> {
-    const watch: Watch = { member, verdict: new HealthVerdict(this.#options), timer: undefined };
+    const watch: Watch = {
+      ...{ member, verdict: new HealthVerdict(this.#options), stillness: new Stillness() },
+      ...{ owesToken: false, timer: undefined },
+    };
     this.#watches.set(member, watch);
     await this.#round(watch);
   }
@@ -83,9 +97,10 @@ export class HealthChecker {
 
   async #round(watch: Watch): Promise<void> {
     const { member, verdict } = watch;
-    const reason = await this.#probe(member);
+    let reason = await this.#probe(member);
+    if (reason === '' && this.#isStill(watch)) reason = await this.#askToken(watch);
     if (this.#stopped || this.#watches.get(member) !== watch) return;
-    const result = reason === undefined ? 'void' : reason === '' ? 'ok' : 'failed';
+    const result = resultOf(reason, watch.owesToken);
     this.#onProbe(member, result);
     const changed = verdict.add(result);
     if (verdict.healthy) member.reason = '';
@@ -95,6 +110,32 @@ export class HealthChecker {
       this.#onChange(member, verdict.healthy);
     }
     watch.timer = setTimeout(() => void this.#round(watch), verdict.delayMs);
+  }
+
+  /** It has requests and sends nothing, or has not given the token that it was asked for. */
+  #isStill({ member, stillness, owesToken }: Watch): boolean {
+    const { stall } = this.#options;
+    if (stall === 0) return false;
+    const { inFlight } = this.#membership.state(member);
+    const stillMs = stillness.look(nowMs(), inFlight, this.#membership.progressUs(member) / 1000);
+    return owesToken || stillMs >= stall;
+  }
+
+  async #askToken(watch: Watch): Promise<string | undefined> {
+    const { member } = watch;
+    const { token_timeout: timeout } = this.#options;
+    const started = nowMs();
+    try {
+      await probeToken(member, this.#agent, { timeout, model: this.#modelOf(member) });
+      watch.owesToken = false;
+      return '';
+    } catch (error) {
+      // A byte of an answer meanwhile is the progress that was asked for.
+      if (this.#membership.progressUs(member) / 1000 > started) watch.owesToken = false;
+      else if (!this.#lag.wasLate(started, nowMs())) watch.owesToken = true;
+      if (!watch.owesToken) return undefined;
+      return `is well by ${this.#options.path} and gives no token: ${(error as Error).message}`;
+    }
   }
 
   /**
@@ -126,4 +167,10 @@ export class HealthChecker {
       return code ?? message;
     }
   }
+}
+
+function resultOf(reason: string | undefined, owesToken: boolean): ProbeResult {
+  if (reason === undefined) return 'void';
+  if (reason === '') return 'ok';
+  return owesToken ? 'dead' : 'failed';
 }

@@ -32,10 +32,13 @@ test('a probe that timed out is void when the loop was late at any time of it', 
     timeout: 1000,
     unhealthy_after: 2,
     healthy_after: 1,
+    stall: 0,
+    token_timeout: 1000,
   };
   const health = new HealthChecker(
     membership,
     options,
+    () => 'm',
     (_, result) => results.push(result),
     () => {},
   );

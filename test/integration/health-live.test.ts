@@ -6,6 +6,7 @@ import { withGateway } from '../support/gateway.ts';
 import { replicaProcess } from '../support/replica.ts';
 import {
   chatBody,
+  chatPath,
   configOf,
   load,
   openStream,
@@ -178,4 +179,52 @@ test('T19: a replica too busy for its probes is kept while tokens flow, and goes
     server.closeAllConnections();
     server.close();
   }
+});
+
+const asksToken = {
+  ...{ interval: '300ms', timeout: '300ms', stall: '400ms', token_timeout: '1s' },
+} as const;
+
+test('T18: a replica that is well by its path and generates nothing is out until it gives a token', async () => {
+  await withReplicas(2, { profile: 'instant' }, async (replicas) => {
+    const config = configOf(replicas, { health: asksToken });
+    await withGateway({ config }, async (gateway) => {
+      replicas[0]!.setFaults([{ fault: 'stall=headers' }]);
+      const left = new AbortController();
+      const hung = ['a', 'b', 'c', 'd'].map((prompt) =>
+        fetch(gateway.url + chatPath, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify(chatBody(prompt)),
+          signal: left.signal,
+        }).catch(() => undefined),
+      );
+      expect(await untilReplica(gateway, 'r1', ({ healthy }) => !healthy)).toBeLessThan(10_000);
+      const { reason } = (await gateway.cluster()).replicas[0]!;
+      expect(reason).toContain('is well by /v1/models and gives no token');
+      for (const prompt of ['e', 'f', 'g']) {
+        const answer = await post(gateway.url, chatBody(prompt));
+        expect([answer.status, answer.headers.get('x-sluice-replica')]).toEqual([200, 'r2']);
+      }
+      replicas[0]!.setFaults([]);
+      await untilReplica(gateway, 'r1', ({ healthy }) => healthy);
+      left.abort();
+      await Promise.all(hung);
+    });
+  });
+});
+
+test('a replica that is silent for long and gives a token stays', async () => {
+  await withReplicas(1, { profile: 'instant' }, async ([replica]) => {
+    const config = configOf([replica!], { health: asksToken });
+    await withGateway({ config }, async (gateway) => {
+      const held = post(gateway.url, chatBody('[[hold]]'));
+      await replica!.gate.arrivals(1);
+      // Every look from the second on asks for a token and is given one.
+      await expect.poll(() => replica!.stats().served, { timeout: 10_000 }).toBeGreaterThan(3);
+      expect((await gateway.cluster()).replicas[0]?.healthy).toBe(true);
+      replica!.gate.release();
+      expect((await held).status).toBe(200);
+    });
+  });
 });

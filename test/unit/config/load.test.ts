@@ -31,6 +31,7 @@ test('a file with models only has every other key at its default', () => {
       timeout: 1000,
       unhealthy_after: 2,
       healthy_after: 1,
+      ...{ stall: 0, token_timeout: 5000 },
     },
     engine_metrics: { interval: 0, timeout: 500, path: '/metrics' },
     queue: { max: 1000, hold_tokens: 0 },

@@ -111,6 +111,16 @@ describe('a replica that fails', () => {
     expect(harness.running.get(1)?.replica).toBe(0);
   });
 
+  test('one that went and came back, by its probes, has a clean record', () => {
+    const harness = new BrainHarness({ breaker });
+    harness.replicas(2);
+    breakRow(harness, 0);
+    expect(share(harness, 4)).toEqual([0, 4]);
+    harness.replica(0, { healthy: false });
+    harness.replica(0, { healthy: true });
+    expect(share(harness, 4)).toEqual([2, 2]);
+  });
+
   test('another replica in its row has failed nobody', () => {
     const harness = new BrainHarness({ breaker });
     harness.replicas(2);

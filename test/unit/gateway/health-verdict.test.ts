@@ -2,7 +2,9 @@ import { expect, test } from 'vitest';
 import { HealthVerdict, type ProbeResult } from '../../../src/gateway/health-verdict.ts';
 
 const defaults = { interval: 5000, unhealthy_after: 2, healthy_after: 1 };
-const letters: Readonly<Record<string, ProbeResult>> = { o: 'ok', x: 'failed', '?': 'void' };
+const letters: Readonly<Record<string, ProbeResult>> = {
+  ...{ o: 'ok', x: 'failed', '?': 'void', '!': 'dead' },
+};
 
 /** Probe results as letters; the answer has the verdict after each: + in, - out. */
 function run(results: string, options = defaults): string {
@@ -25,6 +27,12 @@ test('A-12: two failures in a row take a replica out, one success brings it back
 test('a replica that never answered is out', () => {
   expect(run('xxx')).toBe('---');
   expect(new HealthVerdict(defaults).healthy).toBe(false);
+});
+
+test('proof that it is dead needs no second time', () => {
+  expect(run('o!o')).toBe('+-+');
+  const patient = { interval: 5000, unhealthy_after: 5, healthy_after: 2 };
+  expect(run('oox!xoo', patient)).toBe('-++---+');
 });
 
 test('a void probe neither adds to a row nor breaks it', () => {

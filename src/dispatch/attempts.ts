@@ -5,7 +5,7 @@
  * begin() and given back in end(), which every attempt passes once.
  */
 import { assert } from '../lib/assert.ts';
-import type { DecisionSink, Release, RunningAttempt } from './decisions.ts';
+import { type DecisionSink, type Release, RetryRule, type RunningAttempt } from './decisions.ts';
 import type { Fleet } from './fleet.ts';
 import type { Lanes } from './lanes.ts';
 import type { Placement } from './placement.ts';
@@ -16,6 +16,9 @@ import { Phase, type Requests } from './requests.ts';
 const pauseDefaultMs = 200;
 /** A replica cannot ask to be left alone for longer. */
 const pauseMaxMs = 60_000;
+
+/** Members of a batch that failed are asked again: this bounds how often that doubles the work. */
+const batchPauseUs = 1_000_000;
 
 export interface AttemptParts {
   readonly requests: Requests;
@@ -85,7 +88,7 @@ export class Attempts {
   /** It ends, and what it came to is known: its replica is judged, costs are learnt. */
   conclude(release: Release, nowUs: number): void {
     const { requests, fleet, lanes, placement } = this.#parts;
-    const { slot, verdict, busy, retryAfterMs, error } = release;
+    const { slot, verdict, busy, retry, retryAfterMs, error } = release;
     const row = requests.replica[slot] as number;
     const epoch = requests.epoch[slot] as number;
     fleet.judge(row, epoch, requests.term[slot] as number, verdict, nowUs);
@@ -93,6 +96,7 @@ export class Attempts {
       const pauseMs = Math.min(retryAfterMs || pauseDefaultMs, pauseMaxMs);
       fleet.pause(row, epoch, nowUs + pauseMs * 1000, error);
     }
+    if (retry === RetryRule.alone) fleet.pauseBatching(row, epoch, nowUs + batchPauseUs);
     placement.learn(slot, release);
     lanes.settleAccount(slot, release.completionTokens);
     this.end(slot);

@@ -39,7 +39,9 @@ export class Batching {
   /** Where the batch that is being sent goes. */
   #row = NONE;
   readonly #isOther = (row: number): boolean => row !== this.#row;
-  readonly #takesNone = (row: number): boolean => this.#parts.fleet.batching(row) === undefined;
+  #nowUs = 0;
+  readonly #takesNone = (row: number): boolean =>
+    this.#parts.fleet.batching(row, this.#nowUs) === undefined;
 
   constructor(slots: number, parts: BatchingParts, sink: DecisionSink, sender: Sender) {
     this.#batches = new Batches(slots, parts.requests);
@@ -62,6 +64,7 @@ export class Batching {
   gather(arrival: Arrival, nowUs: number): boolean {
     const { slot, model, batch0, batch1, promptBytes, deadlineUs } = arrival;
     if (batch0 === 0 && batch1 === 0) return false;
+    this.#nowUs = nowUs;
     const batches = this.#batches;
     let batch = batches.find(arrival);
     // A thread that was late must not let anybody join what should have been sent.
@@ -108,7 +111,7 @@ export class Batching {
     terms.windowUs = terms.itemsMax = terms.bytesMax = Number.POSITIVE_INFINITY;
     for (let i = 0; i < length; i++) {
       const row = rows[i] as number;
-      const own = fleet.batching(row);
+      const own = fleet.batching(row, this.#nowUs);
       if (own === undefined || !fleet.hasAdapter(row, adapter)) continue;
       terms.windowUs = Math.min(terms.windowUs, own.windowUs);
       terms.itemsMax = Math.min(terms.itemsMax, own.itemsMax);
@@ -129,6 +132,7 @@ export class Batching {
   }
 
   #sendTogether(batch: number, model: number, nowUs: number): void {
+    this.#nowUs = nowUs;
     const { fleet, requests } = this.#parts;
     const members = this.#batches.members(batch);
     let bytes = 0;
@@ -149,7 +153,7 @@ export class Batching {
         requests.phase[slot] === Phase.running
       ) {
         this.#row = requests.replica[slot] as number;
-        terms = fleet.batching(this.#row);
+        terms = fleet.batching(this.#row, nowUs);
         items++;
         bytes += more;
       }

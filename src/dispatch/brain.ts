@@ -270,10 +270,13 @@ export class Brain {
     if (candidates.length === 0) return false;
     if (this.#lanes.lane(model).waiting.length === 0) return this.#dispatch(slot, candidates);
     // Who waits while there are candidates cannot use them: the request takes its place for a moment.
+    const { phase, waitedUs } = this.#requests;
     this.#lanes.enter(slot, Phase.waiting);
     this.#pump(model);
-    if (this.#requests.phase[slot] !== Phase.waiting) return true;
+    if (phase[slot] !== Phase.waiting) return true;
+    const before = waitedUs[slot] as number;
     this.#lanes.leave(slot, this.#nowUs);
+    waitedUs[slot] = before; // its wait has not begun
     return false;
   }
 
@@ -284,20 +287,19 @@ export class Brain {
       this.#refuse(slot, refusal);
       return;
     }
+    // Who is refused anyway takes nobody's place.
+    if (this.#refuseLate(slot, this.#door.lateUs(slot, model, this.#nowUs))) return;
     const { victim } = this.#door;
     if (victim !== NONE) {
       this.#lanes.leave(victim, this.#nowUs);
       this.#refuse(victim, this.#door.whyOut(victim, slot));
     }
-    if (this.#refuseLate(slot, this.#fleet.cluster(model).waitUs(this.#lanes.tokensThrough(slot))))
-      return;
     this.#lanes.enter(slot, Phase.waiting);
     this.#pump(model); // whoever was pushed out may have stood before one that fits
   }
 
-  /** Refuses a request whose first token would come after its deadline. */
-  #refuseLate(slot: number, waitUs: number): boolean {
-    const lateUs = this.#nowUs + waitUs - (this.#requests.deadlineUs[slot] as number);
+  /** Refuses a request whose first token would come so much too late; not above 0: in time. */
+  #refuseLate(slot: number, lateUs: number): boolean {
     if (lateUs <= 0) return false;
     this.#refuse(slot, Refusal.tooLate, Math.ceil(lateUs / 1000));
     return true;
@@ -384,12 +386,13 @@ export class Brain {
 
   /** Gives the request to one of the candidates. False: none that has its adapter has room for it. */
   #dispatch(slot: number, candidates: Candidates, leftOut: Filter = Filter.failedBefore): boolean {
-    const row = this.#placement.choose(slot, candidates, leftOut);
+    const leftUs = (this.#requests.deadlineUs[slot] as number) - this.#nowUs;
+    const row = this.#placement.choose(slot, candidates, leftOut, leftUs);
     if (row === NONE) return false;
     const heldUs = this.#endWait(slot);
     const load = this.#fleet.load(row);
     const pendingTokens = load.pendingTokens + this.#placement.pendingTokens;
-    if (this.#refuseLate(slot, load.prefillUs * pendingTokens)) return true;
+    if (this.#refuseLate(slot, load.prefillUs * pendingTokens - leftUs)) return true;
     this.#attempts.begin(slot, row, heldUs, this.#nowUs);
     return true;
   }

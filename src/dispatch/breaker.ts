@@ -3,7 +3,8 @@
  *
  *   closed     asked as any other
  *   open       not asked for `openUs`
- *   halfOpen   one request at a time: its first token or good end closes, its failure opens again
+ *   halfOpen   one request at a time: its first token or good end closes, its failure opens again; after
+ *              each `openUs` without either one more, because an answer may take minutes
  *
  *   window       opens when more than `failureRate` of the last `window` outcomes are failures, and
  *                there were as many (System B: 10, 0.5, 5 s)
@@ -28,11 +29,14 @@ export type BreakerState = (typeof BreakerState)[keyof typeof BreakerState];
 
 export class Breaker {
   state: BreakerState = BreakerState.closed;
-  /** Of an open one: when it is half open. */
+  /** When an open one is half open. */
   openUntilUs = 0;
+  /** When a half-open one may be tried by one more beside those that try it; 0: it is not tried. */
+  moreAtUs = 0;
   term = 0;
-  /** Attempts of this term that a half-open one has been given. */
+  /** Attempts of this term that a half-open one has been given, and may have at a time. */
   #probes = 0;
+  #probesMax = 1;
   readonly #rules: BreakerRules;
   /** The last outcomes, 1 for a failure; a ring. */
   readonly #outcomes: Uint8Array;
@@ -48,12 +52,17 @@ export class Breaker {
   /** It may be given a request. */
   get allows(): boolean {
     const { state } = this;
-    return state === BreakerState.closed || (state === BreakerState.halfOpen && this.#probes === 0);
+    return (
+      state === BreakerState.closed ||
+      (state === BreakerState.halfOpen && this.#probes < this.#probesMax)
+    );
   }
 
   /** An attempt begins; it is of this term. */
-  took(): void {
-    if (this.state === BreakerState.halfOpen) this.#probes++;
+  took(nowUs: number): void {
+    if (this.state !== BreakerState.halfOpen) return;
+    this.#probes++;
+    this.moreAtUs = nowUs + this.#rules.openUs;
   }
 
   /** An attempt of `term` is over, whatever it came to. True when there is room for another probe. */
@@ -61,6 +70,7 @@ export class Breaker {
     if (this.state !== BreakerState.halfOpen || term !== this.term || this.#probes === 0)
       return false;
     this.#probes--;
+    if (this.#probes === 0) this.moreAtUs = 0;
     return true;
   }
 
@@ -90,11 +100,16 @@ export class Breaker {
     return true;
   }
 
-  /** True when the time it was open for is over. */
+  /** True when it may be given more from here on, because a time is over. */
   tick(nowUs: number): boolean {
-    if (this.state !== BreakerState.open || nowUs < this.openUntilUs) return false;
-    const { closed, halfOpen } = BreakerState;
-    this.#become(this.#rules.mode === 'quarantine' ? closed : halfOpen);
+    const { closed, halfOpen, open } = BreakerState;
+    const isOpenOver = this.state === open && nowUs >= this.openUntilUs;
+    if (isOpenOver) this.#become(this.#rules.mode === 'quarantine' ? closed : halfOpen);
+    else if (this.moreAtUs === 0 || nowUs < this.moreAtUs) return false;
+    else {
+      this.#probesMax = this.#probes + 1;
+      this.moreAtUs = 0;
+    }
     return true;
   }
 
@@ -126,8 +141,9 @@ export class Breaker {
   #become(state: BreakerState): void {
     this.state = state;
     this.term++;
-    this.openUntilUs = 0;
+    this.openUntilUs = this.moreAtUs = 0;
     this.#probes = 0;
+    this.#probesMax = 1;
     this.#seen = this.#failures = this.#inRow = 0;
     this.#outcomes.fill(0);
   }

@@ -99,9 +99,10 @@ export class Cluster {
   get mayEject(): boolean {
     let active = 0;
     let ejected = 0;
-    for (const { isActive, breaker } of this.members) {
+    for (const { isActive, breaker, routable } of this.members) {
       if (isActive) active++;
-      if (breaker.state !== BreakerState.closed) ejected++;
+      // One that is out for other reasons is no part of what breakers may take.
+      if (routable && breaker.state !== BreakerState.closed) ejected++;
     }
     const most = Math.floor(this.#rules.breaker.maxEjected * active);
     return ejected < Math.max(1, most);

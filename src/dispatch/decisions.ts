@@ -27,7 +27,7 @@ export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 
 /**
  * What the cause of a failure allows. `anywhere`: nothing was sent, so the same replica may serve.
- * `alone`: the batch was refused, which says nothing about this request or the replica.
+ * `alone`: its batch has failed, which says nothing about this request.
  */
 export const RetryRule = { never: 0, elsewhere: 1, anywhere: 2, alone: 3 } as const;
 export type RetryRule = (typeof RetryRule)[keyof typeof RetryRule];

@@ -47,6 +47,20 @@ export class Door {
     return this.victim === NONE ? Refusal.queueFull : NONE;
   }
 
+  /**
+   * How much too late the first token would come, or the wait would end, by the work that goes before the
+   * request in any case; microseconds, not above 0 when both are in time.
+   */
+  lateUs(slot: number, model: number, nowUs: number): number {
+    const { requests, fleet, lanes } = this.#parts;
+    const cluster = fleet.cluster(model);
+    const before = lanes.tokensBefore(slot);
+    const firstUs = nowUs + cluster.waitUs(before + (requests.promptTokens[slot] as number));
+    const endUs = nowUs + cluster.waitUs(before);
+    const deadlineUs = requests.deadlineUs[slot] as number;
+    return Math.max(firstUs - deadlineUs, endUs - lanes.waitLimitUs(slot));
+  }
+
   /** Why the victim of a request of `slot` leaves. */
   whyOut(victim: number, slot: number): Refusal {
     const { priority } = this.#parts.requests;

@@ -9,8 +9,8 @@
  *   quantum   where replicas have caches to lose: of the tenants that were given at most this much more
  *             than the least, the one whose head has most of its prompt cached (DLPM, arXiv 2501.14312)
  *
- * A tenant that begins to wait is lifted to the smallest counter of those who wait: idle time is no
- * credit. Difference of service between two tenants that both wait: at most twice the largest
+ * A tenant that begins to wait is lifted to the smallest counter of those who wait, and one that is
+ * served while nobody does to where service stands: idle time is no credit, and no debt. Difference of service between two tenants that both wait: at most twice the largest
  * request, and the quantum. With one tenant and one priority this is a plain FIFO. Room is shared as
  * turns are: in a full queue who has most waiters gives up its newest (longest queue drop, RFC 7806).
  */
@@ -23,6 +23,8 @@ interface Flow {
   readonly tenant: number;
   readonly adapter: number;
   readonly list: SlotList;
+  /** Prompt tokens of those in the list. */
+  tokens: number;
 }
 
 const bands = 5;
@@ -61,7 +63,7 @@ export class FairQueue {
   readonly #service: Float64Array;
   /** Waiters of each tenant in each band. */
   readonly #waiters: Int32Array;
-  /** Counter of the tenant that was served last: where one that begins to wait alone starts. */
+  /** Highest counter at which somebody was served: where one that begins alone starts. */
   #level = 0;
   readonly #cached: CachedTokens | undefined;
   /** Where the next look at the heads begins. */
@@ -83,6 +85,7 @@ export class FairQueue {
     const flow = this.#flowOf(slot, band);
     if (flow.list.length === 0) this.#activate(flow, band);
     flow.list.push(slot);
+    flow.tokens += this.#requests.promptTokens[slot] as number;
     this.#count(flow.tenant, band, 1);
     this.length++;
   }
@@ -92,9 +95,15 @@ export class FairQueue {
     const band = bandOf(this.#requests.priority[slot] as number);
     const flow = this.#flowOf(slot, band);
     flow.list.remove(slot);
+    flow.tokens -= this.#requests.promptTokens[slot] as number;
     this.#count(flow.tenant, band, -1);
     this.length--;
     if (flow.list.length === 0) this.#deactivate(flow, band);
+  }
+
+  /** Prompt tokens of those who go before a newcomer in any case: of its tenant and band. */
+  tokensBefore(slot: number): number {
+    return this.#flowOf(slot, bandOf(this.#requests.priority[slot] as number)).tokens;
   }
 
   /** The waiter whose turn it is, those of the adapters in `passed` left out; NONE when nobody waits. */
@@ -132,11 +141,22 @@ export class FairQueue {
     return NONE;
   }
 
-  /** The tenant was given `tokens`; less than 0 takes back what was charged too much. */
+  /** A request of the tenant is dispatched, which costs it `tokens`. */
   charge(tenant: number, tokens: number): void {
-    const service = Math.max(0, (this.#service[tenant] as number) + tokens);
-    this.#service[tenant] = service;
-    if (tokens > 0) this.#level = service - tokens;
+    // Where nobody waits nobody is passed over: what is used then is no debt.
+    if (this.length === 0) this.#lift(tenant, this.#level);
+    const service = this.#service[tenant] as number;
+    this.#level = Math.max(this.#level, service);
+    this.#service[tenant] = service + tokens;
+  }
+
+  /** It cost so much more than it was charged for, or less. */
+  correct(tenant: number, tokens: number): void {
+    this.#service[tenant] = Math.max(0, (this.#service[tenant] as number) + tokens);
+  }
+
+  #lift(tenant: number, floor: number): void {
+    this.#service[tenant] = Math.max(this.#service[tenant] as number, floor);
   }
 
   #newestOf(tenant: number, band: number): number {
@@ -231,7 +251,7 @@ export class FairQueue {
       for (const { tenant } of active) floor = Math.min(floor, this.#service[tenant] as number);
     }
     if (floor === Number.POSITIVE_INFINITY) floor = this.#level;
-    this.#service[flow.tenant] = Math.max(this.#service[flow.tenant] as number, floor);
+    this.#lift(flow.tenant, floor);
     (this.#active[band] as Flow[]).push(flow);
   }
 
@@ -250,7 +270,7 @@ export class FairQueue {
     const number = (adapter * this.#tenants + tenant) * bands + band;
     const known = this.#flows.get(number);
     if (known !== undefined) return known;
-    const flow = { tenant, adapter, list: this.#links.createList() };
+    const flow: Flow = { tenant, adapter, list: this.#links.createList(), tokens: 0 };
     this.#flows.set(number, flow);
     return flow;
   }

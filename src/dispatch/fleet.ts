@@ -88,8 +88,15 @@ export class Fleet {
   }
 
   /** What it takes in one call; undefined: one request. */
-  batching(row: number): BatchTerms | undefined {
-    return this.#at(row).facts.batching;
+  batching(row: number, nowUs: number): BatchTerms | undefined {
+    const { facts, batchesAtUs } = this.#at(row);
+    return nowUs < batchesAtUs ? undefined : facts.batching;
+  }
+
+  /** A batch there has come to nothing: the next requests go one by one. */
+  pauseBatching(row: number, epoch: number, untilUs: number): void {
+    const replica = this.#at(row);
+    if (replica.facts.epoch === epoch) replica.batchesAtUs = untilUs;
   }
 
   load(row: number): ReplicaLoad {
@@ -138,7 +145,8 @@ export class Fleet {
     const replica = this.#at(row);
     assert(replica.routable, 'only a routable replica is picked');
     assert(replica.ownRequests < replica.facts.maxInFlight, 'a full replica is no candidate');
-    replica.breaker.took();
+    replica.breaker.took(nowUs);
+    this.#note(replica.breaker.moreAtUs);
     replica.add(1, pendingTokens, contextTokens);
     this.#clusters[replica.facts.model]?.took(replica, nowUs);
   }
@@ -240,6 +248,7 @@ export class Fleet {
     const isStarted = slowStart.expire(row, nowUs);
     this.#note(replica.pausedUntilUs);
     this.#note(breaker.openUntilUs);
+    this.#note(breaker.moreAtUs);
     this.#note(slowStart.endUs(row));
     return isPauseOver || isTimeOver || isStarted;
   }

@@ -33,8 +33,6 @@ export class Lanes {
   retryWaiters = 0;
   readonly #requests: Requests;
   readonly #lanes: readonly Lane[];
-  /** Prompt tokens of the waiters of each model. */
-  readonly #tokens: Float64Array;
   readonly #timers: SlotTimers;
   readonly #queueTimeoutUs: number;
 
@@ -43,7 +41,6 @@ export class Lanes {
     const { slots, models, tenants, queueTimeoutMs } = config;
     this.#requests = requests;
     this.#timers = new SlotTimers(slots);
-    this.#tokens = new Float64Array(models.length);
     this.#queueTimeoutUs = queueTimeoutMs * 1000;
     const links = new SlotLinks(slots);
     this.#lanes = models.map(({ holdTokens }) => ({
@@ -69,10 +66,16 @@ export class Lanes {
     return lane.waiting.length + lane.retrying.length;
   }
 
-  /** Prompt tokens of a request that does not wait yet and of those of its model that do. */
-  tokensThrough(slot: number): number {
-    const { model, promptTokens } = this.#requests;
-    return (this.#tokens[model[slot] as number] as number) + (promptTokens[slot] as number);
+  /** Prompt tokens of the waiters that go before a request that does not wait yet, whatever happens. */
+  tokensBefore(slot: number): number {
+    return this.lane(this.#requests.model[slot] as number).waiting.tokensBefore(slot);
+  }
+
+  /** Until when the request may wait for the sake of its deadline. */
+  waitLimitUs(slot: number): number {
+    const { waitingSinceUs, deadlineUs } = this.#requests;
+    const sinceUs = waitingSinceUs[slot] as number;
+    return sinceUs + waitShare * ((deadlineUs[slot] as number) - sinceUs);
   }
 
   /** The tenant of a request that was dispatched pays for it. */
@@ -87,7 +90,7 @@ export class Lanes {
     if (completionTokens < 0) return;
     const { model, tenant, outputTokens } = this.#requests;
     const tokens = outputWeight * (completionTokens - (outputTokens[slot] as number));
-    this.lane(model[slot] as number).waiting.charge(tenant[slot] as number, tokens);
+    this.lane(model[slot] as number).waiting.correct(tenant[slot] as number, tokens);
   }
 
   /** When the first waiter's time is over; Infinity when nobody waits. */
@@ -106,7 +109,6 @@ export class Lanes {
     const model = requests.model[slot] as number;
     const lane = this.lane(model);
     this.waiters++;
-    this.#tokens[model] = this.tokensThrough(slot);
     requests.phase[slot] = phase;
     if (phase === Phase.waiting) lane.waiting.push(slot);
     else {
@@ -115,8 +117,7 @@ export class Lanes {
     }
     const left = this.#queueTimeoutUs - (requests.waitedUs[slot] as number);
     const sinceUs = requests.waitingSinceUs[slot] as number;
-    const allowedUs = waitShare * ((requests.deadlineUs[slot] as number) - sinceUs);
-    this.#timers.set(slot, sinceUs + Math.min(left, allowedUs));
+    this.#timers.set(slot, Math.min(sinceUs + left, this.waitLimitUs(slot)));
   }
 
   /** The wait ends, however. Returns its length. */
@@ -125,7 +126,6 @@ export class Lanes {
     const model = requests.model[slot] as number;
     const lane = this.lane(model);
     this.waiters--;
-    this.#tokens[model] = (this.#tokens[model] as number) - (requests.promptTokens[slot] as number);
     if (requests.phase[slot] === Phase.waiting) lane.waiting.remove(slot);
     else {
       lane.retrying.remove(slot);

@@ -128,9 +128,10 @@ export class Placement {
 
   /**
    * The row to give the request; NONE when no candidate that has its adapter has room. `leftOut` is why
-   * `candidates` are not all of the model.
+   * `candidates` are not all of the model. Where the choice of the policy comes to its first token after
+   * `leftUs`, the soonest takes its place.
    */
-  choose(slot: number, candidates: Candidates, leftOut: Filter): number {
+  choose(slot: number, candidates: Candidates, leftOut: Filter, leftUs: number): number {
     const { promptTokens, maxTokens, model: models, session, head } = this.#requests;
     const model = models[slot] as number;
     const estimates = this.#estimates[model] as Estimates;
@@ -154,7 +155,10 @@ export class Placement {
     assert(policy !== undefined, 'the model is known');
     const isIndexed = this.#index !== undefined && this.#policies[model]?.needsPrefix === true;
     if (isIndexed) this.#match(slot, fitting, estimates);
-    const index = policy.pick(fitting, request);
+    let index = policy.pick(fitting, request);
+    if (firstTokenUs(fitting, index, request, isIndexed) > leftUs) {
+      index = soonest(fitting, request, isIndexed);
+    }
     const row = fitting.row[index];
     assert(row !== undefined, 'a policy picks one of its candidates');
     this.#note(model, fitting, index, isIndexed, ring !== undefined);
@@ -258,4 +262,28 @@ export class Placement {
     const { blockBytes } = this.#config.prefixes;
     return Math.ceil((tokens * bytesPerTokenStart) / blockBytes);
   }
+}
+
+/** Until the candidate could show the first token, by its prefill alone. */
+function firstTokenUs(
+  { pendingTokens, prefillUs }: Candidates,
+  index: number,
+  { promptTokens, matched }: PickRequest,
+  isMatched: boolean,
+): number {
+  const held = isMatched ? (matched[index] as number) : 0;
+  const tokens = (pendingTokens[index] as number) + Math.max(1, promptTokens - held);
+  return (prefillUs[index] as number) * tokens;
+}
+
+function soonest(candidates: Candidates, request: PickRequest, isMatched: boolean): number {
+  let best = 0;
+  let least = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < candidates.length; i++) {
+    const us = firstTokenUs(candidates, i, request, isMatched);
+    if (us >= least) continue;
+    least = us;
+    best = i;
+  }
+  return best;
 }

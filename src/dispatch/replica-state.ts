@@ -63,6 +63,8 @@ export class ReplicaState implements ReplicaLoad {
   /** Not picked before this time; 0: no pause. And the error it paused itself with. */
   pausedUntilUs = 0;
   pauseError = 0;
+  /** Before this time it takes no batches. */
+  batchesAtUs = 0;
 
   constructor(row: number, rules: BreakerRules) {
     this.row = row;
@@ -88,7 +90,7 @@ export class ReplicaState implements ReplicaLoad {
   set(facts: ReplicaFacts): void {
     if (this.facts.epoch !== facts.epoch) {
       this.ownRequests = this.ownTokens = this.pendingTokens = 0;
-      this.pausedUntilUs = 0;
+      this.pausedUntilUs = this.batchesAtUs = 0;
       this.foreign.forget();
       this.breaker.reset();
     }

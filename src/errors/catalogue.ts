@@ -313,6 +313,10 @@ const rows = {
     message: 'The replica answered a batch wrongly, and no replica was left to ask alone.',
     hint: 'Not one choice for each prompt: the replica cannot take batches.',
   }),
+  BATCH_FAILED: upstream(84, 'batch_failed', 'UPE', {
+    message: 'The replica failed a batch, and no replica was left to ask alone.',
+    hint: 'It answered 5xx, broke off or was too late with several requests in one call.',
+  }),
   RESPONSE_TOO_LARGE: upstream(79, 'response_too_large', 'UPE', {
     message: 'The answer of the replica is too large.',
     hint: 'Answers that are not streams are bounded.',

@@ -15,7 +15,7 @@ import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { AnswerHead, type AnswerHeaders, encodeAnswerHead } from './answer-head.ts';
 import { Attempt, type AttemptOwner } from './attempt.ts';
 import { AttemptClock } from './clocks.ts';
-import { type Failure, failures } from './failure.ts';
+import { batchFailures, type Failure, failures, Stage } from './failure.ts';
 import type { ReplicaPool } from './pools.ts';
 import { ReplicaCall } from './replica-call.ts';
 import type { Running, RunningOwner } from './running.ts';
@@ -36,6 +36,7 @@ export class Batch extends ReplicaCall {
   readonly #members: readonly Member[];
   readonly #promptBytes: readonly number[];
   readonly #owner: RunningOwner;
+  readonly #onFailed: () => void;
   /** Members whose outcome is open, and those that are not settled. */
   #open: number;
   #unsettled: number;
@@ -56,6 +57,7 @@ export class Batch extends ReplicaCall {
     const time = { deadlineUs, isOwnDeadline: false, streams: false };
     this.clock = new AttemptClock(services.limits, nowUs(), time);
     this.#owner = owner;
+    this.#onFailed = () => services.metrics.add(catalogue.batchesFailed, pool.address.row, 1);
     this.#members = items.map(({ slot, lease }) => {
       return new Member(this, services, slot, lease, items.length);
     });
@@ -174,8 +176,15 @@ export class Batch extends ReplicaCall {
     this.#releaseAll(failure, 0);
   }
 
-  #releaseAll(failure: Failure, retryAfterMs: number): void {
-    for (const member of this.#members) this.#release(member, failure, retryAfterMs);
+  #releaseAll(cause: Failure, retryAfterMs: number): void {
+    this.#onFailed();
+    const { first, rest } = batchFailures(cause, this.stage !== Stage.connecting);
+    let failure = first;
+    for (const member of this.#members) {
+      if (member.isOver) continue;
+      this.#release(member, failure, retryAfterMs);
+      failure = rest;
+    }
   }
 
   /** Gives back a member whose outcome is open. */

@@ -5,7 +5,7 @@
  * the error catalogue (which knows whether another replica may be asked) and an outcome class
  * (which routing learns from). Nothing here decides about a retry.
  */
-import { errors } from '../errors/catalogue.ts';
+import { errorOf, errors } from '../errors/catalogue.ts';
 import { isRateLimit } from '../protocol/http-rules.ts';
 import { Outcome } from '../shm/rings.layout.ts';
 import type { AnswerHeaders } from './answer-head.ts';
@@ -14,6 +14,19 @@ import { forbiddenAddressCode } from './replica-lookup.ts';
 export interface Failure {
   readonly error: number;
   readonly outcome: Outcome;
+}
+
+/**
+ * What the members of a batch are told of what has ended it. One call has failed: the first says so of
+ * the replica, the rest say nothing; and since any one of them may be the cause, each is asked again
+ * alone, unless nothing was sent or nothing can follow.
+ */
+export function batchFailures(cause: Failure, wasSent: boolean): { first: Failure; rest: Failure } {
+  const { error, outcome } = cause;
+  if (errorOf(error).retry === 'never') return { first: cause, rest: cause };
+  const asAlone = outcome === Outcome.clientError || !wasSent ? error : errors.BATCH_FAILED.number;
+  const first = { error: outcome === Outcome.busy ? error : asAlone, outcome };
+  return { first, rest: { error: asAlone, outcome: Outcome.cancelled } };
 }
 
 /** How far an attempt had come. */
@@ -45,7 +58,8 @@ export const failures = {
   errorBody: failure(errors.ERROR_BODY, Outcome.dead),
   /** A 4xx to a batch, which may be the fault of one of its requests, or an answer past all bounds. */
   batchRefused: failure(errors.BATCH_REFUSED, Outcome.clientError),
-  batchAnswer: failure(errors.BATCH_ANSWER, Outcome.dead),
+  /** It may serve single requests well: `batching` is the mistake. */
+  batchAnswer: failure(errors.BATCH_ANSWER, Outcome.clientError),
   tooLarge: failure(errors.RESPONSE_TOO_LARGE, Outcome.clientError),
   deadline: failure(errors.DEADLINE, Outcome.slow),
   /** The client allowed less time, or did not take the answer: the replica is not to blame. */

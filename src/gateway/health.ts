@@ -10,7 +10,7 @@ import { nowMs } from '../lib/clock.ts';
 import { HealthVerdict, type ProbeResult, type VerdictOptions } from './health-verdict.ts';
 import { LoopLag } from './loop-lag.ts';
 import type { Member, Membership } from './membership.ts';
-import { probeToken, Stillness } from './token-probe.ts';
+import { probeToken, Stillness } from './health-token.ts';
 
 export interface HealthOptions extends VerdictOptions {
   readonly path: string;

@@ -27,6 +27,7 @@ const beforeSend: ReadonlySet<number> = new Set([
 const ofBatch: ReadonlySet<number> = new Set([
   errors.BATCH_REFUSED.number,
   errors.BATCH_ANSWER.number,
+  errors.BATCH_FAILED.number,
 ]);
 
 export function retryRuleOf(error: number): RetryRule {

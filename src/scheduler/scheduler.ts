@@ -82,8 +82,6 @@ export class Scheduler {
   #reportsAtUs = 0;
   #lagUs = 0;
   #lagSinceUs = 0;
-  /** A thread of ours stood still for a while of the last second: nobody is judged by what was late. */
-  #lags = false;
 
   constructor(start: SchedulerStart) {
     const { memory } = start;
@@ -221,10 +219,13 @@ export class Scheduler {
     release.completionTokens = words[cell + at.completionTokens] as number;
     release.settled = stateOf(stamp) !== SlotState.resuming || leaseOf(stamp) !== lease;
     release.retry = release.settled ? RetryRule.never : retryRuleOf(release.error);
+    const verdict = verdictOf(outcome);
+    const isExcused = verdict === Verdict.bad && this.#isLagging();
+    release.verdict = isExcused ? Verdict.none : verdict;
     // A replica that refuses connections fails at once, so it looks the least loaded: it is paused
     // as a busy one is, until the probes take it out.
-    release.busy = outcome === Outcome.busy || release.retry === RetryRule.anywhere;
-    release.verdict = this.#lags ? Verdict.none : verdictOf(outcome);
+    const isRefusing = release.retry === RetryRule.anywhere && !isExcused;
+    release.busy = outcome === Outcome.busy || isRefusing;
     const replica = this.#slots.words[this.#slots.row(slot) + this.#slots.at.replica] as number;
     const now = nowUs();
     this.#executor.thinkingSinceUs = now;
@@ -310,14 +311,15 @@ export class Scheduler {
     Atomics.add(this.#control, this.#row + at.beats, 1);
     if (now - this.#lagSinceUs >= lagWindowUs) {
       this.#controlFloats[(this.#row + at.lagUs) / 2] = this.#lagUs;
-      this.#lags = this.#isLagging();
       this.#lagUs = 0;
       this.#lagSinceUs = now;
     }
     return true;
   }
 
+  /** A thread of ours stood still for a while of the last second: nobody is blamed for what was late. */
   #isLagging(): boolean {
+    if (this.#lagUs > lagUsMax) return true;
     const { base, stride, at } = controlAt.thread;
     for (let id = 0; id < this.#threads; id++) {
       const word = base + id * stride + at.lagUs;

@@ -283,6 +283,12 @@ export const metrics = {
     ['forwarder'],
     'Completions in those calls; over the calls, the mean size of a batch.',
   ),
+  batchesFailed: counter(
+    'sluice_batches_failed_total',
+    ['replica'],
+    ['forwarder'],
+    'Those of the calls that came to nothing: refused, failed or answered wrongly. Their completions went again one by one.',
+  ),
   replicaHealthChecks: counter(
     'sluice_replica_health_checks_total',
     ['replica', 'result'],

@@ -8,13 +8,13 @@ const breaker = { ...breakerRules, mode: 'consecutive', consecutive: 3 } as cons
 
 /** Requests one after another on the row fail; it is the only one that is asked. */
 function breakRow(harness: BrainHarness, row: number, failures = 3): void {
-  for (const other of harness.rows) if (other !== row) harness.replica(other, { healthy: false });
+  for (const other of harness.rows) if (other !== row) harness.replica(other, { maxInFlight: 0 });
   for (let i = 0; i < failures; i++) {
     harness.arrive(60);
     expect(harness.running.get(60)?.replica).toBe(row);
     harness.fail(60, RetryRule.never);
   }
-  for (const other of harness.rows) if (other !== row) harness.replica(other, { healthy: true });
+  for (const other of harness.rows) if (other !== row) harness.replica(other, { maxInFlight: 256 });
 }
 
 /** Sends so many requests and tells how many each row was given; all end well. */
@@ -75,6 +75,15 @@ describe('a replica that fails', () => {
     expect(range(4).map((row) => harness.brain.breakerState(row))).toEqual([1, 1, 0, 0]);
   });
 
+  test('one that is drained is no part of that half', () => {
+    const harness = new BrainHarness({ breaker });
+    harness.replicas(3);
+    breakRow(harness, 0);
+    harness.replica(0, { active: false });
+    breakRow(harness, 1);
+    expect(harness.brain.breakerState(1)).toBe(1);
+  });
+
   test('where too few are left, those that are out are asked as well', () => {
     const harness = new BrainHarness({ breaker });
     harness.replicas(4);
@@ -102,6 +111,7 @@ describe('a replica that fails', () => {
     const harness = new BrainHarness({ breaker: { ...breaker, panicBelow: 0 } });
     harness.replicas(2, { maxInFlight: 1 });
     breakRow(harness, 0);
+    for (const row of [0, 1]) harness.replica(row, { maxInFlight: 1 });
     harness.arrive(0);
     harness.arrive(1);
     expect(harness.brain.queued(0)).toBe(1);

@@ -273,8 +273,51 @@ describe('deadlines that cannot be met', () => {
     for (const slot of range(3)) harness.arrive(slot, 0, minute, { promptTokens: 10_000 });
     harness.arrive(3, 0, 3000, { promptTokens: 100 });
     expect(harness.lastRefusal).toBe('tooLate');
-    harness.arrive(4, 0, 3200, { promptTokens: 100 });
+    // Three seconds of work before it are more than half of what it has.
+    harness.arrive(4, 0, 5800, { promptTokens: 100 });
+    expect(harness.lastRefusal).toBe('tooLate');
+    harness.arrive(5, 0, 6200, { promptTokens: 100 });
     expect(harness.brain.queued(0)).toBe(3);
+    // Nobody who waits is sure to go before one of a higher band, or of another tenant.
+    harness.arrive(6, 0, 3200, { promptTokens: 100, priority: 60 });
+    harness.arrive(7, 0, 3200, { promptTokens: 100, tenant: 1 });
+    expect(harness.brain.queued(0)).toBe(5);
+  });
+
+  test('a request that is too late takes nobody’s place in a full queue', () => {
+    const harness = new BrainHarness({ queueMax: 2 });
+    harness.replica(0, { prefillUs: 100, maxInFlight: 1 });
+    for (const slot of range(3)) harness.arrive(slot, 0, minute, { promptTokens: 10_000 });
+    harness.arrive(3, 0, 50, { promptTokens: 100, priority: 60 });
+    expect(harness.lastRefusal).toBe('tooLate');
+    expect(harness.brain.queued(0)).toBe(2);
+  });
+
+  test('are met where another replica can', () => {
+    const harness = new BrainHarness({ models: modelsWith('round_robin') });
+    harness.replica(0, { prefillUs: 100 });
+    harness.replica(1, { prefillUs: 100 });
+    harness.arrive(0, 0, minute, { promptTokens: 100_000 });
+    const busy = harness.running.get(0)!.replica;
+    harness.arrive(1, 0, minute, { promptTokens: 10 });
+    harness.arrive(2, 0, 1000, { promptTokens: 10 }); // whose turn is the busy one's
+    expect(harness.running.get(2)?.replica).toBe(1 - busy);
+    harness.arrive(3, 0, 0.5, { promptTokens: 10 });
+    expect(harness.lastRefusal).toBe('tooLate');
+  });
+
+  test('a moment at the head of the queue is no wait', () => {
+    const harness = new BrainHarness({ queueTimeoutMs: 1000 });
+    harness.replica(0, { kvTokens: 10_000 });
+    harness.arrive(0, 0, minute, { promptTokens: 6000 });
+    harness.arrive(1, 0, minute, { promptTokens: 6000 }); // waits while there is a candidate
+    const publishedUs = harness.nowUs;
+    harness.advance(400);
+    harness.arrive(2, 0, minute, { promptTokens: 6000, publishedUs });
+    harness.advance(599);
+    expect(harness.brain.queued(0)).toBe(2);
+    harness.advance(1);
+    expect(harness.brain.queued(0)).toBe(0);
   });
 });
 

@@ -11,7 +11,7 @@ const rules: BreakerRules = {
 function ends(breaker: Breaker, outcomes: string, nowUs = 0, mayOpen = true): void {
   for (const outcome of outcomes) {
     const { term } = breaker;
-    breaker.took();
+    breaker.took(nowUs);
     breaker.ended(term, outcome === 'x', nowUs, mayOpen);
     breaker.released(term);
   }
@@ -60,15 +60,32 @@ describe('half open', () => {
   test('one request at a time tries it', () => {
     const breaker = opened();
     expect(breaker.allows).toBe(true);
-    breaker.took();
+    breaker.took(0);
     expect(breaker.allows).toBe(false);
     expect(breaker.released(breaker.term)).toBe(true); // its client left: the next may try
     expect(breaker.allows).toBe(true);
   });
 
+  test('a request that takes long does not keep all others from trying it', () => {
+    const breaker = opened();
+    breaker.took(5 * second);
+    expect([breaker.allows, breaker.tick(9 * second), breaker.allows]).toEqual([
+      false,
+      false,
+      false,
+    ]);
+    expect([breaker.tick(10 * second), breaker.allows]).toEqual([true, true]);
+    breaker.took(11 * second);
+    expect([breaker.allows, breaker.tick(15 * second)]).toEqual([false, false]);
+    expect([breaker.tick(16 * second), breaker.allows]).toEqual([true, true]);
+    breaker.released(breaker.term);
+    breaker.released(breaker.term);
+    expect(breaker.moreAtUs).toBe(0); // nobody tries it: nothing to wait for
+  });
+
   test('the first token closes it, and the window begins anew', () => {
     const breaker = opened();
-    breaker.took();
+    breaker.took(0);
     expect(breaker.succeeded(breaker.term)).toBe(true);
     ends(breaker, 'xxxxxxxxx');
     expect(breaker.state).toBe(closed);
@@ -89,7 +106,7 @@ describe('half open', () => {
     ends(breaker, 'xxxxxxxxxx');
     expect(breaker.ended(term, false, 0, true)).toBe(false);
     breaker.tick(5 * second);
-    breaker.took();
+    breaker.took(0);
     expect(breaker.released(term)).toBe(false);
     expect([breaker.succeeded(term), breaker.ended(term, true, 0, true)]).toEqual([false, false]);
     expect([breaker.state, breaker.allows]).toEqual([halfOpen, false]);

@@ -187,10 +187,24 @@ describe('fairness between tenants', () => {
     expect(first.filter((tenant) => tenant === 1).length).toBeLessThanOrEqual(6);
   });
 
+  test('what is used while nobody waits is no debt', () => {
+    const bench = new Bench();
+    for (let i = 0; i < 500; i++) bench.queue.charge(0, 1000);
+    bench.queue.charge(1, 1000);
+    for (let i = 0; i < 20; i++) {
+      bench.wait(1);
+      bench.wait(0);
+    }
+    const first = Array.from({ length: 10 }, () => bench.requests.tenant[bench.serve(1000)]!);
+    const given = first.filter((tenant) => tenant === 0).length;
+    expect(given).toBeGreaterThanOrEqual(4);
+    expect(given).toBeLessThanOrEqual(6);
+  });
+
   test('what was charged too much is given back', () => {
     const bench = new Bench();
     bench.queue.charge(0, 1000 * outputWeight);
-    bench.queue.charge(0, -900 * outputWeight);
+    bench.queue.correct(0, -900 * outputWeight);
     bench.queue.charge(1, 500);
     const cheap = bench.wait(0);
     bench.wait(1);

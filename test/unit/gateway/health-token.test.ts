@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Stillness } from '../../../src/gateway/token-probe.ts';
+import { Stillness } from '../../../src/gateway/health-token.ts';
 
 test('a replica stands still while it has requests and sends nothing', () => {
   const stillness = new Stillness();

@@ -70,8 +70,15 @@ export async function fairnessPart(lab: LiveLab): Promise<LivePart> {
     targets: [
       {
         against: 'fairness, live',
-        wanted:
-          'queue wait of light tenants, p99, < 2 times the longer of solo and one median answer',
+        wanted: 'queue wait of light tenants, p99, < 2 times their solo value',
+        found: `${ms(beside.queueP99)}, solo ${ms(solo.queueP99)}`,
+        met: beside.queueP99 < 2 * solo.queueP99,
+        reason:
+          'Alone they find a free place; beside a heavy tenant every place is taken. See below.',
+      },
+      {
+        against: 'fairness, live',
+        wanted: 'the same, < 2 times the longer of solo and one median answer',
         found: `${ms(beside.queueP99)}, solo ${ms(solo.queueP99)}, answer ${ms(service)}: ${numberText(ratio, 2)} times`,
         met: ratio < 2,
         reason: '',

@@ -2,14 +2,14 @@
 import type { BenchContext } from '../bench/bench-context.ts';
 import type { ReplicaFleet } from '../bench/replicas.ts';
 import { LiveLoad, type LiveRun, type Phase } from './load.ts';
-import { goodput } from './measures.ts';
+import { throughput } from './measures.ts';
 import { heavy, tenantCount } from './requests.ts';
 import { places, type QueueConfig, replicas, type Stage, startStage } from './stage.ts';
 
 export interface LiveLab {
   readonly bench: BenchContext;
   readonly fleet: ReplicaFleet;
-  /** Most good answers per second: of all keys, and of one, whose few prompts the caches hold. */
+  /** Most answers per second: of all keys, and of one, whose few prompts the caches hold. */
   readonly capacity: number;
   readonly capacityOfOne: number;
   /** Seconds of each kind of phase. */
@@ -50,7 +50,8 @@ export async function withStage<T>(
 }
 
 /**
- * Good answers per second with all places taken, behind the first second. Of several windows the best:
+ * Answers per second with all places taken, late ones as well, for here half of the requests wait; behind
+ * the first second. Of several windows the best:
  * other work on the machine only takes away.
  */
 export function measureCapacity(lab: Unmeasured, tenants: number): Promise<number> {
@@ -58,7 +59,7 @@ export function measureCapacity(lab: Unmeasured, tenants: number): Promise<numbe
   return withStage(lab, {}, async (load) => {
     const run = await load.closed(saturating, seconds, tenants);
     const starts = Array.from({ length: seconds - windowSeconds }, (_, i) => i + 1);
-    return Math.max(...starts.map((from) => goodput(run, from, from + windowSeconds)));
+    return Math.max(...starts.map((from) => throughput(run, from, from + windowSeconds)));
   });
 }
 const windowSeconds = 5;

@@ -62,12 +62,26 @@ function isGood(record: LiveRecord): boolean {
 }
 
 /** Good answers that ended in [fromS, toS) of the run, per second. */
-export function goodput({ records, startUs }: LiveRun, fromS: number, toS: number): number {
-  const good = records.filter((record) => {
+export function goodput(run: LiveRun, fromS: number, toS: number): number {
+  return endedPerSecond(run, fromS, toS, isGood);
+}
+
+/** Whole answers, however late. */
+export function throughput(run: LiveRun, fromS: number, toS: number): number {
+  return endedPerSecond(run, fromS, toS, ({ isServed }) => isServed);
+}
+
+function endedPerSecond(
+  { records, startUs }: LiveRun,
+  fromS: number,
+  toS: number,
+  counts: (record: LiveRecord) => boolean,
+): number {
+  const counted = records.filter((record) => {
     const endS = (record.endUs - startUs) / 1e6;
-    return endS >= fromS && endS < toS && isGood(record);
+    return endS >= fromS && endS < toS && counts(record);
   });
-  return good.length / (toS - fromS);
+  return counted.length / (toS - fromS);
 }
 
 export interface Second {

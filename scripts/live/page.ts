@@ -27,7 +27,7 @@ export function livePage(facts: LiveFacts, parts: readonly LivePart[]): string {
     `- **Machine** ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGb.toFixed(1)} GB, ${machine.os}; Node ${node}; commit ${commit}; seed ${seed}.`,
     '  Load, gateway and replicas share it with whatever else runs there: the load average was',
     `  ${facts.loadBefore.toFixed(1)} before and ${facts.loadAfter.toFixed(1)} after. Each part was measured once.`,
-    `- **Capacity** ${capacity.toFixed(1)} good answers per second, with all places taken (closed loop, best 5 s);`,
+    `- **Capacity** ${capacity.toFixed(1)} answers per second, with all places taken (closed loop, best 5 s);`,
     `  ${capacityOfOne.toFixed(1)} with one key, whose fewer prompts the caches hold. Rates below are multiples.`,
     `- **Good** is a whole answer within ${limitsText}.`,
     '- **Requests** are streams of 16, 32 or 48 tokens to prompts of 80, 320 or 640 tokens, arriving as a Poisson process. Ten',

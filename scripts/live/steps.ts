@@ -39,7 +39,7 @@ interface Measured {
   readonly depthMax: number;
   /** Of /healthz during the step. */
   readonly healthP99: number;
-  /** Most good answers per second of as many keys. */
+  /** Most answers per second of as many keys. */
   readonly capacity: number;
 }
 

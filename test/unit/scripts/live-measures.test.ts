@@ -6,6 +6,7 @@ import {
   quantile,
   secondsOf,
   tailsOf,
+  throughput,
 } from '../../../scripts/live/measures.ts';
 import type { LiveRecord } from '../../../scripts/live/requests.ts';
 
@@ -49,6 +50,7 @@ test('goodput counts answers within the limits, when they end', () => {
   const run = { startUs, records: [served(1, 0), served(2, 1.95), late, slow], lagP99Ms: 0 };
   expect(goodput(run, 0, 2)).toBe(0.5);
   expect(goodput(run, 2, 3)).toBe(1);
+  expect(throughput(run, 0, 2)).toBe(1.5); // late and slow ones are answers as well
   const seconds = secondsOf({ ...run, records: [...run.records, refused(3, 1.5)] }, 3);
   expect(seconds.map(({ offered }) => offered)).toEqual([3, 2, 0]);
   expect(seconds.map(({ good }) => good)).toEqual([1, 0, 1]);

@@ -67,7 +67,7 @@ test('answers larger than a record come in pieces', async () => {
   }
 });
 
-const { dead, busy, clientError, slow } = Outcome;
+const { dead, busy, cancelled, clientError, slow } = Outcome;
 describe('every member is given back once when', () => {
   const refuse =
     (status: number, headers = '') =>
@@ -79,35 +79,40 @@ describe('every member is given back once when', () => {
     [
       'the replica resets',
       ({ connection }: RawRequest) => connection.socket.resetAndDestroy(),
-      'RESET',
+      'BATCH_FAILED',
       dead,
     ],
-    ['it fails', refuse(500), 'REPLICA_5XX', dead],
+    ['it fails', refuse(500), 'BATCH_FAILED', dead],
     ['it limits its rate', refuse(429, 'retry-after: 2\r\n'), 'REPLICA_RATE_LIMITED', busy],
     ['it calls the batch bad', refuse(400), 'BATCH_REFUSED', clientError],
     ['it cannot process the batch', refuse(422), 'BATCH_REFUSED', clientError],
     ['it calls the batch too large', refuse(413), 'BATCH_REFUSED', clientError],
-    ['a choice is missing', say(choicesFor(['p0'])), 'BATCH_ANSWER', dead],
+    ['a choice is missing', say(choicesFor(['p0'])), 'BATCH_ANSWER', clientError],
     [
       'it answers with an error',
       (r: RawRequest) => r.connection.socket.write(jsonAnswer({ error: { message: 'x' } })),
-      'ERROR_BODY',
+      'BATCH_FAILED',
       dead,
     ],
     [
       'it answers with a stream',
       ({ connection }: RawRequest) => connection.socket.write(stream),
       'BATCH_ANSWER',
-      dead,
+      clientError,
     ],
-    ['it is silent', () => {}, 'HEADERS_TIMEOUT', slow],
+    ['it is silent', () => {}, 'BATCH_FAILED', slow],
   ] as const)('%s', async (_name, respond, error, outcome) => {
+    const ofRest = error === 'REPLICA_RATE_LIMITED' ? 'BATCH_FAILED' : error;
     replica.respond = respond;
-    const requests = sendBatch({}, {});
-    for (const request of requests) {
-      expect(await request.givenBack()).toMatchObject({ error: errors[error].number, outcome });
+    const requests = sendBatch({}, {}, {});
+    for (const [i, request] of requests.entries()) {
+      // One call has failed: the first says so of the replica, and the others only that they go alone.
+      const told = i === 0 ? { error, outcome } : { error: ofRest, outcome: cancelled };
+      const expected = { error: errors[told.error].number, outcome: told.outcome };
+      expect(await request.givenBack()).toMatchObject(expected);
       expect(request.released.length).toBe(1);
     }
+    expect(harness.snapshot().counter(metrics.batchesFailed, 0)).toBe(1);
     replica.respond = (request) => {
       const prompt = (JSON.parse(request.body.toString()) as { prompt: string }).prompt;
       answer(request, choicesFor([prompt]));
@@ -126,6 +131,7 @@ describe('a member that leaves', () => {
     const [hasty, patient] = sendBatch({ deadlineMs: 100 }, {});
     const { error } = await hasty!.givenBack();
     expect(error).toBe(errors.DEADLINE.number);
+    await replica.arrivals(1);
     serve(replica.requests[0]!);
     expect(textOf(await patient!.ended())).toBe('p1');
     expect(harness.snapshot().counter(metrics.settleConflicts, 0)).toBe(0);

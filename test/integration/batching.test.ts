@@ -125,6 +125,21 @@ describe.each(testEngines)('on %s', (engine) => {
     });
   });
 
+  test('one that makes the replica fail, fails alone too, and counts once', async () => {
+    await withBatches(patient(8), async (gateway, replica) => {
+      const prompts = range(8).map((i) => (i === 5 ? '[[fault:status=500]] poison' : long(i)));
+      const answers = await Promise.all(prompts.map((prompt) => complete(gateway, prompt)));
+      for (const [i, answer] of answers.entries()) {
+        if (i === 5) expect(answer.status).toBe(502);
+        else expectAnswer(answer, prompts[i]!);
+      }
+      expect(calls(replica).length).toBe(9);
+      expect(await metric(gateway, 'sluice_batches_failed_total')).toBe(1);
+      // The call, and the one that was to blame.
+      expect(await metric(gateway, 'sluice_replica_errors_total')).toBe(2);
+    });
+  });
+
   test('a client that leaves harms nobody; when all have left the replica is told', async () => {
     const held = async (gateway: GatewayProcess, replica: Replica, leave: number[]) => {
       const aborts = range(3).map(() => new AbortController());

@@ -61,6 +61,7 @@ describe.each(testEngines)('A-02 on %s', (engine) => {
         for (const [i, row] of cluster.replicas.entries()) {
           expect(row).toEqual({
             ...{ name: `r${i + 1}`, model, url: replicas[i]!.url, healthy: true, state: 'active' },
+            ...{ breaker: 'closed', ejections: 0 },
             ...{ in_flight: 0, requests: replicas[i]!.stats().started, errors: 0 },
             ...{ weight: 1, max_in_flight: 256, adapters: [], reason: '', engine: null },
           });

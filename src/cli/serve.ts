@@ -18,6 +18,7 @@ interface ServeFlags {
   readonly model?: string;
   readonly port?: number;
   readonly adminPort?: number;
+  readonly watch: boolean;
   readonly supervisor: boolean;
   readonly json: boolean;
 }
@@ -32,6 +33,7 @@ export function serveCommand(): Command {
     .option('--model <name>', 'the model the replicas serve')
     .option('--port <number>', 'port of the listener, over the config', portNumber)
     .option('--admin-port <number>', 'port of the admin listener, over the config', portNumber)
+    .option('--watch', 'reload when the config file changes, as on SIGHUP', false)
     .option('--no-supervisor', 'run the gateway in this process, without restarts')
     .option('--json', 'print the ready line as JSON', false)
     .action(async (flags: ServeFlags) => {
@@ -47,6 +49,7 @@ async function serve(flags: ServeFlags): Promise<number> {
   });
   const usage = usageProblem(flags);
   if (usage !== undefined) return complain([usage]);
+  const watch = flags.watch && !flags.supervisor ? await watchOf(flags) : undefined;
   const loaded = await load(flags);
   if (!loaded.ok) {
     const { formatProblem } = await import('../config/problems.ts');
@@ -62,6 +65,7 @@ async function serve(flags: ServeFlags): Promise<number> {
   const running = runGateway({
     config: withPorts(config, flags),
     ...(flags.replica.length === 0 && { reload: () => reload(flags) }),
+    ...(watch && { watch }),
     onReady: ({ port, adminPort }, engine) => {
       const scheme = config.listen.tls === undefined ? 'http' : 'https';
       const url = `${scheme}://${hostForUrl(config.listen.host)}:${port}`;
@@ -79,6 +83,13 @@ async function serve(flags: ServeFlags): Promise<number> {
   });
 }
 
+async function watchOf(flags: ServeFlags) {
+  const { ConfigWatch } = await import('../gateway/config-watch.ts');
+  const watch = new ConfigWatch(flags.config ?? defaultFile);
+  await watch.mark();
+  return watch;
+}
+
 function usageProblem(flags: ServeFlags): string | undefined {
   if (flags.replica.length === 0) {
     if (flags.model !== undefined) return '--model needs at least one --replica';
@@ -88,6 +99,7 @@ function usageProblem(flags: ServeFlags): string | undefined {
     }
     return undefined;
   }
+  if (flags.watch) return '--watch needs a config file';
   if (flags.config !== undefined) return 'give either --config or --replica, not both';
   if (flags.model === undefined) return '--replica needs --model NAME';
   return undefined;

@@ -7,10 +7,10 @@
 import { Agent, request } from 'undici';
 import { replicaLookup } from '../forwarder/replica-lookup.ts';
 import { nowMs } from '../lib/clock.ts';
+import { probeToken, Stillness } from './health-token.ts';
 import { HealthVerdict, type ProbeResult, type VerdictOptions } from './health-verdict.ts';
 import { LoopLag } from './loop-lag.ts';
 import type { Member, Membership } from './membership.ts';
-import { probeToken, Stillness } from './health-token.ts';
 
 export interface HealthOptions extends VerdictOptions {
   readonly path: string;

@@ -2,7 +2,7 @@
  * Runs one gateway as the work of this process: start, ready line, signals, exit code. Main thread.
  *
  * First SIGTERM or SIGINT: drain, or end at once while it starts. Second: cut with error events.
- * SIGHUP: reload, as soon as it serves. A supervisor that goes away counts as a first signal. A thread
+ * SIGHUP, and a change of a watched config file: reload, as soon as it serves. A supervisor that goes away counts as a first signal. A thread
  * beyond repair ends the process with a failure, and `abort` makes sure of it even when
  * uWebSockets.js holds its thread.
  */
@@ -11,12 +11,15 @@ import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
 import { isListenError } from '../lib/listen-error.ts';
+import type { ConfigWatch } from './config-watch.ts';
 import { type Addresses, ClosedWhileStarting, Gateway } from './gateway.ts';
 
 export interface RunOptions {
   readonly config: Config;
   /** Reads the config file again; absent where there is none. */
   readonly reload?: () => Promise<LoadResult>;
+  /** Of the config file, which is read again when it changes; absent: only when asked. */
+  readonly watch?: ConfigWatch;
   readonly onReady: (addresses: Addresses, engine: string) => void;
 }
 
@@ -31,7 +34,8 @@ const fatalGraceMs = 3000;
 const heapGrowingPercent = 50;
 
 /** Resolves with the exit code once all is closed; throws when it cannot be built or cannot listen. */
-export async function runGateway({ config, reload, onReady }: RunOptions): Promise<number> {
+export async function runGateway(options: RunOptions): Promise<number> {
+  const { config, reload, watch, onReady } = options;
   let fail: (reason: string) => void = () => {};
   const failed = new Promise<never>((_, reject) => {
     fail = (reason) => reject(new Error(reason));
@@ -48,6 +52,7 @@ export async function runGateway({ config, reload, onReady }: RunOptions): Promi
     process.send?.({ kind: 'ready' });
     onReady(addresses, gateway.engine);
     signals.serving();
+    watch?.follow(() => void gateway.reload());
     await Promise.race([signals.stopped, failed]);
     logger.info('stopped');
     return ExitCode.ok;
@@ -63,6 +68,7 @@ export async function runGateway({ config, reload, onReady }: RunOptions): Promi
     if (isListenError(error)) throw error;
     return ExitCode.failed;
   } finally {
+    watch?.stop();
     await logger.close(1000);
     // A thread that does not end keeps the process alive and cannot be terminated (RELIABILITY 0.1).
     setTimeout(() => process.abort(), fatalGraceMs).unref();

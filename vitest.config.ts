@@ -25,6 +25,7 @@ const measuring = [
   'test/fault/pressure.test.ts', // processor use, loop lag, time of a refusal
   'test/fault/restart-time.test.ts', // how soon a killed gateway is back
   'test/fault/scorecard.test.ts', // time of an answer beside the clocks of each fault
+  'test/fault/thread-crash.test.ts', // how soon a thread is back
   'test/integration/bench-generator.test.ts', // the generator's own clocks
   'test/integration/bench-script.test.ts', // rebuilds the program that the others start
   'test/integration/scenarios-load.test.ts', // latency, throughput, memory

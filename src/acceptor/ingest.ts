@@ -8,6 +8,7 @@
 import { type ErrorEntry, errorOf, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
+import { faultPoint } from '../lib/fault-point.ts';
 import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import { encodeHeadersInto } from '../protocol/header-codec.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
@@ -23,7 +24,6 @@ import { Ring, Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer } from './answers.ts';
 import type { EdgeHead } from './edge-head.ts';
-import { faultPoint } from './fault-hooks.ts';
 import { Closing, type Exchange, type ExchangePeer, type ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';

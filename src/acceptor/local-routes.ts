@@ -4,12 +4,13 @@
  * Readiness is read from shared memory at the moment of the question. The model list comes from the
  * config and never asks a replica.
  */
+
 import type { ModelRef } from '../config/adapters.ts';
 import { errors } from '../errors/catalogue.ts';
+import { faultPoint } from '../lib/fault-point.ts';
 import type { Route } from '../protocol/routes.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { commonHeaders, errorAnswer } from './answers.ts';
-import { faultPoint } from './fault-hooks.ts';
 import { answerBytesMax, Closing, type Exchange, type ExchangePeer } from './listener.ts';
 import { Outbox } from './outbox.ts';
 import type { RequestFacts } from './request.ts';

@@ -8,13 +8,14 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
+import { faultPoint } from '../lib/fault-point.ts';
 import { nameThread } from '../lib/thread-name.ts';
 import { ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell } from '../shm/doorbell.ts';
+import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
 import type { AcceptorStart, FromThread, ToThread } from '../shm/threads.ts';
 import { type AcceptorState, createAcceptorState } from './acceptor-state.ts';
-import { faultPoint } from './fault-hooks.ts';
 import { Ingest } from './ingest.ts';
 import type { Listener } from './listener.ts';
 import type { Request, RequestOwner } from './request.ts';
@@ -27,6 +28,9 @@ const logCloseMs = 500;
 const port = parentPort;
 assert(port !== null, 'an acceptor is a worker thread');
 const post = (message: FromThread): void => port.postMessage(message);
+
+const faults =
+  faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
 
 await run(workerData as AcceptorStart);
 
@@ -68,6 +72,9 @@ async function run(start: AcceptorStart): Promise<void> {
         return;
       case 'stop':
         void stop(state, listener, bell, heartbeat);
+        return;
+      case 'fault':
+        faults?.apply(message.fault);
     }
   });
   bell.start();

@@ -57,6 +57,8 @@ export class Request implements ExchangePeer {
   failure: ErrorEntry | undefined;
   isGone = false;
   isEventStream = false;
+  /** Last bytes of the answer so far (protocol/event-end.ts). */
+  tail = 0;
   /** Complete but for what the outbox keeps. */
   isEnding = false;
   /** Credit when the forwarder was last woken for it. */

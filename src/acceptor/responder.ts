@@ -10,6 +10,8 @@
 import { type ErrorEntry, errorOf, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
+import { faultPoint } from '../lib/fault-point.ts';
+import { isBetweenEvents, tailAfter } from '../protocol/event-end.ts';
 import { decodeHeaders } from '../protocol/header-codec.ts';
 import { ByteRingConsumer } from '../shm/byte-ring.ts';
 import { DrainStage } from '../shm/control.layout.ts';
@@ -30,7 +32,6 @@ import { Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer, errorEvent, isEventStream, replicaAnswerHeaders } from './answers.ts';
 import { explainHeader, explainText } from './explain-header.ts';
-import { faultPoint } from './fault-hooks.ts';
 import { answerBytesMax, Closing } from './listener.ts';
 import { Phase, type Request } from './request.ts';
 import type { Settlement } from './settlement.ts';
@@ -193,6 +194,9 @@ export class Responder {
     if (request.isGone) return; // its cancellation is under way
     const { data, payload, length, kind } = source;
     const { outbox } = request;
+    if (request.isEventStream) {
+      request.tail = tailAfter(request.tail, data, payload, payload + length);
+    }
     outbox.send(data, payload, payload + length, kind === ResponseKind.last);
     assert(outbox.keptBytes <= this.#keptBytesMax, 'a forwarder keeps within its credit');
     this.#giveCredit(request, false);
@@ -299,7 +303,7 @@ export class Responder {
       this.#settlement.finish(request);
       return;
     }
-    if (!request.isEventStream) {
+    if (!request.isEventStream || !isBetweenEvents(request.tail)) {
       // Cut short of its last chunk, so that the client sees that something is missing.
       this.#settlement.finish(request);
       exchange.cut();

@@ -313,7 +313,8 @@ export class Brain {
       this.#refuse(slot, refusal);
       return;
     }
-    if (release.retry !== RetryRule.alone) this.#sink.retry(slot, replica);
+    const isOfReplica = release.retry !== RetryRule.alone && release.retry !== RetryRule.again;
+    if (isOfReplica) this.#sink.retry(slot, replica);
     requests.waitingSinceUs[slot] = this.#nowUs;
     this.#lanes.enter(slot, Phase.retrying);
   }

@@ -95,7 +95,7 @@ export class Retries {
       const hasReplica = this.#fleet.cluster(model).outlook(this.excludedOf(slot)) !== Outlook.none;
       return hasReplica ? NONE : Refusal.failed;
     }
-    this.#requests.addFailed(slot, replica);
+    if (release.retry !== RetryRule.again) this.#requests.addFailed(slot, replica);
     const outlook = this.#outlookAfterFailure(slot, model, release.retry);
     if (outlook === Outlook.paused && this.isPauseLong(model, nowUs)) return Refusal.busy;
     if (outlook === Outlook.none) {

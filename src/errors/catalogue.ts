@@ -212,6 +212,20 @@ const rows = {
     hint: 'A defect of the gateway; its log has the stack.',
     type: 'server_error',
   }),
+  FORWARDER_LOST: entry(
+    'gateway',
+    'beforeFirstByte',
+    50,
+    503,
+    'server_error',
+    'thread_lost',
+    'LR',
+    {
+      message: 'The thread of the gateway that carried the answer has ended.',
+      hint: 'A defect of the gateway; its log has the cause. The replica is not to blame.',
+      retryAfterS: 1,
+    },
+  ),
   ALL_ATTEMPTS_FAILED: upstream(60, 'all_attempts_failed', 'URX', {
     message: 'No replica answered the request.',
     hint: 'Attempts or the retry budget are used up.',

@@ -85,6 +85,12 @@ export class AttemptRecord {
     return this.#usage;
   }
 
+  /** All of the answer is in the response ring: whoever ends it in our place ends it well. */
+  complete(lease: number): void {
+    const { slots } = this.#services;
+    slots.words[this.#row + slots.at.complete] = lease;
+  }
+
   failed(error: number, truncated: boolean): void {
     const { slots, metrics } = this.#services;
     slots.words[this.#row + slots.at.error] = error;

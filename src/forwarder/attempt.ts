@@ -152,6 +152,10 @@ export class Attempt implements OutputOwner {
 
   // --- the output -------------------------------------------------------------------------------
 
+  allWritten(): void {
+    this.record.complete(this.lease);
+  }
+
   claimSettlement(): boolean {
     this.record.ended(nowUs(), this.output.produced);
     const from = this.committed ? SlotState.streaming : SlotState.dispatched;

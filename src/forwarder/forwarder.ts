@@ -4,7 +4,7 @@
  *
  * A record whose lease is not the slot's is late: dropped and counted. Doorbells ring once a turn of
  * the event loop, after everything of the turn is published. Death: its connections close with the
- * thread, and the process ends (ADR 6).
+ * thread; a successor attaches to the same rings, ends what it left (take-over.ts) and goes on.
  */
 import { Bag } from '../lib/bag.ts';
 import { arenaBytes } from '../shm/arena.ts';
@@ -37,6 +37,7 @@ import type { ReplicaCall } from './replica-call.ts';
 import { ResponseWriter } from './response-writer.ts';
 import type { Running, RunningOwner } from './running.ts';
 import { EventWriter, type FieldsOf, type Services } from './services.ts';
+import { takeOver } from './take-over.ts';
 import { type UpstreamRequest, UpstreamRequests } from './upstream-requests.ts';
 
 /** Attempts started in one go before the event loop may serve its sockets. */
@@ -97,6 +98,7 @@ export class Forwarder implements RunningOwner {
       writers: this.#writers,
       events: new EventWriter(
         new SpscProducer(EventRingLayout, eventRing, records),
+        this.#slots,
         this.#control,
         control.at.waiting,
         () => {
@@ -116,6 +118,7 @@ export class Forwarder implements RunningOwner {
     };
     this.#pools = new ReplicaPools(timeouts.connect, start.replicas);
     this.#clocks = new Clocks(this.#open);
+    takeOver(this.#services, start.index);
   }
 
   /** Requests this forwarder holds. */
@@ -145,6 +148,7 @@ export class Forwarder implements RunningOwner {
       const replica = words[cell + at.replica] as number;
       const epoch = words[cell + at.epoch] as number;
       const more = words[cell + at.more] === 1;
+      if (kind === DispatchKind.start) this.#take(slot, lease);
       this.#dispatches.advance();
       const start = { slot, lease, replica, epoch };
       if (kind === DispatchKind.abort) this.#abort(slot, lease);
@@ -183,6 +187,14 @@ export class Forwarder implements RunningOwner {
 
   onDone(call: ReplicaCall): void {
     this.#open.remove(call);
+  }
+
+  /** Says in the row, before the record is gone, that the attempt is with this thread. */
+  #take(slot: number, lease: number): void {
+    const { words, at } = this.#slots;
+    const isOurs =
+      this.#slots.holds(slot, lease) && this.#slots.state(slot) === SlotState.dispatched;
+    if (isOurs) words[this.#slots.row(slot) + at.taken] = lease;
   }
 
   #startAttempt(start: Start): void {

@@ -12,6 +12,7 @@ import { nowMs } from '../lib/clock.ts';
 import { nameThread } from '../lib/thread-name.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell } from '../shm/doorbell.ts';
+import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
 import { controlCounts } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
@@ -34,6 +35,9 @@ nameThread(`forwarder-${start.index}`);
 assert(parentPort !== null);
 const port = parentPort;
 const post = (message: FromThread): void => port.postMessage(message);
+
+const faults =
+  faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
 
 const { memory } = start;
 const control = ControlLayout.attach(memory.control, controlCounts(memory.size));
@@ -98,6 +102,9 @@ port.on('message', (message: ToThread) => {
       break;
     case 'stop':
       void stop();
+      break;
+    case 'fault':
+      faults?.apply(message.fault);
       break;
   }
 });

@@ -8,6 +8,7 @@
 import type { Dispatcher } from 'undici';
 import { InvariantError } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
+import { faultPoint } from '../lib/fault-point.ts';
 import { type AnswerHeaders, single } from './answer-head.ts';
 import type { AttemptClock, Clocked } from './clocks.ts';
 import * as failing from './failure.ts';
@@ -62,6 +63,7 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
 
   start(): void {
     this.pool.dispatch(this.#request, this);
+    faultPoint('connecting');
   }
 
   forgive(gapUs: number): void {
@@ -97,6 +99,7 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
     this.stage = Stage.sent;
     this.clock.restart(us);
     this.onSent(us);
+    faultPoint('sent');
   }
 
   onResponseStart(
@@ -106,6 +109,7 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
   ): void {
     if (status < 200 || this.over) return; // 102 and 103 say nothing that we pass on
     this.stage = Stage.head;
+    faultPoint('headers');
     this.onHead(status, nowUs());
     const { address, authorization } = this.pool;
     const sent = this.#request.headers as readonly string[];
@@ -131,6 +135,7 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
     this.stage = Stage.body;
     this.services.progress.mark(this.pool.address.row, nowUs());
     this.onBody(chunk, controller);
+    faultPoint('mid-event');
   }
 
   onResponseEnd(): void {

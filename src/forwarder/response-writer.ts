@@ -8,6 +8,7 @@
  * never waits for a client. Death: see byte-ring.ts; a record is visible whole or not at all.
  */
 import { Bag } from '../lib/bag.ts';
+import { faultPoint } from '../lib/fault-point.ts';
 import type { ByteRingProducer } from '../shm/byte-ring.ts';
 import { ResponseKind, writeUint32 } from '../shm/response-records.ts';
 import type { Credit } from './credit.ts';
@@ -133,6 +134,7 @@ export class ResponseWriter {
       output.moveTo(this.#ring.data, offset, length);
       this.#credit.spend(output, length);
       this.#ring.commit(kind, output.slot, output.lease, length);
+      if (isLast && output.error === 0) output.owner.allWritten();
     }
     return Flush.written;
   }
@@ -145,6 +147,7 @@ export class ResponseWriter {
     const offset = this.#ring.reserve(length);
     if (offset < 0) return false;
     if (!output.owner.claimSettlement()) return true;
+    faultPoint('done-before-release');
     if (head === undefined) {
       writeUint32(data, offset, output.error);
       writeUint32(data, offset + 4, 0);

@@ -8,7 +8,7 @@ import type { FieldSpec } from '../shm/layout.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
 import type { ReplicaProgress } from '../shm/replica-progress.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
-import { type EventKind, type EventRingLayout, Outcome } from '../shm/rings.layout.ts';
+import { EventKind, type EventRingLayout, Outcome } from '../shm/rings.layout.ts';
 import type { SpscLayout, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ClockLimits } from './clocks.ts';
 import type { Credit } from './credit.ts';
@@ -41,13 +41,21 @@ type EventProducer = SpscProducer<FieldsOf<typeof EventRingLayout>>;
  */
 export class EventWriter {
   readonly #ring: EventProducer;
+  readonly #slots: RequestSlots;
   readonly #control: Int32Array;
   readonly #waiting: number;
   readonly #onUrgent: () => void;
 
   /** `waiting` is the index of the control word that counts waiting requests. */
-  constructor(ring: EventProducer, control: Int32Array, waiting: number, onUrgent: () => void) {
+  constructor(
+    ring: EventProducer,
+    slots: RequestSlots,
+    control: Int32Array,
+    waiting: number,
+    onUrgent: () => void,
+  ) {
     this.#ring = ring;
+    this.#slots = slots;
     this.#control = control;
     this.#waiting = waiting;
     this.#onUrgent = onUrgent;
@@ -75,6 +83,10 @@ export class EventWriter {
     words[cell + at.promptTokens] = usage?.prompt ?? -1;
     words[cell + at.completionTokens] = usage?.completion ?? -1;
     this.#ring.commit();
+    // Behind the event: a successor may tell it twice, which is harmless, but never fails to (take-over.ts).
+    if (kind === EventKind.released) {
+      this.#slots.words[this.#slots.row(slot) + this.#slots.at.told] = lease;
+    }
     if (outcome !== Outcome.ok || Atomics.load(this.#control, this.#waiting) > 0) this.#onUrgent();
   }
 }

@@ -24,6 +24,8 @@ export interface AdminActions {
   remove(name: string): Promise<unknown>;
   add(body: unknown): Promise<unknown>;
   reload(): Promise<unknown>;
+  /** Does something to a thread; absent in a gateway that is not under test. */
+  readonly fault: ((body: unknown) => unknown) | undefined;
 }
 
 /** A refusal with a status that the listener turns into an error body. */
@@ -133,6 +135,9 @@ export class AdminServer {
     const refused = this.#refusal(mayChange(req, this.#token));
     if (refused !== undefined) return refused;
     if (path === '/admin/reload') return json(200, await this.#actions.reload());
+    const { fault } = this.#actions;
+    if (path === '/admin/fault' && fault !== undefined)
+      return json(200, fault(await readJson(req)));
     if (path === '/admin/replicas') return json(201, await this.#actions.add(await readJson(req)));
     const match = /^\/admin\/replicas\/([A-Za-z0-9._-]{1,64})\/(drain|undrain|remove)$/.exec(path);
     if (match === null) return failure(404, 'no such admin action');

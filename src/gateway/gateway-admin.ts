@@ -44,6 +44,7 @@ export interface AdminParts {
   readonly reader: MetricsReader;
   readonly writer: MetricsWriter;
   readonly readiness: Readiness;
+  readonly fault: ((body: unknown) => unknown) | undefined;
   readonly tellForwarders: (message: Joined | Forgotten) => Promise<void>;
   readonly tellAcceptors: (message: Joined) => Promise<void>;
 }
@@ -64,6 +65,10 @@ export class GatewayAdmin implements AdminActions {
   constructor(parts: AdminParts) {
     this.#parts = parts;
     this.#metrics = this.#createMetrics();
+  }
+
+  get fault(): ((body: unknown) => unknown) | undefined {
+    return this.#parts.fault;
   }
 
   isStarting(): boolean {

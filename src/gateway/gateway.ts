@@ -2,8 +2,9 @@
  * The gateway: shared memory, threads, health, admin listener; started, drained and closed as one.
  * Runs on the main thread of the gateway process and never blocks it.
  *
- * Any thread that dies without being asked ends the gateway (`onFatal`): what it owned cannot be
- * trusted, and the supervisor starts a clean process. Requests are never touched here.
+ * A scheduler or forwarder that dies without being asked is started again (thread-recovery.ts). An
+ * acceptor cannot be, and what recovery does not trust ends the gateway too (`onFatal`): the supervisor
+ * starts a clean process. Requests are never touched here.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { resolveEngine } from '../acceptor/uws-binary.ts';
@@ -13,32 +14,29 @@ import type { Config } from '../config/schema.ts';
 import { isListenError } from '../lib/listen-error.ts';
 import { ControlLayout, DrainStage, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
+import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { controlCounts, createMemory, type SharedMemory } from '../shm/memory.ts';
 import { createMetricsRegion } from '../shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
 import { metrics } from '../telemetry/catalogue.ts';
-import { defaultMetricDims, Result } from '../telemetry/labels.ts';
+import { defaultMetricDims, Result, ThreadKind } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import { AdminServer } from './admin-server.ts';
 import { BreakerLog } from './breaker-log.ts';
 import { descriptorProblem, replicaConnections } from './descriptors.ts';
 import { ExplainView } from './explain.ts';
-import { holdFreePort } from './free-port.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
+import { GatewayThreads } from './gateway-threads.ts';
 import { HealthChecker } from './health.ts';
 import { EngineScraper } from './health-engine.ts';
 import { Membership } from './membership.ts';
-import {
-  acceptorStart,
-  forwarderStart,
-  type StartContext,
-  schedulerStart,
-  wantsPretty,
-} from './start-data.ts';
-import { ThreadHandle } from './thread-handle.ts';
+import { type StartContext, wantsPretty } from './start-data.ts';
+import { ThreadRecovery } from './thread-recovery.ts';
 import { GatewayViews } from './views.ts';
 import { Watchdog } from './watchdog.ts';
+
+const faultAdmin = faultHooksModule && (await import('./fault-admin.ts'));
 
 export interface GatewayOptions {
   readonly config: Config;
@@ -66,7 +64,6 @@ export class ClosedWhileStarting extends Error {
 const responseRingBytes = 4 * 1024 * 1024;
 /** After the cut, streams have this long to end with an error event. */
 const cutGraceMs = 1000;
-const threadGraceMs = 2000;
 
 export class Gateway {
   readonly engine: 'uws' | 'node';
@@ -84,10 +81,9 @@ export class Gateway {
   readonly #actions: GatewayAdmin;
   readonly #admin: AdminServer;
   readonly #watchdog: Watchdog;
+  readonly #threads: GatewayThreads;
+  readonly #recovery: ThreadRecovery;
   readonly #breakerLog: BreakerLog;
-  #acceptors: ThreadHandle[] = [];
-  #forwarders: ThreadHandle[] = [];
-  #scheduler: ThreadHandle | undefined;
   #closing: Promise<void> | undefined;
   #cut = false;
   /** True from the moment the last acceptor listens. */
@@ -134,7 +130,21 @@ export class Gateway {
     this.#actions = this.#createActions();
     this.#admin = new AdminServer(this.#actions, config.admin.token);
     this.#breakerLog = new BreakerLog(this.#membership, this.logger);
-    this.#watchdog = new Watchdog(this.#views, (reason) => this.#fatal(reason, undefined));
+    this.#threads = new GatewayThreads({
+      context: () => this.#startContext(),
+      views: this.#views,
+      onDeath: (name, error) => this.#onDeath(name, error),
+    });
+    this.#recovery = new ThreadRecovery({
+      logger: this.logger,
+      start: (name) => this.#threads.restart(name),
+      onRestarted: (name) => {
+        const kind = name === 'scheduler' ? ThreadKind.scheduler : ThreadKind.forwarder;
+        this.#metrics.add(metrics.threadRestarts, kind, 1);
+      },
+      giveUp: (reason, error) => this.#fatal(reason, error),
+    });
+    this.#watchdog = new Watchdog(this.#views, (name, reason) => this.#onSilent(name, reason));
   }
 
   /**
@@ -161,21 +171,12 @@ export class Gateway {
     for (const [model, { replicas }] of config.models.entries()) {
       for (const replica of replicas) this.#membership.add(replica, model);
     }
-    const context = this.#startContext();
-    const onDeath = (name: string, error: unknown): void => {
-      // An address that is taken is the operator's to change: `listen` rejects with it.
-      if (!isListenError(error)) this.#fatal(`${name} died`, error);
-    };
-    this.#scheduler = new ThreadHandle('scheduler', 'scheduler', schedulerStart(context), onDeath);
-    this.#forwarders = Array.from({ length: config.threads.forwarders }, (_, i) => {
-      return new ThreadHandle(`forwarder-${i}`, 'forwarder', forwarderStart(context, i), onDeath);
-    });
-    await Promise.all([this.#scheduler, ...this.#forwarders].map((thread) => thread.ready()));
+    await this.#threads.startServing();
     for (const member of this.#membership) this.#membership.activate(member);
     this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
     this.#scraper.start();
-    const port = await this.#startAcceptors(context, onDeath);
+    const port = await this.#threads.startAcceptors(() => this.#assertOpen());
     this.#watchdog.start();
     this.#breakerLog.start();
     this.#isServing = true;
@@ -229,28 +230,15 @@ export class Gateway {
     return this.#closing;
   }
 
-  async #startAcceptors(
-    context: StartContext,
-    onDeath: (name: string, error: unknown) => void,
-  ): Promise<number> {
-    const { listen, threads } = this.#options.config;
-    const isShared = listen.port === 0 && threads.acceptors > 1;
-    const held = isShared ? await holdFreePort(listen.host) : undefined;
-    let port = held?.port ?? listen.port;
-    try {
-      // One after the other: two that fail would each tell of an address that is taken.
-      for (let i = 0; i < threads.acceptors; i++) {
-        this.#assertOpen();
-        const start = { ...acceptorStart(context, i), port };
-        const acceptor = new ThreadHandle(`acceptor-${i}`, 'acceptor', start, onDeath);
-        this.#acceptors.push(acceptor);
-        port = await acceptor.ready();
-      }
-      this.#assertOpen();
-    } finally {
-      held?.release();
-    }
-    return port;
+  #onDeath(name: string, error: unknown): void {
+    // An address that is taken is the operator's to change: `listen` rejects with it.
+    if (this.#closing !== undefined || isListenError(error)) return;
+    if (!this.#isServing || name.startsWith('acceptor')) this.#fatal(`${name} died`, error);
+    else this.#recovery.died(name, error);
+  }
+
+  #onSilent(name: string, reason: string): void {
+    if (!this.#threads.kill(name, reason)) this.#fatal(reason, undefined);
   }
 
   async #close(): Promise<void> {
@@ -264,12 +252,7 @@ export class Gateway {
       const limit = performance.now() + cutGraceMs;
       await this.#waitUntil(() => this.#views.slotsInUse() === 0, limit);
     }
-    // Acceptors first and never by force: a live uWebSockets.js thread aborts the process.
-    await Promise.all(
-      this.#acceptors.map((thread) => thread.stop(threadGraceMs, this.engine === 'node')),
-    );
-    const others = [...this.#forwarders, this.#scheduler].filter((t) => t !== undefined);
-    await Promise.all(others.map((thread) => thread.stop(threadGraceMs, true)));
+    await this.#threads.stop();
     await this.#admin.close();
   }
 
@@ -301,7 +284,7 @@ export class Gateway {
       engine: this.engine,
       memory: this.#memory,
       metrics: this.#metricsRegions,
-      members: [...this.#membership],
+      members: [...this.#membership, ...this.#membership.leaving],
     };
   }
 
@@ -355,12 +338,9 @@ export class Gateway {
       reader: new MetricsReader(defaultMetricDims, this.#metricsRegions),
       writer: this.#metrics,
       readiness: new Readiness(this.#memory),
-      tellForwarders: async (message) => {
-        await Promise.all(this.#forwarders.map((thread) => thread.apply(message)));
-      },
-      tellAcceptors: async (message) => {
-        await Promise.all(this.#acceptors.map((thread) => thread.apply(message)));
-      },
+      fault: faultAdmin && ((body) => faultAdmin.applyFault(body, this.#threads)),
+      tellForwarders: (message) => this.#threads.tellForwarders(message),
+      tellAcceptors: (message) => this.#threads.tellAcceptors(message),
     });
   }
 }

@@ -3,6 +3,8 @@
  * Runs on the main thread.
  */
 import { Worker } from 'node:worker_threads';
+import { nowMs } from '../lib/clock.ts';
+import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import type { FromThread, ToThread } from '../shm/threads.ts';
 
 /**
@@ -14,6 +16,13 @@ import type { FromThread, ToThread } from '../shm/threads.ts';
  */
 const youngGenerationMb = { acceptor: 6, scheduler: 2, forwarder: 48 } as const;
 
+/** Measured: a worker is gone within 260 ms, blocked in Atomics.wait or not (RELIABILITY 0.3). */
+const killMsMax = 2000;
+
+const hookedLimits = faultHooksModule && {
+  maxOldGenerationSizeMb: faultHooksModule.hookedOldGenerationMb,
+};
+
 /** Source and build have the same tree, with another ending. */
 const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
 
@@ -22,6 +31,7 @@ export class ThreadHandle {
   readonly #worker: Worker;
   readonly #exited: Promise<number>;
   #stopping = false;
+  #killedMs = Number.POSITIVE_INFINITY;
   /** What the thread died of. */
   #error: unknown;
 
@@ -36,8 +46,13 @@ export class ThreadHandle {
     this.#worker = new Worker(new URL(`../${folder}/main.${ending}`, import.meta.url), {
       workerData,
       name,
-      resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMb[folder] },
+      resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMb[folder], ...hookedLimits },
     });
+    if (faultHooksModule !== undefined) {
+      this.#worker.on('message', (message: FromThread) => {
+        if (message.kind === 'terminate') this.kill('terminated at a stage');
+      });
+    }
     this.#worker.on('error', (reason) => {
       this.#error = reason;
     });
@@ -69,6 +84,18 @@ export class ThreadHandle {
     const applied = this.#next('applied', (m) => m.row === row && m.epoch === epoch);
     this.send(message);
     await Promise.race([applied, this.#exited]);
+  }
+
+  /** It was ended long enough ago to be gone. */
+  get isUnkillable(): boolean {
+    return nowMs() - this.#killedMs > killMsMax;
+  }
+
+  /** Ends a thread that is beyond help; its death is heard like any other, with this reason. */
+  kill(reason: string): void {
+    this.#error ??= new Error(reason);
+    this.#killedMs = Math.min(this.#killedMs, nowMs());
+    void this.#worker.terminate();
   }
 
   /** Asks the thread to end; after the grace it is terminated, or (uWebSockets.js) left behind. */

@@ -70,6 +70,11 @@ export class GatewayViews {
     });
   }
 
+  /** ThreadId of a thread by its name. */
+  threadId(name: string): number {
+    return this.#names.indexOf(name);
+  }
+
   /** Requests past admission, per model row. */
   inFlightByModel(models: number): number[] {
     const counts = new Array<number>(models).fill(0);

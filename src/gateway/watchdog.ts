@@ -1,8 +1,7 @@
 /**
  * Watchdog: looks at every thread's heartbeat. Runs on the main thread.
  *
- * A scheduler or forwarder silent for 5 s, or an acceptor for 10 s, is beyond help and ends the
- * gateway (RELIABILITY 4). A gap that this thread itself slept through (SIGSTOP, a starved machine)
+ * A scheduler or forwarder silent for 5 s, or an acceptor for 10 s, is beyond help (RELIABILITY 4). A gap that this thread itself slept through (SIGSTOP, a starved machine)
  * is no verdict: the watchdog looks again a period later.
  */
 import { nowMs } from '../lib/clock.ts';
@@ -16,11 +15,11 @@ const acceptorSilentSecondsMax = 10;
 
 export class Watchdog {
   readonly #views: GatewayViews;
-  readonly #onSilent: (reason: string) => void;
+  readonly #onSilent: (thread: string, reason: string) => void;
   #timer: NodeJS.Timeout | undefined;
   #lookedAt = 0;
 
-  constructor(views: GatewayViews, onSilent: (reason: string) => void) {
+  constructor(views: GatewayViews, onSilent: (thread: string, reason: string) => void) {
     this.#views = views;
     this.#onSilent = onSilent;
   }
@@ -45,6 +44,7 @@ export class Watchdog {
         : silentSecondsMax;
       if (thread.heartbeatAgeSeconds <= limit) continue;
       this.#onSilent(
+        thread.name,
         `${thread.name} has been silent for ${thread.heartbeatAgeSeconds.toFixed(1)} s`,
       );
       return;

@@ -4,14 +4,16 @@
  * Scheduler thread; never blocks, never allocates. It writes the scheduler's columns of a slot while
  * the slot is queued or resuming, then moves the stamp, then publishes the record. Wakes nobody by
  * itself: ringBells() does, once a batch. If the thread dies between stamp and record, the attempt
- * is published again by its successor; a forwarder takes a start it already runs for what it is.
+ * is published again by its successor; a forwarder takes a start it already runs for what it is. A
+ * refusal is in the row before the stamp moves, and the successor tells it again.
  */
 import type { Choice } from '../dispatch/choice.ts';
 import type { DecisionSink, Refusal } from '../dispatch/decisions.ts';
 import { Refusal as Reason } from '../dispatch/decisions.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
-import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { faultPoint } from '../lib/fault-point.ts';
+import { ControlLayout, ThreadId, ThreadPhase } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { controlCounts, recordRingCapacity, type SharedMemory } from '../shm/memory.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
@@ -44,6 +46,7 @@ export class Executor implements DecisionSink {
   readonly #acceptors: readonly ReplyOutbox[];
   readonly #forwarderBells: readonly number[];
   readonly #acceptorBells: readonly number[];
+  readonly #forwarderPhases: readonly number[];
   /** Attempts running on each forwarder. */
   readonly #running: Int32Array;
   #isBatch = false;
@@ -69,6 +72,8 @@ export class Executor implements DecisionSink {
     this.#acceptors = memory.replyRings.map((region) => createReplyOutbox(region, capacity));
     this.#forwarderBells = this.#forwarders.map((_, i) => bell(ThreadId.forwarder(i, size)));
     this.#acceptorBells = this.#acceptors.map((_, i) => bell(ThreadId.acceptor(i)));
+    const toPhase = thread.at.phase - thread.at.bell;
+    this.#forwarderPhases = this.#forwarderBells.map((word) => word + toPhase);
     this.#running = new Int32Array(size.forwarders);
   }
 
@@ -80,6 +85,7 @@ export class Executor implements DecisionSink {
     const slots = this.#slots;
     const { words, at } = slots;
     const pickedUs = nowUs();
+    faultPoint('picked');
     const row = slots.row(slot);
     const forwarder = this.#batchForwarder < 0 ? this.#leastBusyForwarder() : this.#batchForwarder;
     words[row + at.replica] = replica;
@@ -91,6 +97,7 @@ export class Executor implements DecisionSink {
     slots.writeTime(slot, at.dispatchedUs, dispatchedUs);
     const lease = slots.startAttempt(slot, slots.lease(slot));
     assert(lease >= 0 && attemptOf(lease) === attempt, 'the slot was ours to dispatch');
+    faultPoint('dispatched');
     this.#running[forwarder] = (this.#running[forwarder] as number) + 1;
     this.#sendOfBatch(1);
     this.#fill(forwarder, DispatchKind.start, slot, lease, replica, epoch);
@@ -118,22 +125,32 @@ export class Executor implements DecisionSink {
     const lease = slots.lease(slot);
     const from = slots.state(slot);
     assert(from === SlotState.queued || from === SlotState.resuming, 'the slot is ours to settle');
+    words[row + at.refusedError] = errorOfRefusal(refusal, error, attemptOf(lease));
+    words[row + at.refusedRetryMs] = retryAfterMs;
+    words[row + at.refused] = lease;
     if (!slots.transition(slot, lease, from, SlotState.settled)) {
       this.#metrics.add(catalogue.settleConflicts, 0, 1);
       return;
     }
+    this.reply(slot, lease);
+    if (refusal === Reason.clientGone) {
+      const goneUs = slots.readTime(slot, at.clientGoneUs);
+      if (goneUs > 0) this.#metrics.observe(catalogue.cancel, 0, nowUs() - goneUs);
+    } else this.#metrics.add(catalogue.schedulerDropped, 0, 1);
+  }
+
+  /** Tells the acceptor of a refusal as the row has it; once more is harmless. */
+  reply(slot: number, lease: number): void {
+    const { words, at } = this.#slots;
+    const row = this.#slots.row(slot);
     const outbox = this.#acceptors[words[row + at.acceptor] as number];
     assert(outbox !== undefined, 'the acceptor exists');
     const { record } = outbox;
     record[0] = slot;
     record[1] = lease;
-    record[2] = errorOfRefusal(refusal, error, attemptOf(lease));
-    record[3] = retryAfterMs;
+    record[2] = words[row + at.refusedError] as number;
+    record[3] = words[row + at.refusedRetryMs] as number;
     if (!outbox.send()) this.#metrics.add(catalogue.ringFull, Ring.reply, 1);
-    if (refusal === Reason.clientGone) {
-      const goneUs = slots.readTime(slot, at.clientGoneUs);
-      if (goneUs > 0) this.#metrics.observe(catalogue.cancel, 0, nowUs() - goneUs);
-    } else this.#metrics.add(catalogue.schedulerDropped, 0, 1);
   }
 
   abort(slot: number): void {
@@ -257,13 +274,20 @@ export class Executor implements DecisionSink {
     metrics.observe(catalogue.overhead, Stage.select, dispatchedUs - queuedUs);
   }
 
+  /** Of those that serve; of all while none does, because who dispatches cannot wait for one. */
   #leastBusyForwarder(): number {
     const running = this.#running;
     let best = 0;
     for (let i = 1; i < running.length; i++) {
-      if ((running[i] as number) < (running[best] as number)) best = i;
+      const isIdler = (running[i] as number) < (running[best] as number);
+      const serves = this.#serves(i);
+      if (serves === this.#serves(best) ? isIdler : serves) best = i;
     }
     return best;
+  }
+
+  #serves(forwarder: number): boolean {
+    return this.#control[this.#forwarderPhases[forwarder] as number] === ThreadPhase.running;
   }
 }
 

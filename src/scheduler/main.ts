@@ -1,12 +1,18 @@
 /**
  * Entry of the scheduler thread. It has no event loop while it serves: messages of the main thread
- * are polled. Ends in order when told to stop. It starts from the slot table, so a successor could continue;
- * today its death ends the process (ADR 6).
+ * are polled. Ends in order when told to stop. It starts from the slot table: when it dies, a successor
+ * continues (rebuild.ts).
  */
 
-import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import {
+  type MessagePort,
+  parentPort,
+  receiveMessageOnPort,
+  workerData,
+} from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
 import { nameThread } from '../lib/thread-name.ts';
+import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import type { FromThread, SchedulerStart, ToThread } from '../shm/threads.ts';
 import { raiseThreadPriority } from './priority.ts';
 import { Scheduler } from './scheduler.ts';
@@ -15,9 +21,21 @@ const port = parentPort;
 assert(port !== null, 'the scheduler is a worker thread');
 const post = (message: FromThread): void => port.postMessage(message);
 
+const faults =
+  faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
 nameThread('scheduler');
 const priorityRaised = raiseThreadPriority();
 const scheduler = new Scheduler(workerData as SchedulerStart);
 post({ kind: 'ready', priorityRaised });
-scheduler.run(() => (receiveMessageOnPort(port)?.message as ToThread | undefined)?.kind === 'stop');
-post({ kind: 'stopped' });
+
+// Not while the module is evaluated: V8 aborts the process when a thread is terminated in there.
+setImmediate(() => {
+  scheduler.run(shouldStop);
+  post({ kind: 'stopped' });
+});
+
+function shouldStop(): boolean {
+  const message = receiveMessageOnPort(port as MessagePort)?.message as ToThread | undefined;
+  if (message?.kind === 'fault') faults?.apply(message.fault);
+  return message?.kind === 'stop';
+}

@@ -1,16 +1,23 @@
 /**
  * Rebuild: what a scheduler that takes over from a dead one does before its first event.
  *
- * Scheduler thread. The slot table is the truth. Running attempts are counted again and published
+ * Scheduler thread. The slot table is the truth; forwarders and acceptors go on moving it meanwhile, so
+ * each row is judged by one reading of its stamp. Running attempts are counted again and published
  * again where no byte of an answer exists yet (the record may have died with the predecessor; a
- * forwarder that runs the attempt drops it). Attempts that had ended are decided, waiting requests
- * queue again in the order in which they were published. What the rings still hold is then late or
- * new, and is told apart by generation and attempt like any other message.
+ * forwarder that runs the attempt drops it). Attempts that had ended are decided, refusals told again,
+ * waiting requests queue in the order in which they were published. What the rings still hold is then
+ * late or new, and is told apart by generation and attempt like any other message.
  */
 import type { Brain } from '../dispatch/brain.ts';
 import { Refusal } from '../dispatch/decisions.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
-import { attemptOf, generationOf, type RequestSlots } from '../shm/request-slots.ts';
+import {
+  attemptOf,
+  generationOf,
+  leaseOf,
+  type RequestSlots,
+  stateOf,
+} from '../shm/request-slots.ts';
 import { createArrival, readArrival } from './arrivals.ts';
 import type { Executor } from './executor.ts';
 import { lostEnd } from './lost-end.ts';
@@ -26,15 +33,26 @@ export function rebuild(
 ): void {
   const queued: number[] = [];
   const resuming: number[] = [];
+  const parts = { slots, brain, executor, deadlineOf };
   for (let slot = 0; slot < slots.count; slot++) {
-    const state = slots.state(slot);
-    if (state === SlotState.queued) queued.push(slot);
-    if (state === SlotState.resuming) resuming.push(slot);
-    const isRunning = state === SlotState.dispatched || state === SlotState.streaming;
-    if (isRunning || state === SlotState.resuming)
-      restore(slots, brain, executor, deadlineOf, slot);
-    if (state === SlotState.dispatched) executor.republish(slot);
-    if (isRunning && isClientGone(slots, slot)) brain.cancel(slot, generation(slots, slot), nowUs);
+    const stamp = slots.stamp(slot);
+    const lease = leaseOf(stamp);
+    switch (stateOf(stamp)) {
+      case SlotState.queued:
+        queued.push(slot);
+        break;
+      case SlotState.resuming:
+        if (restore(parts, slot, stamp)) resuming.push(slot);
+        break;
+      case SlotState.dispatched:
+      case SlotState.streaming:
+        restoreRunning(parts, slot, stamp, nowUs);
+        break;
+      case SlotState.settled:
+        // Told before or not: whoever hears it twice finds it late.
+        if (slots.words[slots.row(slot) + slots.at.refused] === lease) executor.reply(slot, lease);
+        break;
+    }
   }
   for (const slot of resuming) {
     brain.release(lostEnd(slots, slot, slots.lease(slot), false), nowUs);
@@ -47,29 +65,44 @@ export function rebuild(
   }
 }
 
-const generation = (slots: RequestSlots, slot: number): number => generationOf(slots.lease(slot));
+interface Parts {
+  readonly slots: RequestSlots;
+  readonly brain: Brain;
+  readonly executor: Executor;
+  readonly deadlineOf: DeadlineOf;
+}
+
 const isClientGone = (slots: RequestSlots, slot: number): boolean =>
   Atomics.load(slots.words, slots.row(slot) + slots.at.clientGone) === 1;
 
+function restoreRunning(parts: Parts, slot: number, stamp: number, nowUs: number): void {
+  if (!restore(parts, slot, stamp)) return;
+  const { slots, brain, executor } = parts;
+  if (stateOf(stamp) === SlotState.dispatched) executor.republish(slot);
+  if (isClientGone(slots, slot)) brain.cancel(slot, generationOf(leaseOf(stamp)), nowUs);
+}
+
+/** False: the attempt has ended since the stamp was read, and the row may be another request's. */
 function restore(
-  slots: RequestSlots,
-  brain: Brain,
-  executor: Executor,
-  deadlineOf: DeadlineOf,
+  { slots, brain, executor, deadlineOf }: Parts,
   slot: number,
-): void {
+  stamp: number,
+): boolean {
   const { words, at } = slots;
   const row = slots.row(slot);
-  const lease = slots.lease(slot);
-  const list = words.subarray(row + at.failedReplicas, row + at.failedReplicas + 4);
+  const lease = leaseOf(stamp);
+  const list = words.slice(row + at.failedReplicas, row + at.failedReplicas + 4);
   const end = list.indexOf(-1);
-  brain.restore({
+  const attempt = {
     arrival: readArrival(slots, slot, deadlineOf(slot), createArrival()),
     attempt: attemptOf(lease),
     replica: words[row + at.replica] as number,
     epoch: words[row + at.replicaEpoch] as number,
-    hasToken: slots.state(slot) !== SlotState.dispatched,
+    hasToken: stateOf(stamp) !== SlotState.dispatched,
     failed: [...(end < 0 ? list : list.subarray(0, end))],
-  });
+  };
+  if (!slots.holds(slot, lease)) return false;
+  brain.restore(attempt);
   executor.restore(slot);
+  return true;
 }

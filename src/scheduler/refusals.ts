@@ -33,6 +33,7 @@ const ofBatch: ReadonlySet<number> = new Set([
 export function retryRuleOf(error: number): RetryRule {
   if (errorOf(error).retry === 'never') return RetryRule.never;
   if (ofBatch.has(error)) return RetryRule.alone;
+  if (error === errors.FORWARDER_LOST.number) return RetryRule.again;
   return beforeSend.has(error) ? RetryRule.anywhere : RetryRule.elsewhere;
 }
 

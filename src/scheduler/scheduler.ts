@@ -11,6 +11,7 @@ import { Brain } from '../dispatch/brain.ts';
 import { NONE } from '../dispatch/candidates.ts';
 import { type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
 import { nowUs } from '../lib/clock.ts';
+import { faultPoint } from '../lib/fault-point.ts';
 import { tenantLanes } from '../protocol/request-keys.ts';
 import { ControlLayout, ThreadId, ThreadPhase } from '../shm/control.layout.ts';
 import { BlockingBell } from '../shm/doorbell.ts';
@@ -129,6 +130,7 @@ export class Scheduler {
 
   /** Serves until `shouldStop`, which is asked a few times a second, says so. */
   run(shouldStop: () => boolean): void {
+    this.#beat(nowUs()); // before it counts as running: the last beat may be the predecessor's
     this.#setPhase(ThreadPhase.running);
     for (;;) {
       const startUs = nowUs();
@@ -245,6 +247,7 @@ export class Scheduler {
       if (count === 0) startUs = now;
       else if (count === batchMax || now - startUs > batchUs) return true;
       const { slot, lease } = requests;
+      faultPoint('popped');
       if (requests.kind === RequestKind.arrive) this.#onArrival(slot, lease, now);
       else if (!this.#brain.cancel(slot, generationOf(lease), now)) this.#countLate();
       requests.advance();

@@ -15,7 +15,7 @@ export const ControlLayout = defineLayout('control', {
       'thread and its wakers',
       '1 while the thread sleeps or is about to; see doorbell.ts.',
     ),
-    phase: i32('thread', 'ThreadPhase.'),
+    phase: i32('thread; main once it is dead', 'ThreadPhase.'),
     beats: i32('thread', 'Grows at least every 100 ms.'),
     beatUs: f64('thread', 'Time of the last beat.'),
     connections: i32('thread', 'Acceptor: open client connections. Forwarder: running attempts.'),

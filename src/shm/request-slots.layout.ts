@@ -26,7 +26,11 @@ export interface StateRule {
   readonly meaning: string;
 }
 
-/** Owner follows state. The scheduler inherits the forwarder's states once that thread is known dead. */
+/**
+ * Owner follows state. A thread that was started in the place of a dead one owns what that one owned:
+ * the scheduler reads the table (scheduler/rebuild.ts), a forwarder the rows that name it
+ * (forwarder/take-over.ts).
+ */
 export const slotStates: Readonly<Record<keyof typeof SlotState, StateRule>> = {
   free: { owner: 'acceptor', next: [SlotState.reading], meaning: 'Unused.' },
   reading: {
@@ -117,9 +121,15 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'scheduler',
       'Current attempt: stamp of its record in the explain ring; 0 for none.',
     ),
+    refused: i32('scheduler', 'Lease it settled with the refusal that follows; 0 for none.'),
+    refusedError: i32('scheduler', 'Error catalogue number of that refusal.'),
+    refusedRetryMs: i32('scheduler', 'Its advice for retry-after.'),
     queuedUs: f64('scheduler', 'Taken from the request ring.'),
     pickedUs: f64('scheduler', 'Current attempt: the policy had chosen.'),
     dispatchedUs: f64('scheduler', 'Current attempt: published in the dispatch ring.'),
+    taken: i32('forwarder', 'Lease of the attempt last taken from the dispatch ring; 0 for none.'),
+    told: i32('forwarder', 'Lease of the attempt whose end the event ring was told last.'),
+    complete: i32('forwarder', 'Lease whose answer is in the response ring, all but its end.'),
     sharers: i32('forwarder', 'Attempts in the call to the replica, this one included.'),
     producedBytes: i32('forwarder', 'Answer bytes written to the response ring; wraps.'),
     status: i32('forwarder', 'Status of the replica, 0 before its head.'),

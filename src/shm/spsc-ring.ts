@@ -4,7 +4,8 @@
  * The producer fills the cell that `begin()` names with plain writes and publishes it with
  * `commit()`; the consumer reads the cell that `peek()` names and frees it with `advance()`. Neither
  * allocates. Death: a producer that dies before commit() leaves nothing visible; a consumer that dies
- * before advance() leaves the record for its successor, who may therefore see one record twice.
+ * before advance() leaves the record for its successor, who may therefore see one record twice. So a
+ * successor of either end goes on at the positions in the region, and the other end need not know.
  */
 import { assert } from '../lib/assert.ts';
 import { cells, defineLayout, type FieldSpec, type Layout, word } from './layout.ts';

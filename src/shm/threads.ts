@@ -6,6 +6,7 @@
  * milliseconds, all sizes bytes. Types only: nothing here runs.
  */
 import type { SchedulingLimits } from '../config/scheduling.ts';
+import type { FaultStage } from '../lib/fault-point.ts';
 import type { SharedMemory } from './memory.ts';
 
 /** One row of the model table; its index is the `model` of slots, lanes and metrics. */
@@ -80,14 +81,34 @@ export interface ForwarderStart extends ThreadStart {
   readonly replicas: readonly ReplicaAddress[];
 }
 
-/** main -> acceptor and forwarder. An acceptor never forgets: a late reader needs the name. */
+export type CrashKind = 'throw' | 'exit' | 'oom' | 'terminate';
+export type FullRing = 'request' | 'dispatch' | 'reply' | 'response';
+
+/** What a test does to the thread of that name (shm/fault-hooks.ts). */
+export type Fault = { readonly thread: string } & (
+  | { readonly kind: 'stall' | 'cpuHog' | 'clockSkew'; readonly ms: number }
+  | {
+      readonly kind: 'crash';
+      readonly stage: FaultStage;
+      readonly how: CrashKind;
+      /** Passes of the stage that go well before. */
+      readonly after: number;
+    }
+  | { readonly kind: 'ringFull'; readonly ring: FullRing; readonly ms: number }
+  /** Every so many notifications of the thread wake nobody; 0: none is lost. */
+  | { readonly kind: 'loseWakeup'; readonly every: number }
+);
+
+/** main -> acceptor and forwarder, faults to all. An acceptor never forgets: a late reader needs the name. */
 export type ToThread =
   | { readonly kind: 'replica'; readonly replica: ReplicaAddress }
   | { readonly kind: 'forget'; readonly row: number; readonly epoch: number }
-  | { readonly kind: 'stop' };
+  | { readonly kind: 'stop' }
+  | { readonly kind: 'fault'; readonly fault: Fault };
 
 /** Any thread -> main. */
 export type FromThread =
   | { readonly kind: 'ready'; readonly port?: number; readonly priorityRaised?: boolean }
   | { readonly kind: 'stopped' }
+  | { readonly kind: 'terminate' }
   | { readonly kind: 'applied'; readonly row: number; readonly epoch: number };

@@ -353,6 +353,12 @@ export const metrics = {
     'ratio',
     'Share of the last second that the event loop of the thread was busy.',
   ),
+  threadRestarts: counter(
+    'sluice_thread_restarts_total',
+    ['thread'],
+    ['main'],
+    'Threads of this kind that died and were started again; each death is a bug.',
+  ),
   logDropped: counter(
     'sluice_log_dropped_total',
     [],

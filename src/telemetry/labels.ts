@@ -26,8 +26,20 @@ export type TokenType = (typeof TokenType)[keyof typeof TokenType];
 export const Result = { ok: 0, failed: 1 } as const;
 export type Result = (typeof Result)[keyof typeof Result];
 
+/** Kinds of threads that are started again when they die. */
+export const ThreadKind = { scheduler: 0, forwarder: 1 } as const;
+export type ThreadKind = (typeof ThreadKind)[keyof typeof ThreadKind];
+
 /** Labels that span a dimension of the cells; `replica` also resolves to the `model` it serves. */
-export type SeriesLabel = 'model' | 'replica' | 'code' | 'stage' | 'ring' | 'type' | 'result';
+export type SeriesLabel =
+  | 'model'
+  | 'replica'
+  | 'code'
+  | 'stage'
+  | 'ring'
+  | 'type'
+  | 'result'
+  | 'thread';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'replica'>;
 
 /** How many models and replicas the cells have room for; fixed before any thread starts. */
@@ -44,6 +56,7 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   ring: Object.keys(Ring),
   type: Object.keys(TokenType),
   result: Object.keys(Result),
+  thread: Object.keys(ThreadKind),
 };
 
 export function labelSize(label: SeriesLabel, dims: MetricDims): number {

@@ -22,6 +22,7 @@ const mutations: readonly [string, object?][] = [
   ['/admin/replicas/r1/remove'],
   ['/admin/replicas', added],
   ['/admin/reload'],
+  ['/admin/fault', { kind: 'stall', thread: 'scheduler', ms: 1 }],
 ];
 const pages = ['/metrics', '/v1/cluster', '/admin/slots'];
 
@@ -118,6 +119,16 @@ describe('changes are refused', () => {
       if (!path.includes('..')) expect(answer.status, path).toBe(404);
     }
   });
+});
+
+test('faults are for gateways under test only: without the flag there is no such action', async () => {
+  const body = { kind: 'crash', thread: 'scheduler', stage: 'popped', how: 'throw' };
+  const answer = await send(`${gateway.adminUrl}/admin/fault`, {
+    ...{ method: 'POST', headers: bearer, body },
+  });
+  expect(answer.status).toBe(404);
+  expect(answer.text).toContain('no such admin action');
+  expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
 });
 
 test('with the token every change works', async () => {

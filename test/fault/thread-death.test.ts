@@ -1,11 +1,10 @@
-/** A thread that dies ends the process in order, and the supervisor starts a clean one. */
+/** What a thread throws beside a request: an acceptor goes on, a thread that cannot start is heard of. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, expect, test } from 'vitest';
 import { ThreadHandle } from '../../src/gateway/thread-handle.ts';
-import { nowMs } from '../../src/lib/clock.ts';
 import { type GatewayProcess, withGateway } from '../support/gateway.ts';
 import { chatBody, configOf, openStream, post, withReplicas } from '../support/scenario.ts';
 
@@ -42,38 +41,6 @@ async function busyStream(gateway: GatewayProcess) {
 }
 
 const profile = 'tokens:ttft=5ms,itl=20ms';
-
-test('a forwarder that dies ends the process with a failure, and its streams visibly', async () => {
-  await withReplicas(1, { profile }, async ([replica]) => {
-    const { nodeFlags, strike } = sabotage('forwarder');
-    await withGateway({ config: configOf([replica!]), nodeFlags }, async (gateway) => {
-      const stream = await busyStream(gateway);
-      const struck = nowMs();
-      strike();
-      expect(await gateway.exited).toEqual({ code: 1, signal: null });
-      expect(nowMs() - struck).toBeLessThan(6000);
-      expect(gateway.output()).toMatch(/forwarder-0 died/);
-      expect(gateway.output()).toMatch(/injected/);
-      const { text } = await stream.ended;
-      expect(text).not.toContain('[DONE]');
-      await replica!.until(({ in_flight }) => in_flight === 0);
-    });
-  });
-});
-
-test('under the supervisor the service is back', async () => {
-  await withReplicas(1, {}, async ([replica]) => {
-    const { nodeFlags, strike } = sabotage('forwarder');
-    const options = { config: configOf([replica!]), nodeFlags, supervisor: true };
-    await withGateway(options, async (gateway) => {
-      strike();
-      await gateway.said('starting it again in 100 ms');
-      await gateway.starts(2);
-      expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
-      expect((await gateway.stop()).code).toBe(0);
-    });
-  });
-});
 
 test('an acceptor catches what is thrown beside a request and serves on', async () => {
   await withReplicas(1, { profile }, async ([replica]) => {

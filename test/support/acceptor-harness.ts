@@ -5,9 +5,9 @@
  * is tested is what runs: no clock is waited for where a message can be.
  */
 import { Worker } from 'node:worker_threads';
-import type { FaultStage } from '../../src/acceptor/fault-hooks.ts';
 import { resolveEngine } from '../../src/acceptor/uws-binary.ts';
 import { nowUs } from '../../src/lib/clock.ts';
+import type { FaultStage } from '../../src/lib/fault-point.ts';
 import { decodeHeaders } from '../../src/protocol/header-codec.ts';
 import { arenaBytes } from '../../src/shm/arena.ts';
 import { ControlLayout, ThreadId } from '../../src/shm/control.layout.ts';
@@ -50,7 +50,6 @@ export interface HarnessOptions {
   readonly models?: AcceptorStart['models'];
   readonly tls?: TlsFiles;
   readonly host?: string;
-  readonly faultHooks?: boolean;
   readonly execArgv?: readonly string[];
 }
 
@@ -149,7 +148,7 @@ export class AcceptorHarness extends ForwarderEnd {
     const entry = new URL('./acceptor-worker.ts', import.meta.url);
     const worker = new Worker(entry, {
       workerData: start,
-      env: { ...process.env, ...(options.faultHooks === true ? { SLUICE_FAULT_HOOKS: '1' } : {}) },
+      env: process.env,
       execArgv: [...(options.execArgv ?? [])],
     });
     const harness = new AcceptorHarness(memory, region, worker, streamWindow);

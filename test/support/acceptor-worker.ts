@@ -3,19 +3,19 @@
  * Everything else is the shipped src/acceptor/main.ts.
  */
 import { parentPort } from 'node:worker_threads';
-import { type FaultStage, faultHookName } from '../../src/acceptor/fault-hooks.ts';
+import { type FaultStage, setFaultHook } from '../../src/lib/fault-point.ts';
 
 export type ToAcceptorWorker =
   | { readonly kind: 'fault'; readonly stage: FaultStage; readonly count: number }
   | { readonly kind: 'lose-notify'; readonly every: number };
 
 const faults = new Map<FaultStage, number>();
-(globalThis as Record<symbol, unknown>)[faultHookName] = (stage: FaultStage): void => {
+setFaultHook((stage) => {
   const left = faults.get(stage) ?? 0;
   if (left === 0) return;
   faults.set(stage, left - 1);
   throw new Error(`injected fault: ${stage}`);
-};
+});
 
 parentPort?.on('message', (message: ToAcceptorWorker) => {
   if (message.kind === 'fault') faults.set(message.stage, message.count);

@@ -5,12 +5,11 @@
  *   SLUICE_TEST_LOSE_NOTIFY=10      every 10th Atomics.notify of each thread wakes nobody
  *   SLUICE_TEST_REPORT_FILE=PATH    one line per thread at its first lost wake-up
  *   SLUICE_TEST_STALL_FILE=PATH     the scheduler stays in Atomics.wait
- *   SLUICE_TEST_DIE_FILE=PATH       the scheduler throws at its next wake-up and takes the file away
  *   SLUICE_TEST_DEAF_FILE=PATH      acceptors stand still
  *   SLUICE_TEST_FILL_FILE=PATH      acceptors fill what is left of the request ring with tombstones
  *   SLUICE_TEST_HOG_FILE=PATH       the main thread takes every file descriptor but SLUICE_TEST_SPARE
  */
-import { appendFileSync, closeSync, existsSync, openSync, rmSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, openSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { requestRingSize } from '../../src/shm/memory.ts';
 import { RequestKind } from '../../src/shm/request-ring.layout.ts';
@@ -26,11 +25,6 @@ if (env.SLUICE_TEST_LOSE_NOTIFY !== undefined) loseNotify(Number(env.SLUICE_TEST
 if (thread === 'scheduler') {
   atWakeUp(env.SLUICE_TEST_STALL_FILE, (file, wait) => {
     while (existsSync(file)) wait(pause, 0, 0, pollMs);
-  });
-  atWakeUp(env.SLUICE_TEST_DIE_FILE, (file) => {
-    if (!existsSync(file)) return;
-    rmSync(file);
-    throw new Error('injected');
   });
 }
 if (thread === 'acceptor') {

@@ -74,9 +74,10 @@ test('every 429 and 503 advises when to come back, and nothing else does', () =>
   }
 });
 
-test('only what a replica did may be retried, and only before the first byte', () => {
+test('only what a replica did, and a lost thread, may be retried, before the first byte', () => {
   for (const entry of errorList) {
-    if (entry.retry !== 'never') expect(entry.source).toBe('upstream');
+    const isLost = entry === errors.FORWARDER_LOST;
+    if (entry.retry !== 'never') expect(entry.source).toBe(isLost ? 'gateway' : 'upstream');
     if (entry.source === 'upstream') expect([401, 429, 502, 503]).toContain(entry.status);
     expect(entry.flag).toMatch(/^[A-Z]{2,4}$/);
     expect(entry.code).toMatch(/^[a-z0-9_]+$/);

@@ -78,7 +78,7 @@ test('a record in a ring shows in its depth', () => {
 
 test('the watchdog says which running thread is silent, and only once it is', () => {
   const silent: string[] = [];
-  const watchdog = new Watchdog(views, (reason) => silent.push(reason));
+  const watchdog = new Watchdog(views, (_, reason) => silent.push(reason));
   const look = (): string[] => {
     silent.length = 0;
     watchdog.look(); // after a gap of its own: no verdict
@@ -102,7 +102,7 @@ test('the watchdog says which running thread is silent, and only once it is', ()
 
 test('a thread that starts or has stopped is not silent', () => {
   const silent: string[] = [];
-  const watchdog = new Watchdog(views, (reason) => silent.push(reason));
+  const watchdog = new Watchdog(views, (_, reason) => silent.push(reason));
   allBeat(0);
   beat(ThreadId.scheduler, 100, ThreadPhase.starting);
   beat(ThreadId.acceptor(0), 100, ThreadPhase.stopped);
@@ -113,7 +113,7 @@ test('a thread that starts or has stopped is not silent', () => {
 
 test('a gap that the watchdog itself slept through is no verdict', () => {
   const silent: string[] = [];
-  const watchdog = new Watchdog(views, (reason) => silent.push(reason));
+  const watchdog = new Watchdog(views, (_, reason) => silent.push(reason));
   allBeat(100);
   watchdog.look(); // the first look comes after a gap without end
   expect(silent).toEqual([]);

@@ -36,6 +36,7 @@ test('an error that forbids a retry is told whatever came before it', () => {
 test('only what failed before a byte was sent may be tried on the same replica', () => {
   expect(retryRuleOf(errors.CONNECT_REFUSED.number)).toBe(RetryRule.anywhere);
   expect(retryRuleOf(errors.RESET.number)).toBe(RetryRule.elsewhere);
+  expect(retryRuleOf(errors.FORWARDER_LOST.number)).toBe(RetryRule.again);
   expect(retryRuleOf(errors.RESPONSE_TOO_LARGE.number)).toBe(RetryRule.never);
   expect(retryRuleOf(12345)).toBe(RetryRule.never);
 });

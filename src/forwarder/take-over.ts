@@ -1,0 +1,100 @@
+/**
+ * Take-over: what a forwarder does with the attempts of a predecessor that died. Forwarder threads, once,
+ * before the first dispatch; over the table of a gateway that has just started there is nothing to do.
+ *
+ * The rings need no repair (spsc-ring.ts, byte-ring.ts): the successor goes on at their positions, behind
+ * everything that was published. What was not, the slot rows tell: `taken` names the attempt that left
+ * the dispatch ring, `told` the end of which the scheduler knows, `complete` the answer that is all there.
+ *
+ *   dispatched        nothing has reached the client: the request goes back to the scheduler
+ *   streaming         it ends behind what is in the ring: well when that is all, else with an error
+ *   settled           the same record; behind one that the predecessor published it is late
+ *   any other         the scheduler is told of the end
+ */
+import { errors } from '../errors/catalogue.ts';
+import { SlotState } from '../shm/request-slots.layout.ts';
+import { leaseOf, stateOf } from '../shm/request-slots.ts';
+import { EventKind, Outcome } from '../shm/rings.layout.ts';
+import { metrics as catalogue } from '../telemetry/catalogue.ts';
+import { defaultMetricDims, modelIndex } from '../telemetry/labels.ts';
+import { Notice, Output, type OutputOwner } from './output.ts';
+import type { Services } from './services.ts';
+
+/** `forwarder` is the index of this thread and of its predecessor. */
+export function takeOver(services: Services, forwarder: number): void {
+  const { words, at, count } = services.slots;
+  for (let slot = 0; slot < count; slot++) {
+    const row = services.slots.row(slot);
+    const lease = words[row + at.taken] as number;
+    // A row that names another forwarder: the scheduler has dispatched it since, so it knows of the end.
+    const isOpen = lease !== 0 && words[row + at.told] !== lease;
+    if (isOpen && words[row + at.forwarder] === forwarder) end(services, slot, lease);
+  }
+}
+
+function end(services: Services, slot: number, lease: number): void {
+  const { slots } = services;
+  const { words, at } = slots;
+  const row = slots.row(slot);
+  const stamp = slots.stamp(slot);
+  const isCurrent = leaseOf(stamp) === lease;
+  switch (isCurrent ? stateOf(stamp) : SlotState.free) {
+    case SlotState.dispatched: {
+      const error = errors.FORWARDER_LOST.number;
+      words[row + at.error] = error;
+      slots.transition(slot, lease, SlotState.dispatched, SlotState.resuming);
+      tell(services, slot, lease, error);
+      return;
+    }
+    case SlotState.streaming:
+    case SlotState.settled: {
+      const writer = services.writers[words[row + at.acceptor] as number];
+      writer?.enqueue(new Ending(services, slot, lease, row).output);
+      return;
+    }
+    case SlotState.resuming:
+      tell(services, slot, lease, words[row + at.error] as number);
+      return;
+    default:
+      tell(services, slot, lease, 0);
+  }
+}
+
+/** The replica is not judged by an attempt whose end nobody saw. */
+function tell({ events }: Services, slot: number, lease: number, error: number): void {
+  events.push(EventKind.released, slot, lease, Outcome.cancelled, error, 0, undefined);
+}
+
+/** The end of an answer that another thread began. */
+class Ending implements OutputOwner {
+  readonly output: Output;
+  readonly #services: Services;
+
+  constructor(services: Services, slot: number, lease: number, row: number) {
+    const { words, at } = services.slots;
+    this.#services = services;
+    this.output = new Output(this, slot, lease, row, words[row + at.producedBytes] as number);
+    this.output.notice = Notice.end;
+    if (words[row + at.complete] !== lease) this.output.error = errors.FORWARDER_LOST.number;
+  }
+
+  claimSettlement(): boolean {
+    const { slots, metrics } = this.#services;
+    const { slot, lease, row, error } = this.output;
+    // The predecessor has settled it, and may have died before it could say so.
+    if (!slots.transition(slot, lease, SlotState.streaming, SlotState.settled)) return true;
+    if (error === 0) return true;
+    slots.words[row + slots.at.error] = error;
+    const model = slots.words[row + slots.at.model] as number;
+    metrics.add(catalogue.streamTruncated, modelIndex(model, defaultMetricDims), 1);
+    return true;
+  }
+
+  settled(): void {
+    tell(this.#services, this.output.slot, this.output.lease, this.output.error);
+  }
+
+  allWritten(): void {}
+
+  written(): void {}
+}

@@ -1,0 +1,126 @@
+/**
+ * The threads of one gateway: started, started again, told, stopped. Main thread; decides nothing.
+ *
+ * The handle of a thread is replaced in the same turn in which its successor is made from the current
+ * members, so a message goes to the one or is known to the other.
+ */
+import { ControlLayout, ThreadPhase } from '../shm/control.layout.ts';
+import { controlCounts } from '../shm/memory.ts';
+import type { ToThread } from '../shm/threads.ts';
+import { holdFreePort } from './free-port.ts';
+import { acceptorStart, forwarderStart, type StartContext, schedulerStart } from './start-data.ts';
+import { ThreadHandle } from './thread-handle.ts';
+import type { GatewayViews } from './views.ts';
+
+type Applied = Extract<ToThread, { kind: 'replica' | 'forget' }>;
+
+export interface ThreadsParts {
+  /** As it is at the moment of the call. */
+  context(): StartContext;
+  readonly views: GatewayViews;
+  onDeath(name: string, error: unknown): void;
+}
+
+const graceMs = 2000;
+
+export class GatewayThreads {
+  readonly #parts: ThreadsParts;
+  #acceptors: ThreadHandle[] = [];
+  #forwarders: ThreadHandle[] = [];
+  #scheduler: ThreadHandle | undefined;
+
+  constructor(parts: ThreadsParts) {
+    this.#parts = parts;
+  }
+
+  /** Starts the scheduler and the forwarders; resolves once all of them serve. */
+  async startServing(): Promise<void> {
+    const { forwarders } = this.#parts.context().memory.size;
+    const names = Array.from({ length: forwarders }, (_, i) => `forwarder-${i}`);
+    await Promise.all(['scheduler', ...names].map((name) => this.#start(name)));
+  }
+
+  /** Resolves with the port. `assertOpen` throws once the start is taken back. */
+  async startAcceptors(assertOpen: () => void): Promise<number> {
+    const context = this.#parts.context();
+    const { listen, threads } = context.config;
+    const isShared = listen.port === 0 && threads.acceptors > 1;
+    const held = isShared ? await holdFreePort(listen.host) : undefined;
+    let port = held?.port ?? listen.port;
+    try {
+      // One after the other: two that fail would each tell of an address that is taken.
+      for (let i = 0; i < threads.acceptors; i++) {
+        assertOpen();
+        const start = { ...acceptorStart(context, i), port };
+        const acceptor = new ThreadHandle(
+          `acceptor-${i}`,
+          'acceptor',
+          start,
+          this.#parts.onDeath.bind(this.#parts),
+        );
+        this.#acceptors.push(acceptor);
+        port = await acceptor.ready();
+      }
+      assertOpen();
+    } finally {
+      held?.release();
+    }
+    return port;
+  }
+
+  /** Starts a scheduler or forwarder in the place of a dead one; resolves once it serves. */
+  async restart(name: string): Promise<void> {
+    const { memory } = this.#parts.context();
+    const { thread } = ControlLayout.place(controlCounts(memory.size)).at;
+    const row = thread.base + this.#parts.views.threadId(name) * thread.stride;
+    // Until the successor says that it runs, nobody waits for its sign of life.
+    Atomics.store(new Int32Array(memory.control), row + thread.at.phase, ThreadPhase.starting);
+    await this.#start(name);
+  }
+
+  /** Ends a thread that is beyond help. False: there is none that may be ended, or it does not end. */
+  kill(name: string, reason: string): boolean {
+    const thread = [this.#scheduler, ...this.#forwarders].find((each) => each?.name === name);
+    if (thread === undefined || thread.isUnkillable) return false;
+    thread.kill(reason);
+    return true;
+  }
+
+  /** False: there is no such thread. */
+  send(name: string, message: ToThread): boolean {
+    const all = [...this.#acceptors, this.#scheduler, ...this.#forwarders];
+    const thread = all.find((each) => each?.name === name);
+    thread?.send(message);
+    return thread !== undefined;
+  }
+
+  async tellForwarders(message: Applied): Promise<void> {
+    await Promise.all(this.#forwarders.map((thread) => thread.apply(message)));
+  }
+
+  async tellAcceptors(message: Applied): Promise<void> {
+    await Promise.all(this.#acceptors.map((thread) => thread.apply(message)));
+  }
+
+  async stop(): Promise<void> {
+    const isNode = this.#parts.context().engine === 'node';
+    // Acceptors first and never by force: a live uWebSockets.js thread aborts the process.
+    await Promise.all(this.#acceptors.map((thread) => thread.stop(graceMs, isNode)));
+    const others = [...this.#forwarders, this.#scheduler].filter((t) => t !== undefined);
+    await Promise.all(others.map((thread) => thread.stop(graceMs, true)));
+  }
+
+  async #start(name: string): Promise<void> {
+    const context = this.#parts.context();
+    const onDeath = this.#parts.onDeath.bind(this.#parts);
+    if (name === 'scheduler') {
+      this.#scheduler = new ThreadHandle(name, 'scheduler', schedulerStart(context), onDeath);
+      await this.#scheduler.ready();
+    } else {
+      const index = Number(name.slice('forwarder-'.length));
+      const thread = new ThreadHandle(name, 'forwarder', forwarderStart(context, index), onDeath);
+      this.#forwarders[index] = thread;
+      await thread.ready();
+    }
+  }
+}

@@ -1,0 +1,25 @@
+/**
+ * Named places where a test makes a thread fail. Any thread; one hook per thread.
+ *
+ * Without a hook a place costs one comparison. Only shm/fault-hooks.ts sets one, and it is imported
+ * only when SLUICE_FAULT_HOOKS=1 was in the environment of the process at its start.
+ */
+export const faultStages = {
+  acceptor: ['handler', 'admitted', 'later', 'aborted', 'timer', 'record'],
+  /** Taken from the ring; chosen a replica; the slot is dispatched and its record is not published. */
+  scheduler: ['popped', 'picked', 'dispatched'],
+  /** The last one: the slot is settled and the record that says so is not published. */
+  forwarder: ['connecting', 'sent', 'headers', 'mid-event', 'done-before-release'],
+} as const;
+export type FaultStage = (typeof faultStages)[keyof typeof faultStages][number];
+
+let hook: ((stage: FaultStage) => void) | undefined;
+
+export function faultPoint(stage: FaultStage): void {
+  if (hook !== undefined) hook(stage);
+}
+
+/** The hook may throw, or never return. */
+export function setFaultHook(act: (stage: FaultStage) => void): void {
+  hook = act;
+}

@@ -1,0 +1,241 @@
+/**
+ * T33 and T34: a forwarder or the scheduler dies at every stage in every way, under load. The process
+ * goes on, the thread is back within a second, every request has one honest end, nothing is left over.
+ */
+import { expect, test } from 'vitest';
+import { faultStages } from '../../src/lib/fault-point.ts';
+import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
+import { configOf, withReplicas } from '../support/scenario.ts';
+import {
+  crash,
+  expectHonest,
+  expectNoBlame,
+  faultEnv,
+  faultToken,
+  inject,
+  restarted,
+  restartMsMax,
+} from '../support/thread-faults.ts';
+import { type Call, call, reached } from '../support/traffic.ts';
+
+const kinds = ['throw', 'exit', 'oom', 'terminate'] as const;
+const descriptorsSlack = 6;
+const profile = 'tokens:ttft=4ms,itl=1ms';
+const held = '[[fault:hold-after=3]]';
+
+/** Clients that call one after the other until told to stop; every call they made. */
+class Load {
+  readonly calls: Call[] = [];
+  readonly #clients: Promise<void>[];
+  #isOver = false;
+
+  constructor(gateway: GatewayProcess, clients: number, name: string) {
+    this.#clients = Array.from({ length: clients }, async (_, client) => {
+      for (let i = 0; !this.#isOver; i++) {
+        const nonce = `${name}-${client}-${i}`;
+        const c = call(gateway.port, { nonce, stream: (client + i) % 2 === 0 });
+        this.calls.push(c);
+        await c.ended;
+        if (c.status === 0) return; // the process is gone
+      }
+    });
+  }
+
+  async stop(): Promise<readonly Call[]> {
+    this.#isOver = true;
+    await Promise.all(this.#clients);
+    return this.calls;
+  }
+}
+
+const endsOf = (calls: readonly Call[]): Record<string, number> => {
+  const ends: Record<string, number> = {};
+  for (const { end } of calls) ends[end] = (ends[end] ?? 0) + 1;
+  return ends;
+};
+
+async function descriptorsAre(gateway: GatewayProcess, before: number): Promise<void> {
+  await reached(
+    () => gateway.slots(),
+    ({ descriptors }) => descriptors <= before + descriptorsSlack,
+    `descriptors back to ${before}`,
+  );
+}
+
+const forwarderCases = testEngines.flatMap((engine) =>
+  faultStages.forwarder.map((stage) => [engine, stage] as const),
+);
+
+test.each(forwarderCases)(
+  'T33: forwarder, engine %s, stage %s',
+  async (engine, stage) => {
+    await withReplicas(2, { profile }, async (replicas) => {
+      const more = {
+        ...{ listen: { engine }, admin: { token: faultToken } },
+        ...{ threads: { forwarders: 2 }, log: { level: 'warn' as const } },
+      };
+      await withGateway({ config: configOf(replicas, more), env: faultEnv }, async (gateway) => {
+        const warm = new Load(gateway, 8, 'warm');
+        await reached(
+          async () => warm.calls.length,
+          (n) => n > 40,
+          'connections are open',
+        );
+        for (const c of await warm.stop()) expect(c.end, c.body.toString()).toBe('done');
+        await expectQuiet(gateway);
+        const { descriptors } = await gateway.slots();
+        for (const [i, how] of kinds.entries()) {
+          const open = Array.from({ length: 8 }, (_, n) =>
+            call(gateway.port, { nonce: `held-${how}-${n}`, tags: held, stream: true }),
+          );
+          await Promise.all(open.map((c) => c.until(({ tokens }) => tokens === 3)));
+          const { rows } = await gateway.slots();
+          const elsewhere = rows.filter(({ forwarder }) => forwarder === 1).length;
+          expect(elsewhere).toBeGreaterThan(0);
+          const load = new Load(gateway, 4, how);
+          await crash(gateway, 'forwarder-0', stage, how, 5);
+          const ms = await restarted(gateway, 'forwarder', i + 1);
+          // The other forwarder's streams live; those of the dead one have been told.
+          await reached(
+            async () => open.filter(({ endedAt }) => endedAt > 0).length,
+            (ended) => ended === open.length - elsewhere,
+            'the streams of the dead forwarder have ended',
+          );
+          const lost = open.filter(({ endedAt }) => endedAt > 0);
+          for (const c of lost) expect(c.end, c.body.toString()).toBe('stream-error');
+          for (const replica of replicas) replica.gate.release();
+          const rest = open.filter((c) => !lost.includes(c));
+          for (const c of rest) expect((await c.ended).end, c.body.toString()).toBe('done');
+          const calls = await load.stop();
+          for (const c of [...calls, ...open]) expectHonest(c);
+          await expectQuiet(gateway);
+          await expectNoBlame(gateway);
+          await descriptorsAre(gateway, descriptors);
+          process.stdout.write(
+            `T33 ${engine} ${stage} ${how}: back after ${ms} ms; ${JSON.stringify(endsOf(calls))}; ` +
+              `streams lost ${lost.length}, untouched ${rest.length}\n`,
+          );
+          expect(ms).toBeLessThanOrEqual(await restartMsMax());
+        }
+        for (const replica of replicas) await replica.until(({ in_flight }) => in_flight === 0);
+        expect((await gateway.stop()).code).toBe(0);
+      });
+    });
+  },
+  90_000,
+);
+
+const schedulerCases = testEngines.flatMap((engine) =>
+  faultStages.scheduler.map((stage) => [engine, stage] as const),
+);
+
+test.each(schedulerCases)(
+  'T34: scheduler, engine %s, stage %s',
+  async (engine, stage) => {
+    await withReplicas(2, { profile }, async (replicas) => {
+      const rows = replicas.map(({ url }, i) => ({ url, name: `r${i + 1}`, max_in_flight: 8 }));
+      const more = { listen: { engine }, admin: { token: faultToken } };
+      const config = configOf(replicas, more, { replicas: rows });
+      await withGateway({ config, env: faultEnv }, async (gateway) => {
+        for (const [i, how] of kinds.entries()) {
+          const open = Array.from({ length: 14 }, (_, n) =>
+            call(gateway.port, { nonce: `held-${how}-${n}`, tags: held, stream: true }),
+          );
+          await Promise.all(open.map((c) => c.until(({ tokens }) => tokens === 3)));
+          // Two places for 16 clients: most of them wait at any time.
+          const load = new Load(gateway, 16, how);
+          await reached(
+            () => gateway.cluster(),
+            (view) => view.queue_depth > 8,
+            'a queue',
+          );
+          await crash(gateway, 'scheduler', stage, how, 5);
+          const ms = await restarted(gateway, 'scheduler', i + 1);
+          for (const replica of replicas) replica.gate.release();
+          const calls = [...(await load.stop()), ...open];
+          for (const c of calls) expect((await c.ended).end, c.body.toString()).toBe('done');
+          for (const c of calls) expectHonest(c);
+          await expectQuiet(gateway);
+          await expectNoBlame(gateway);
+          process.stdout.write(
+            `T34 ${engine} ${stage} ${how}: back after ${ms} ms; ${JSON.stringify(endsOf(calls))}\n`,
+          );
+          expect(ms).toBeLessThanOrEqual(await restartMsMax());
+        }
+        expect((await gateway.stop()).code).toBe(0);
+      });
+    });
+  },
+  90_000,
+);
+
+test('T37: a scheduler that stalls for 200 ms loses nothing, for 3 s it is not ready meanwhile', async () => {
+  await withReplicas(2, { profile }, async (replicas) => {
+    const config = configOf(replicas, { admin: { token: faultToken }, queue: { max: 12 } });
+    await withGateway({ config, env: faultEnv }, async (gateway) => {
+      const short = new Load(gateway, 8, 'short');
+      await inject(gateway, { kind: 'stall', thread: 'scheduler', ms: 200 });
+      await reached(
+        async () => short.calls.length,
+        (n) => n > 80,
+        'it goes on',
+      );
+      for (const c of await short.stop()) expect(c.end, c.body.toString()).toBe('done');
+      await inject(gateway, { kind: 'stall', thread: 'scheduler', ms: 3000 });
+      const long = new Load(gateway, 8, 'long');
+      await reached(
+        () => gateway.ready(),
+        ({ ready }) => !ready,
+        'not ready',
+        2000,
+      );
+      expect((await gateway.cluster()).queue_depth).toBeLessThanOrEqual(12);
+      await reached(
+        () => gateway.ready(),
+        ({ ready }) => ready,
+        'ready again',
+      );
+      for (const c of await long.stop()) expect(c.end, c.body.toString()).toBe('done');
+      await expectQuiet(gateway);
+      expect(gateway.output()).not.toContain('died');
+      expect((await gateway.stop()).code).toBe(0);
+    });
+  });
+});
+
+test.each(['scheduler', 'forwarder'] as const)('a %s that is silent is replaced', async (kind) => {
+  await withReplicas(1, { profile }, async (replicas) => {
+    const config = configOf(replicas, { admin: { token: faultToken } });
+    await withGateway({ config, env: faultEnv }, async (gateway) => {
+      const thread = kind === 'forwarder' ? 'forwarder-0' : kind;
+      await inject(gateway, { kind: 'stall', thread, ms: 30_000 });
+      await restarted(gateway, kind, 1);
+      await gateway.said('has been silent for');
+      expect((await call(gateway.port, { nonce: 'after' }).ended).end).toBe('done');
+      await expectQuiet(gateway);
+    });
+  });
+});
+
+test('more deaths in a minute than chance explains end the process; the supervisor starts another', async () => {
+  await withReplicas(1, { profile }, async (replicas) => {
+    const options = {
+      ...{ config: configOf(replicas, { admin: { token: faultToken } }), env: faultEnv },
+      supervisor: true,
+    };
+    await withGateway(options, async (gateway) => {
+      const load = new Load(gateway, 4, 'deaths');
+      for (let death = 1; death <= 6; death++) {
+        await crash(gateway, 'scheduler', 'popped', 'throw');
+        if (death < 6) await restarted(gateway, 'scheduler', death);
+      }
+      await gateway.said('the 6th thread within a minute');
+      await gateway.starts(2);
+      for (const c of await load.stop()) expectHonest(c);
+      for (const replica of replicas) await replica.until(({ in_flight }) => in_flight === 0);
+      expect((await call(gateway.port, { nonce: 'after' }).ended).end).toBe('done');
+      await expectQuiet(gateway);
+      expect((await gateway.stop()).code).toBe(0);
+    });
+  });
+});

@@ -1,0 +1,87 @@
+/** Faults of the threads of a gateway process, through its admin listener (SLUICE_FAULT_HOOKS=1). */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { expect } from 'vitest';
+import type { FaultStage } from '../../src/lib/fault-point.ts';
+import type { CrashKind } from '../../src/shm/threads.ts';
+import type { GatewayProcess } from './gateway.ts';
+import { total } from './scenario.ts';
+import { type Call, reached } from './traffic.ts';
+import { eventually } from './until.ts';
+
+export const faultToken = 'faults';
+/** What a gateway needs in its environment and config to take faults. */
+export const faultEnv = { SLUICE_FAULT_HOOKS: '1' };
+
+export async function inject(gateway: GatewayProcess, fault: object): Promise<void> {
+  const response = await fetch(`${gateway.adminUrl}/admin/fault`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${faultToken}` },
+    body: JSON.stringify(fault),
+  });
+  expect(response.status, await response.text()).toBe(200);
+}
+
+export function crash(
+  gateway: GatewayProcess,
+  thread: string,
+  stage: FaultStage,
+  how: CrashKind,
+  after = 0,
+): Promise<void> {
+  return inject(gateway, { kind: 'crash', thread, stage, how, after });
+}
+
+async function restarts(gateway: GatewayProcess, thread: string): Promise<number> {
+  return total(await gateway.metrics(), 'sluice_thread_restarts_total', { thread });
+}
+
+/** Resolves with how long the thread was away, by the log, once it has been restarted `count` times. */
+export async function restarted(
+  gateway: GatewayProcess,
+  kind: 'scheduler' | 'forwarder',
+  count: number,
+): Promise<number> {
+  await reached(
+    () => restarts(gateway, kind),
+    (n) => n >= count,
+    `${kind} is started again ${count} times`,
+  );
+  const said = (): string[] =>
+    [...gateway.output().matchAll(/serves again after (\d+) ms/g)].map(([, ms]) => ms as string);
+  await eventually('the log says so', async () => said().length >= count, 10_000);
+  return Number(said()[count - 1]);
+}
+
+/**
+ * What a restart may take: a second, or on a machine that is busy with other things eight times what a
+ * thread needs there to load the largest part of a forwarder.
+ */
+export async function restartMsMax(): Promise<number> {
+  const start = performance.now();
+  const worker = new Worker("require('undici')", { eval: true });
+  await once(worker, 'exit');
+  return Math.max(1000, 8 * (performance.now() - start));
+}
+
+/** I1 and I2: the call has one end, which does not lie, and what came is an exact prefix. */
+export function expectHonest(c: Call): void {
+  const { end, ledger, body } = c;
+  if (c.isStream && c.status === 200) {
+    expect(ledger, body.toString()).toMatchObject({
+      ...{ exact: true, duplicates: 0, gaps: 0, foreign: 0 },
+    });
+    expect(ledger.sawDone, body.toString()).toBe(end === 'done');
+  }
+  // A cut connection tells; a stream that ends by its framing must carry its end or an error.
+  if (end === 'silent') expect(c.isComplete, body.toString()).toBe(false);
+}
+
+/** Nothing leaked, nobody settled twice, no replica was blamed. */
+export async function expectNoBlame(gateway: GatewayProcess): Promise<void> {
+  const families = await gateway.metrics();
+  for (const name of ['in_flight_leaks', 'settle_conflicts', 'replica_errors', 'handler_errors']) {
+    expect(total(families, `sluice_${name}_total`), name).toBe(0);
+  }
+  for (const { breaker } of (await gateway.cluster()).replicas) expect(breaker).toBe('closed');
+}

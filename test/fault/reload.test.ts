@@ -1,7 +1,5 @@
 /** SIGHUP and POST /admin/reload: what a new file may change, and what happens to a wrong one. */
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import type { LoadResult } from '../../src/load/generator.ts';
@@ -101,36 +99,6 @@ test('SIGHUP under load adds one replica and removes another, and nothing is los
       expect(a.stats().started).toBe(before);
       await expectQuiet(gateway);
     });
-  });
-});
-
-test('--watch follows a ConfigMap: the link above the file is swapped, and a wrong file changes nothing', async () => {
-  await withReplicas(2, { profile }, async (replicas) => {
-    const [a, b] = replicas as [Replica, Replica];
-    const folder = mkdtempSync(join(tmpdir(), 'sluice-configmap-'));
-    /** As kubelet does: a folder of its own for each version, and one rename. */
-    const swap = (version: string, text: string): void => {
-      mkdirSync(join(folder, version));
-      writeFileSync(join(folder, version, 'sluice.yaml'), text);
-      symlinkSync(version, join(folder, '..data_tmp'));
-      renameSync(join(folder, '..data_tmp'), join(folder, '..data'));
-    };
-    swap('v1', JSON.stringify(file([row('a', a)])));
-    const path = join(folder, 'sluice.yaml');
-    symlinkSync(join('..data', 'sluice.yaml'), path);
-    try {
-      await withGateway({ flags: ['--config', path, '--watch'] }, async (gateway) => {
-        swap('v2', JSON.stringify(file([row('a', a), row('b', b)])));
-        await gateway.said('config reloaded');
-        expect((await gateway.cluster()).replicas.map(({ name }) => name)).toEqual(['a', 'b']);
-        swap('v3', 'models: []');
-        await gateway.said('config not reloaded; the old one stays');
-        expect((await gateway.cluster()).replicas.map(({ name }) => name)).toEqual(['a', 'b']);
-        expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
-      });
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
   });
 });
 

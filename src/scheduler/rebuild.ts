@@ -3,13 +3,13 @@
  *
  * Scheduler thread. The slot table is the truth. Running attempts are counted again and published
  * again where no byte of an answer exists yet (the record may have died with the predecessor; a
- * forwarder that runs the attempt drops it). Attempts that had ended are decided, waiting requests
+ * forwarder that runs the attempt drops it), their hedges likewise. Attempts that had ended are decided, waiting requests
  * queue again in the order in which they were published. What the rings still hold is then late or
  * new, and is told apart by generation and attempt like any other message.
  */
 import type { Brain } from '../dispatch/brain.ts';
 import { Refusal } from '../dispatch/decisions.ts';
-import { SlotState } from '../shm/request-slots.layout.ts';
+import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, generationOf, type RequestSlots } from '../shm/request-slots.ts';
 import { createArrival, readArrival } from './arrivals.ts';
 import type { Executor } from './executor.ts';
@@ -31,9 +31,11 @@ export function rebuild(
     if (state === SlotState.queued) queued.push(slot);
     if (state === SlotState.resuming) resuming.push(slot);
     const isRunning = state === SlotState.dispatched || state === SlotState.streaming;
-    if (isRunning || state === SlotState.resuming)
-      restore(slots, brain, executor, deadlineOf, slot);
-    if (state === SlotState.dispatched) executor.republish(slot);
+    if (isRunning || state === SlotState.resuming) {
+      const runsHedge = restore(slots, brain, executor, deadlineOf, slot);
+      if (state === SlotState.dispatched) executor.republish(slot);
+      if (runsHedge) executor.publishHedge(slot);
+    }
     if (isRunning && isClientGone(slots, slot)) brain.cancel(slot, generation(slots, slot), nowUs);
   }
   for (const slot of resuming) {
@@ -51,25 +53,41 @@ const generation = (slots: RequestSlots, slot: number): number => generationOf(s
 const isClientGone = (slots: RequestSlots, slot: number): boolean =>
   Atomics.load(slots.words, slots.row(slot) + slots.at.clientGone) === 1;
 
+/** True when a hedge runs beside the first exchange, or is about to. */
 function restore(
   slots: RequestSlots,
   brain: Brain,
   executor: Executor,
   deadlineOf: DeadlineOf,
   slot: number,
-): void {
+): boolean {
   const { words, at } = slots;
   const row = slots.row(slot);
+  const isDispatched = slots.state(slot) === SlotState.dispatched;
+  const flags = words[row + at.hedgeFlags] as number; // once: the forwarder writes on
   const lease = slots.lease(slot);
   const list = words.subarray(row + at.failedReplicas, row + at.failedReplicas + 4);
   const end = list.indexOf(-1);
+  const ofHedge = {
+    replica: words[row + at.hedgeReplica] as number,
+    epoch: words[row + at.hedgeEpoch] as number,
+  };
+  const ofFirst = {
+    replica: words[row + at.replica] as number,
+    epoch: words[row + at.replicaEpoch] as number,
+  };
+  // The forwarder may not have read of it: the predecessor died with the record.
+  const isDecided = (flags & (HedgeFlag.over | HedgeFlag.alone)) !== 0;
+  const areTwo = isDispatched && ofHedge.replica >= 0 && !isDecided;
   brain.restore({
     arrival: readArrival(slots, slot, deadlineOf(slot), createArrival()),
     attempt: attemptOf(lease),
-    replica: words[row + at.replica] as number,
-    epoch: words[row + at.replicaEpoch] as number,
-    hasToken: slots.state(slot) !== SlotState.dispatched,
+    ...((flags & HedgeFlag.alone) === 0 ? ofFirst : ofHedge),
+    hasToken: !isDispatched,
+    hedge: areTwo ? ofHedge : undefined,
+    isHedgeUsed: ofHedge.replica >= 0 || (words[row + at.hedges] as number) > 0,
     failed: [...(end < 0 ? list : list.subarray(0, end))],
   });
   executor.restore(slot);
+  return areTwo;
 }

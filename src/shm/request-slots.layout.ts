@@ -91,6 +91,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'acceptor',
       'Time the client allows; 0 and what is over timeouts.total take that.',
     ),
+    hedgeMs: i32(
+      'acceptor',
+      'From x-sluice-hedge: when a hedge is wanted; 0 at once, -1 not asked for.',
+    ),
     prefixCount: i32('acceptor', 'Block hashes that follow.'),
     prefixHash: i32('acceptor', 'Chained block hashes, two words each.', prefixWords),
     sessionHash: i32('acceptor', 'Hash of the session key, two words; 0 0 for none.', 2),
@@ -117,9 +121,17 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'scheduler',
       'Current attempt: stamp of its record in the explain ring; 0 for none.',
     ),
+    hedgeReplica: i32('scheduler', 'Current attempt: row picked for its hedge; -1 for none.'),
+    hedgeEpoch: i32('scheduler', 'Epoch of that row.'),
+    hedgeExplain: i32('scheduler', 'Stamp of the explain record of that pick; 0 for none.'),
     queuedUs: f64('scheduler', 'Taken from the request ring.'),
     pickedUs: f64('scheduler', 'Current attempt: the policy had chosen.'),
     dispatchedUs: f64('scheduler', 'Current attempt: published in the dispatch ring.'),
+    hedgeFlags: i32(
+      'scheduler, then forwarder',
+      'Current attempt: HedgeFlag bits; cleared with its dispatch.',
+    ),
+    hedges: i32('scheduler, then forwarder', 'Hedges begun for the request.'),
     sharers: i32('forwarder', 'Attempts in the call to the replica, this one included.'),
     producedBytes: i32('forwarder', 'Answer bytes written to the response ring; wraps.'),
     status: i32('forwarder', 'Status of the replica, 0 before its head.'),
@@ -135,3 +147,6 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
 });
 
 export const RequestFlag = { stream: 1, includeUsage: 2, tls: 4 } as const;
+
+/** over: the hedge has ended beside the first exchange. alone: the first exchange has, beside the hedge. */
+export const HedgeFlag = { begun: 1, over: 2, alone: 4 } as const;

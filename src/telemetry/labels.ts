@@ -26,8 +26,19 @@ export type TokenType = (typeof TokenType)[keyof typeof TokenType];
 export const Result = { ok: 0, failed: 1 } as const;
 export type Result = (typeof Result)[keyof typeof Result];
 
+/** As the brain tells them (dispatch/decisions.ts). */
+const HedgeEnd = { won: 0, lost: 1, failed: 2, cancelled: 3 } as const;
+
 /** Labels that span a dimension of the cells; `replica` also resolves to the `model` it serves. */
-export type SeriesLabel = 'model' | 'replica' | 'code' | 'stage' | 'ring' | 'type' | 'result';
+export type SeriesLabel =
+  | 'model'
+  | 'replica'
+  | 'code'
+  | 'stage'
+  | 'ring'
+  | 'type'
+  | 'result'
+  | 'end';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'replica'>;
 
 /** How many models and replicas the cells have room for; fixed before any thread starts. */
@@ -44,6 +55,7 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   ring: Object.keys(Ring),
   type: Object.keys(TokenType),
   result: Object.keys(Result),
+  end: Object.keys(HedgeEnd),
 };
 
 export function labelSize(label: SeriesLabel, dims: MetricDims): number {

@@ -20,6 +20,9 @@ import { HedgeState, type Requests } from './requests.ts';
 import type { RetryBudget } from './retry-budget.ts';
 import { SlotTimers } from './slot-timers.ts';
 
+/** An automatic hedge that may not be is asked for again after twice the wait, at least so much later. */
+const againUsMin = 1000;
+
 export interface HedgeParts {
   readonly requests: Requests;
   readonly fleet: Fleet;
@@ -89,7 +92,10 @@ export class Hedges {
     while (this.#timers.nextUs <= nowUs) {
       const slot = this.#timers.first;
       this.#timers.clear(slot);
-      if (this.#isAllowed(slot)) this.#start(slot, nowUs);
+      if ((this.#isAllowed(slot) && this.#start(slot, nowUs)) || this.#isAsked(slot)) continue;
+      // What is only a little late will be here by then, and leaves the budget to what is not.
+      const waitedUs = nowUs - (this.#begunUs[slot] as number);
+      this.#timers.set(slot, nowUs + Math.max(againUsMin, waitedUs));
     }
   }
 
@@ -120,20 +126,21 @@ export class Hedges {
     return this.#isAsked(slot) || (!retryBudget.hasDebt && this.#budget.allows);
   }
 
-  #start(slot: number, nowUs: number): void {
+  #start(slot: number, nowUs: number): boolean {
     const { requests, fleet, placement, attempts } = this.#parts;
     this.#asking = slot;
     const allowed = fleet.candidatesWithout(requests.model[slot] as number, this.#isOut);
-    if (allowed.length === 0) return;
+    if (allowed.length === 0) return false;
     const row = placement.choose(slot, allowed, Filter.notForHedge);
-    if (row === NONE) return;
+    if (row === NONE) return false;
     if (!this.#isAsked(slot)) {
       const { pendingTokens, prefillUs } = fleet.load(row);
       const aheadUs = prefillUs * (pendingTokens + placement.pendingTokens);
       const waitedUs = nowUs - (this.#begunUs[slot] as number);
-      if (pendingTokens > 0 && aheadUs >= waitedUs) return;
+      if (pendingTokens > 0 && aheadUs >= waitedUs) return false;
       this.#budget.take();
     }
     attempts.beginHedge(slot, row, nowUs);
+    return true;
   }
 }

@@ -162,6 +162,9 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
       batchBegins: nothing,
       batchEnds: nothing,
       dispatch: nothing,
+      hedge: nothing,
+      hedgeEnded: nothing,
+      dropped: nothing,
       refuse: nothing,
       abort: nothing,
       attemptEnded: nothing,
@@ -179,6 +182,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
         ...{ mode: 'window', window: 10, failureRate: 0.5, consecutive: 5, openUs: 5e6 },
         ...{ maxEjected: 0.5, panicBelow: 0.5 },
       },
+      hedge: { automatic: true, budget: 0.02 },
       slowStartUs: 10e6,
     },
     sink,
@@ -191,8 +195,10 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
     brain.updateReplica(row, facts, 0);
   }
   const release = {
-    ...{ slot: 0, generation: 0, attempt: 1, busy: false, retryAfterMs: 0, error: 0 },
+    ...{ slot: 0, generation: 0, attempt: 1, hedge: false, busy: false },
     ...{
+      retryAfterMs: 0,
+      error: 0,
       verdict: Verdict.good,
       retry: RetryRule.never,
       settled: true,
@@ -203,7 +209,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   const arrival = {
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
     ...{ promptBytes: 0, promptTokens, maxTokens: 256, priority: 0, tenant: 0, adapter: 0 },
-    streams: true,
+    ...{ streams: true, hedgeUs: -1 },
     ...{ session0: 0, session1: 0, head0: 1, head1: 1, batch0: 0, batch1: 0 },
   };
   const running = Math.min(size * 8, slots / 2);

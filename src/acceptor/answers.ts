@@ -13,7 +13,7 @@ import {
 } from '../errors/bodies.ts';
 import type { ErrorEntry } from '../errors/catalogue.ts';
 import { isForwardedToClient, isSafeValue } from '../protocol/http-rules.ts';
-import { attemptOf, type RequestSlots } from '../shm/request-slots.ts';
+import type { RequestSlots } from '../shm/request-slots.ts';
 
 /** What the shape of an error answer depends on. */
 export interface Asker {
@@ -86,7 +86,7 @@ export function replicaAnswerHeaders(
     if (isForwardedToClient(name) && isSafeValue(value)) headers.push(name, value);
   }
   if (replicaName !== '') headers.push('x-sluice-replica', replicaName);
-  headers.push('x-sluice-attempts', String(attemptOf(slots.lease(slot))));
+  headers.push('x-sluice-attempts', String(slots.attempts(slot)));
   const sharers = slots.words[slots.row(slot) + slots.at.sharers] as number;
   if (sharers > 1) headers.push('x-sluice-batch', String(sharers));
   headers.push('server-timing', serverTiming(slots, slot));

@@ -10,7 +10,9 @@ export const explainHeader = 'x-sluice-explain';
 
 /** The value for the attempt that the slot holds. */
 export function explainText({ slots, explain, start }: AcceptorState, slot: number): string {
-  const stamp = slots.words[slots.row(slot) + slots.at.explain] as number;
+  const { explain: ofFirst, hedgeExplain } = slots.at;
+  const field = slots.isHedgeAlone(slot) ? hedgeExplain : ofFirst;
+  const stamp = slots.words[slots.row(slot) + field] as number;
   const explained = explain.read(stamp);
   // More requests than the ring has records came since, or somebody reads this one right now.
   if (explained === undefined) return 'not recorded';

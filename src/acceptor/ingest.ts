@@ -27,7 +27,7 @@ import type { EdgeHead } from './edge-head.ts';
 import { Closing, type Exchange, type ExchangePeer, type ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
-import { deadlineOf, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
+import { deadlineOf, hedgeOf, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
 import type { Settlement } from './settlement.ts';
 
 /** Room for a body of which nothing is here yet: what a head claims costs its sender nothing. */
@@ -186,6 +186,7 @@ export class Ingest implements ListenerHandler {
     words[row + at.priority] = priorityOf(head);
     words[row + at.tenant] = tenantOf(head);
     words[row + at.deadlineMs] = deadlineOf(head);
+    words[row + at.hedgeMs] = hedgeOf(head);
     return undefined;
   }
 

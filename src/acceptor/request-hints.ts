@@ -1,5 +1,6 @@
 /**
- * The request headers that steer the gateway: priority, deadline, session, explanation. Pure; acceptor threads.
+ * The request headers that steer the gateway: priority, deadline, hedge, session, explanation. Pure;
+ * acceptor threads.
  * Parsed strictly: a value that is not understood refuses the request instead of being ignored.
  */
 import { tenantLane } from '../protocol/request-keys.ts';
@@ -9,11 +10,12 @@ const priorityPattern = /^-?\d{1,3}$/;
 const priorityMax = 100;
 const deadlinePattern = /^\d{1,8}$/;
 const deadlineMsMax = 86_400_000;
+const hedgePattern = /^(1|true|[1-9]\d{0,7})$/;
 const sessionLengthMax = 1024;
 
 /** Name of the first header with an unusable value; '' when all are fine. */
 export function invalidHints({ rules }: EdgeHead): string {
-  const { priority, deadlineMs, sessionId, explain } = rules;
+  const { priority, deadlineMs, hedge, sessionId, explain } = rules;
   if (priority !== '') {
     if (!priorityPattern.test(priority)) return 'x-sluice-priority';
     if (Math.abs(Number(priority)) > priorityMax) return 'x-sluice-priority';
@@ -22,6 +24,10 @@ export function invalidHints({ rules }: EdgeHead): string {
     if (!deadlinePattern.test(deadlineMs)) return 'x-sluice-deadline-ms';
     const ms = Number(deadlineMs);
     if (ms < 1 || ms > deadlineMsMax) return 'x-sluice-deadline-ms';
+  }
+  if (hedge !== '') {
+    if (!hedgePattern.test(hedge)) return 'x-sluice-hedge';
+    if (hedge !== 'true' && Number(hedge) > deadlineMsMax) return 'x-sluice-hedge';
   }
   if (explain !== '' && explain !== '1') return 'x-sluice-explain';
   return sessionId.length > sessionLengthMax ? 'x-session-id' : '';
@@ -40,4 +46,10 @@ export function tenantOf({ rules }: EdgeHead): number {
 /** 0: timeouts.total counts. */
 export function deadlineOf({ rules }: EdgeHead): number {
   return rules.deadlineMs === '' ? 0 : Number(rules.deadlineMs);
+}
+
+/** Milliseconds after which a hedge is wanted: 0 at once, -1 not at all. */
+export function hedgeOf({ rules }: EdgeHead): number {
+  if (rules.hedge === '') return -1;
+  return rules.hedge === '1' || rules.hedge === 'true' ? 0 : Number(rules.hedge);
 }

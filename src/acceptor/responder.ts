@@ -17,7 +17,7 @@ import { ByteRingConsumer } from '../shm/byte-ring.ts';
 import { DrainStage } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { recordRingCapacity } from '../shm/memory.ts';
-import { attemptOf, generationOf } from '../shm/request-slots.ts';
+import { generationOf } from '../shm/request-slots.ts';
 import {
   type ResponseHead,
   ResponseKind,
@@ -216,8 +216,7 @@ export class Responder {
 
   #headersOf(request: Request): string[] {
     const { slots, replicaNames } = this.#state;
-    const row = slots.words[slots.row(request.slot) + slots.at.replica] as number;
-    const name = replicaNames[row] ?? '';
+    const name = replicaNames[slots.servingReplica(request.slot)] ?? '';
     const headers = replicaAnswerHeaders(request.facts, this.#decoded, slots, request.slot, name);
     this.#explain(request, headers);
     return headers;
@@ -293,7 +292,7 @@ export class Responder {
     if (!exchange.hasBegun) {
       this.#announceDrain(request);
       const { status, headers, body } = errorAnswer(entry, facts, retryAfterMs);
-      const attempts = attemptOf(this.#state.slots.lease(request.slot));
+      const attempts = this.#state.slots.attempts(request.slot);
       if (attempts > 0) {
         headers.push('x-sluice-attempts', String(attempts));
         this.#explain(request, headers);

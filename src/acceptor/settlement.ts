@@ -10,7 +10,6 @@ import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
-import { attemptOf } from '../shm/request-slots.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, modelIndex, Ring, statusIndex } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
@@ -142,12 +141,12 @@ export class Settlement {
     if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms)) return;
     const { words, at } = slots;
     const row = slots.row(request.slot);
-    const attempts = attemptOf(slots.lease(request.slot));
+    const attempts = slots.attempts(request.slot);
     const firstTokenUs = slots.readTime(request.slot, at.firstTokenUs);
     log.access({
       req_id: facts.requestId,
       model: start.models[request.model]?.name,
-      replica: attempts > 0 ? replicaNames[words[row + at.replica] as number] : undefined,
+      replica: attempts > 0 ? replicaNames[slots.servingReplica(request.slot)] : undefined,
       status,
       attempts,
       ttft_ms: firstTokenUs > facts.arrivedUs ? (firstTokenUs - facts.arrivedUs) / 1000 : undefined,

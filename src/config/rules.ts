@@ -33,7 +33,6 @@ export interface RuleInput {
   readonly timeouts: { readonly first_token: number; readonly total: number };
   readonly health: { readonly interval: number; readonly timeout: number };
   readonly engine_metrics: { readonly interval: number; readonly timeout: number };
-  readonly hedge: { readonly automatic: boolean };
   readonly models: readonly ModelShape[];
 }
 
@@ -75,15 +74,6 @@ export function applyRules<S extends z.ZodType<RuleInput>>(schema: S): S {
 }
 
 export const rules: readonly Rule[] = [
-  {
-    // A key that is accepted and does nothing would be a promise not kept.
-    name: 'hedging_is_not_built',
-    reads: ['hedge'],
-    check({ hedge }, report) {
-      if (hedge.automatic)
-        report(['hedge', 'automatic'], 'must be false: this version cannot hedge');
-    },
-  },
   {
     // The request rings are sized from it and wrap by a mask.
     name: 'slots_power_of_two',

@@ -16,6 +16,7 @@ export interface SchedulingLimits {
     readonly budget: number;
     readonly budgetMin: number;
   };
+  readonly hedge: { readonly automatic: boolean; readonly budget: number };
   readonly breaker: {
     readonly mode: Config['breaker']['mode'];
     readonly window: number;
@@ -29,7 +30,7 @@ export interface SchedulingLimits {
 }
 
 export function schedulingLimits(config: Config): SchedulingLimits {
-  const { queue, timeouts, retry, breaker, slow_start } = config;
+  const { queue, timeouts, retry, hedge, breaker, slow_start } = config;
   return {
     queueMax: queue.max,
     holdTokens: queue.hold_tokens === 0 ? Number.POSITIVE_INFINITY : queue.hold_tokens,
@@ -40,6 +41,7 @@ export function schedulingLimits(config: Config): SchedulingLimits {
       budget: retry.budget,
       budgetMin: retry.budget_min,
     },
+    hedge,
     breaker: {
       mode: breaker.mode,
       window: breaker.window,

@@ -211,9 +211,13 @@ const Hedge = z.strictObject({
     .boolean()
     .prefault(false)
     .describe(
-      'Second attempt without being asked when the first token is late. Not in this version: must be false.',
+      'A stream whose first token is later than 95 % of those of its prompt length is sent to a second replica as well; the first to answer is passed on, the other cut. Never while requests of the model queue.',
     ),
-  budget: share().prefault(0.02).describe('Hedges as a share of all requests.'),
+  budget: share()
+    .prefault(0.02)
+    .describe(
+      'Automatic hedges as a share of all requests. Those that clients ask for (`x-sluice-hedge`) are not counted here; `retry.budget` bounds both.',
+    ),
 });
 
 const Log = z.strictObject({

@@ -24,6 +24,8 @@ export interface Arrival {
   adapter: number;
   /** The replica says when the first token is out; else its prefill is over after the modelled time. */
   streams: boolean;
+  /** The client wants a second exchange so long after the first; below 0: it does not ask for one. */
+  hedgeUs: number;
   /** Session key of the client. */
   session0: number;
   session1: number;

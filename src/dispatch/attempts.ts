@@ -2,15 +2,23 @@
  * Attempts: the requests that a replica is running, from the choice to the end. Pure.
  *
  * Whatever an attempt holds (its place on the replica, its tokens, the debt of its tenant) is taken in
- * begin() and given back in end(), which every attempt passes once.
+ * begin() and given back in end(), which every attempt passes once. A hedge is a second exchange of the
+ * same attempt and holds the same of its replica, from beginHedge() until one of the two is left.
  */
 import { assert } from '../lib/assert.ts';
-import { type DecisionSink, type Release, RetryRule, type RunningAttempt } from './decisions.ts';
+import {
+  type DecisionSink,
+  HedgeResult,
+  type Release,
+  RetryRule,
+  type RunningAttempt,
+} from './decisions.ts';
 import type { Fleet } from './fleet.ts';
 import type { Lanes } from './lanes.ts';
 import type { Placement } from './placement.ts';
 import type { Prefills } from './prefills.ts';
-import { Phase, type Requests } from './requests.ts';
+import { HedgeState, Phase, type Requests } from './requests.ts';
+import type { RetryBudget } from './retry-budget.ts';
 
 /** Pause of a busy replica that did not say how long: some engine steps. */
 const pauseDefaultMs = 200;
@@ -26,6 +34,7 @@ export interface AttemptParts {
   readonly lanes: Lanes;
   readonly placement: Placement;
   readonly prefills: Prefills;
+  readonly retryBudget: RetryBudget;
 }
 
 export class Attempts {
@@ -47,7 +56,7 @@ export class Attempts {
     const attempt = (requests.attempt[slot] as number) + 1;
     const epoch = fleet.epoch(row);
     this.#sink.placed(slot, attempt, heldUs, placement.choice);
-    placement.commit(slot, row);
+    placement.commit(slot, row, slot);
     requests.term[slot] = fleet.term(row);
     fleet.take(row, placement.pendingTokens, placement.contextTokens, nowUs);
     requests.begin(slot, attempt, row, epoch, placement);
@@ -58,9 +67,46 @@ export class Attempts {
     this.#sink.dispatch(slot, attempt, row, epoch, heldUs);
   }
 
+  /** The attempt goes to `row` as well, as the placement has just chosen. */
+  beginHedge(slot: number, row: number, nowUs: number): void {
+    const { requests, fleet, placement, prefills, retryBudget } = this.#parts;
+    const epoch = fleet.epoch(row);
+    const place = requests.hedgeOf(slot);
+    placement.commit(slot, row, place);
+    requests.term[place] = fleet.term(row);
+    this.#sink.hedge(slot, requests.attempt[slot] as number, row, epoch, placement.choice);
+    fleet.take(row, placement.pendingTokens, placement.contextTokens, nowUs);
+    requests.beginHedge(slot, row, epoch, placement);
+    prefills.begin(place, nowUs);
+    retryBudget.hedges++;
+  }
+
+  /** Of two exchanges the one that answers stays, or none does. True when one has ended. */
+  decide(slot: number, byHedge: boolean): boolean {
+    const { hedge, cancelled } = this.#parts.requests;
+    if (hedge[slot] !== HedgeState.running) return false;
+    const ofHedge = cancelled[slot] === 1 ? HedgeResult.cancelled : HedgeResult.lost;
+    this.#leaveOne(slot, byHedge, byHedge ? HedgeResult.won : ofHedge);
+    return true;
+  }
+
+  /** One of two exchanges has failed. False: there are not two. */
+  drop(release: Release, nowUs: number): boolean {
+    const { requests } = this.#parts;
+    const { slot } = release;
+    if (requests.hedge[slot] !== HedgeState.running) return false;
+    const place = release.hedge ? requests.hedgeOf(slot) : slot;
+    const row = requests.replica[place] as number;
+    this.#judge(place, release, nowUs);
+    requests.addFailed(slot, row);
+    this.#sink.dropped(slot, row);
+    this.#leaveOne(slot, !release.hedge, release.hedge ? HedgeResult.failed : HedgeResult.won);
+    return true;
+  }
+
   /** Takes over an attempt that runs already. */
-  restore({ arrival, attempt, replica, epoch, hasToken }: RunningAttempt): void {
-    const { requests, fleet, placement } = this.#parts;
+  restore({ arrival, attempt, replica, epoch, hasToken, ...more }: RunningAttempt): void {
+    const { requests, fleet, placement, retryBudget } = this.#parts;
     const { slot } = arrival;
     const promptTokens = placement.promptTokens(arrival);
     // What it had in its cache died with the predecessor: all of the prompt counts.
@@ -70,9 +116,17 @@ export class Attempts {
     requests.begin(slot, attempt, replica, epoch, cost);
     requests.term[slot] = fleet.term(replica);
     fleet.restore(replica, epoch, pendingTokens, promptTokens);
-    placement.begin(slot, replica, epoch);
+    placement.begin(slot, replica, epoch, slot);
     this.running++;
     this.dispatched++;
+    if (more.hedge !== undefined) {
+      const place = requests.hedgeOf(slot);
+      requests.beginHedge(slot, more.hedge.replica, more.hedge.epoch, cost);
+      requests.term[place] = fleet.term(more.hedge.replica);
+      fleet.restore(more.hedge.replica, more.hedge.epoch, pendingTokens, promptTokens);
+      placement.begin(slot, more.hedge.replica, more.hedge.epoch, place);
+      retryBudget.hedges++;
+    } else if (more.isHedgeUsed) requests.hedge[slot] = HedgeState.used;
   }
 
   /** Its first token is out. True when its replica has less to do than before, or is trusted again. */
@@ -88,33 +142,28 @@ export class Attempts {
   /** It ends, and what it came to is known: its replica is judged, costs are learnt. */
   conclude(release: Release, nowUs: number): void {
     const { requests, fleet, lanes, placement } = this.#parts;
-    const { slot, verdict, busy, retry, retryAfterMs, error } = release;
-    const row = requests.replica[slot] as number;
-    const epoch = requests.epoch[slot] as number;
-    fleet.judge(row, epoch, requests.term[slot] as number, verdict, nowUs);
-    if (busy) {
-      const pauseMs = Math.min(retryAfterMs || pauseDefaultMs, pauseMaxMs);
-      fleet.pause(row, epoch, nowUs + pauseMs * 1000, error);
+    const { slot, retry } = release;
+    this.decide(slot, release.hedge);
+    this.#judge(slot, release, nowUs);
+    if (retry === RetryRule.alone) {
+      const row = requests.replica[slot] as number;
+      fleet.pauseBatching(row, requests.epoch[slot] as number, nowUs + batchPauseUs);
     }
-    if (retry === RetryRule.alone) fleet.pauseBatching(row, epoch, nowUs + batchPauseUs);
     placement.learn(slot, release);
     lanes.settleAccount(slot, release.completionTokens);
     this.end(slot);
   }
 
   end(slot: number): void {
-    const { requests, fleet, placement, prefills } = this.#parts;
-    const { phase, replica, epoch, term, contextTokens } = requests;
+    const { requests } = this.#parts;
+    const { phase, replica, hedge } = requests;
     assert(phase[slot] === Phase.running, 'only a running attempt ends');
-    const row = replica[slot] as number;
-    prefills.end(slot);
-    placement.end(slot);
-    const tokens = contextTokens[slot] as number;
-    fleet.release(row, epoch[slot] as number, term[slot] as number, tokens);
+    if (hedge[slot] === HedgeState.running) this.#leaveOne(slot, false, HedgeResult.cancelled);
+    this.#endExchange(slot);
     this.running--;
     this.released++;
     phase[slot] = Phase.idle;
-    this.#sink.attemptEnded(slot, row);
+    this.#sink.attemptEnded(slot, replica[slot] as number);
   }
 
   /** Recounts them from the requests. */
@@ -122,5 +171,41 @@ export class Attempts {
     const running = this.#parts.requests.countRunning();
     assert(this.running === running);
     assert(this.dispatched - this.released === running, 'dispatched = released + in flight');
+    assert(this.#parts.retryBudget.hedges === this.#parts.requests.countHedges());
+  }
+
+  /** One of two exchanges ends; the other, if it is the hedge, takes the place of the slot. */
+  #leaveOne(slot: number, isHedgeLeft: boolean, result: HedgeResult): void {
+    const { requests, placement, prefills, retryBudget } = this.#parts;
+    this.#endExchange(isHedgeLeft ? slot : requests.hedgeOf(slot));
+    requests.hedge[slot] = HedgeState.used;
+    if (isHedgeLeft) {
+      requests.moveHedge(slot);
+      prefills.moveHedge(slot);
+      placement.moveHedge(slot);
+    }
+    retryBudget.hedges--;
+    this.#sink.hedgeEnded(slot, result);
+  }
+
+  #endExchange(place: number): void {
+    const { requests, fleet, placement, prefills } = this.#parts;
+    const { replica, epoch, term, contextTokens } = requests;
+    prefills.end(place);
+    placement.end(place);
+    const tokens = contextTokens[place] as number;
+    const row = replica[place] as number;
+    fleet.release(row, epoch[place] as number, term[place] as number, tokens);
+  }
+
+  #judge(place: number, release: Release, nowUs: number): void {
+    const { requests, fleet } = this.#parts;
+    const { verdict, busy, retryAfterMs, error } = release;
+    const row = requests.replica[place] as number;
+    const epoch = requests.epoch[place] as number;
+    fleet.judge(row, epoch, requests.term[place] as number, verdict, nowUs);
+    if (!busy) return;
+    const pauseMs = Math.min(retryAfterMs || pauseDefaultMs, pauseMaxMs);
+    fleet.pause(row, epoch, nowUs + pauseMs * 1000, error);
   }
 }

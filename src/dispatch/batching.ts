@@ -62,8 +62,9 @@ export class Batching {
 
   /** Lets a request that was just opened wait for others like it. False: it does not. */
   gather(arrival: Arrival, nowUs: number): boolean {
-    const { slot, model, batch0, batch1, promptBytes, deadlineUs } = arrival;
-    if (batch0 === 0 && batch1 === 0) return false;
+    const { slot, model, batch0, batch1, promptBytes, deadlineUs, hedgeUs } = arrival;
+    // Two replicas are not to race for a batch of which one member wants it.
+    if ((batch0 === 0 && batch1 === 0) || hedgeUs >= 0) return false;
     this.#nowUs = nowUs;
     const batches = this.#batches;
     let batch = batches.find(arrival);

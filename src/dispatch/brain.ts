@@ -7,7 +7,6 @@
  * goes down, until it is back or their wait is over; who arrives meanwhile is refused at once.
  * Each attempt is released once, whoever comes first; later events about it change nothing.
  */
-import { assert } from '../lib/assert.ts';
 import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Attempts } from './attempts.ts';
@@ -18,6 +17,7 @@ import { Filter } from './choice.ts';
 import {
   type BrainConfig,
   type DecisionSink,
+  type FirstToken,
   Refusal,
   type Release,
   RetryRule,
@@ -26,10 +26,12 @@ import {
 import { Door } from './door.ts';
 import { Fleet } from './fleet.ts';
 import type { EngineReport } from './foreign-load.ts';
+import { Hedges } from './hedges.ts';
 import { Lanes } from './lanes.ts';
 import { Passing } from './passing.ts';
 import { Placement } from './placement.ts';
 import { Prefills } from './prefills.ts';
+import { Refusing } from './refusing.ts';
 import type { ReplicaFacts } from './replica-state.ts';
 import { Phase, Requests } from './requests.ts';
 import { Retries } from './retries.ts';
@@ -46,6 +48,8 @@ export class Brain {
   readonly #batching: Batching;
   readonly #models: readonly number[];
   readonly #retries: Retries;
+  readonly #refusing: Refusing;
+  readonly #hedges: Hedges;
   readonly #sink: DecisionSink;
   #stopping = false;
   #nowUs = 0;
@@ -64,10 +68,10 @@ export class Brain {
     this.#retries = new Retries(config, this.#requests, this.#fleet);
     const door = { retries: this.#retries, random: createPrng(config.seed) };
     const parts = { requests: this.#requests, fleet: this.#fleet, lanes: this.#lanes };
-    this.#attempts = new Attempts(
-      { ...parts, placement: this.#placement, prefills: this.#prefills },
-      sink,
-    );
+    const choosing = { ...parts, placement: this.#placement, retryBudget: this.#retries.budget };
+    this.#attempts = new Attempts({ ...choosing, prefills: this.#prefills }, sink);
+    this.#hedges = new Hedges(config, { ...choosing, attempts: this.#attempts });
+    this.#refusing = new Refusing({ ...parts, retries: this.#retries }, sink);
     this.#door = new Door({ ...parts, ...door }, config.queueMax);
     this.#batching = new Batching(slots, parts, sink, {
       dispatch: (slot, allowed) => this.#dispatch(slot, allowed, Filter.notOfBatch),
@@ -113,7 +117,7 @@ export class Brain {
   get nextTimerUs(): number {
     // A prefill that is over makes room; it matters only while somebody waits for some.
     const prefillUs = this.#lanes.waiters > 0 ? this.#prefills.nextUs : Number.POSITIVE_INFINITY;
-    const waitUs = Math.min(this.#lanes.nextUs, this.#batching.nextUs);
+    const waitUs = Math.min(this.#lanes.nextUs, this.#batching.nextUs, this.#hedges.nextUs);
     return Math.min(waitUs, this.#fleet.nextResumeUs, prefillUs);
   }
 
@@ -136,8 +140,9 @@ export class Brain {
     if (requests.phase[slot] !== Phase.idle) {
       if (requests.generation[slot] === arrival.generation) return false;
       // Its last request has ended and the news of it is still on its way: the room is given out now.
+      this.#hedges.end(slot);
       this.#attempts.end(slot);
-      this.#close(slot);
+      this.#refusing.close(slot);
       this.#pump(requests.model[slot] as number);
     }
     if (this.#prefills.nextUs <= nowUs) this.#prefills.expire(nowUs, this.#resumed);
@@ -149,10 +154,24 @@ export class Brain {
   }
 
   /** The first token of an attempt is out: its prefill is over. False: the attempt is not running. */
-  firstToken(slot: number, generation: number, attempt: number, nowUs: number): boolean {
+  firstToken({ slot, generation, attempt, hedge, afterUs }: FirstToken, nowUs: number): boolean {
     if (!this.#requests.isRunning(slot, generation, attempt)) return false;
     this.#nowUs = nowUs;
-    if (this.#attempts.answered(slot, nowUs)) this.#pump(this.#requests.model[slot] as number);
+    this.#hedges.end(slot);
+    const isDecided = this.#attempts.decide(slot, hedge);
+    this.#hedges.learn(slot, afterUs, isDecided && hedge, nowUs);
+    const hasRoom = this.#attempts.answered(slot, nowUs);
+    if (hasRoom || isDecided) this.#pump(this.#requests.model[slot] as number);
+    return true;
+  }
+
+  /** One of the two exchanges of an attempt has failed before either answered. False: as release(). */
+  drop(release: Release, nowUs: number): boolean {
+    const { slot, generation, attempt } = release;
+    if (!this.#requests.isRunning(slot, generation, attempt)) return false;
+    this.#nowUs = nowUs;
+    if (!this.#attempts.drop(release, nowUs)) return false;
+    this.#pump(this.#requests.model[slot] as number);
     return true;
   }
 
@@ -162,12 +181,11 @@ export class Brain {
     const requests = this.#requests;
     if (!requests.isRunning(slot, release.generation, release.attempt)) return false;
     this.#nowUs = nowUs;
-    const replica = requests.replica[slot] as number;
-    const model = requests.model[slot] as number;
+    this.#hedges.end(slot);
     this.#attempts.conclude(release, nowUs);
-    if (release.settled) this.#close(slot);
-    else this.#decideRetry(slot, replica, release);
-    this.#pump(model);
+    if (release.settled) this.#refusing.close(slot);
+    else this.#decideRetry(slot, requests.replica[slot] as number, release);
+    this.#pump(requests.model[slot] as number);
     return true;
   }
 
@@ -212,12 +230,14 @@ export class Brain {
     this.#prefills.expire(nowUs, this.#resumed);
     this.#batching.expire(nowUs);
     this.#fleet.resume(nowUs, this.#resumed);
+    this.#hedges.expire(nowUs);
   }
 
   /** Refuses what waits and whatever arrives from here on; what runs is ended by the forwarders. */
   stop(nowUs: number): void {
     this.#nowUs = nowUs;
     this.#stopping = true;
+    this.#hedges.stop();
     for (const waiters of [this.#lanes, this.#batching]) {
       for (let slot = waiters.first; slot !== NONE; slot = waiters.first) {
         this.#endWait(slot);
@@ -288,7 +308,8 @@ export class Brain {
       return;
     }
     // Who is refused anyway takes nobody's place.
-    if (this.#refuseLate(slot, this.#door.lateUs(slot, model, this.#nowUs))) return;
+    const lateUs = this.#door.lateUs(slot, model, this.#nowUs);
+    if (this.#refusing.refuseLate(slot, lateUs, this.#nowUs)) return;
     const { victim } = this.#door;
     if (victim !== NONE) {
       this.#lanes.leave(victim, this.#nowUs);
@@ -296,13 +317,6 @@ export class Brain {
     }
     this.#lanes.enter(slot, Phase.waiting);
     this.#pump(model); // whoever was pushed out may have stood before one that fits
-  }
-
-  /** Refuses a request whose first token would come so much too late; not above 0: in time. */
-  #refuseLate(slot: number, lateUs: number): boolean {
-    if (lateUs <= 0) return false;
-    this.#refuse(slot, Refusal.tooLate, Math.ceil(lateUs / 1000));
-    return true;
   }
 
   #decideRetry(slot: number, replica: number, release: Release): void {
@@ -328,24 +342,8 @@ export class Brain {
     return this.#retries.whyNot(release, replica, inFlight, this.#nowUs);
   }
 
-  #refuse(slot: number, refusal: Refusal, retryAfterMs = 0): void {
-    this.#close(slot);
-    if (refusal === Refusal.busy) {
-      // The outlook that led here said `paused`: its first replica to resume is what to wait for.
-      const model = this.#requests.model[slot] as number;
-      const { pauseEndUs, pauseError } = this.#fleet.cluster(model);
-      const waitMs = Math.max(1, Math.ceil((pauseEndUs - this.#nowUs) / 1000));
-      this.#sink.refuse(slot, refusal, pauseError, waitMs);
-    } else {
-      const error = refusal === Refusal.failed ? (this.#requests.lastError[slot] as number) : 0;
-      this.#sink.refuse(slot, refusal, error, retryAfterMs);
-    }
-  }
-
-  /** The request is over for the brain. */
-  #close(slot: number): void {
-    assert(this.#requests.phase[slot] === Phase.idle, 'it neither waits nor runs');
-    this.#retries.close(slot);
+  #refuse(slot: number, refusal: Refusal): void {
+    this.#refusing.refuse(slot, refusal, this.#nowUs);
   }
 
   /** True when somebody's wait was over. */
@@ -393,8 +391,10 @@ export class Brain {
     const heldUs = this.#endWait(slot);
     const load = this.#fleet.load(row);
     const pendingTokens = load.pendingTokens + this.#placement.pendingTokens;
-    if (this.#refuseLate(slot, load.prefillUs * pendingTokens - leftUs)) return true;
+    const lateUs = load.prefillUs * pendingTokens - leftUs;
+    if (this.#refusing.refuseLate(slot, lateUs, this.#nowUs)) return true;
     this.#attempts.begin(slot, row, heldUs, this.#nowUs);
+    this.#hedges.begin(slot, this.#nowUs);
     return true;
   }
 }

@@ -28,6 +28,8 @@ export const Filter = {
   notOfBatch: 9,
   /** Is back, and has had its part while others can take the request (slow-start.ts). */
   starting: 10,
+  /** Runs the request of this hedge already, or failed it before. */
+  notForHedge: 11,
 } as const;
 export type Filter = (typeof Filter)[keyof typeof Filter];
 

@@ -37,11 +37,36 @@ export type RetryRule = (typeof RetryRule)[keyof typeof RetryRule];
 export const Verdict = { none: 0, good: 1, bad: 2 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
+/** What became of a hedge. */
+export const HedgeResult = {
+  /** The hedge answered, or the first exchange failed before it. */
+  won: 0,
+  lost: 1,
+  /** It failed while the first exchange went on. */
+  failed: 2,
+  /** The request ended before either of them answered. */
+  cancelled: 3,
+} as const;
+export type HedgeResult = (typeof HedgeResult)[keyof typeof HedgeResult];
+
+/** The first token of an attempt. A record that its writer reuses. */
+export interface FirstToken {
+  slot: number;
+  generation: number;
+  attempt: number;
+  /** It is of the hedge. */
+  hedge: boolean;
+  /** Since the exchange that shows it began. */
+  afterUs: number;
+}
+
 /** The end of one attempt. A record that its writer reuses; the brain keeps no reference. */
 export interface Release {
   slot: number;
   generation: number;
   attempt: number;
+  /** The exchange that ends, and with it the attempt, is the hedge. */
+  hedge: boolean;
   /** The replica said that it has no room, or refused the connection: nothing for it for a while. */
   busy: boolean;
   verdict: Verdict;
@@ -65,6 +90,10 @@ export interface RunningAttempt {
   readonly epoch: number;
   /** Its first token is out. */
   readonly hasToken: boolean;
+  /** Where it runs as well; undefined: nowhere. */
+  readonly hedge: { readonly replica: number; readonly epoch: number } | undefined;
+  /** The request has had a hedge. */
+  readonly isHedgeUsed: boolean;
   /** Replicas that failed this request, newest first. */
   readonly failed: readonly number[];
 }
@@ -75,6 +104,12 @@ export interface DecisionSink {
   placed(slot: number, attempt: number, heldUs: number, choice: Choice): void;
   /** Start attempt `attempt` (1 for the first) on the replica. `heldUs`: time spent waiting for room. */
   dispatch(slot: number, attempt: number, replica: number, epoch: number, heldUs: number): void;
+  /** Start a second exchange of the running attempt on the replica, chosen as `choice` says. */
+  hedge(slot: number, attempt: number, replica: number, epoch: number, choice: Choice): void;
+  /** Two exchanges of an attempt are one again, or none. */
+  hedgeEnded(slot: number, result: HedgeResult): void;
+  /** The exchange with `replica` failed and the other one of the attempt goes on. */
+  dropped(slot: number, replica: number): void;
   /** The dispatches until batchEnds() are one batch: all go to one replica, in one call. */
   batchBegins(): void;
   batchEnds(): void;
@@ -122,6 +157,12 @@ export interface BrainConfig {
     readonly maxAttempts: number;
     readonly budget: number;
     readonly budgetMin: number;
+  };
+  readonly hedge: {
+    /** Also for streams that nobody asked it for. */
+    readonly automatic: boolean;
+    /** Those, as a share of all requests. */
+    readonly budget: number;
   };
   readonly breaker: OutlierRules;
   /** How long a replica takes to its full share once it is back; 0: no time. */

@@ -12,7 +12,7 @@ import { Cluster } from './cluster.ts';
 import { type BrainConfig, Verdict } from './decisions.ts';
 import type { EngineReport } from './foreign-load.ts';
 import { type ReplicaFacts, ReplicaState } from './replica-state.ts';
-import { Phase, type Requests } from './requests.ts';
+import type { Requests } from './requests.ts';
 
 export class Fleet {
   /** When the next pause, ejection or slow start ends; Infinity when there is none. */
@@ -222,14 +222,15 @@ export class Fleet {
   }
 
   /** Recounts what the running requests hold of each replica. */
-  assertExact({ phase, replica: rows, epoch, pendingTokens, contextTokens }: Requests): void {
+  assertExact(requests: Requests): void {
+    const { replica: rows, epoch, pendingTokens, contextTokens } = requests;
     const counts = this.#recount.fill(0);
-    for (let slot = 0; slot < phase.length; slot++) {
-      const row = rows[slot] as number;
-      if (phase[slot] !== Phase.running || this.epoch(row) !== epoch[slot]) continue;
+    for (let place = 0; place < rows.length; place++) {
+      const row = rows[place] as number;
+      if (!requests.holds(place) || this.epoch(row) !== epoch[place]) continue;
       counts[3 * row] = (counts[3 * row] as number) + 1;
-      counts[3 * row + 1] = (counts[3 * row + 1] as number) + (pendingTokens[slot] as number);
-      counts[3 * row + 2] = (counts[3 * row + 2] as number) + (contextTokens[slot] as number);
+      counts[3 * row + 1] = (counts[3 * row + 1] as number) + (pendingTokens[place] as number);
+      counts[3 * row + 2] = (counts[3 * row + 2] as number) + (contextTokens[place] as number);
     }
     for (const { row, ownRequests, pendingTokens, ownTokens } of this.#replicas) {
       assert(ownRequests === counts[3 * row], 'in-flight is what the requests hold');

@@ -171,22 +171,27 @@ export class Placement {
     return row;
   }
 
-  /** The request goes to the row. */
-  commit(slot: number, row: number): void {
+  /** The request goes to the row, as the exchange of the place. */
+  commit(slot: number, row: number, place: number): void {
     const policy = this.#policies[this.#requests.model[slot] as number];
     if (policy?.needsPrefix === true) this.#index?.insert(this.#config.prefixes, slot, row);
-    this.begin(slot, row, this.#fleet.epoch(row));
+    this.begin(slot, row, this.#fleet.epoch(row), place);
   }
 
   /** The request runs on the replica that had the row under `epoch`. */
-  begin(slot: number, row: number, epoch: number): void {
+  begin(slot: number, row: number, epoch: number, place: number): void {
     const isThere = this.#fleet.epoch(row) === epoch;
-    if (isThere && this.#fleet.isKvLimited(row)) this.#shared?.add(slot, row);
+    if (isThere && this.#fleet.isKvLimited(row)) this.#shared?.add(slot, row, place);
   }
 
-  /** It does no more. */
-  end(slot: number): void {
-    this.#shared?.remove(slot);
+  /** The exchange of the place does no more. */
+  end(place: number): void {
+    this.#shared?.remove(place);
+  }
+
+  /** The hedge takes the place of the slot. */
+  moveHedge(slot: number): void {
+    this.#shared?.move(this.#requests.hedgeOf(slot), slot);
   }
 
   #note(

@@ -17,7 +17,7 @@ export class Prefills {
   constructor(slots: number, requests: Requests, fleet: Fleet) {
     this.#requests = requests;
     this.#fleet = fleet;
-    this.#timers = new SlotTimers(slots);
+    this.#timers = new SlotTimers(2 * slots);
   }
 
   /** When the next modelled prefill is over; Infinity for none. */
@@ -25,29 +25,36 @@ export class Prefills {
     return this.#timers.nextUs;
   }
 
-  /** The slot's attempt has begun and is counted. */
-  begin(slot: number, nowUs: number): void {
-    if (this.#requests.streams[slot] === 1) return;
-    const { pendingTokens, prefillUs } = this.#fleet.load(this.#requests.replica[slot] as number);
-    this.#timers.set(slot, nowUs + pendingTokens * prefillUs);
+  /** The exchange of the place has begun and is counted. */
+  begin(place: number, nowUs: number): void {
+    const { streams, replica } = this.#requests;
+    if (streams[this.#requests.slotOf(place)] === 1) return;
+    const { pendingTokens, prefillUs } = this.#fleet.load(replica[place] as number);
+    this.#timers.set(place, nowUs + pendingTokens * prefillUs);
+  }
+
+  /** The hedge takes the place of the slot. */
+  moveHedge(slot: number): void {
+    this.#timers.move(this.#requests.hedgeOf(slot), slot);
   }
 
   /** The prefill is over. True when its replica has less to do than before. */
-  end(slot: number): boolean {
+  end(place: number): boolean {
     const { replica, epoch, pendingTokens } = this.#requests;
-    if (this.#timers.has(slot)) this.#timers.clear(slot);
-    const tokens = pendingTokens[slot] as number;
+    if (this.#timers.has(place)) this.#timers.clear(place);
+    const tokens = pendingTokens[place] as number;
     if (tokens === 0) return false;
-    pendingTokens[slot] = 0;
-    this.#fleet.prefilled(replica[slot] as number, epoch[slot] as number, tokens);
+    pendingTokens[place] = 0;
+    this.#fleet.prefilled(replica[place] as number, epoch[place] as number, tokens);
     return true;
   }
 
   /** Ends the modelled prefills that are over; calls `resumed` with the model of each. */
   expire(nowUs: number, resumed: (model: number) => void): void {
     while (this.#timers.nextUs <= nowUs) {
-      const slot = this.#timers.first;
-      if (this.end(slot)) resumed(this.#requests.model[slot] as number);
+      const place = this.#timers.first;
+      const model = this.#requests.model[this.#requests.slotOf(place)] as number;
+      if (this.end(place)) resumed(model);
     }
   }
 }

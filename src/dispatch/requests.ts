@@ -2,7 +2,8 @@
  * What the brain remembers of each request, as columns indexed by slot. Pure.
  *
  * A slot is known under one generation at a time; the phase says who waits for whom. Everything is
- * allocated once.
+ * allocated once. What an exchange with a replica holds has two places: that of the slot itself, and
+ * hedgeOf(slot) for the one beside it.
  */
 import { assert } from '../lib/assert.ts';
 import type { Arrival } from './arrival.ts';
@@ -13,6 +14,10 @@ import type { Arrival } from './arrival.ts';
  */
 export const Phase = { idle: 0, waiting: 1, retrying: 2, running: 3, gathering: 4 } as const;
 export type Phase = (typeof Phase)[keyof typeof Phase];
+
+/** running: a hedge runs beside the first exchange. used: one has run, or is all that is left. */
+export const HedgeState = { none: 0, running: 1, used: 2 } as const;
+export type HedgeState = (typeof HedgeState)[keyof typeof HedgeState];
 
 /** Failed replicas remembered of one request; the newest are kept. */
 const failedMax = 4;
@@ -30,10 +35,10 @@ export class Requests {
   /** Attempts started. */
   readonly attempt: Uint8Array;
   readonly model: Int32Array;
-  /** Of the current attempt, and the epoch it was picked under. */
+  /** By place: replica of the current attempt, and the epoch it was picked under. */
   readonly replica: Int32Array;
   readonly epoch: Int32Array;
-  /** Term of the replica's breaker in which the current attempt began. */
+  /** By place: term of the replica's breaker in which the current attempt began. */
   readonly term: Int32Array;
   readonly deadlineUs: Float64Array;
   /** Since when it waits, and how long it had waited before. */
@@ -43,6 +48,9 @@ export class Requests {
   readonly retried: Uint8Array;
   /** 1 once the batch it went with was refused: that attempt is none of its own. */
   readonly refusedInBatch: Uint8Array;
+  readonly hedge: Uint8Array;
+  /** When the client wants a hedge, after the attempt has begun; below 0: it does not ask for one. */
+  readonly hedgeUs: Float64Array;
   /** 1 once the client has left while an attempt was running. */
   readonly cancelled: Uint8Array;
   /** Error number of the last failed attempt. */
@@ -59,7 +67,7 @@ export class Requests {
   /** Pairs of int32. */
   readonly session: Int32Array;
   readonly head: Int32Array;
-  /** Of the current attempt: prompt tokens still to be prefilled, and those it keeps resident. */
+  /** By place, of the current attempt: prompt tokens still to be prefilled, and those it keeps resident. */
   readonly pendingTokens: Int32Array;
   readonly contextTokens: Int32Array;
   /** Output its tenant was charged for. */
@@ -72,9 +80,11 @@ export class Requests {
     this.generation = new Int32Array(slots);
     this.attempt = new Uint8Array(slots);
     this.model = new Int32Array(slots);
-    this.replica = new Int32Array(slots);
-    this.epoch = new Int32Array(slots);
-    this.term = new Int32Array(slots);
+    this.replica = new Int32Array(2 * slots);
+    this.epoch = new Int32Array(2 * slots);
+    this.term = new Int32Array(2 * slots);
+    this.hedge = new Uint8Array(slots);
+    this.hedgeUs = new Float64Array(slots);
     this.deadlineUs = new Float64Array(slots);
     this.waitingSinceUs = new Float64Array(slots);
     this.waitedUs = new Float64Array(slots);
@@ -91,8 +101,8 @@ export class Requests {
     this.streams = new Uint8Array(slots);
     this.session = new Int32Array(2 * slots);
     this.head = new Int32Array(2 * slots);
-    this.pendingTokens = new Int32Array(slots);
-    this.contextTokens = new Int32Array(slots);
+    this.pendingTokens = new Int32Array(2 * slots);
+    this.contextTokens = new Int32Array(2 * slots);
     this.outputTokens = new Int32Array(slots);
     this.#failed = new Int32Array(slots * failedMax);
     this.#failedCount = new Uint8Array(slots);
@@ -111,6 +121,8 @@ export class Requests {
     this.retried[slot] = 0;
     this.refusedInBatch[slot] = 0;
     this.cancelled[slot] = 0;
+    this.hedge[slot] = HedgeState.none;
+    this.hedgeUs[slot] = arrival.hedgeUs;
     this.lastError[slot] = 0;
     this.promptBytes[slot] = arrival.promptBytes;
     this.promptTokens[slot] = promptTokens;
@@ -134,17 +146,59 @@ export class Requests {
     assert(this.phase[slot] === Phase.idle, 'one attempt of a request at a time');
     this.phase[slot] = Phase.running;
     this.attempt[slot] = attempt;
-    this.replica[slot] = replica;
-    this.epoch[slot] = epoch;
-    this.pendingTokens[slot] = cost.pendingTokens;
-    this.contextTokens[slot] = cost.contextTokens;
     this.outputTokens[slot] = cost.outputTokens;
+    this.#hold(slot, replica, epoch, cost);
+  }
+
+  /** A second exchange of the attempt starts. */
+  beginHedge(slot: number, replica: number, epoch: number, cost: AttemptCost): void {
+    assert(this.phase[slot] === Phase.running, 'a hedge runs beside an attempt');
+    assert(this.hedge[slot] === HedgeState.none, 'one hedge of a request');
+    this.hedge[slot] = HedgeState.running;
+    this.#hold(this.hedgeOf(slot), replica, epoch, cost);
+  }
+
+  /** The hedge is all that is left of the attempt: it takes the place of the slot itself. */
+  moveHedge(slot: number): void {
+    const from = this.hedgeOf(slot);
+    this.replica[slot] = this.replica[from] as number;
+    this.epoch[slot] = this.epoch[from] as number;
+    this.term[slot] = this.term[from] as number;
+    this.pendingTokens[slot] = this.pendingTokens[from] as number;
+    this.contextTokens[slot] = this.contextTokens[from] as number;
+  }
+
+  get slots(): number {
+    return this.phase.length;
+  }
+
+  hedgeOf(slot: number): number {
+    return this.slots + slot;
+  }
+
+  slotOf(place: number): number {
+    return place < this.slots ? place : place - this.slots;
+  }
+
+  /** An exchange of that place runs. */
+  holds(place: number): boolean {
+    if (place < this.slots) return this.phase[place] === Phase.running;
+    return this.hedge[place - this.slots] === HedgeState.running;
+  }
+
+  #hold(place: number, replica: number, epoch: number, cost: AttemptCost): void {
+    this.replica[place] = replica;
+    this.epoch[place] = epoch;
+    this.pendingTokens[place] = cost.pendingTokens;
+    this.contextTokens[place] = cost.contextTokens;
   }
 
   countRunning(): number {
-    let running = 0;
-    for (const phase of this.phase) if (phase === Phase.running) running++;
-    return running;
+    return count(this.phase, Phase.running);
+  }
+
+  countHedges(): number {
+    return count(this.hedge, HedgeState.running);
   }
 
   isRunning(slot: number, generation: number, attempt: number): boolean {
@@ -178,4 +232,10 @@ export class Requests {
   forgiveAll(slot: number): void {
     this.#failedCount[slot] = 0;
   }
+}
+
+function count(states: Uint8Array, wanted: number): number {
+  let found = 0;
+  for (const state of states) if (state === wanted) found++;
+  return found;
 }

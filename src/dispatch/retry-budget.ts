@@ -2,16 +2,18 @@
  * Retry budget: one for all retries of the gateway, so that a failing fleet is not asked again and
  * again by everybody at once. Pure.
  *
- *   retries in flight <= max(floor, share * requests in flight)      requests
+ *   retries + hedges in flight <= max(floor, share * requests in flight)      requests
  *
  * A request counts as a retry from the decision to try again until it ends, unless no replica has got
- * it yet. The floor lets a gateway with few requests retry at all.
+ * it yet; as a hedge while two replicas have it. The floor lets a gateway with few requests retry at all.
  */
 import { assert } from '../lib/assert.ts';
 
 export class RetryBudget {
   /** Requests that are being tried again. */
   retries = 0;
+  /** Requests that two replicas have. */
+  hedges = 0;
   readonly #share: number;
   readonly #floor: number;
 
@@ -22,7 +24,12 @@ export class RetryBudget {
 
   /** Whether one more request may be tried again while `requests` are in flight, itself included. */
   allows(requests: number): boolean {
-    return this.retries < Math.max(this.#floor, this.#share * requests);
+    return this.retries + this.hedges < Math.max(this.#floor, this.#share * requests);
+  }
+
+  /** More fails than a calm fleet accounts for. */
+  get hasDebt(): boolean {
+    return this.retries > this.#floor;
   }
 
   take(): void {

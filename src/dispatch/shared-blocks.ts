@@ -7,7 +7,8 @@
  *   shared     of a replica: sum over its entries of (users - 1) * the blocks the entry covers
  *
  * The prompts of all requests in flight there less `shared` is what the engine keeps for them, to the
- * grain of the depths. A slot remembers its entries: its hashes may be another request's by its end.
+ * grain of the depths. A place (requests.ts) remembers its entries: the hashes of its slot may be
+ * another request's by its end.
  */
 import { assert } from '../lib/assert.ts';
 import type { PrefixSource } from './arrival.ts';
@@ -28,14 +29,14 @@ export class SharedBlocks {
   readonly #row: Int32Array;
   readonly #cover: Int32Array;
   readonly #users: Int32Array;
-  /** Entries of each slot. */
+  /** Entries of each place. */
   readonly #entries: Int32Array;
   readonly #count: Uint8Array;
 
   constructor(prefixes: PrefixSource, slots: number, rows: number) {
     const { depths } = prefixes;
-    // One for each depth of each slot: there is always a free one.
-    const capacity = slots * depths.length;
+    // One for each depth of each place: there is always a free one.
+    const capacity = 2 * slots * depths.length;
     this.#prefixes = prefixes;
     this.#depths = depths;
     this.shared = new Int32Array(rows);
@@ -47,12 +48,12 @@ export class SharedBlocks {
     this.#cover = new Int32Array(capacity);
     this.#users = new Int32Array(capacity);
     this.#entries = new Int32Array(capacity);
-    this.#count = new Uint8Array(slots);
+    this.#count = new Uint8Array(2 * slots);
   }
 
-  /** The request of the slot runs on the row. */
-  add(slot: number, row: number): void {
-    assert(this.#count[slot] === 0, 'a slot runs on one replica');
+  /** The request of the slot runs on the row, as the exchange of the place. */
+  add(slot: number, row: number, place = slot): void {
+    assert(this.#count[place] === 0, 'an exchange is with one replica');
     const { words } = this.#prefixes;
     const start = this.#prefixes.startOf(slot);
     const count = this.#prefixes.countOf(slot);
@@ -65,16 +66,25 @@ export class SharedBlocks {
       if (entry === NONE) entry = this.#create(tag0, tag1, row, depth - before);
       else this.shared[row] = (this.shared[row] as number) + (depth - before);
       this.#users[entry] = (this.#users[entry] as number) + 1;
-      this.#entries[slot * this.#depths.length + i] = entry;
+      this.#entries[place * this.#depths.length + i] = entry;
       before = depth;
     }
-    this.#count[slot] = count;
+    this.#count[place] = count;
   }
 
-  /** Its attempt has ended; nothing happens when it was never added. */
-  remove(slot: number): void {
-    const first = slot * this.#depths.length;
-    for (let i = 0; i < (this.#count[slot] as number); i++) {
+  /** What one place holds is another's from here on. */
+  move(from: number, to: number): void {
+    assert(this.#count[to] === 0, 'nothing is lost');
+    const depths = this.#depths.length;
+    this.#entries.copyWithin(to * depths, from * depths, (from + 1) * depths);
+    this.#count[to] = this.#count[from] as number;
+    this.#count[from] = 0;
+  }
+
+  /** Its exchange has ended; nothing happens when it was never added. */
+  remove(place: number): void {
+    const first = place * this.#depths.length;
+    for (let i = 0; i < (this.#count[place] as number); i++) {
       const entry = this.#entries[first + i] as number;
       const users = (this.#users[entry] as number) - 1;
       const row = this.#row[entry] as number;
@@ -85,7 +95,7 @@ export class SharedBlocks {
         this.shared[row] = (this.shared[row] as number) - (this.#cover[entry] as number);
       }
     }
-    this.#count[slot] = 0;
+    this.#count[place] = 0;
   }
 
   /** Blocks of the slot's prompt that others in flight on the row have too. */

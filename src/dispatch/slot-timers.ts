@@ -47,6 +47,14 @@ export class SlotTimers {
     this.#rise(this.#length - 1);
   }
 
+  /** The timer of one slot, if it has one, becomes that of another. */
+  move(from: number, to: number): void {
+    if (!this.has(from)) return;
+    const atUs = this.#atUs[from] as number;
+    this.clear(from);
+    this.set(to, atUs);
+  }
+
   clear(slot: number): void {
     const index = this.#place[slot] as number;
     assert(index !== NONE, 'the slot has a timer');

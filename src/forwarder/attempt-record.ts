@@ -1,6 +1,7 @@
 /**
  * What an attempt leaves behind: its columns of the slot row and its metrics. Forwarder threads; the
- * forwarder owns both while the slot is dispatched or streaming.
+ * forwarder owns both while the slot is dispatched or streaming. Of two exchanges both write, and the
+ * one that is left writes its own once more.
  */
 import { errors } from '../errors/catalogue.ts';
 import type { Usage } from '../protocol/completion-observer.ts';
@@ -16,6 +17,10 @@ export class AttemptRecord {
   readonly #startUs: number;
   #lastTokenUs = 0;
   #usage: Usage | undefined;
+  #sentUs = 0;
+  #firstByteUs = 0;
+  #status = 0;
+  #error = 0;
 
   constructor(services: Services, slot: number, startUs: number, produced: number) {
     const { slots } = services;
@@ -27,25 +32,41 @@ export class AttemptRecord {
     this.#startUs = startUs;
     this.#model = modelIndex(words[row + at.model] as number, defaultMetricDims);
     words[row + at.producedBytes] = produced;
-    words[row + at.status] = 0;
-    words[row + at.error] = 0;
-    words[row + at.promptTokens] = -1;
-    words[row + at.completionTokens] = -1;
-    words[row + at.cachedTokens] = -1;
-    slots.writeTime(slot, at.sentUs, 0);
-    slots.writeTime(slot, at.firstByteUs, 0);
     slots.writeTime(slot, at.firstTokenUs, 0);
     slots.writeTime(slot, at.endedUs, 0);
+    this.claim();
+  }
+
+  /** The row is of this exchange, whatever another one has written. */
+  claim(): void {
+    const { slots } = this.#services;
+    const { words, at } = slots;
+    const row = this.#row;
+    words[row + at.status] = this.#status;
+    words[row + at.error] = this.#error;
+    words[row + at.promptTokens] = this.#usage?.prompt ?? -1;
+    words[row + at.completionTokens] = this.#usage?.completion ?? -1;
+    words[row + at.cachedTokens] = this.#usage?.cached ?? -1;
+    slots.writeTime(this.#slot, at.sentUs, this.#sentUs);
+    slots.writeTime(this.#slot, at.firstByteUs, this.#firstByteUs);
+  }
+
+  /** Since it began. */
+  ageUs(us: number): number {
+    return us - this.#startUs;
   }
 
   sent(us: number): void {
     const { slots, metrics } = this.#services;
+    this.#sentUs = us;
     slots.writeTime(this.#slot, slots.at.sentUs, us);
     metrics.observe(catalogue.overhead, Stage.connect, us - this.#startUs);
   }
 
   head(us: number, status: number): void {
     const { slots } = this.#services;
+    this.#firstByteUs = us;
+    this.#status = status;
     slots.writeTime(this.#slot, slots.at.firstByteUs, us);
     slots.words[this.#row + slots.at.status] = status;
   }
@@ -64,7 +85,8 @@ export class AttemptRecord {
   /** An event was left out; the stream itself may still end well. */
   malformed(): void {
     const { slots, metrics } = this.#services;
-    slots.words[this.#row + slots.at.error] = errors.MALFORMED_EVENT.number;
+    this.#error = errors.MALFORMED_EVENT.number;
+    slots.words[this.#row + slots.at.error] = this.#error;
     metrics.add(catalogue.streamMalformedEvents, this.#model, 1);
   }
 
@@ -93,6 +115,7 @@ export class AttemptRecord {
 
   failed(error: number, truncated: boolean): void {
     const { slots, metrics } = this.#services;
+    this.#error = error;
     slots.words[this.#row + slots.at.error] = error;
     if (truncated) metrics.add(catalogue.streamTruncated, this.#model, 1);
   }

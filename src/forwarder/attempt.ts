@@ -4,12 +4,13 @@
  *
  * Until `commit` nothing has reached the client: whatever fails ends in dispatched -> resuming and
  * `released`, and the scheduler decides. From there on the slot is streaming and the attempt ends in
- * exactly one settling record.
+ * exactly one settling record. Two exchanges for one request (a hedge beside the first) run under one
+ * lease: the first to begin its answer cuts the other, one that fails leaves the other alone.
  */
 import { nowUs } from '../lib/clock.ts';
 import type { Usage } from '../protocol/completion-observer.ts';
-import { SlotState } from '../shm/request-slots.layout.ts';
-import { EventKind, Outcome } from '../shm/rings.layout.ts';
+import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
+import { Outcome } from '../shm/rings.layout.ts';
 import { AttemptRecord } from './attempt-record.ts';
 import { type AttemptClock, clockOf } from './clocks.ts';
 import { type Failure, failures } from './failure.ts';
@@ -29,6 +30,8 @@ export interface AttemptOwner {
 export class Attempt implements OutputOwner {
   readonly slot: number;
   readonly lease: number;
+  /** Began beside another exchange for the same request. */
+  readonly isHedge: boolean;
   readonly output: Output;
   readonly record: AttemptRecord;
   readonly clock: AttemptClock;
@@ -38,9 +41,18 @@ export class Attempt implements OutputOwner {
   outcome: Outcome = Outcome.ok;
   readonly #owner: AttemptOwner;
   readonly #services: Services;
+  /** The other exchange for the request, while neither has begun its answer. */
+  #rival: Attempt | undefined;
 
-  /** `sharers`: attempts that share the exchange. */
-  constructor(owner: AttemptOwner, services: Services, slot: number, lease: number, sharers = 1) {
+  /** `sharers`: attempts that share the exchange. `rival`: the exchange that this one is the hedge of. */
+  constructor(
+    owner: AttemptOwner,
+    services: Services,
+    slot: number,
+    lease: number,
+    sharers = 1,
+    rival?: Attempt,
+  ) {
     const { slots, credit, limits } = services;
     const { words, at } = slots;
     const row = slots.row(slot);
@@ -49,6 +61,9 @@ export class Attempt implements OutputOwner {
     words[row + at.sharers] = sharers;
     this.slot = slot;
     this.lease = lease;
+    this.isHedge = rival !== undefined;
+    this.#rival = rival;
+    if (rival !== undefined) rival.#rival = this;
     this.#owner = owner;
     this.#services = services;
     this.writer = services.writers[words[row + at.acceptor] as number] as ResponseWriter;
@@ -66,12 +81,13 @@ export class Attempt implements OutputOwner {
   commit(head: Uint8Array | undefined): boolean {
     const { slots, events } = this.#services;
     const { dispatched, streaming } = SlotState;
+    this.#outrun();
     if (!slots.transition(this.slot, this.lease, dispatched, streaming)) {
       this.#lose();
       return false;
     }
     this.committed = true;
-    events.push(EventKind.started, this.slot, this.lease, Outcome.ok, 0, 0, undefined);
+    events.started(this, this.record.ageUs(nowUs()));
     this.output.head = head;
     this.writer.enqueue(this.output);
     return true;
@@ -84,6 +100,7 @@ export class Attempt implements OutputOwner {
 
   /** The whole answer at once, in place of commit and emit. */
   whole(head: Uint8Array | undefined, body: readonly Uint8Array[]): void {
+    this.#outrun();
     for (const bytes of body) this.output.push(bytes);
     this.output.head = head;
     this.output.notice = Notice.whole;
@@ -107,6 +124,7 @@ export class Attempt implements OutputOwner {
 
   /** The client has left; the replica's side has been dealt with. */
   abort(): void {
+    this.#outrun();
     this.record.cancelled(nowUs());
     this.output.clear();
     this.#settleWith(failures.clientGone);
@@ -116,6 +134,10 @@ export class Attempt implements OutputOwner {
   giveUp(failure: Failure, retryAfterMs: number): void {
     if (this.committed) {
       this.#settleWith(failure);
+      return;
+    }
+    if (this.#rival !== undefined) {
+      this.#drop(this.#rival, failure, retryAfterMs);
       return;
     }
     const { slots, events } = this.#services;
@@ -129,7 +151,7 @@ export class Attempt implements OutputOwner {
       return;
     }
     // No usage: what the client never got is not on its account.
-    events.push(EventKind.released, this.slot, this.lease, outcome, error, retryAfterMs, undefined);
+    events.released(this, outcome, error, retryAfterMs, undefined);
     this.#owner.onSettled();
   }
 
@@ -167,8 +189,7 @@ export class Attempt implements OutputOwner {
 
   settled(): void {
     const { events } = this.#services;
-    const { slot, lease, error } = this.output;
-    events.push(EventKind.released, slot, lease, this.outcome, error, 0, this.record.usage);
+    events.released(this, this.outcome, this.output.error, 0, this.record.usage);
     this.#owner.onSettled();
   }
 
@@ -176,8 +197,38 @@ export class Attempt implements OutputOwner {
     this.#owner.onWritten();
   }
 
+  /** This exchange is the one that counts: the other one is cut before anything is published. */
+  #outrun(): void {
+    const rival = this.#rival;
+    if (rival === undefined) return;
+    this.#part(rival, rival.isHedge);
+    this.record.claim();
+    rival.#leave();
+  }
+
+  /** This exchange failed and the other one goes on; nobody is told but the scheduler. */
+  #drop(rival: Attempt, failure: Failure, retryAfterMs: number): void {
+    this.#part(rival, this.isHedge);
+    rival.record.claim();
+    this.#services.events.dropped(this, failure, retryAfterMs);
+    this.#leave();
+  }
+
+  /** One of the two is left from here on. */
+  #part(rival: Attempt, isHedgeOver: boolean): void {
+    const { words, at } = this.#services.slots;
+    const flags = this.output.row + at.hedgeFlags;
+    words[flags] = (words[flags] as number) | (isHedgeOver ? HedgeFlag.over : HedgeFlag.alone);
+    rival.#rival = undefined;
+    this.#rival = undefined;
+  }
+
   #lose(): void {
     this.record.conflict();
+    this.#leave();
+  }
+
+  #leave(): void {
     this.#owner.onLost();
     this.output.withdraw();
     this.writer.forget(this.output);

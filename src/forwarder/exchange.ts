@@ -33,10 +33,12 @@ export class Exchange extends ReplicaCall implements AnswerSink, AttemptOwner, R
     slot: number,
     lease: number,
     request: Dispatcher.DispatchOptions,
+    rival?: Exchange,
   ) {
     super(services, pool, request);
     this.#owner = owner;
-    this.#attempt = new Attempt(this, services, slot, lease);
+    const other = rival === undefined ? undefined : rival.#attempt;
+    this.#attempt = new Attempt(this, services, slot, lease, 1, other);
   }
 
   protected get clock(): AttemptClock {
@@ -53,6 +55,11 @@ export class Exchange extends ReplicaCall implements AnswerSink, AttemptOwner, R
 
   get committed(): boolean {
     return this.#attempt.committed;
+  }
+
+  /** Neither its answer nor its end has begun: it may be hedged. */
+  get isOpen(): boolean {
+    return !this.over && !this.committed;
   }
 
   abort(): void {

@@ -14,14 +14,9 @@ import { ring } from '../shm/doorbell.ts';
 import { controlCounts, recordRingCapacity } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { ReplicaProgress } from '../shm/replica-progress.ts';
-import { SlotState } from '../shm/request-slots.layout.ts';
+import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { RequestSlots } from '../shm/request-slots.ts';
-import {
-  DispatchKind,
-  DispatchRingLayout,
-  EventKind,
-  EventRingLayout,
-} from '../shm/rings.layout.ts';
+import { DispatchKind, DispatchRingLayout, EventRingLayout } from '../shm/rings.layout.ts';
 import { SpscConsumer, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ForwarderStart, ReplicaAddress } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
@@ -57,6 +52,8 @@ export class Forwarder implements RunningOwner {
   readonly #bellOf: (thread: number) => number;
   /** The attempt that runs under each slot. */
   readonly #bySlot: (Running | undefined)[];
+  /** The hedge that runs beside it. */
+  readonly #hedges = new Map<number, Exchange>();
   /** Calls that hold a request, a connection or both. */
   readonly #open = new Bag<ReplicaCall>();
   readonly #writers: ResponseWriter[];
@@ -152,6 +149,7 @@ export class Forwarder implements RunningOwner {
       this.#dispatches.advance();
       const start = { slot, lease, replica, epoch };
       if (kind === DispatchKind.abort) this.#abort(slot, lease);
+      else if (kind === DispatchKind.hedge) this.#startHedge(start);
       else if (more || this.#gathering.isOpen) this.#gather(start, more);
       else this.#startAttempt(start);
       cell = this.#dispatches.peek();
@@ -180,9 +178,13 @@ export class Forwarder implements RunningOwner {
   }
 
   onSettled(running: Running): void {
-    if (this.#bySlot[running.slot] !== running) return;
-    this.#bySlot[running.slot] = undefined;
-    this.#requests--;
+    const { slot } = running;
+    const hedge = this.#hedges.get(slot);
+    const isFirst = this.#bySlot[slot] === running;
+    if (isFirst || hedge === running) this.#hedges.delete(slot);
+    if (!isFirst) return;
+    this.#bySlot[slot] = hedge;
+    if (hedge === undefined) this.#requests--;
   }
 
   onDone(call: ReplicaCall): void {
@@ -202,6 +204,34 @@ export class Forwarder implements RunningOwner {
     if (pool === undefined) return;
     const { slot, lease } = start;
     this.#runAlone(slot, lease, pool, this.#upstream.of(slot, pool));
+  }
+
+  /** A second exchange of the attempt. One that is late ends for the scheduler with the attempt. */
+  #startHedge({ slot, lease, replica, epoch }: Start): void {
+    this.#startGathered(); // the attempt may be in it
+    const { words, at } = this.#slots;
+    const row = this.#slots.row(slot);
+    const first = this.#bySlot[slot];
+    const isDue = first instanceof Exchange && first.lease === lease && first.isOpen;
+    // A scheduler that was started again publishes it once more.
+    if (!isDue || words[row + at.hedgeFlags] !== 0) {
+      this.#metrics.add(catalogue.lateEvents, 0, 1);
+      return;
+    }
+    words[row + at.hedgeFlags] = HedgeFlag.begun;
+    const pool = this.#stopping ? undefined : this.#pools.find(replica, epoch);
+    if (pool === undefined) {
+      words[row + at.hedgeFlags] = HedgeFlag.begun | HedgeFlag.over;
+      const failure = this.#stopping ? failures.stopping : failures.refused;
+      this.#services.events.dropped({ slot, lease, isHedge: true }, failure, 0);
+      return;
+    }
+    words[row + at.hedges] = (words[row + at.hedges] as number) + 1;
+    const request = this.#upstream.of(slot, pool);
+    const hedge = new Exchange(this, this.#services, pool, slot, lease, request, first);
+    this.#hedges.set(slot, hedge);
+    this.#open.add(hedge);
+    hedge.start();
   }
 
   #runAlone(slot: number, lease: number, pool: ReplicaPool, request: UpstreamRequest): void {
@@ -271,7 +301,8 @@ export class Forwarder implements RunningOwner {
       this.#metrics.add(catalogue.settleConflicts, 0, 1);
       return;
     }
-    this.#services.events.push(EventKind.released, slot, lease, outcome, error, 0, undefined);
+    const source = { slot, lease, isHedge: false };
+    this.#services.events.released(source, outcome, error, 0, undefined);
   }
 
   #abort(slot: number, lease: number): void {

@@ -12,6 +12,7 @@ import { EventKind, type EventRingLayout, Outcome } from '../shm/rings.layout.ts
 import type { SpscLayout, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ClockLimits } from './clocks.ts';
 import type { Credit } from './credit.ts';
+import type { Failure } from './failure.ts';
 import type { ResponseWriter } from './response-writer.ts';
 
 export interface Services {
@@ -25,6 +26,14 @@ export interface Services {
   readonly progress: ReplicaProgress;
   /** A replica refuses the gateway itself, which no retry cures: for the log, loudly. */
   onMisconfigured(replica: string, error: number): void;
+}
+
+/** The exchange an event is about. */
+interface EventSource {
+  readonly slot: number;
+  readonly lease: number;
+  /** The second one of its attempt. */
+  readonly isHedge: boolean;
 }
 
 /** The record fields of a ring layout. */
@@ -61,18 +70,36 @@ export class EventWriter {
     this.#onUrgent = onUrgent;
   }
 
-  push(
-    kind: EventKind,
-    slot: number,
-    lease: number,
+  started(source: EventSource, afterUs: number): void {
+    this.#write(EventKind.started, source, Outcome.ok, 0, 0, undefined, afterUs);
+  }
+
+  released(
+    source: EventSource,
     outcome: Outcome,
     error: number,
     retryAfterMs: number,
     usage: Usage | undefined,
   ): void {
+    this.#write(EventKind.released, source, outcome, error, retryAfterMs, usage, 0);
+  }
+
+  dropped(source: EventSource, { outcome, error }: Failure, retryAfterMs: number): void {
+    this.#write(EventKind.dropped, source, outcome, error, retryAfterMs, undefined, 0);
+  }
+
+  #write(
+    kind: EventKind,
+    { slot, lease, isHedge }: EventSource,
+    outcome: Outcome,
+    error: number,
+    retryAfterMs: number,
+    usage: Usage | undefined,
+    afterUs: number,
+  ): void {
     const { words, at } = this.#ring;
     const cell = this.#ring.begin();
-    // Two events an attempt and one attempt a slot at a time: memory.ts sizes the ring for all slots.
+    // Three events an attempt and one attempt a slot at a time: memory.ts sizes the ring for all slots.
     assert(cell >= 0, 'the event ring has room for every slot');
     words[cell + at.kind] = kind;
     words[cell + at.slot] = slot;
@@ -82,6 +109,8 @@ export class EventWriter {
     words[cell + at.retryAfterMs] = retryAfterMs;
     words[cell + at.promptTokens] = usage?.prompt ?? -1;
     words[cell + at.completionTokens] = usage?.completion ?? -1;
+    words[cell + at.hedge] = isHedge ? 1 : 0;
+    words[cell + at.afterUs] = Math.min(afterUs, 0x7fffffff);
     this.#ring.commit();
     // Behind the event: a successor may tell it twice, which is harmless, but never fails to (take-over.ts).
     if (kind === EventKind.released) {

@@ -12,9 +12,9 @@
  *   any other         the scheduler is told of the end
  */
 import { errors } from '../errors/catalogue.ts';
-import { SlotState } from '../shm/request-slots.layout.ts';
+import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { leaseOf, stateOf } from '../shm/request-slots.ts';
-import { EventKind, Outcome } from '../shm/rings.layout.ts';
+import { Outcome } from '../shm/rings.layout.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, modelIndex } from '../telemetry/labels.ts';
 import { Notice, Output, type OutputOwner } from './output.ts';
@@ -61,8 +61,11 @@ function end(services: Services, slot: number, lease: number): void {
 }
 
 /** The replica is not judged by an attempt whose end nobody saw. */
-function tell({ events }: Services, slot: number, lease: number, error: number): void {
-  events.push(EventKind.released, slot, lease, Outcome.cancelled, error, 0, undefined);
+function tell({ events, slots }: Services, slot: number, lease: number, error: number): void {
+  const flags = slots.words[slots.row(slot) + slots.at.hedgeFlags] as number;
+  // Of two exchanges that were undecided the first speaks for both: the other is the one it left behind.
+  const isHedge = (flags & HedgeFlag.alone) !== 0;
+  events.released({ slot, lease, isHedge }, Outcome.cancelled, error, 0, undefined);
 }
 
 /** The end of an answer that another thread began. */

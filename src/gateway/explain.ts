@@ -54,6 +54,7 @@ export class ExplainView {
       formula,
       chosen_by: bySession ? 'session' : 'policy',
       attempt: explained.attempt,
+      hedge: explained.hedge,
       replica: members.get(replica)?.name ?? null,
       queue_ms: explained.heldUs / 1000,
       prompt_tokens: explained.promptTokens,

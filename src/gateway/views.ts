@@ -131,7 +131,7 @@ export class GatewayViews {
       attempt: attemptOf(leaseOf(stamp)),
       acceptor: read(at.acceptor),
       model: read(at.model),
-      replica: read(at.replica),
+      replica: this.#slots.servingReplica(slot),
       forwarder: read(at.forwarder),
       client_gone: read(at.clientGone) === 1,
       age_ms: Math.round((nowUs() - this.#slots.readTime(slot, at.arrivedUs)) / 1e3),

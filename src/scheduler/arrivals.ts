@@ -8,7 +8,7 @@ export function createArrival(): Arrival {
   return {
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
     ...{ promptBytes: 0, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
-    streams: false,
+    ...{ streams: false, hedgeUs: -1 },
     ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
   };
 }
@@ -33,6 +33,8 @@ export function readArrival(
   arrival.tenant = words[row + at.tenant] as number;
   arrival.adapter = words[row + at.adapter] as number;
   arrival.streams = ((words[row + at.flags] as number) & RequestFlag.stream) !== 0;
+  const hedgeMs = words[row + at.hedgeMs] as number;
+  arrival.hedgeUs = hedgeMs < 0 ? -1 : hedgeMs * 1000;
   arrival.session0 = words[row + at.sessionHash] as number;
   arrival.session1 = words[row + at.sessionHash + 1] as number;
   arrival.head0 = words[row + at.headHash] as number;

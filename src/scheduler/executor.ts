@@ -8,7 +8,7 @@
  * refusal is in the row before the stamp moves, and the successor tells it again.
  */
 import type { Choice } from '../dispatch/choice.ts';
-import type { DecisionSink, Refusal } from '../dispatch/decisions.ts';
+import type { DecisionSink, HedgeResult, Refusal } from '../dispatch/decisions.ts';
 import { Refusal as Reason } from '../dispatch/decisions.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
@@ -91,7 +91,10 @@ export class Executor implements DecisionSink {
     words[row + at.replica] = replica;
     words[row + at.replicaEpoch] = epoch;
     words[row + at.forwarder] = forwarder;
+    words[row + at.hedgeReplica] = -1;
+    words[row + at.hedgeFlags] = 0;
     if (attempt === 1) words[row + at.failedReplicas] = -1;
+    if (attempt === 1) words[row + at.hedges] = 0;
     slots.writeTime(slot, at.pickedUs, pickedUs);
     const dispatchedUs = nowUs();
     slots.writeTime(slot, at.dispatchedUs, dispatchedUs);
@@ -106,6 +109,26 @@ export class Executor implements DecisionSink {
     this.#replicas.countDispatched(replica);
     this.#observe(slot, attempt, replica, heldUs, pickedUs, dispatchedUs);
     this.thinkingSinceUs = dispatchedUs;
+  }
+
+  hedge(slot: number, attempt: number, replica: number, epoch: number, choice: Choice): void {
+    const { words, at } = this.#slots;
+    const row = this.#slots.row(slot);
+    this.#explainer.hedged(slot, attempt, choice);
+    words[row + at.hedgeReplica] = replica;
+    words[row + at.hedgeEpoch] = epoch;
+    this.publishHedge(slot);
+    this.#replicas.countDispatched(replica);
+    this.#metrics.add(catalogue.replicaRequests, replica, 1);
+    this.#metrics.add(catalogue.hedges, 0, 1);
+  }
+
+  hedgeEnded(_slot: number, result: HedgeResult): void {
+    this.#metrics.add(catalogue.hedgesEnded, result, 1);
+  }
+
+  dropped(slot: number, replica: number): void {
+    this.#noteFailed(slot, replica);
   }
 
   batchBegins(): void {
@@ -167,10 +190,7 @@ export class Executor implements DecisionSink {
   }
 
   retry(slot: number, replica: number): void {
-    const { words, at } = this.#slots;
-    const list = this.#slots.row(slot) + at.failedReplicas;
-    words.copyWithin(list + 1, list, list + 3);
-    words[list] = replica;
+    this.#noteFailed(slot, replica);
     this.#metrics.add(catalogue.replicaRetries, replica, 1);
   }
 
@@ -184,6 +204,17 @@ export class Executor implements DecisionSink {
   /** Publishes the current attempt once more. */
   republish(slot: number): void {
     this.#publishCurrent(DispatchKind.start, slot);
+  }
+
+  /** Publishes the hedge of the current attempt; the forwarder takes it once, or finds it late. */
+  publishHedge(slot: number): void {
+    const { words, at } = this.#slots;
+    const row = this.#slots.row(slot);
+    const forwarder = words[row + at.forwarder] as number;
+    const replica = words[row + at.hedgeReplica] as number;
+    const epoch = words[row + at.hedgeEpoch] as number;
+    this.#fill(forwarder, DispatchKind.hedge, slot, this.#slots.lease(slot), replica, epoch);
+    this.#send(forwarder);
   }
 
   /** Publishes what did not fit before. */
@@ -203,6 +234,13 @@ export class Executor implements DecisionSink {
   ringBells(): void {
     wake(this.#control, this.#forwarders, this.#forwarderBells);
     wake(this.#control, this.#acceptors, this.#acceptorBells);
+  }
+
+  #noteFailed(slot: number, replica: number): void {
+    const { words, at } = this.#slots;
+    const list = this.#slots.row(slot) + at.failedReplicas;
+    words.copyWithin(list + 1, list, list + 3);
+    words[list] = replica;
   }
 
   /** A record about the attempt that runs, as its row names it. */

@@ -32,21 +32,31 @@ export class Explainer {
 
   placed(slot: number, attempt: number, heldUs: number, choice: Choice): void {
     const { words, at } = this.#slots;
+    words[this.#slots.row(slot) + at.explain] = this.#write(slot, attempt, 0, heldUs, choice);
+  }
+
+  /** A hedge goes to a replica; it has waited for none. */
+  hedged(slot: number, attempt: number, choice: Choice): void {
+    const { words, at } = this.#slots;
+    words[this.#slots.row(slot) + at.hedgeExplain] = this.#write(slot, attempt, 1, 0, choice);
+  }
+
+  /** Returns the stamp of the record; 0 when there is none. */
+  #write(slot: number, attempt: number, hedge: number, heldUs: number, choice: Choice): number {
+    const { words, at } = this.#slots;
     const row = this.#slots.row(slot);
     const record = this.#writer.begin();
-    if (record < 0) {
-      words[row + at.explain] = 0;
-      return;
-    }
+    if (record < 0) return 0;
     const { words: target, at: to } = this.#writer;
     target[record + to.idHash] = words[row + at.idHash] as number;
     target[record + to.idHash + 1] = words[row + at.idHash + 1] as number;
     target[record + to.model] = words[row + at.model] as number;
     target[record + to.attempt] = attempt;
+    target[record + to.hedge] = hedge;
     target[record + to.heldUs] = heldUs;
     this.#writeChoice(record, choice);
     this.#writeCandidates(choice);
-    words[row + at.explain] = this.#writer.commit();
+    return this.#writer.commit();
   }
 
   #writeChoice(record: number, choice: Choice): void {

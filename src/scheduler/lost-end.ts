@@ -14,6 +14,7 @@ export function lostEnd(
     slot,
     generation: generationOf(lease),
     attempt: attemptOf(lease),
+    hedge: slots.isHedgeAlone(slot),
     busy: false,
     verdict: Verdict.none,
     retryAfterMs: 0,

@@ -4,13 +4,13 @@
  * Scheduler thread. The slot table is the truth; forwarders and acceptors go on moving it meanwhile, so
  * each row is judged by one reading of its stamp. Running attempts are counted again and published
  * again where no byte of an answer exists yet (the record may have died with the predecessor; a
- * forwarder that runs the attempt drops it). Attempts that had ended are decided, refusals told again,
+ * forwarder that runs the attempt drops it), their hedges likewise. Attempts that had ended are decided, refusals told again,
  * waiting requests queue in the order in which they were published. What the rings still hold is then
  * late or new, and is told apart by generation and attempt like any other message.
  */
 import type { Brain } from '../dispatch/brain.ts';
 import { Refusal } from '../dispatch/decisions.ts';
-import { SlotState } from '../shm/request-slots.layout.ts';
+import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import {
   attemptOf,
   generationOf,
@@ -76,9 +76,11 @@ const isClientGone = (slots: RequestSlots, slot: number): boolean =>
   Atomics.load(slots.words, slots.row(slot) + slots.at.clientGone) === 1;
 
 function restoreRunning(parts: Parts, slot: number, stamp: number, nowUs: number): void {
-  if (!restore(parts, slot, stamp)) return;
   const { slots, brain, executor } = parts;
+  const hedges = slots.words[slots.row(slot) + slots.at.hedgeFlags] as number; // once: the forwarder writes on
+  if (!restore(parts, slot, stamp, hedges)) return;
   if (stateOf(stamp) === SlotState.dispatched) executor.republish(slot);
+  if (runsHedge(slots, slot, stamp, hedges)) executor.publishHedge(slot);
   if (isClientGone(slots, slot)) brain.cancel(slot, generationOf(leaseOf(stamp)), nowUs);
 }
 
@@ -87,22 +89,40 @@ function restore(
   { slots, brain, executor, deadlineOf }: Parts,
   slot: number,
   stamp: number,
+  hedges: number = slots.words[slots.row(slot) + slots.at.hedgeFlags] as number,
 ): boolean {
   const { words, at } = slots;
   const row = slots.row(slot);
   const lease = leaseOf(stamp);
   const list = words.slice(row + at.failedReplicas, row + at.failedReplicas + 4);
   const end = list.indexOf(-1);
+  const ofHedge = {
+    replica: words[row + at.hedgeReplica] as number,
+    epoch: words[row + at.hedgeEpoch] as number,
+  };
+  const ofFirst = {
+    replica: words[row + at.replica] as number,
+    epoch: words[row + at.replicaEpoch] as number,
+  };
   const attempt = {
     arrival: readArrival(slots, slot, deadlineOf(slot), createArrival()),
     attempt: attemptOf(lease),
-    replica: words[row + at.replica] as number,
-    epoch: words[row + at.replicaEpoch] as number,
+    ...((hedges & HedgeFlag.alone) === 0 ? ofFirst : ofHedge),
     hasToken: stateOf(stamp) !== SlotState.dispatched,
+    hedge: runsHedge(slots, slot, stamp, hedges) ? ofHedge : undefined,
+    isHedgeUsed: ofHedge.replica >= 0 || (words[row + at.hedges] as number) > 0,
     failed: [...(end < 0 ? list : list.subarray(0, end))],
   };
   if (!slots.holds(slot, lease)) return false;
   brain.restore(attempt);
   executor.restore(slot);
   return true;
+}
+
+/** A hedge runs beside the first exchange, or is about to: the forwarder may not have read of it. */
+function runsHedge(slots: RequestSlots, slot: number, stamp: number, hedges: number): boolean {
+  const { words, at } = slots;
+  const isDecided = (hedges & (HedgeFlag.over | HedgeFlag.alone)) !== 0;
+  const hasHedge = (words[slots.row(slot) + at.hedgeReplica] as number) >= 0;
+  return stateOf(stamp) === SlotState.dispatched && hasHedge && !isDecided;
 }

@@ -9,7 +9,7 @@
  */
 import { Brain } from '../dispatch/brain.ts';
 import { NONE } from '../dispatch/candidates.ts';
-import { type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
+import { type FirstToken, type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import { tenantLanes } from '../protocol/request-keys.ts';
@@ -71,9 +71,12 @@ export class Scheduler {
   readonly #threads: number;
   readonly #totalTimeoutUs: number;
   readonly #release: Release = {
-    ...{ slot: 0, generation: 0, attempt: 0, busy: false, verdict: Verdict.none },
+    ...{ slot: 0, generation: 0, attempt: 0, hedge: false, busy: false, verdict: Verdict.none },
     ...{ retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false },
     ...{ promptTokens: -1, completionTokens: -1 },
+  };
+  readonly #firstToken: FirstToken = {
+    ...{ slot: 0, generation: 0, attempt: 0, hedge: false, afterUs: 0 },
   };
   readonly #arrival = createArrival();
   readonly #deadlineOf = (slot: number): number =>
@@ -114,7 +117,7 @@ export class Scheduler {
         seed: start.seed,
         queueMax: start.queueMax,
         queueTimeoutMs: start.queueTimeout,
-        retry: start.retry,
+        ...{ retry: start.retry, hedge: start.hedge },
         breaker: start.breaker,
         slowStartUs: start.slowStartUs,
       },
@@ -203,10 +206,18 @@ export class Scheduler {
     const lease = words[cell + at.lease] as number;
     const generation = generationOf(lease);
     const attempt = attemptOf(lease);
-    if (words[cell + at.kind] === EventKind.started) {
+    const hedge = words[cell + at.hedge] === 1;
+    const kind = words[cell + at.kind];
+    if (kind === EventKind.started) {
+      const first = this.#firstToken;
+      first.slot = slot;
+      first.generation = generation;
+      first.attempt = attempt;
+      first.hedge = hedge;
+      first.afterUs = words[cell + at.afterUs] as number;
       const now = nowUs();
       this.#executor.thinkingSinceUs = now;
-      if (!this.#brain.firstToken(slot, generation, attempt, now)) this.#countLate();
+      if (!this.#brain.firstToken(first, now)) this.#countLate();
       return;
     }
     const stamp = this.#slots.stamp(slot);
@@ -215,11 +226,14 @@ export class Scheduler {
     release.slot = slot;
     release.generation = generation;
     release.attempt = attempt;
+    release.hedge = hedge;
     release.retryAfterMs = words[cell + at.retryAfterMs] as number;
     release.error = words[cell + at.error] as number;
     release.promptTokens = words[cell + at.promptTokens] as number;
     release.completionTokens = words[cell + at.completionTokens] as number;
-    release.settled = stateOf(stamp) !== SlotState.resuming || leaseOf(stamp) !== lease;
+    const isDropped = kind === EventKind.dropped;
+    release.settled =
+      !isDropped && (stateOf(stamp) !== SlotState.resuming || leaseOf(stamp) !== lease);
     release.retry = release.settled ? RetryRule.never : retryRuleOf(release.error);
     const verdict = verdictOf(outcome);
     const isExcused = verdict === Verdict.bad && this.#isLagging();
@@ -228,10 +242,13 @@ export class Scheduler {
     // as a busy one is, until the probes take it out.
     const isRefusing = release.retry === RetryRule.anywhere && !isExcused;
     release.busy = outcome === Outcome.busy || isRefusing;
-    const replica = this.#slots.words[this.#slots.row(slot) + this.#slots.at.replica] as number;
+    const { replica: ofFirst, hedgeReplica } = this.#slots.at;
+    const field = this.#slots.row(slot) + (hedge ? hedgeReplica : ofFirst);
+    const replica = this.#slots.words[field] as number;
     const now = nowUs();
     this.#executor.thinkingSinceUs = now;
-    if (!this.#brain.release(release, now)) this.#countLate();
+    const isKnown = isDropped ? this.#brain.drop(release, now) : this.#brain.release(release, now);
+    if (!isKnown) this.#countLate();
     else if (isFailure(outcome)) {
       this.#replicas.countFailed(replica);
       this.#metrics.add(catalogue.replicaErrors, replica, 1);

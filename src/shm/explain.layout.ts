@@ -13,7 +13,7 @@ export const explainRecords = 1024;
 /** Candidates a record has room for; of more, the first ones and the chosen one. */
 export const explainCandidatesMax = 32;
 /** Reasons of dispatch/choice.ts. */
-export const explainFilters = 11;
+export const explainFilters = 12;
 
 export const ExplainLayout = defineLayout('explain', {
   record: rows({
@@ -21,6 +21,7 @@ export const ExplainLayout = defineLayout('explain', {
     idHash: i32('scheduler', 'Hash of the request id, two words.', 2),
     model: i32('scheduler', 'Index into the model table.'),
     attempt: i32('scheduler', 'Attempt of the request, from 1.'),
+    hedge: i32('scheduler', '1: for the hedge of the attempt.'),
     replica: i32('scheduler', 'Row that was chosen.'),
     tableVersion: i32('scheduler', 'Version of the replica table that the rows are of.'),
     heldUs: i32(

@@ -99,6 +99,7 @@ export interface Explained {
   readonly stamp: number;
   readonly model: number;
   readonly attempt: number;
+  readonly hedge: boolean;
   readonly replica: number;
   readonly tableVersion: number;
   readonly heldUs: number;
@@ -176,6 +177,7 @@ export class ExplainReader {
       stamp,
       model: read(at.model),
       attempt: read(at.attempt),
+      hedge: read(at.hedge) === 1,
       replica: read(at.replica),
       tableVersion: read(at.tableVersion),
       heldUs: read(at.heldUs),

@@ -41,15 +41,18 @@ export interface SharedMemory {
   readonly responseRings: readonly (readonly SharedArrayBuffer[])[];
 }
 
-/** A slot has at most an arrival and a cancel, a start and an abort, two events an attempt, one reply. */
-const ringCapacity = (size: MemorySize): number => 2 ** Math.ceil(Math.log2(size.slots * 2));
+const ringCapacity = (records: number): number => 2 ** Math.ceil(Math.log2(records));
 
+/** A slot has at most an arrival and a cancel. */
 export const requestRingSize = (size: MemorySize): RequestRingSize => ({
-  capacity: ringCapacity(size),
+  capacity: ringCapacity(2 * size.slots),
   producers: size.acceptors,
 });
-/** Records each dispatch, event and reply ring holds. */
-export const recordRingCapacity = ringCapacity;
+/**
+ * Records each dispatch, event and reply ring holds. A slot has at most a start, a hedge and an abort,
+ * three events an attempt, one reply.
+ */
+export const recordRingCapacity = (size: MemorySize): number => ringCapacity(3 * size.slots);
 
 export const controlCounts = (size: MemorySize) => ({
   queued: modelRows,

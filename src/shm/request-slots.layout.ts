@@ -95,6 +95,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'acceptor',
       'Time the client allows; 0 and what is over timeouts.total take that.',
     ),
+    hedgeMs: i32(
+      'acceptor',
+      'From x-sluice-hedge: when a hedge is wanted; 0 at once, -1 not asked for.',
+    ),
     prefixCount: i32('acceptor', 'Block hashes that follow.'),
     prefixHash: i32('acceptor', 'Chained block hashes, two words each.', prefixWords),
     sessionHash: i32('acceptor', 'Hash of the session key, two words; 0 0 for none.', 2),
@@ -124,9 +128,17 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     refused: i32('scheduler', 'Lease it settled with the refusal that follows; 0 for none.'),
     refusedError: i32('scheduler', 'Error catalogue number of that refusal.'),
     refusedRetryMs: i32('scheduler', 'Its advice for retry-after.'),
+    hedgeReplica: i32('scheduler', 'Current attempt: row picked for its hedge; -1 for none.'),
+    hedgeEpoch: i32('scheduler', 'Epoch of that row.'),
+    hedgeExplain: i32('scheduler', 'Stamp of the explain record of that pick; 0 for none.'),
     queuedUs: f64('scheduler', 'Taken from the request ring.'),
     pickedUs: f64('scheduler', 'Current attempt: the policy had chosen.'),
     dispatchedUs: f64('scheduler', 'Current attempt: published in the dispatch ring.'),
+    hedgeFlags: i32(
+      'scheduler, then forwarder',
+      'Current attempt: HedgeFlag bits; cleared with its dispatch.',
+    ),
+    hedges: i32('scheduler, then forwarder', 'Hedges begun for the request.'),
     taken: i32('forwarder', 'Lease of the attempt last taken from the dispatch ring; 0 for none.'),
     told: i32('forwarder', 'Lease of the attempt whose end the event ring was told last.'),
     complete: i32('forwarder', 'Lease whose answer is in the response ring, all but its end.'),
@@ -145,3 +157,6 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
 });
 
 export const RequestFlag = { stream: 1, includeUsage: 2, tls: 4 } as const;
+
+/** over: the hedge has ended beside the first exchange. alone: the first exchange has, beside the hedge. */
+export const HedgeFlag = { begun: 1, over: 2, alone: 4 } as const;

@@ -10,6 +10,7 @@ import { assert } from '../lib/assert.ts';
 import {
   attemptBits,
   attemptsLimit,
+  HedgeFlag,
   RequestSlotsLayout,
   SlotState,
   slotStates,
@@ -90,6 +91,23 @@ export class RequestSlots {
     const ownMs = this.words[this.row(slot) + this.at.deadlineMs]!;
     const limitUs = ownMs > 0 ? Math.min(ownMs * 1000, totalUs) : totalUs;
     return this.readTime(slot, this.at.arrivedUs) + limitUs;
+  }
+
+  /** The hedge of the current attempt answers, or is all that is left of it. */
+  isHedgeAlone(slot: number): boolean {
+    return (this.words[this.row(slot) + this.at.hedgeFlags]! & HedgeFlag.alone) !== 0;
+  }
+
+  /** Row of the replica whose answer or failure the current attempt ends with. */
+  servingReplica(slot: number): number {
+    const { hedgeReplica, replica } = this.at;
+    return this.words[this.row(slot) + (this.isHedgeAlone(slot) ? hedgeReplica : replica)]!;
+  }
+
+  /** Replicas the request was sent to; 0 when it was sent nowhere. */
+  attempts(slot: number): number {
+    const attempts = attemptOf(this.lease(slot));
+    return attempts === 0 ? 0 : attempts + this.words[this.row(slot) + this.at.hedges]!;
   }
 
   /** Acceptor: free -> reading under a new generation, attempt 0. Returns the lease. */

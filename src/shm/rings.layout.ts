@@ -9,7 +9,10 @@ import { i32 } from './layout.ts';
 import { defineSpscLayout } from './spsc-ring.ts';
 
 export const DispatchRingLayout = defineSpscLayout('dispatch_ring', 'scheduler', 'forwarder', {
-  kind: i32('scheduler', 'DispatchKind: start an attempt, or abort the one in progress.'),
+  kind: i32(
+    'scheduler',
+    'DispatchKind: start an attempt, abort the one in progress, or start its hedge.',
+  ),
   slot: i32('scheduler', 'Request slot index.'),
   lease: i32('scheduler', 'Generation and attempt this record is about.'),
   replica: i32('scheduler', 'Row of the replica table.'),
@@ -19,7 +22,7 @@ export const DispatchRingLayout = defineSpscLayout('dispatch_ring', 'scheduler',
   ),
   more: i32('scheduler', '1: the next record starts an attempt of the same batch.'),
 });
-export const DispatchKind = { start: 0, abort: 1 } as const;
+export const DispatchKind = { start: 0, abort: 1, hedge: 2 } as const;
 export type DispatchKind = (typeof DispatchKind)[keyof typeof DispatchKind];
 
 export const EventRingLayout = defineSpscLayout('event_ring', 'forwarder', 'scheduler', {
@@ -31,9 +34,14 @@ export const EventRingLayout = defineSpscLayout('event_ring', 'forwarder', 'sche
   retryAfterMs: i32('forwarder', 'Wait the replica asked for; 0 for none.'),
   promptTokens: i32('forwarder', 'Usage as the replica reported it; -1 unknown.'),
   completionTokens: i32('forwarder', 'Usage as the replica reported it; -1 unknown.'),
+  hedge: i32('forwarder', '1: of the hedge of the attempt; 0: of its first exchange.'),
+  afterUs: i32('forwarder', 'Since that exchange began, for `started`.'),
 });
-/** started: the first token of a stream is on its way to the client. released: the attempt has ended. */
-export const EventKind = { started: 0, released: 1 } as const;
+/**
+ * started: the first token of a stream is on its way to the client. released: the attempt has ended.
+ * dropped: one of two exchanges has failed before either answered, and the other goes on.
+ */
+export const EventKind = { started: 0, released: 1, dropped: 2 } as const;
 export type EventKind = (typeof EventKind)[keyof typeof EventKind];
 
 /** How an attempt ended; the classes that routing learns from (PEERS.md 5.8 names). */

@@ -8,7 +8,13 @@
 
 import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
 import { Brain } from '../dispatch/brain.ts';
-import { type DecisionSink, type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
+import {
+  type DecisionSink,
+  type FirstToken,
+  type Release,
+  RetryRule,
+  Verdict,
+} from '../dispatch/decisions.ts';
 import { assert } from '../lib/assert.ts';
 import { createPrng, type Prng } from '../lib/prng.ts';
 import { prefixDepths } from '../protocol/prefix-hash.ts';
@@ -27,6 +33,8 @@ export interface BrainRouterOptions {
 const slotsMax = 65_536;
 /** One gateway has the seed of the run, as a real one of that seed would. */
 const seedStep = 7919;
+/** A request of a simulation runs on one replica at a time. */
+const hedge = { automatic: false, budget: 0 } as const;
 
 export class BrainRouter implements Router {
   readonly #options: BrainRouterOptions;
@@ -111,6 +119,9 @@ class Gateway implements DecisionSink {
   readonly #attempt: Uint8Array;
   readonly #arrival: Arrival;
   readonly #release: Release;
+  readonly #firstToken: FirstToken = {
+    ...{ slot: 0, generation: 0, attempt: 0, hedge: false, afterUs: 0 },
+  };
 
   constructor(options: BrainRouterOptions, context: RouterContext, seed: number) {
     const { workload, setup } = options;
@@ -130,7 +141,7 @@ class Gateway implements DecisionSink {
     this.#release = emptyRelease();
     this.brain = new Brain(
       {
-        ...{ slots, seed, models, queueMax, queueTimeoutMs, retry, breaker, slowStartUs },
+        ...{ slots, seed, models, queueMax, queueTimeoutMs, retry, breaker, slowStartUs, hedge },
         ...{ replicaRows: context.rows, tenants: view.tenants, prefixes: this.#hashes },
       },
       this,
@@ -156,9 +167,11 @@ class Gateway implements DecisionSink {
 
   firstToken(request: number, nowUs: number): void {
     if (!this.#view.streams(request)) return;
-    const slot = this.#slotOf[request] as number;
-    const attempt = this.#attempt[request] as number;
-    this.brain.firstToken(slot, this.#generation[slot] as number, attempt, nowUs);
+    const first = this.#firstToken;
+    first.slot = this.#slotOf[request] as number;
+    first.generation = this.#generation[first.slot] as number;
+    first.attempt = this.#attempt[request] as number;
+    this.brain.firstToken(first, nowUs);
   }
 
   /** `settled`: the request has ended; else its replica has failed it before the first token. */
@@ -187,6 +200,18 @@ class Gateway implements DecisionSink {
     const request = this.#requestOf[slot] as number;
     this.#attempt[request] = attempt;
     this.#context.sink.dispatch(request, replica);
+  }
+
+  hedge(): void {
+    assert(false, 'no simulation asks for hedges');
+  }
+
+  hedgeEnded(): void {
+    assert(false, 'no simulation asks for hedges');
+  }
+
+  dropped(): void {
+    assert(false, 'no simulation asks for hedges');
   }
 
   batchBegins(): void {
@@ -256,6 +281,7 @@ function emptyArrival(): Arrival {
       tenant: 0,
       adapter: 0,
       streams: true,
+      hedgeUs: -1,
     },
     ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
   };
@@ -263,7 +289,8 @@ function emptyArrival(): Arrival {
 
 function emptyRelease(): Release {
   return {
-    ...{ slot: 0, generation: 0, attempt: 0, busy: false, retryAfterMs: 0, error: 0 },
+    ...{ slot: 0, generation: 0, attempt: 0, hedge: false, busy: false },
+    ...{ retryAfterMs: 0, error: 0 },
     ...{
       verdict: Verdict.none,
       retry: RetryRule.never,

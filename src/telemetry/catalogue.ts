@@ -271,6 +271,18 @@ export const metrics = {
     ['scheduler'],
     'Attempts on the replica that were followed by one more on another.',
   ),
+  hedges: counter(
+    'sluice_hedges_total',
+    [],
+    ['scheduler'],
+    'Second exchanges started beside the first of an attempt.',
+  ),
+  hedgesEnded: counter(
+    'sluice_hedges_ended_total',
+    ['end'],
+    ['scheduler'],
+    'What became of them: won, lost to the first exchange, failed before it, cancelled with the request.',
+  ),
   batches: counter(
     'sluice_batches_total',
     ['replica'],

@@ -30,6 +30,9 @@ export type Result = (typeof Result)[keyof typeof Result];
 export const ThreadKind = { scheduler: 0, forwarder: 1 } as const;
 export type ThreadKind = (typeof ThreadKind)[keyof typeof ThreadKind];
 
+/** As the brain tells them (dispatch/decisions.ts). */
+const HedgeEnd = { won: 0, lost: 1, failed: 2, cancelled: 3 } as const;
+
 /** Labels that span a dimension of the cells; `replica` also resolves to the `model` it serves. */
 export type SeriesLabel =
   | 'model'
@@ -39,7 +42,8 @@ export type SeriesLabel =
   | 'ring'
   | 'type'
   | 'result'
-  | 'thread';
+  | 'thread'
+  | 'end';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'replica'>;
 
 /** How many models and replicas the cells have room for; fixed before any thread starts. */
@@ -57,6 +61,7 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   type: Object.keys(TokenType),
   result: Object.keys(Result),
   thread: Object.keys(ThreadKind),
+  end: Object.keys(HedgeEnd),
 };
 
 export function labelSize(label: SeriesLabel, dims: MetricDims): number {

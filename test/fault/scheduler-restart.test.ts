@@ -1,5 +1,5 @@
 /** A scheduler thread that dies is replaced by one that continues from the slot table. */
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
 import { SlotState } from '../../src/shm/request-slots.layout.ts';
 import { attemptOf } from '../../src/shm/request-slots.ts';
@@ -95,4 +95,69 @@ test('a successor that finds an empty table starts from nothing', async () => {
   await rig.start();
   const { slot } = rig.submit();
   expect(await rig.dispatched()).toMatchObject({ slot });
+});
+
+describe('a hedge that runs when the scheduler dies', () => {
+  /** Start and hedge of one request, as the forwarder reads them. */
+  async function hedged(): Promise<{ first: Dispatched; hedge: Dispatched; loads(): number[] }> {
+    rig = new SchedulerRig();
+    const members = [rig.replica('a'), rig.replica('b')];
+    await rig.start();
+    rig.submit(0, 0, 0);
+    const [first, hedge] = [await rig.dispatched(), await rig.dispatched()];
+    expect([first.kind, hedge.kind]).toEqual([DispatchKind.start, DispatchKind.hedge]);
+    expect([hedge.slot, hedge.lease]).toEqual([first.slot, first.lease]);
+    expect(hedge.replica).not.toBe(first.replica);
+    const loads = (): number[] => {
+      const ofRow = new Map(members.map((member) => [member.row, rig.inFlight(member)]));
+      return [first, hedge].map(({ replica }) => ofRow.get(replica) as number);
+    };
+    await rig.until(() => `${loads()}` === '1,1', 'both count it');
+    return { first, hedge, loads };
+  }
+
+  test('is counted and published again, whether the forwarder has read of it or not', async () => {
+    for (const isBegun of [false, true]) {
+      const { first, hedge, loads } = await hedged();
+      if (isBegun) rig.beginHedge(first);
+      await rig.kill();
+      await rig.start();
+      expect(await rig.dispatched()).toEqual(first);
+      expect(await rig.dispatched()).toEqual(hedge);
+      await rig.until(() => `${loads()}` === '1,1', 'both count it');
+      rig.drop(hedge, errors.RESET.number);
+      await rig.until(() => `${loads()}` === '1,0', 'the first is left');
+      rig.finish(first);
+      await rig.until(() => `${loads()}` === '0,0', 'nothing runs');
+      expect(rig.metrics().counter(metrics.inFlightLeaks, 0)).toBe(0);
+      await rig.kill();
+    }
+  });
+
+  test('and whose first exchange fails meanwhile is all that is counted', async () => {
+    const { first, hedge, loads } = await hedged();
+    await rig.kill();
+    rig.beginHedge(first);
+    rig.drop(first, errors.RESET.number);
+    await rig.start();
+    expect(await rig.dispatched()).toEqual(first);
+    await rig.until(() => `${loads()}` === '0,1', 'the hedge is left');
+    rig.finish(hedge);
+    await rig.until(() => `${loads()}` === '0,0', 'nothing runs');
+    expect(rig.takeDispatch()).toBeUndefined();
+    expect(rig.metrics().counter(metrics.inFlightLeaks, 0)).toBe(0);
+  });
+
+  test('and that ends meanwhile is not counted', async () => {
+    const { first, hedge, loads } = await hedged();
+    await rig.kill();
+    rig.beginHedge(first);
+    rig.drop(hedge, errors.RESET.number);
+    await rig.start();
+    expect(await rig.dispatched()).toEqual(first);
+    await rig.until(() => `${loads()}` === '1,0', 'the first is left');
+    rig.finish(first);
+    await rig.until(() => `${loads()}` === '0,0', 'nothing runs');
+    expect(rig.takeDispatch()).toBeUndefined();
+  });
 });

@@ -70,7 +70,8 @@ class Walk {
       ...{ slots, replicaRows: rows, prefixes: somePrefixes(walkSeed), seed: walkSeed },
       models: modelsWith(pick(), pick()).map((rules) => ({ ...rules, sessionAffinity: true })),
       ...{ queueMax: 12, queueTimeoutMs: 400 },
-      retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
+      retry: { maxAttempts: 3, budget: 0.2, budgetMin: this.#limit },
+      hedge: { automatic: this.#random.below(2) === 0, budget: 0.3 },
       breaker: { ...breakerRules, ...breakers[this.#random.below(breakers.length)] },
       slowStartUs: this.#random.below(2) * 300_000,
     });
@@ -86,7 +87,8 @@ class Walk {
     if (draw < 40) this.#arrive();
     else if (draw < 70) this.#end();
     else if (draw < 78) this.#cancel();
-    else if (draw < 83) this.#firstToken();
+    else if (draw < 81) this.#firstToken();
+    else if (draw < 83) this.#drop();
     else if (draw < 88) this.harness.advance(this.#random.below(60));
     else if (draw < 91) this.#reportEngine();
     else this.#changeReplica();
@@ -119,13 +121,17 @@ class Walk {
     const adapter = Math.max(0, this.#random.below(6) - 3);
     this.#adapters.push(adapter);
     const batch0 = Math.max(0, this.#random.below(5) - 2); // two of five are in no batch
-    this.#gatherEndUs.push(batch0 === 0 ? 0 : this.harness.nowUs + batching.windowUs);
+    const hedgeMs = [-1, -1, 0, 20][this.#random.below(4)] as number;
+    const gathers = batch0 !== 0 && hedgeMs < 0;
+    this.#gatherEndUs.push(!gathers ? 0 : this.harness.nowUs + batching.windowUs);
     this.harness.arrive(slot, model, 50 + this.#random.below(2000), {
       promptBytes: this.#random.below(20_000),
       streams: this.#random.below(2) === 0,
+      hedgeUs: hedgeMs * 1000,
       adapter,
       ...{ session0: this.#random.below(4), batch0 }, // every fourth belongs to no session
     });
+    if (hedgeMs === 0) this.harness.advance(0);
   }
 
   #end(): void {
@@ -142,7 +148,21 @@ class Walk {
   #firstToken(): void {
     const running = [...this.harness.running.keys()];
     const slot = running[this.#random.below(Math.max(running.length, 1))];
-    if (slot !== undefined) expect(this.harness.firstToken(slot)).toBe(true);
+    if (slot === undefined) return;
+    expect(this.harness.firstToken(slot, this.#isByHedge(slot))).toBe(true);
+  }
+
+  /** Either of two exchanges may answer. */
+  #isByHedge(slot: number): boolean {
+    return this.harness.hedges.has(slot) && this.#random.below(2) === 0;
+  }
+
+  /** One of two exchanges fails. */
+  #drop(): void {
+    const hedged = [...this.harness.hedges.keys()];
+    const slot = hedged[this.#random.below(Math.max(hedged.length, 1))];
+    const hedge = this.#random.below(2) === 0;
+    if (slot !== undefined) expect(this.harness.drop(slot, hedge)).toBe(true);
   }
 
   #pause(slot: number, retryAfterMs: number): void {
@@ -153,7 +173,7 @@ class Walk {
   }
 
   #succeed(slot: number): void {
-    expect(this.harness.finish(slot)).toBe(true);
+    expect(this.harness.finish(slot, { hedge: this.#isByHedge(slot) })).toBe(true);
     this.#endRequest(slot);
   }
 
@@ -243,10 +263,13 @@ function walk(walkSeed: number, steps: number): Walk {
 
 test('every request ends exactly once and all counts return to zero', () => {
   let batched = 0;
+  let hedged = 0;
   for (let i = 0; i < 40; i++) {
     const run = walk(seed + i, 1500);
     expect(run.ends.every((count) => count === 1)).toBe(true);
     expect(run.ends.length).toBeGreaterThan(200);
+    hedged += run.harness.hedgesBegun.length;
+    expect(run.harness.hedgeEnds).toHaveLength(run.harness.hedgesBegun.length);
     batched += run.harness.batches.filter(({ length }) => length > 1).length;
     expect(run.harness.brain.running).toBe(0);
     expect(run.harness.brain.queued(0) + run.harness.brain.queued(1)).toBe(0);
@@ -254,6 +277,7 @@ test('every request ends exactly once and all counts return to zero', () => {
     expect(run.harness.brain.nextTimerUs).toBe(Number.POSITIVE_INFINITY);
   }
   expect(batched).toBeGreaterThan(20);
+  expect(hedged).toBeGreaterThan(100);
 });
 
 test('the same seed gives the same decisions', () => {

@@ -9,6 +9,7 @@ import { type Choice, filterNames } from '../../src/dispatch/choice.ts';
 import {
   type BrainConfig,
   type DecisionSink,
+  HedgeResult,
   Refusal,
   RetryRule,
   Verdict,
@@ -56,12 +57,12 @@ export const breakerRules: BrainConfig['breaker'] = {
 const plainArrival: Arrival = {
   ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
   ...{ promptBytes: 400, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
-  streams: true,
+  ...{ streams: true, hedgeUs: -1 },
   ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
 };
 
 export const plainRelease = {
-  ...{ busy: false, verdict: Verdict.none, retryAfterMs: 0, error: 0 },
+  ...{ hedge: false, busy: false, verdict: Verdict.none, retryAfterMs: 0, error: 0 },
   ...{ retry: RetryRule.never, settled: false },
   ...{ promptTokens: -1, completionTokens: -1 },
 };
@@ -97,6 +98,10 @@ export class BrainHarness implements DecisionSink {
   /** Every decision, in words; two runs of one seed give the same text. */
   readonly log: string[] = [];
   readonly running = new Map<number, Running>();
+  /** Hedges that run beside those. */
+  readonly hedges = new Map<number, Running>();
+  readonly hedgesBegun: { slot: number; replica: number; atUs: number }[] = [];
+  readonly hedgeEnds: string[] = [];
   readonly dispatches: { slot: number; replica: number; attempt: number; heldUs: number }[] = [];
   readonly refusals: { slot: number; refusal: Refusal; error: number; retryAfterMs: number }[] = [];
   readonly placements: Placed[] = [];
@@ -108,6 +113,9 @@ export class BrainHarness implements DecisionSink {
   readonly generations: number[];
   readonly #facts = new Map<number, ReplicaFacts>();
   readonly #adapters = new Map<number, number>();
+  /** When the attempt of each slot began, and its hedge. */
+  readonly #sinceUs = new Map<number, number>();
+  readonly #hedgeSinceUs = new Map<number, number>();
   #batch: number[] | undefined;
 
   constructor(config: Partial<BrainConfig> = {}) {
@@ -121,6 +129,7 @@ export class BrainHarness implements DecisionSink {
       queueMax: 1000,
       queueTimeoutMs: 30_000,
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
+      hedge: { automatic: false, budget: 0.02 },
       breaker: breakerRules,
       slowStartUs: 0,
       ...config,
@@ -170,18 +179,32 @@ export class BrainHarness implements DecisionSink {
     return known;
   }
 
-  /** The first token of the running attempt is out. */
-  firstToken(slot: number): boolean {
-    const attempt = this.running.get(slot)?.attempt ?? 0;
+  /** The first token of the running attempt, or of its hedge, is out. */
+  firstToken(slot: number, hedge = false): boolean {
+    const running = (hedge ? this.hedges : this.running).get(slot);
+    const attempt = running?.attempt ?? 0;
     const generation = this.generations[slot] ?? 0;
-    const known = this.brain.firstToken(slot, generation, attempt, this.nowUs);
+    const sinceUs = (hedge ? this.#hedgeSinceUs : this.#sinceUs).get(slot) ?? 0;
+    const afterUs = this.nowUs - sinceUs;
+    const known = this.brain.firstToken({ slot, generation, attempt, hedge, afterUs }, this.nowUs);
     this.check();
     return known;
   }
 
   /** The running attempt of the slot ends well. */
-  finish(slot: number, usage: { promptTokens?: number; completionTokens?: number } = {}): boolean {
-    return this.#release(slot, { settled: true, verdict: Verdict.good, ...usage });
+  finish(slot: number, end: Partial<typeof plainRelease> = {}): boolean {
+    return this.#release(slot, { settled: true, verdict: Verdict.good, ...end });
+  }
+
+  /** One of its two exchanges fails while the other goes on. */
+  drop(slot: number, hedge: boolean): boolean {
+    const generation = this.generations[slot] ?? 0;
+    const attempt = this.running.get(slot)?.attempt ?? 0;
+    const failure = { retry: RetryRule.elsewhere, error: 65, verdict: Verdict.bad };
+    const release = { ...plainRelease, slot, generation, attempt, ...failure, hedge };
+    const known = this.brain.drop(release, this.nowUs);
+    this.check();
+    return known;
   }
 
   /** It fails before anything was committed. */
@@ -245,9 +268,7 @@ export class BrainHarness implements DecisionSink {
     const bit = ((facts?.adapters?.[0] ?? 0) >>> (adapter - 1)) & 1;
     assert(adapter === 0 || bit === 1, 'only a replica that has the adapter is given the request');
     assert(facts?.active === true && facts.healthy && facts.weight > 0, 'replica is routable');
-    let load = 0;
-    for (const other of this.running.values()) load += other.replica === replica ? 1 : 0;
-    assert(load < facts.maxInFlight, 'never over max_in_flight');
+    assert(this.#loadOf(replica) < facts.maxInFlight, 'never over max_in_flight');
     const first = this.#batch?.[0];
     if (first !== undefined) {
       assert(this.running.get(first)?.replica === replica, 'a batch goes to one replica');
@@ -260,8 +281,46 @@ export class BrainHarness implements DecisionSink {
     }
     this.#batch?.push(slot);
     this.running.set(slot, { attempt, replica });
+    this.#sinceUs.set(slot, this.nowUs);
     this.dispatches.push({ slot, replica, attempt, heldUs });
     this.log.push(`${slot}.${attempt}>${replica}`);
+  }
+
+  hedge(slot: number, attempt: number, replica: number, _epoch: number, choice: Choice): void {
+    const facts = this.#facts.get(replica);
+    const first = this.running.get(slot);
+    assert(first?.attempt === attempt && !this.hedges.has(slot), 'one hedge beside an attempt');
+    assert(first.replica !== replica, 'a hedge goes to another replica');
+    assert(choice.candidates.row[choice.index] === replica, 'it goes where it says');
+    assert(facts?.active === true && facts.healthy && facts.weight > 0, 'replica is routable');
+    assert(this.#loadOf(replica) < facts.maxInFlight, 'never over max_in_flight');
+    assert(this.brain.queued(facts.model) === 0, 'no hedge while requests wait');
+    this.hedges.set(slot, { attempt, replica });
+    this.#hedgeSinceUs.set(slot, this.nowUs);
+    this.hedgesBegun.push({ slot, replica, atUs: this.nowUs });
+    this.log.push(`${slot}.${attempt}+${replica}`);
+  }
+
+  hedgeEnded(slot: number, result: HedgeResult): void {
+    const hedge = this.hedges.get(slot);
+    assert(hedge !== undefined && this.running.has(slot), 'what ends ran beside an attempt');
+    this.hedges.delete(slot);
+    if (result === HedgeResult.won) this.running.set(slot, hedge);
+    this.hedgeEnds.push(Object.keys(HedgeResult)[result] as string);
+    this.log.push(`${slot}=${this.hedgeEnds.at(-1)}`);
+  }
+
+  dropped(slot: number, replica: number): void {
+    const both = [this.running.get(slot), this.hedges.get(slot)];
+    assert(
+      both.every((one) => one !== undefined),
+      'one of two is dropped',
+    );
+    assert(
+      both.some((one) => one?.replica === replica),
+      'it ran there',
+    );
+    this.log.push(`${slot}-${replica}`);
   }
 
   batchBegins(): void {
@@ -302,6 +361,17 @@ export class BrainHarness implements DecisionSink {
   check(): void {
     this.brain.assertExact();
     assert(this.brain.running === this.running.size, 'running as told');
+    for (const row of this.#facts.keys()) {
+      assert(this.brain.inFlight(row) <= this.#loadOf(row), 'what a replica has was given to it');
+    }
+  }
+
+  #loadOf(replica: number): number {
+    let load = 0;
+    for (const running of [this.running, this.hedges]) {
+      for (const other of running.values()) load += other.replica === replica ? 1 : 0;
+    }
+    return load;
   }
 
   #release(slot: number, end: Partial<Parameters<Brain['release']>[0]>): boolean {

@@ -20,9 +20,10 @@ import { createMetricsRegion } from '../../src/shm/metrics.layout.ts';
 import { MetricsReader, type MetricsSnapshot } from '../../src/shm/metrics.ts';
 import { RequestKind } from '../../src/shm/request-ring.layout.ts';
 import { RequestRingProducer } from '../../src/shm/request-ring.ts';
-import { SlotState } from '../../src/shm/request-slots.layout.ts';
+import { HedgeFlag, SlotState } from '../../src/shm/request-slots.layout.ts';
 import { RequestSlots } from '../../src/shm/request-slots.ts';
 import {
+  DispatchKind,
   DispatchRingLayout,
   EventKind,
   EventRingLayout,
@@ -111,6 +112,7 @@ export class SchedulerRig {
       ...{ seed: 1, queueMax: 1000, queueTimeout: 30_000, totalTimeout: 600_000 },
       holdTokens: Number.POSITIVE_INFINITY,
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
+      hedge: { automatic: false, budget: 0.02 },
       ...{ breaker: breakerRules, slowStartUs: 0 },
       ...given,
     };
@@ -170,15 +172,15 @@ export class SchedulerRig {
   }
 
   /** Acceptor: claims a slot and publishes a request. Returns slot and lease. */
-  submit(deadlineMs = 0, batchKey = 0): { slot: number; lease: number } {
-    const claimed = this.claim(deadlineMs, batchKey);
+  submit(deadlineMs = 0, batchKey = 0, hedgeMs = -1): { slot: number; lease: number } {
+    const claimed = this.claim(deadlineMs, batchKey, hedgeMs);
     assert(this.#requests.push(RequestKind.arrive, claimed.slot, claimed.lease));
     this.ringScheduler();
     return claimed;
   }
 
   /** Acceptor: everything but the message to the scheduler. */
-  claim(deadlineMs = 0, batchKey = 0): { slot: number; lease: number } {
+  claim(deadlineMs = 0, batchKey = 0, hedgeMs = -1): { slot: number; lease: number } {
     const slot = this.#free.shift();
     assert(slot !== undefined, 'a slot is free');
     const { slots } = this;
@@ -190,6 +192,7 @@ export class SchedulerRig {
     words[row + at.model] = 0;
     words[row + at.deadlineMs] = deadlineMs;
     words[row + at.batchKey] = batchKey;
+    words[row + at.hedgeMs] = hedgeMs;
     const now = nowUs();
     slots.writeTime(slot, at.arrivedUs, now);
     slots.writeTime(slot, at.publishedUs, now);
@@ -253,6 +256,23 @@ export class SchedulerRig {
     this.#tellReleased(dispatched, Outcome.ok, 0, 0);
   }
 
+  /** Forwarder: has begun the hedge. */
+  beginHedge({ slot }: Dispatched): void {
+    this.#setHedgeFlags(slot, HedgeFlag.begun);
+  }
+
+  /** Forwarder: one of two exchanges has failed. */
+  drop(dispatched: Dispatched, error: number): void {
+    const { over, alone } = HedgeFlag;
+    this.#setHedgeFlags(dispatched.slot, dispatched.kind === DispatchKind.hedge ? over : alone);
+    this.#tell(EventKind.dropped, dispatched, Outcome.dead, error, 0);
+  }
+
+  #setHedgeFlags(slot: number, flag: number): void {
+    const { at, words } = this.slots;
+    words[this.slots.row(slot) + at.hedgeFlags]! |= flag;
+  }
+
   /** Forwarder: the attempt failed before its first byte. */
   fail(dispatched: Dispatched, error: number, outcome: Outcome = Outcome.dead, waitMs = 0): void {
     const { slot, lease } = dispatched;
@@ -308,8 +328,13 @@ export class SchedulerRig {
     return new MetricsReader(defaultMetricDims, [this.#metrics]).snapshot();
   }
 
-  #tellReleased(
-    { slot, lease, forwarder }: Dispatched,
+  #tellReleased(dispatched: Dispatched, outcome: number, error: number, waitMs: number): void {
+    this.#tell(EventKind.released, dispatched, outcome, error, waitMs);
+  }
+
+  #tell(
+    event: EventKind,
+    { kind, slot, lease, forwarder }: Dispatched,
     outcome: number,
     error: number,
     waitMs: number,
@@ -318,7 +343,8 @@ export class SchedulerRig {
     const cell = events.begin();
     assert(cell >= 0, 'the event ring has room');
     const { at, words } = events;
-    words[cell + at.kind] = EventKind.released;
+    words[cell + at.kind] = event;
+    words[cell + at.hedge] = kind === DispatchKind.hedge ? 1 : 0;
     words[cell + at.slot] = slot;
     words[cell + at.lease] = lease;
     words[cell + at.outcome] = outcome;

@@ -87,6 +87,7 @@ function see(request: LoggedRequest, names: Names, totalUs: number): Seen {
       priority: numberOf(request, 'x-sluice-priority', -100, 100) ?? 0,
       tenant: tenantLane(headers.get('authorization') ?? ''),
       ...{ session0, session1 },
+      hedgeUs: -1, // a request of a simulation runs on one replica at a time
       ...{ batch0: 0, batch1: 0 }, // modelled replicas answer one prompt at a time
       ...{ head0: hasHead ? head0 ^ salt : 0, head1: hasHead ? head1 ^ salt : 0 },
     },

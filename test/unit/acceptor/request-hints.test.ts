@@ -1,6 +1,11 @@
 import { expect, test } from 'vitest';
 import { EdgeHead } from '../../../src/acceptor/edge-head.ts';
-import { deadlineOf, invalidHints, priorityOf } from '../../../src/acceptor/request-hints.ts';
+import {
+  deadlineOf,
+  hedgeOf,
+  invalidHints,
+  priorityOf,
+} from '../../../src/acceptor/request-hints.ts';
 
 const headWith = (name: string, value: string): EdgeHead => {
   const head = new EdgeHead();
@@ -28,6 +33,27 @@ test.each(['1', '1500', '86400000'])('deadline %s is taken', (value) => {
 
 test.each(['0', '-1', '86400001', '999999999', '1s', '1.0'])('deadline %s is refused', (value) =>
   expect(invalidHints(headWith('x-sluice-deadline-ms', value))).toBe('x-sluice-deadline-ms'),
+);
+
+test.each([
+  ['1', 0],
+  ['true', 0],
+  ['2', 2],
+  ['250', 250],
+  ['86400000', 86_400_000],
+])('hedge %s is taken', (value, afterMs) => {
+  const head = headWith('x-sluice-hedge', value);
+  expect(invalidHints(head)).toBe('');
+  expect(hedgeOf(head)).toBe(afterMs);
+});
+
+test('without the header no hedge is asked for', () => {
+  expect(hedgeOf(headWith('x-other', '1'))).toBe(-1);
+});
+
+test.each(['0', 'false', 'TRUE', '01', '-1', '50ms', '1.5', '86400001', '999999999', '1, 1'])(
+  'hedge %s is refused',
+  (value) => expect(invalidHints(headWith('x-sluice-hedge', value))).toBe('x-sluice-hedge'),
 );
 
 test('an explanation is asked for with 1', () => {

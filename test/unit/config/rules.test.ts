@@ -16,12 +16,6 @@ interface Case {
 
 const cases: readonly Case[] = [
   {
-    rule: 'hedging_is_not_built',
-    broken: `hedge: { automatic: true }\n${models}`,
-    problems: ['1:21 hedge.automatic: must be false: this version cannot hedge'],
-    kept: `hedge: { automatic: false }\n${models}`,
-  },
-  {
     rule: 'slots_power_of_two',
     broken: `memory: { slots: 1000 }\n${models}`,
     problems: ['1:18 memory.slots: must be a power of two'],

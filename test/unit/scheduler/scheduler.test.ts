@@ -36,6 +36,7 @@ test('requests are taken however long the rest of a turn takes', () => {
       totalTimeout: 600_000,
     },
     retry: { maxAttempts: 1, budget: 0, budgetMin: 0 },
+    hedge: { automatic: false, budget: 0 },
     ...{ breaker: breakerRules, slowStartUs: 0 },
   });
   const slots = new RequestSlots(memory.slots, size.slots);

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { HedgeResult } from '../../../src/dispatch/decisions.ts';
 import { type Metric, metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
 import {
   defaultMetricDims,
@@ -82,6 +83,10 @@ test('each listed status has its own label and every other one shares the last',
   for (const code of [0, -1, 299, 418, 599, 600, 1e9, Number.NaN]) {
     expect(fixedLabelValues.code[statusIndex(code)], String(code)).toBe('other');
   }
+});
+
+test('what became of hedges has the names of the brain, in its order', () => {
+  expect(fixedLabelValues.end).toEqual(Object.keys(HedgeResult));
 });
 
 test('a model without a row of its own counts as other', () => {

@@ -1,0 +1,147 @@
+/**
+ * Hedges: whether and when a request that waits for its first token gets a second exchange beside the
+ * first, on another replica. Pure; nothing is allocated per request.
+ *
+ * Asked for by the client: at once, or after the time it named. Automatic, for streams: when the first
+ * token is later than 95 % of those of its length (first-tokens.ts), within `hedge.budget`, on a
+ * replica that would be done with its prefill sooner than has been waited. Never while requests of the
+ * model queue, never beyond the retry budget, once a request.
+ */
+import type { Attempts } from './attempts.ts';
+import { NONE } from './candidates.ts';
+import { Filter } from './choice.ts';
+import type { BrainConfig } from './decisions.ts';
+import { FirstTokens } from './first-tokens.ts';
+import type { Fleet } from './fleet.ts';
+import { HedgeBudget } from './hedge-budget.ts';
+import type { Lanes } from './lanes.ts';
+import type { Placement } from './placement.ts';
+import { HedgeState, type Requests } from './requests.ts';
+import type { RetryBudget } from './retry-budget.ts';
+import { SlotTimers } from './slot-timers.ts';
+
+/** An automatic hedge that may not be is asked for again after twice the wait, at least so much later. */
+const againUsMin = 1000;
+
+export interface HedgeParts {
+  readonly requests: Requests;
+  readonly fleet: Fleet;
+  readonly lanes: Lanes;
+  readonly placement: Placement;
+  readonly attempts: Attempts;
+  readonly retryBudget: RetryBudget;
+}
+
+export class Hedges {
+  readonly #parts: HedgeParts;
+  readonly #automatic: boolean;
+  readonly #budget: HedgeBudget;
+  readonly #firstTokens: FirstTokens;
+  readonly #timers: SlotTimers;
+  /** When the first exchange of the current attempt began. */
+  readonly #begunUs: Float64Array;
+  #stopped = false;
+  #asking = NONE;
+  readonly #isOut = (row: number): boolean => {
+    const { requests } = this.#parts;
+    return row === requests.replica[this.#asking] || requests.hasFailed(this.#asking, row);
+  };
+
+  constructor({ slots, models, hedge }: BrainConfig, parts: HedgeParts) {
+    this.#parts = parts;
+    this.#automatic = hedge.automatic;
+    this.#budget = new HedgeBudget(hedge.budget);
+    this.#firstTokens = new FirstTokens(models.length);
+    this.#timers = new SlotTimers(slots);
+    this.#begunUs = new Float64Array(slots);
+  }
+
+  /** When the next hedge is due; Infinity for never. */
+  get nextUs(): number {
+    return this.#timers.nextUs;
+  }
+
+  /** An attempt has begun. */
+  begin(slot: number, nowUs: number): void {
+    const { attempt, hedge } = this.#parts.requests;
+    if (attempt[slot] === 1) this.#budget.earn();
+    this.#begunUs[slot] = nowUs;
+    if (this.#stopped || hedge[slot] !== HedgeState.none) return;
+    const delayUs = this.#delayUs(slot);
+    if (delayUs !== Number.POSITIVE_INFINITY) this.#timers.set(slot, nowUs + delayUs);
+  }
+
+  /** It shows its first token or ends. */
+  end(slot: number): void {
+    if (this.#timers.has(slot)) this.#timers.clear(slot);
+  }
+
+  /** The exchange that answers has shown its first token after `us`; `wins`: as the hedge of another. */
+  learn(slot: number, us: number, wins: boolean, nowUs: number): void {
+    if (!this.#automatic) return;
+    const { model, promptTokens, streams } = this.#parts.requests;
+    if (streams[slot] === 0) return;
+    const [row, tokens] = [model[slot] as number, promptTokens[slot] as number];
+    this.#firstTokens.learn(row, tokens, us);
+    // The first one would have been later still: without it the late ones would be forgotten.
+    if (wins) this.#firstTokens.learn(row, tokens, nowUs - (this.#begunUs[slot] as number));
+  }
+
+  /** Starts the hedges that are due, as far as they may be. */
+  expire(nowUs: number): void {
+    while (this.#timers.nextUs <= nowUs) {
+      const slot = this.#timers.first;
+      this.#timers.clear(slot);
+      if ((this.#isAllowed(slot) && this.#start(slot, nowUs)) || this.#isAsked(slot)) continue;
+      // What is only a little late will be here by then, and leaves the budget to what is not.
+      const waitedUs = nowUs - (this.#begunUs[slot] as number);
+      this.#timers.set(slot, nowUs + Math.max(againUsMin, waitedUs));
+    }
+  }
+
+  /** No more of them. */
+  stop(): void {
+    this.#stopped = true;
+    for (let slot = this.#timers.first; slot !== NONE; slot = this.#timers.first) {
+      this.#timers.clear(slot);
+    }
+  }
+
+  #delayUs(slot: number): number {
+    const { hedgeUs, streams, model, promptTokens } = this.#parts.requests;
+    if (this.#isAsked(slot)) return hedgeUs[slot] as number;
+    if (!this.#automatic || streams[slot] === 0) return Number.POSITIVE_INFINITY;
+    return this.#firstTokens.lateUs(model[slot] as number, promptTokens[slot] as number);
+  }
+
+  #isAsked(slot: number): boolean {
+    return (this.#parts.requests.hedgeUs[slot] as number) >= 0;
+  }
+
+  #isAllowed(slot: number): boolean {
+    const { requests, lanes, attempts, retryBudget } = this.#parts;
+    if (requests.cancelled[slot] === 1) return false;
+    if (lanes.depth(requests.model[slot] as number) > 0) return false;
+    if (!retryBudget.allows(attempts.running + lanes.retryWaiters)) return false;
+    return this.#isAsked(slot) || (!retryBudget.hasDebt && this.#budget.allows);
+  }
+
+  #start(slot: number, nowUs: number): boolean {
+    const { requests, fleet, placement, attempts } = this.#parts;
+    this.#asking = slot;
+    const allowed = fleet.candidatesWithout(requests.model[slot] as number, this.#isOut);
+    if (allowed.length === 0) return false;
+    const leftUs = (requests.deadlineUs[slot] as number) - nowUs;
+    const row = placement.choose(slot, allowed, Filter.notForHedge, leftUs);
+    if (row === NONE) return false;
+    if (!this.#isAsked(slot)) {
+      const { pendingTokens, prefillUs } = fleet.load(row);
+      const aheadUs = prefillUs * (pendingTokens + placement.pendingTokens);
+      const waitedUs = nowUs - (this.#begunUs[slot] as number);
+      if (pendingTokens > 0 && aheadUs >= waitedUs) return false;
+      this.#budget.take();
+    }
+    attempts.beginHedge(slot, row, nowUs);
+    return true;
+  }
+}

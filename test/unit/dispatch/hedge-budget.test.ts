@@ -1,0 +1,23 @@
+import { expect, test } from 'vitest';
+import { HedgeBudget } from '../../../src/dispatch/hedge-budget.ts';
+
+test.each([0, 0.02, 0.05, 1])('hedges are at most the share %d of all requests', (share) => {
+  const budget = new HedgeBudget(share);
+  let hedges = 0;
+  for (let requests = 1; requests <= 5000; requests++) {
+    budget.earn();
+    if (!budget.allows) continue;
+    budget.take();
+    hedges++;
+    expect(hedges).toBeLessThanOrEqual(share * requests + 1e-6);
+  }
+  expect(hedges).toBeGreaterThanOrEqual(Math.floor(share * 5000) - 1);
+});
+
+test('a long calm pays for ten at once and no more', () => {
+  const budget = new HedgeBudget(0.02);
+  for (let i = 0; i < 100_000; i++) budget.earn();
+  let hedges = 0;
+  for (; budget.allows; hedges++) budget.take();
+  expect(hedges).toBe(10);
+});

@@ -1,7 +1,7 @@
 /** What becomes of the members when something happens to their batch. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
-import { Outcome } from '../../src/shm/rings.layout.ts';
+import { DispatchKind, Outcome } from '../../src/shm/rings.layout.ts';
 import { metrics } from '../../src/telemetry/catalogue.ts';
 import {
   ForwarderHarness,
@@ -186,7 +186,7 @@ describe('a scheduler that dies within a batch', () => {
       answer(request, choicesFor([prompt].flat()));
     };
     const first = send('"p0"', true);
-    harness.pushStart(first.slot, first.lease, 0, 1);
+    harness.push(DispatchKind.start, first.slot, first.lease, 0, 1);
     const second = send('"p1"', false);
     expect(textOf(await first.ended())).toBe('p0');
     expect(textOf(await second.ended())).toBe('p1');

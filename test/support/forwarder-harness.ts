@@ -89,6 +89,8 @@ export class HarnessRequest {
   end: { readonly error: number; readonly whole: boolean } | undefined;
   started = 0;
   released: Released[] = [];
+  /** Every event, in words. */
+  told: string[] = [];
   /** Prompt and completion tokens the scheduler was last told of. */
   reported: readonly number[] = [];
   unconsumed = 0;
@@ -245,23 +247,18 @@ export class ForwarderHarness {
     this.#arena.set(body, bodyStart);
     const list = options.headers ?? ['content-type', 'application/json', 'x-request-id', 'r1'];
     const headLength = encodeHeadersInto(this.#arena, headStart, list);
-    const set = (name: keyof typeof at, value: number): void => {
-      words[row + at[name]] = value;
+    const columns: Partial<Record<keyof typeof at, number>> = {
+      ...{ acceptor: 0, model: 0, clientGone: 0, hedgeFlags: 0, hedges: 0 },
+      ...{ consumedBytes: options.consumedBytes ?? 0, deadlineMs: options.deadlineMs ?? 0 },
+      ...{ route: options.route ?? 1, choices: options.choices ?? 1 },
+      flags: options.stream === false ? 0 : RequestFlag.stream,
+      ...{ bodyStart, bodyLength: body.length, headStart, headLength },
+      promptStart: options.prompt === undefined ? 0 : body.indexOf(options.prompt),
+      promptBytes: Buffer.byteLength(options.prompt ?? ''),
     };
-    set('acceptor', 0);
-    set('model', 0);
-    set('consumedBytes', options.consumedBytes ?? 0);
-    set('clientGone', 0);
-    set('route', options.route ?? 1);
-    set('flags', options.stream === false ? 0 : RequestFlag.stream);
-    set('choices', options.choices ?? 1);
-    set('deadlineMs', options.deadlineMs ?? 0);
-    set('bodyStart', bodyStart);
-    set('bodyLength', body.length);
-    set('promptStart', options.prompt === undefined ? 0 : body.indexOf(options.prompt));
-    set('promptBytes', Buffer.byteLength(options.prompt ?? ''));
-    set('headStart', headStart);
-    set('headLength', headLength);
+    for (const [name, value] of Object.entries(columns)) {
+      words[row + at[name as keyof typeof at]] = value;
+    }
     slots.writeTime(slot, at.arrivedUs, nowUs());
     slots.transition(slot, lease, SlotState.reading, SlotState.queued);
     const request = new HarnessRequest(this, slot, lease, options.reads ?? true);
@@ -274,19 +271,19 @@ export class ForwarderHarness {
   /** The scheduler starts the next attempt. */
   dispatch(request: HarnessRequest, replica: number, epoch = 1, more = 0): void {
     request.lease = this.slots.startAttempt(request.slot, request.lease);
-    this.#push(DispatchKind.start, request.slot, request.lease, replica, epoch, more);
+    this.push(DispatchKind.start, request.slot, request.lease, replica, epoch, more);
   }
 
-  /** A dispatch record as it is, however late. */
-  pushStart(slot: number, lease: number, replica: number, epoch: number): void {
-    this.#push(DispatchKind.start, slot, lease, replica, epoch);
+  /** The scheduler starts a hedge of the attempt. */
+  hedge(request: HarnessRequest, replica: number, epoch = 1): void {
+    this.push(DispatchKind.hedge, request.slot, request.lease, replica, epoch);
   }
 
   abort(request: HarnessRequest): void {
     const { slots } = this;
     slots.words[slots.row(request.slot) + slots.at.clientGone] = 1;
     slots.writeTime(request.slot, slots.at.clientGoneUs, nowUs());
-    this.#push(DispatchKind.abort, request.slot, request.lease, 0, 0);
+    this.push(DispatchKind.abort, request.slot, request.lease, 0, 0);
   }
 
   setStopping(): void {
@@ -310,8 +307,10 @@ export class ForwarderHarness {
       const request = this.#live.get(words[cell + at.slot]!);
       const lease = words[cell + at.lease]!;
       if (request?.lease === lease) {
+        const of = words[cell + at.hedge] === 1 ? 'hedge' : 'first';
+        request.told.push(`${of} ${Object.keys(EventKind)[words[cell + at.kind]!]}`);
         if (words[cell + at.kind] === EventKind.started) request.started++;
-        else {
+        if (words[cell + at.kind] === EventKind.released) {
           request.reported = [words[cell + at.promptTokens]!, words[cell + at.completionTokens]!];
           request.released.push({
             outcome: words[cell + at.outcome]!,
@@ -378,7 +377,8 @@ export class ForwarderHarness {
     this.#free.unshift(request.slot);
   }
 
-  #push(kind: number, slot: number, lease: number, replica: number, epoch: number, more = 0): void {
+  /** A dispatch record as it is, however late. */
+  push(kind: number, slot: number, lease: number, replica: number, epoch: number, more = 0): void {
     const { words, at } = this.#dispatch;
     const cell = this.#dispatch.begin();
     words[cell + at.kind] = kind;

@@ -313,6 +313,11 @@ const rows = {
     message: 'The replica answered a batch wrongly, and no replica was left to ask alone.',
     hint: 'Not one choice for each prompt: the replica cannot take batches.',
   }),
+  CONTINUATION_REFUSED: upstream(84, 'continuation_refused', 'UC', {
+    message: 'The stream broke, and no other replica would continue it.',
+    hint: 'The replica that was asked refused the request or answered with no stream.',
+    retry: 'never',
+  }),
   RESPONSE_TOO_LARGE: upstream(79, 'response_too_large', 'UPE', {
     message: 'The answer of the replica is too large.',
     hint: 'Answers that are not streams are bounded.',

@@ -5,7 +5,14 @@
 import { errors } from '../errors/catalogue.ts';
 import type { Usage } from '../protocol/completion-observer.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
-import { defaultMetricDims, modelIndex, Stage, TokenType } from '../telemetry/labels.ts';
+import {
+  defaultMetricDims,
+  modelIndex,
+  type Result,
+  Stage,
+  TokenType,
+} from '../telemetry/labels.ts';
+import type { Earlier } from './delivery.ts';
 import type { Services } from './services.ts';
 
 export class AttemptRecord {
@@ -14,10 +21,18 @@ export class AttemptRecord {
   readonly #row: number;
   readonly #model: number;
   readonly #startUs: number;
-  #lastTokenUs = 0;
+  readonly #earlier: Earlier | undefined;
+  /** When the last token came; of an attempt before this one while it has none. */
+  lastTokenUs: number;
   #usage: Usage | undefined;
 
-  constructor(services: Services, slot: number, startUs: number, produced: number) {
+  constructor(
+    services: Services,
+    slot: number,
+    startUs: number,
+    produced: number,
+    earlier?: Earlier,
+  ) {
     const { slots } = services;
     const { words, at } = slots;
     const row = slots.row(slot);
@@ -25,17 +40,20 @@ export class AttemptRecord {
     this.#slot = slot;
     this.#row = row;
     this.#startUs = startUs;
+    this.#earlier = earlier;
+    this.lastTokenUs = earlier?.lastTokenUs ?? 0;
     this.#model = modelIndex(words[row + at.model] as number, defaultMetricDims);
     words[row + at.producedBytes] = produced;
     words[row + at.status] = 0;
     words[row + at.error] = 0;
+    slots.writeTime(slot, at.sentUs, 0);
+    slots.writeTime(slot, at.firstByteUs, 0);
+    slots.writeTime(slot, at.endedUs, 0);
+    if (earlier !== undefined) return;
+    slots.writeTime(slot, at.firstTokenUs, 0);
     words[row + at.promptTokens] = -1;
     words[row + at.completionTokens] = -1;
     words[row + at.cachedTokens] = -1;
-    slots.writeTime(slot, at.sentUs, 0);
-    slots.writeTime(slot, at.firstByteUs, 0);
-    slots.writeTime(slot, at.firstTokenUs, 0);
-    slots.writeTime(slot, at.endedUs, 0);
   }
 
   sent(us: number): void {
@@ -52,13 +70,13 @@ export class AttemptRecord {
 
   tokens(us: number, events: number): void {
     const { slots, metrics } = this.#services;
-    if (this.#lastTokenUs === 0) {
+    if (this.lastTokenUs === 0) {
       const arrivedUs = slots.readTime(this.#slot, slots.at.arrivedUs);
       slots.writeTime(this.#slot, slots.at.firstTokenUs, us);
       metrics.observe(catalogue.timeToFirstToken, this.#model, us - arrivedUs);
-    } else metrics.observe(catalogue.interTokenLatency, this.#model, us - this.#lastTokenUs);
+    } else metrics.observe(catalogue.interTokenLatency, this.#model, us - this.lastTokenUs);
     for (let i = 1; i < events; i++) metrics.observe(catalogue.interTokenLatency, this.#model, 0);
-    this.#lastTokenUs = us;
+    this.lastTokenUs = us;
   }
 
   /** An event was left out; the stream itself may still end well. */
@@ -73,9 +91,10 @@ export class AttemptRecord {
     if (usage === undefined || this.#usage !== undefined) return;
     this.#usage = { ...usage };
     const { words, at } = this.#services.slots;
-    words[this.#row + at.promptTokens] = usage.prompt;
-    words[this.#row + at.completionTokens] = usage.completion;
-    words[this.#row + at.cachedTokens] = usage.cached;
+    const before = this.#earlier?.usage;
+    words[this.#row + at.promptTokens] = before?.prompt ?? usage.prompt;
+    words[this.#row + at.completionTokens] = usage.completion + (before?.completion ?? 0);
+    words[this.#row + at.cachedTokens] = before?.cached ?? usage.cached;
     this.#countTokens(TokenType.input, usage.prompt);
     this.#countTokens(TokenType.output, usage.completion);
     this.#countTokens(TokenType.cached, usage.cached);
@@ -89,6 +108,11 @@ export class AttemptRecord {
     const { slots, metrics } = this.#services;
     slots.words[this.#row + slots.at.error] = error;
     if (truncated) metrics.add(catalogue.streamTruncated, this.#model, 1);
+  }
+
+  /** A stream that broke goes on, or does not. */
+  continued(result: Result): void {
+    this.#services.metrics.addPair(catalogue.streamContinuations, this.#model, result, 1);
   }
 
   /** The client is gone and the replica's connection has been told. */

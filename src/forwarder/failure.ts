@@ -46,6 +46,7 @@ export const failures = {
   /** A 4xx to a batch, which may be the fault of one of its requests, or an answer past all bounds. */
   batchRefused: failure(errors.BATCH_REFUSED, Outcome.clientError),
   batchAnswer: failure(errors.BATCH_ANSWER, Outcome.dead),
+  continuationRefused: failure(errors.CONTINUATION_REFUSED, Outcome.clientError),
   tooLarge: failure(errors.RESPONSE_TOO_LARGE, Outcome.clientError),
   deadline: failure(errors.DEADLINE, Outcome.slow),
   /** The client allowed less time, or did not take the answer: the replica is not to blame. */

@@ -15,7 +15,7 @@ import { controlCounts, recordRingCapacity } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { ReplicaProgress } from '../shm/replica-progress.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
-import { RequestSlots } from '../shm/request-slots.ts';
+import { attemptOf, RequestSlots } from '../shm/request-slots.ts';
 import {
   DispatchKind,
   DispatchRingLayout,
@@ -29,6 +29,7 @@ import { defaultMetricDims, Ring } from '../telemetry/labels.ts';
 import { Batch } from './batch.ts';
 import { Clocks } from './clocks.ts';
 import { Credit } from './credit.ts';
+import { Deliveries } from './deliveries.ts';
 import { Exchange } from './exchange.ts';
 import { type Failure, failures } from './failure.ts';
 import { Gathering, groupsOf, type Start } from './gathering.ts';
@@ -51,6 +52,7 @@ export class Forwarder implements RunningOwner {
   readonly #clocks: Clocks;
   readonly #upstream: UpstreamRequests;
   readonly #gathering = new Gathering();
+  readonly #deliveries: Deliveries;
   readonly #control: Int32Array;
   readonly #stoppingAt: number;
   readonly #bellOf: (thread: number) => number;
@@ -76,6 +78,7 @@ export class Forwarder implements RunningOwner {
     this.#metrics = new MetricsWriter(start.metrics, defaultMetricDims);
     const arena = arenaBytes(memory.arena, size.arenaBytes);
     this.#upstream = new UpstreamRequests(this.#slots, arena);
+    this.#deliveries = new Deliveries(this.#slots, start.models);
     this.#control = new Int32Array(memory.control);
     this.#stoppingAt = control.at.stopping;
     this.#bellOf = (thread) => base + thread * stride + at.bell;
@@ -153,6 +156,7 @@ export class Forwarder implements RunningOwner {
       cell = this.#dispatches.peek();
     }
     for (const writer of this.#writers) writer.recheck();
+    this.#deliveries.sweep();
     return cell >= 0;
   }
 
@@ -178,6 +182,7 @@ export class Forwarder implements RunningOwner {
   onSettled(running: Running): void {
     if (this.#bySlot[running.slot] !== running) return;
     this.#bySlot[running.slot] = undefined;
+    this.#deliveries.release(running.slot);
     this.#requests--;
   }
 
@@ -193,7 +198,18 @@ export class Forwarder implements RunningOwner {
   }
 
   #runAlone(slot: number, lease: number, pool: ReplicaPool, request: UpstreamRequest): void {
-    const exchange = new Exchange(this, this.#services, pool, slot, lease, request);
+    const { words, at } = this.#slots;
+    const isContinued = words[this.#slots.row(slot) + at.continues] === 1;
+    const delivery = isContinued
+      ? this.#deliveries.find(slot, lease)
+      : this.#deliveries.open(slot, lease, request.body);
+    if (isContinued && delivery === undefined) {
+      this.#giveBack(slot, lease, failures.internal); // it would begin the answer again
+      return;
+    }
+    const isPlain = delivery === undefined || request.body === null;
+    const sent = isPlain ? request : { ...request, body: delivery.begin(request.body) };
+    const exchange = new Exchange(this, this.#services, pool, slot, lease, sent, delivery);
     this.#run(exchange, [exchange]);
   }
 
@@ -213,6 +229,9 @@ export class Forwarder implements RunningOwner {
       this.#metrics.add(catalogue.lateEvents, 0, 1);
       return undefined;
     }
+    const { words, at } = slots;
+    // Of the request that had the slot before.
+    if (attemptOf(lease) === 1) words[slots.row(slot) + at.continues] = 0;
     const pool = this.#pools.find(replica, epoch);
     if (pool !== undefined && !this.#stopping) return pool;
     this.#giveBack(slot, lease, this.#stopping ? failures.stopping : failures.refused);

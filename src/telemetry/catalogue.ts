@@ -154,6 +154,12 @@ export const metrics = {
     ['acceptor', 'forwarder'],
     'Streams that ended without [DONE] or a finish_reason for every choice.',
   ),
+  streamContinuations: counter(
+    'sluice_stream_continuations_total',
+    ['model', 'result'],
+    ['scheduler', 'forwarder'],
+    'Broken streams of models with continuation: those another replica went on with (ok), and those that ended with an error event (failed).',
+  ),
   streamMalformedEvents: counter(
     'sluice_stream_malformed_events_total',
     ['model'],

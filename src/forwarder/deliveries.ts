@@ -51,22 +51,24 @@ export class Deliveries {
     return delivery;
   }
 
-  /** The attempt is over; its request may go on. */
+  /** The attempt is over. Where its request is not, the next one may have begun already. */
   release(slot: number): void {
     if (!this.#kept.has(slot)) return;
-    if (this.#slots.state(slot) === SlotState.resuming) this.#resuming.add(slot);
-    else this.#kept.delete(slot);
+    this.#resuming.add(slot);
+    this.#forgetIfOver(slot);
   }
 
   /** Forgets those whose requests the scheduler has ended. */
   sweep(): void {
-    for (const slot of this.#resuming) {
-      const { generation } = this.#kept.get(slot) as Kept;
-      const state = this.#slots.state(slot);
-      const isSame = generationOf(this.#slots.lease(slot)) === generation;
-      if (isSame && state !== SlotState.settled && state !== SlotState.free) continue;
-      this.#forget(slot);
-    }
+    for (const slot of this.#resuming) this.#forgetIfOver(slot);
+  }
+
+  #forgetIfOver(slot: number): void {
+    const kept = this.#kept.get(slot);
+    const state = this.#slots.state(slot);
+    const isSame = kept?.generation === generationOf(this.#slots.lease(slot));
+    if (isSame && state !== SlotState.settled && state !== SlotState.free) return;
+    this.#forget(slot);
   }
 
   #forget(slot: number): void {

@@ -158,7 +158,7 @@ export const metrics = {
     'sluice_stream_continuations_total',
     ['model', 'result'],
     ['scheduler', 'forwarder'],
-    'Broken streams of models with continuation: those another replica went on with (ok), and those that ended with an error event (failed).',
+    'Broken streams whose requests allow to continue them: those another replica went on with (ok), and those that ended with an error event (failed).',
   ),
   streamMalformedEvents: counter(
     'sluice_stream_malformed_events_total',

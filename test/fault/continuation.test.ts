@@ -1,10 +1,11 @@
 /**
  * Streams that break in their middle and go on at another replica, through whole gateways: the client
- * gets every token once, one id, one role, one finish and the right usage (T02, F08, F09, F16 and T4
- * of System B), or an error event and no `[DONE]`.
+ * gets every token once, one id, one role, one finish and the right usage (F08, F09, F16 and T4 of
+ * System B), or an error event and no `[DONE]`.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createPrng } from '../../src/lib/prng.ts';
+import { tokenSeries, tokensText } from '../../src/replica/tokens.ts';
 import {
   expectQuiet,
   type GatewayProcess,
@@ -13,6 +14,7 @@ import {
   testEngines,
 } from '../support/gateway.ts';
 import { type ReplicaProcess, replicaProcess } from '../support/replica.ts';
+import { post, total } from '../support/scenario.ts';
 import { type Call, type CallOptions, call, reached } from '../support/traffic.ts';
 
 const tokens = 20;
@@ -54,6 +56,7 @@ const suite = (engine: TestEngine): void => {
     gateway = await gatewayProcess({
       config: {
         listen: { engine },
+        threads: { forwarders: engine === 'uws' ? 1 : 2 },
         timeouts: { first_token: '2s', inter_token: '400ms' },
         health: { interval: '10m' },
         retry: { budget: 1, budget_min: 1000 },
@@ -245,6 +248,47 @@ const suite = (engine: TestEngine): void => {
     });
     await expectBroken(c, 5, 'all_attempts_failed');
     expect(await attempts(c.nonce)).toEqual([1, 1, 1]);
+  });
+
+  test('the time of the client is over before another replica goes on', async () => {
+    const tags = '[[fault@a:fin-after=5]] [[fault@b:stall=headers]]';
+    const c = await send({ tags, headers: { 'x-sluice-deadline-ms': '600' } });
+    await expectBroken(c, 5, 'deadline_exceeded');
+    expect(c.endedAt - c.startedAt).toBeGreaterThanOrEqual(600);
+  });
+
+  test('a completion goes on behind its prompt', async () => {
+    const prompt = `nonce=${nameOf()} [[utf8]] \\" [[fault@a:fin-after=5]] [[fault@b:reset-after=12]]`;
+    const body = { model: 'm', prompt, stream: true, max_tokens: tokens, ignore_eos: true };
+    const { text } = await post(gateway.url, body, {}, '/v1/completions');
+    const events = text.split('\n\n').filter((event) => event.startsWith('data: {'));
+    const chunks = events.map(
+      (event) =>
+        JSON.parse(event.slice('data: '.length)) as { id: string; choices: { text: string }[] },
+    );
+    const answer = chunks.map(({ choices }) => choices[0]!.text).join('');
+    expect(answer).toBe(tokensText(tokenSeries(prompt), 0, tokens));
+    expect(new Set(chunks.map(({ id }) => id)).size).toBe(1);
+    expect(text.endsWith('data: [DONE]\n\n')).toBe(true);
+    expect(await mismatches()).toBe(0);
+  });
+
+  test('what went on and what did not is counted', async () => {
+    const count = async (result: string): Promise<number> =>
+      total(await gateway.metrics(), 'sluice_stream_continuations_total', { model: 'm', result });
+    const before = [await count('ok'), await count('failed')];
+    await expectWhole(await send({ tags: '[[fault@a:fin-after=5]]' }));
+    await expectBroken(
+      await send({ tags: '[[fault@a:fin-after=5]]', extra: { stop: ['x'] } }),
+      5,
+      'truncated_stream',
+    );
+    await expectBroken(
+      await send({ tags: '[[fault@a:fin-after=5]] [[fault@b:refuse-continuation]]' }),
+      5,
+      'continuation_refused',
+    );
+    expect([await count('ok'), await count('failed')]).toEqual([before[0]! + 1, before[1]! + 1]);
   });
 
   test('the client leaves while another replica goes on', async () => {

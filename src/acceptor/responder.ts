@@ -17,7 +17,7 @@ import { ByteRingConsumer } from '../shm/byte-ring.ts';
 import { DrainStage } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { recordRingCapacity } from '../shm/memory.ts';
-import { generationOf } from '../shm/request-slots.ts';
+import { attemptOf, generationOf } from '../shm/request-slots.ts';
 import {
   type ResponseHead,
   ResponseKind,
@@ -126,16 +126,15 @@ export class Responder {
     for (let count = 0; count < recordsPerDrain; count++) {
       const record = replies.peek();
       if (record < 0) return false;
-      const request = this.#requestOf(
-        words[record + at.slot] as number,
-        words[record + at.lease] as number,
-      );
+      const lease = words[record + at.lease] as number;
+      const request = this.#requestOf(words[record + at.slot] as number, lease);
       const error = words[record + at.error] as number;
       const retryAfterMs = words[record + at.retryAfterMs] as number;
       replies.advance();
       if (request === undefined) continue;
       try {
         faultPoint('record');
+        if (attemptOf(lease) > 0) this.#passOnWritten(request);
         this.#settlement.settle(request);
         this.#endWithError(request, errorOf(error), retryAfterMs);
       } catch (failure) {
@@ -143,6 +142,20 @@ export class Responder {
       }
     }
     return true;
+  }
+
+  /** What the forwarder wrote of a stream that was to be continued is in its ring, and goes first. */
+  #passOnWritten({ slot }: Request): void {
+    const { slots } = this.#state;
+    const { words, at } = slots;
+    const row = slots.row(slot);
+    if (words[row + at.continues] !== 1) return;
+    const forwarder = words[row + at.forwarder] as number;
+    const source = this.#rings[forwarder] as ByteRingConsumer;
+    const before = source.position;
+    for (const bytes = source.depth(); ((source.position - before) | 0) < bytes; ) {
+      if (!this.#drainRing(forwarder)) return;
+    }
   }
 
   #drainRing(forwarder: number): boolean {

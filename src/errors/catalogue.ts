@@ -331,6 +331,11 @@ const rows = {
     message: 'The replica failed a batch, and no replica was left to ask alone.',
     hint: 'It answered 5xx, broke off or was too late with several requests in one call.',
   }),
+  CONTINUATION_REFUSED: upstream(85, 'continuation_refused', 'UC', {
+    message: 'The stream broke, and no other replica would continue it.',
+    hint: 'The replica that was asked refused the request or answered with no stream.',
+    retry: 'never',
+  }),
   RESPONSE_TOO_LARGE: upstream(79, 'response_too_large', 'UPE', {
     message: 'The answer of the replica is too large.',
     hint: 'Answers that are not streams are bounded.',

@@ -6,7 +6,14 @@
 import { errors } from '../errors/catalogue.ts';
 import type { Usage } from '../protocol/completion-observer.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
-import { defaultMetricDims, modelIndex, Stage, TokenType } from '../telemetry/labels.ts';
+import {
+  defaultMetricDims,
+  modelIndex,
+  type Result,
+  Stage,
+  TokenType,
+} from '../telemetry/labels.ts';
+import type { Earlier } from './delivery.ts';
 import type { Services } from './services.ts';
 
 export class AttemptRecord {
@@ -15,14 +22,22 @@ export class AttemptRecord {
   readonly #row: number;
   readonly #model: number;
   readonly #startUs: number;
-  #lastTokenUs = 0;
+  readonly #earlier: Earlier | undefined;
+  /** When the last token came; of an attempt before this one while it has none. */
+  lastTokenUs: number;
   #usage: Usage | undefined;
   #sentUs = 0;
   #firstByteUs = 0;
   #status = 0;
   #error = 0;
 
-  constructor(services: Services, slot: number, startUs: number, produced: number) {
+  constructor(
+    services: Services,
+    slot: number,
+    startUs: number,
+    produced: number,
+    earlier?: Earlier,
+  ) {
     const { slots } = services;
     const { words, at } = slots;
     const row = slots.row(slot);
@@ -30,9 +45,11 @@ export class AttemptRecord {
     this.#slot = slot;
     this.#row = row;
     this.#startUs = startUs;
+    this.#earlier = earlier;
+    this.lastTokenUs = earlier?.lastTokenUs ?? 0;
     this.#model = modelIndex(words[row + at.model] as number, defaultMetricDims);
     words[row + at.producedBytes] = produced;
-    slots.writeTime(slot, at.firstTokenUs, 0);
+    if (earlier === undefined) slots.writeTime(slot, at.firstTokenUs, 0);
     slots.writeTime(slot, at.endedUs, 0);
     this.claim();
   }
@@ -44,11 +61,12 @@ export class AttemptRecord {
     const row = this.#row;
     words[row + at.status] = this.#status;
     words[row + at.error] = this.#error;
+    slots.writeTime(this.#slot, at.sentUs, this.#sentUs);
+    slots.writeTime(this.#slot, at.firstByteUs, this.#firstByteUs);
+    if (this.#earlier !== undefined) return; // what the attempts before it used stays
     words[row + at.promptTokens] = this.#usage?.prompt ?? -1;
     words[row + at.completionTokens] = this.#usage?.completion ?? -1;
     words[row + at.cachedTokens] = this.#usage?.cached ?? -1;
-    slots.writeTime(this.#slot, at.sentUs, this.#sentUs);
-    slots.writeTime(this.#slot, at.firstByteUs, this.#firstByteUs);
   }
 
   /** Since it began. */
@@ -73,13 +91,13 @@ export class AttemptRecord {
 
   tokens(us: number, events: number): void {
     const { slots, metrics } = this.#services;
-    if (this.#lastTokenUs === 0) {
+    if (this.lastTokenUs === 0) {
       const arrivedUs = slots.readTime(this.#slot, slots.at.arrivedUs);
       slots.writeTime(this.#slot, slots.at.firstTokenUs, us);
       metrics.observe(catalogue.timeToFirstToken, this.#model, us - arrivedUs);
-    } else metrics.observe(catalogue.interTokenLatency, this.#model, us - this.#lastTokenUs);
+    } else metrics.observe(catalogue.interTokenLatency, this.#model, us - this.lastTokenUs);
     for (let i = 1; i < events; i++) metrics.observe(catalogue.interTokenLatency, this.#model, 0);
-    this.#lastTokenUs = us;
+    this.lastTokenUs = us;
   }
 
   /** An event was left out; the stream itself may still end well. */
@@ -95,9 +113,10 @@ export class AttemptRecord {
     if (usage === undefined || this.#usage !== undefined) return;
     this.#usage = { ...usage };
     const { words, at } = this.#services.slots;
-    words[this.#row + at.promptTokens] = usage.prompt;
-    words[this.#row + at.completionTokens] = usage.completion;
-    words[this.#row + at.cachedTokens] = usage.cached;
+    const before = this.#earlier?.usage;
+    words[this.#row + at.promptTokens] = before?.prompt ?? usage.prompt;
+    words[this.#row + at.completionTokens] = usage.completion + (before?.completion ?? 0);
+    words[this.#row + at.cachedTokens] = before?.cached ?? usage.cached;
     this.#countTokens(TokenType.input, usage.prompt);
     this.#countTokens(TokenType.output, usage.completion);
     this.#countTokens(TokenType.cached, usage.cached);
@@ -118,6 +137,11 @@ export class AttemptRecord {
     this.#error = error;
     slots.words[this.#row + slots.at.error] = error;
     if (truncated) metrics.add(catalogue.streamTruncated, this.#model, 1);
+  }
+
+  /** A stream that broke goes on, or does not. */
+  continued(result: Result): void {
+    this.#services.metrics.addPair(catalogue.streamContinuations, this.#model, result, 1);
   }
 
   /** The client is gone and the replica's connection has been told. */

@@ -4,15 +4,19 @@
  *
  * Until `commit` nothing has reached the client: whatever fails ends in dispatched -> resuming and
  * `released`, and the scheduler decides. From there on the slot is streaming and the attempt ends in
- * exactly one settling record. Two exchanges for one request (a hedge beside the first) run under one
- * lease: the first to begin its answer cuts the other, one that fails leaves the other alone.
+ * exactly one settling record, or in a hand-over: streaming -> resuming once its bytes are in the ring.
+ * An attempt that goes on behind `earlier` ones sends no head. Two exchanges for one request (a hedge
+ * beside the first) run under one lease: the first to begin its answer cuts the other, one that fails
+ * leaves the other alone.
  */
 import { nowUs } from '../lib/clock.ts';
 import type { Usage } from '../protocol/completion-observer.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { Outcome } from '../shm/rings.layout.ts';
+import { Result } from '../telemetry/labels.ts';
 import { AttemptRecord } from './attempt-record.ts';
 import { type AttemptClock, clockOf } from './clocks.ts';
+import type { Earlier } from './delivery.ts';
 import { type Failure, failures } from './failure.ts';
 import { Notice, Output, type OutputOwner } from './output.ts';
 import type { ResponseWriter } from './response-writer.ts';
@@ -41,6 +45,7 @@ export class Attempt implements OutputOwner {
   outcome: Outcome = Outcome.ok;
   readonly #owner: AttemptOwner;
   readonly #services: Services;
+  readonly #earlier: Earlier | undefined;
   /** The other exchange for the request, while neither has begun its answer. */
   #rival: Attempt | undefined;
 
@@ -52,12 +57,14 @@ export class Attempt implements OutputOwner {
     lease: number,
     sharers = 1,
     rival?: Attempt,
+    earlier?: Earlier,
   ) {
     const { slots, credit, limits } = services;
     const { words, at } = slots;
     const row = slots.row(slot);
     const us = nowUs();
-    const produced = credit.consumed(row);
+    const isFirst = earlier === undefined;
+    const produced = isFirst ? credit.consumed(row) : (words[row + at.producedBytes] as number);
     words[row + at.sharers] = sharers;
     this.slot = slot;
     this.lease = lease;
@@ -66,9 +73,10 @@ export class Attempt implements OutputOwner {
     if (rival !== undefined) rival.#rival = this;
     this.#owner = owner;
     this.#services = services;
+    this.#earlier = earlier;
     this.writer = services.writers[words[row + at.acceptor] as number] as ResponseWriter;
     this.output = new Output(this, slot, lease, row, produced);
-    this.record = new AttemptRecord(services, slot, us, produced);
+    this.record = new AttemptRecord(services, slot, us, produced, earlier);
     this.clock = clockOf(slots, slot, limits, us);
   }
 
@@ -88,7 +96,8 @@ export class Attempt implements OutputOwner {
     }
     this.committed = true;
     events.started(this, this.record.ageUs(nowUs()));
-    this.output.head = head;
+    if (this.#earlier === undefined) this.output.head = head;
+    else this.record.continued(Result.ok);
     this.writer.enqueue(this.output);
     return true;
   }
@@ -127,32 +136,34 @@ export class Attempt implements OutputOwner {
     this.#outrun();
     this.record.cancelled(nowUs());
     this.output.clear();
-    this.#settleWith(failures.clientGone);
+    this.end(failures.clientGone);
   }
 
   /** An error for the client when it has a part of the answer, else the request for the scheduler. */
   giveUp(failure: Failure, retryAfterMs: number): void {
     if (this.committed) {
-      this.#settleWith(failure);
+      this.end(failure);
       return;
     }
     if (this.#rival !== undefined) {
       this.#drop(this.#rival, failure, retryAfterMs);
       return;
     }
-    const { slots, events } = this.#services;
-    const { dispatched, resuming } = SlotState;
-    const { outcome, error } = failure;
-    this.record.failed(error, false);
-    this.record.ended(nowUs(), this.output.produced);
+    this.outcome = failure.outcome;
+    this.record.failed(failure.error, false);
     this.output.withdraw();
-    if (!slots.transition(this.slot, this.lease, dispatched, resuming)) {
-      this.#lose();
-      return;
-    }
+    this.output.error = failure.error;
     // No usage: what the client never got is not on its account.
-    events.released(this, outcome, error, retryAfterMs, undefined);
-    this.#owner.onSettled();
+    this.#giveBack(SlotState.dispatched, retryAfterMs, undefined);
+  }
+
+  /** The request for the scheduler, behind the part of the answer that the client has. */
+  handOver({ outcome, error }: Failure): void {
+    this.outcome = outcome;
+    this.record.failed(error, false);
+    this.output.error = error;
+    this.output.notice = Notice.handOver;
+    this.writer.enqueue(this.output);
   }
 
   /** Ends an answer that is here and that its client has not taken in time. */
@@ -163,7 +174,8 @@ export class Attempt implements OutputOwner {
     this.giveUp(failures.clientDeadline, 0);
   }
 
-  #settleWith(failure: Failure): void {
+  /** The answer ends with an error. */
+  end(failure: Failure): void {
     this.outcome = failure.outcome;
     this.record.failed(failure.error, failure.outcome === Outcome.truncated);
     if (!this.committed) this.output.withdraw();
@@ -191,6 +203,12 @@ export class Attempt implements OutputOwner {
     const { events } = this.#services;
     events.released(this, this.outcome, this.output.error, 0, this.record.usage);
     this.#owner.onSettled();
+  }
+
+  handedOver(): void {
+    const { words, at } = this.#services.slots;
+    words[this.output.row + at.continues] = 1;
+    this.#giveBack(SlotState.streaming, 0, this.record.usage);
   }
 
   written(): void {
@@ -221,6 +239,18 @@ export class Attempt implements OutputOwner {
     words[flags] = (words[flags] as number) | (isHedgeOver ? HedgeFlag.over : HedgeFlag.alone);
     rival.#rival = undefined;
     this.#rival = undefined;
+  }
+
+  #giveBack(from: SlotState, retryAfterMs: number, usage: Usage | undefined): void {
+    const { slots, events } = this.#services;
+    const { slot, lease, error } = this.output;
+    this.record.ended(nowUs(), this.output.produced);
+    if (!slots.transition(slot, lease, from, SlotState.resuming)) {
+      this.#lose();
+      return;
+    }
+    events.released(this, this.outcome, error, retryAfterMs, usage);
+    this.#owner.onSettled();
   }
 
   #lose(): void {

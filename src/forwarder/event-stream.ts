@@ -5,27 +5,35 @@
  * (bounded), so a cut never reaches the client in the middle of one. A malformed event is left out
  * and counted. Until the first content the events are held (hold.ts): whatever fails before it can
  * be asked of another replica. Complete is what the observer says, never the end of the connection.
+ * With a delivery (delivery.ts) events pass as it gives them, and a break may be continued.
  */
 import { Buffer } from 'node:buffer';
 import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
 import { type SseEvent, SseScanner } from '../protocol/sse-scanner.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
+import { Break, type Delivery } from './delivery.ts';
+import { copyOf } from './event-bytes.ts';
 import { type Failure, failures } from './failure.ts';
 import { Hold } from './hold.ts';
 
 const lf = 0x0a;
 const cr = 0x0d;
 const oneLine = Buffer.from('\n');
-const twoLines = Buffer.from('\n\n');
 /** What shows that the answer itself has begun. */
 const commits = Observed.token | Observed.finish | Observed.done;
 
+export interface StreamSink extends AnswerSink {
+  /** The stream broke, and what the client has of it can be continued. */
+  handOver(failure: Failure): void;
+}
+
 export class EventStream implements Answer {
-  readonly #sink: AnswerSink;
+  readonly #sink: StreamSink;
   readonly #facts: AnswerFacts;
   readonly #scanner: SseScanner;
   readonly #observer = new CompletionObserver();
   readonly #hold = new Hold();
+  readonly #delivery: Delivery | undefined;
   #over = false;
   /** The chunk at hand and the run of its bytes that pass, [runStart, runEnd). */
   #chunk: Uint8Array = oneLine;
@@ -36,15 +44,16 @@ export class EventStream implements Answer {
   /** The last event ended at the CR of a CRLF whose LF has not come. */
   #owesLf = false;
 
-  constructor(sink: AnswerSink, facts: AnswerFacts) {
+  constructor(sink: StreamSink, facts: AnswerFacts, delivery?: Delivery) {
     this.#sink = sink;
     this.#facts = facts;
+    this.#delivery = delivery;
     this.#scanner = new SseScanner((event) => this.#onEvent(event));
     this.#observer.reset(facts.shape, facts.choices);
   }
 
   get usage(): Usage {
-    return this.#observer.usage;
+    return this.#delivery?.usage ?? this.#observer.usage;
   }
 
   push(chunk: Uint8Array): void {
@@ -84,20 +93,36 @@ export class EventStream implements Answer {
     }
     if ((flags & Observed.malformed) !== 0 && this.#facts.shape !== 'whole') {
       this.#sink.dropped();
+      if (event.terminated) this.#delivery?.block();
       return;
     }
     if ((flags & Observed.token) !== 0) this.#tokens++;
     else if (event.dataLines > 0) this.#data = true;
-    this.#pass(event);
     const begins = (flags & commits) !== 0 || this.#facts.shape === 'whole';
+    if (this.#delivery !== undefined) {
+      this.#follow(this.#delivery, event, flags, begins);
+      return;
+    }
+    this.#pass(event);
     if (!this.#sink.committed && (begins || this.#hold.full(this.#runEnd - this.#runStart)))
       this.#release();
   }
 
+  #follow(delivery: Delivery, event: SseEvent, flags: number, begins: boolean): void {
+    const bytes = delivery.take(event, flags, this.#observer.usage);
+    if (bytes !== undefined) {
+      this.#owesLf = owesLf(event);
+      this.#hold.push(bytes);
+    }
+    const isHeld = delivery.isWaiting || (!begins && !this.#sink.committed);
+    if (isHeld && !this.#hold.full(0)) return;
+    this.#release();
+    if (!this.#over) delivery.confirm();
+  }
+
   /** Bytes of the chunk at hand grow one run as long as nothing is left out between them. */
   #pass(event: SseEvent): void {
-    const { bytes, end } = event;
-    this.#owesLf = event.terminated && bytes[end - 1] === cr && bytes[end - 2] === lf;
+    this.#owesLf = owesLf(event);
     if (event.bytes === this.#chunk) {
       if (event.start !== this.#runEnd) {
         this.#passRun();
@@ -107,8 +132,7 @@ export class EventStream implements Answer {
       return;
     }
     // An event that spans chunks lies in a buffer the scanner uses again.
-    this.#give(Buffer.from(event.bytes.subarray(event.start, event.end)));
-    if (!event.terminated) this.#give(terminatorOf(event));
+    this.#give(copyOf(event));
   }
 
   #passRun(): void {
@@ -124,7 +148,7 @@ export class EventStream implements Answer {
   }
 
   #release(): void {
-    if (this.#sink.commit()) this.#hold.release(this.#sink);
+    if (this.#sink.committed || this.#sink.commit()) this.#hold.release(this.#sink);
     else this.#over = true;
   }
 
@@ -137,7 +161,10 @@ export class EventStream implements Answer {
   }
 
   #finish(): void {
-    if (!this.#sink.committed) this.#release();
+    if (this.#delivery !== undefined && !this.#observer.sawDone) {
+      this.#hold.push(this.#delivery.ending());
+    }
+    if (!this.#sink.committed || this.#delivery !== undefined) this.#release();
     if (this.#over) return;
     // Nothing is read behind the last event, and some clients look for CRLF CRLF.
     if (this.#owesLf) this.#sink.emit(oneLine);
@@ -146,14 +173,23 @@ export class EventStream implements Answer {
   }
 
   #fail(failure: Failure): void {
-    this.#over = true;
     this.#tell();
+    const end = this.#sink.committed ? this.#delivery?.onBreak(failure) : undefined;
+    if (end === Break.isComplete) {
+      this.#finish();
+      return;
+    }
+    this.#over = true;
+    if (end === Break.continues) {
+      this.#sink.handOver(failure);
+      return;
+    }
+    if (end === Break.ends) this.#hold.release(this.#sink); // white space that came is the client's
     this.#sink.fail(failure);
   }
 }
 
-/** Without its blank line a client would never be given the event. */
-function terminatorOf(event: SseEvent): Uint8Array {
-  const last = event.bytes[event.end - 1];
-  return last === lf || last === cr ? oneLine : twoLines;
+/** It ends at the CR of a CRLF whose LF has not come. */
+function owesLf({ bytes, end, terminated }: SseEvent): boolean {
+  return terminated && bytes[end - 1] === cr && bytes[end - 2] === lf;
 }

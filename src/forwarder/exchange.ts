@@ -6,11 +6,13 @@ import type { Dispatcher } from 'undici';
 import { nowUs } from '../lib/clock.ts';
 import { routeOf } from '../protocol/routes.ts';
 import { Outcome } from '../shm/rings.layout.ts';
-import type { Answer, AnswerSink } from './answer.ts';
+import { Result } from '../telemetry/labels.ts';
+import type { Answer } from './answer.ts';
 import { AnswerHead, type AnswerHeaders, encodeAnswerHead } from './answer-head.ts';
 import { Attempt, type AttemptOwner } from './attempt.ts';
 import type { AttemptClock } from './clocks.ts';
-import { EventStream } from './event-stream.ts';
+import { type Delivery, isContinuable } from './delivery.ts';
+import { EventStream, type StreamSink } from './event-stream.ts';
 import { type Failure, failures } from './failure.ts';
 import type { ReplicaPool } from './pools.ts';
 import { ReplicaCall } from './replica-call.ts';
@@ -18,9 +20,11 @@ import type { Running, RunningOwner } from './running.ts';
 import type { Services } from './services.ts';
 import { WholeAnswer } from './whole-answer.ts';
 
-export class Exchange extends ReplicaCall implements AnswerSink, AttemptOwner, Running {
+export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, Running {
   readonly #owner: RunningOwner;
   readonly #attempt: Attempt;
+  /** Of a stream that another replica may go on with. */
+  readonly #delivery: Delivery | undefined;
   #answer: Answer | undefined;
   #head: Uint8Array | undefined;
   #isEventStream = false;
@@ -33,12 +37,14 @@ export class Exchange extends ReplicaCall implements AnswerSink, AttemptOwner, R
     slot: number,
     lease: number,
     request: Dispatcher.DispatchOptions,
+    delivery?: Delivery,
     rival?: Exchange,
   ) {
     super(services, pool, request);
     this.#owner = owner;
+    this.#delivery = delivery;
     const other = rival === undefined ? undefined : rival.#attempt;
-    this.#attempt = new Attempt(this, services, slot, lease, 1, other);
+    this.#attempt = new Attempt(this, services, slot, lease, 1, other, delivery?.earlier);
   }
 
   protected get clock(): AttemptClock {
@@ -103,6 +109,10 @@ export class Exchange extends ReplicaCall implements AnswerSink, AttemptOwner, R
     const head = new AnswerHead(status, headers, route.shape, words[row + at.choices] as number);
     const attempt = this.#attempt;
     this.#isEventStream = head.isEventStream && status < 300;
+    if (!this.#isEventStream && this.#delivery?.isContinued === true) {
+      this.#endContinued();
+      return;
+    }
     if (status >= 400) attempt.outcome = Outcome.clientError;
     if (this.#isEventStream && head.isEncoded) {
       this.fail(failures.framing); // identity was asked for, and these events cannot be followed
@@ -110,7 +120,7 @@ export class Exchange extends ReplicaCall implements AnswerSink, AttemptOwner, R
     }
     this.#head = encodeAnswerHead(head, headers, attempt.writer.headBytesMax);
     this.#answer = this.#isEventStream
-      ? new EventStream(this, head)
+      ? new EventStream(this, head, this.#delivery)
       : new WholeAnswer(this, head, attempt.wholeBytesMax(this.#head));
   }
 
@@ -172,7 +182,24 @@ export class Exchange extends ReplicaCall implements AnswerSink, AttemptOwner, R
     if (this.over) return;
     this.#attempt.record.used(this.#answer?.usage);
     this.leave('cut');
+    const isLost = this.committed && this.#delivery !== undefined && isContinuable(failure);
+    if (isLost) this.#attempt.record.continued(Result.failed);
     this.#attempt.giveUp(failure, 0);
+  }
+
+  handOver(failure: Failure): void {
+    const { record } = this.#attempt;
+    record.used(this.#answer?.usage);
+    this.#delivery?.suspend(record.lastTokenUs);
+    this.leave('cut');
+    this.#attempt.handOver(failure);
+  }
+
+  /** The replica does not go on with the answer. */
+  #endContinued(): void {
+    this.leave('cut');
+    this.#attempt.record.continued(Result.failed);
+    this.#attempt.end(failures.continuationRefused);
   }
 
   // --- the client -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import { controlCounts, recordRingCapacity } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { ReplicaProgress } from '../shm/replica-progress.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
-import { RequestSlots } from '../shm/request-slots.ts';
+import { attemptOf, RequestSlots } from '../shm/request-slots.ts';
 import { DispatchKind, DispatchRingLayout, EventRingLayout } from '../shm/rings.layout.ts';
 import { SpscConsumer, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ForwarderStart, ReplicaAddress } from '../shm/threads.ts';
@@ -24,6 +24,7 @@ import { defaultMetricDims, Ring } from '../telemetry/labels.ts';
 import { Batch } from './batch.ts';
 import { Clocks } from './clocks.ts';
 import { Credit } from './credit.ts';
+import { Deliveries } from './deliveries.ts';
 import { Exchange } from './exchange.ts';
 import { type Failure, failures } from './failure.ts';
 import { Gathering, groupsOf, type Start } from './gathering.ts';
@@ -47,6 +48,7 @@ export class Forwarder implements RunningOwner {
   readonly #clocks: Clocks;
   readonly #upstream: UpstreamRequests;
   readonly #gathering = new Gathering();
+  readonly #deliveries: Deliveries;
   readonly #control: Int32Array;
   readonly #stoppingAt: number;
   readonly #bellOf: (thread: number) => number;
@@ -74,6 +76,7 @@ export class Forwarder implements RunningOwner {
     this.#metrics = new MetricsWriter(start.metrics, defaultMetricDims);
     const arena = arenaBytes(memory.arena, size.arenaBytes);
     this.#upstream = new UpstreamRequests(this.#slots, arena);
+    this.#deliveries = new Deliveries(this.#slots, start.models);
     this.#control = new Int32Array(memory.control);
     this.#stoppingAt = control.at.stopping;
     this.#bellOf = (thread) => base + thread * stride + at.bell;
@@ -155,6 +158,7 @@ export class Forwarder implements RunningOwner {
       cell = this.#dispatches.peek();
     }
     for (const writer of this.#writers) writer.recheck();
+    this.#deliveries.sweep();
     return cell >= 0;
   }
 
@@ -184,7 +188,9 @@ export class Forwarder implements RunningOwner {
     if (isFirst || hedge === running) this.#hedges.delete(slot);
     if (!isFirst) return;
     this.#bySlot[slot] = hedge;
-    if (hedge === undefined) this.#requests--;
+    if (hedge !== undefined) return;
+    this.#deliveries.release(slot);
+    this.#requests--;
   }
 
   onDone(call: ReplicaCall): void {
@@ -212,7 +218,10 @@ export class Forwarder implements RunningOwner {
     const { words, at } = this.#slots;
     const row = this.#slots.row(slot);
     const first = this.#bySlot[slot];
-    const isDue = first instanceof Exchange && first.lease === lease && first.isOpen;
+    // What goes on behind a part of the answer is one exchange's alone.
+    const isContinued = words[row + at.continues] === 1;
+    const isDue =
+      first instanceof Exchange && first.lease === lease && first.isOpen && !isContinued;
     // A scheduler that was started again publishes it once more.
     if (!isDue || words[row + at.hedgeFlags] !== 0) {
       this.#metrics.add(catalogue.lateEvents, 0, 1);
@@ -228,14 +237,27 @@ export class Forwarder implements RunningOwner {
     }
     words[row + at.hedges] = (words[row + at.hedges] as number) + 1;
     const request = this.#upstream.of(slot, pool);
-    const hedge = new Exchange(this, this.#services, pool, slot, lease, request, first);
+    const hedge = new Exchange(
+      ...[this, this.#services, pool, slot, lease, request, undefined, first],
+    );
     this.#hedges.set(slot, hedge);
     this.#open.add(hedge);
     hedge.start();
   }
 
   #runAlone(slot: number, lease: number, pool: ReplicaPool, request: UpstreamRequest): void {
-    const exchange = new Exchange(this, this.#services, pool, slot, lease, request);
+    const { words, at } = this.#slots;
+    const isContinued = words[this.#slots.row(slot) + at.continues] === 1;
+    const delivery = isContinued
+      ? this.#deliveries.find(slot, lease)
+      : this.#deliveries.open(slot, lease, request.body);
+    if (isContinued && delivery === undefined) {
+      this.#giveBack(slot, lease, failures.internal); // it would begin the answer again
+      return;
+    }
+    const isPlain = delivery === undefined || request.body === null;
+    const sent = isPlain ? request : { ...request, body: delivery.begin(request.body) };
+    const exchange = new Exchange(this, this.#services, pool, slot, lease, sent, delivery);
     this.#run(exchange, [exchange]);
   }
 
@@ -255,6 +277,9 @@ export class Forwarder implements RunningOwner {
       this.#metrics.add(catalogue.lateEvents, 0, 1);
       return undefined;
     }
+    const { words, at } = slots;
+    // Of the request that had the slot before.
+    if (attemptOf(lease) === 1) words[slots.row(slot) + at.continues] = 0;
     const pool = this.#pools.find(replica, epoch);
     if (pool !== undefined && !this.#stopping) return pool;
     this.#giveBack(slot, lease, this.#stopping ? failures.stopping : failures.refused);

@@ -7,8 +7,8 @@
 import { assert } from '../lib/assert.ts';
 import type { Bagged } from '../lib/bag.ts';
 
-/** The record that ends an answer. */
-export const Notice = { none: 0, end: 1, whole: 2 } as const;
+/** What comes behind the bytes: the record that ends an answer, or no record: others go on. */
+export const Notice = { none: 0, end: 1, whole: 2, handOver: 3 } as const;
 export type Notice = (typeof Notice)[keyof typeof Notice];
 
 /** How the exchange behind an output takes part in its end. */
@@ -19,6 +19,8 @@ export interface OutputOwner {
   allWritten(): void;
   /** The settling record is in the ring. */
   settled(): void;
+  /** The bytes before a hand-over are in the ring. */
+  handedOver(): void;
   /** All that could be written for the time being has been. */
   written(): void;
 }

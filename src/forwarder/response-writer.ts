@@ -129,7 +129,7 @@ export class ResponseWriter {
       const length = Math.min(output.bytes, this.#recordBytesMax);
       const offset = this.#ring.reserve(length);
       if (offset < 0) return Flush.full;
-      const isLast = output.notice !== Notice.none && length === output.bytes;
+      const isLast = output.notice === Notice.end && length === output.bytes;
       const kind = isLast ? ResponseKind.last : ResponseKind.chunk;
       output.moveTo(this.#ring.data, offset, length);
       this.#credit.spend(output, length);
@@ -141,6 +141,11 @@ export class ResponseWriter {
 
   /** Writes the record that settles. The slot moves first: whoever reads the record may free it. */
   #settle(output: Output): boolean {
+    if (output.notice === Notice.handOver) {
+      this.#starved.remove(output);
+      output.owner.handedOver();
+      return true;
+    }
     const { data } = this.#ring;
     const head = output.notice === Notice.whole ? output.head : undefined;
     const length = head === undefined ? endBytes : head.length + output.bytes;

@@ -99,5 +99,7 @@ class Ending implements OutputOwner {
 
   allWritten(): void {}
 
+  handedOver(): void {}
+
   written(): void {}
 }

@@ -34,8 +34,9 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
       pretty: wantsPretty(config.log.pretty),
     },
     models: config.models.map((model) => {
-      const { name, aliases } = model;
-      return { name, aliases, ...modelRules(model), adapters: adaptersOf(model) };
+      const { name, aliases, continuation: mode, continuation_max: bytesMax } = model;
+      const continuation = { mode, bytesMax };
+      return { name, aliases, ...modelRules(model), continuation, adapters: adaptersOf(model) };
     }),
   };
 }

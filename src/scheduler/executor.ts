@@ -21,7 +21,7 @@ import { SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, type RequestSlots } from '../shm/request-slots.ts';
 import { DispatchKind, DispatchRingLayout, ReplyRingLayout } from '../shm/rings.layout.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
-import { Ring, Stage } from '../telemetry/labels.ts';
+import { Result, Ring, Stage } from '../telemetry/labels.ts';
 import { Explainer } from './explainer.ts';
 import { Outbox } from './outbox.ts';
 import { errorOfRefusal } from './refusals.ts';
@@ -87,7 +87,7 @@ export class Executor implements DecisionSink {
     const pickedUs = nowUs();
     faultPoint('picked');
     const row = slots.row(slot);
-    const forwarder = this.#batchForwarder < 0 ? this.#leastBusyForwarder() : this.#batchForwarder;
+    const forwarder = this.#forwarderOf(row, attempt);
     words[row + at.replica] = replica;
     words[row + at.replicaEpoch] = epoch;
     words[row + at.forwarder] = forwarder;
@@ -156,6 +156,10 @@ export class Executor implements DecisionSink {
       return;
     }
     this.reply(slot, lease);
+    if (attemptOf(lease) > 0 && words[row + at.continues] === 1) {
+      const model = words[row + at.model] as number;
+      this.#metrics.addPair(catalogue.streamContinuations, model, Result.failed, 1);
+    }
     if (refusal === Reason.clientGone) {
       const goneUs = slots.readTime(slot, at.clientGoneUs);
       if (goneUs > 0) this.#metrics.observe(catalogue.cancel, 0, nowUs() - goneUs);
@@ -310,6 +314,14 @@ export class Executor implements DecisionSink {
     metrics.observe(catalogue.schedulingLatency, 0, dispatchedUs - publishedUs);
     metrics.observe(catalogue.overhead, Stage.queue, queuedUs - publishedUs);
     metrics.observe(catalogue.overhead, Stage.select, dispatchedUs - queuedUs);
+  }
+
+  /** What a stream needs to be continued is with the forwarder that began it. */
+  #forwarderOf(row: number, attempt: number): number {
+    if (this.#batchForwarder >= 0) return this.#batchForwarder;
+    const { words, at } = this.#slots;
+    const isPinned = attempt > 1 && words[row + at.continues] === 1;
+    return isPinned ? (words[row + at.forwarder] as number) : this.#leastBusyForwarder();
   }
 
   /** Of those that serve; of all while none does, because who dispatches cannot wait for one. */

@@ -128,6 +128,11 @@ export class ByteRingConsumer extends ByteRingView {
     this.#seenTail = this.#position;
   }
 
+  /** Where the next record begins; wraps. */
+  get position(): number {
+    return this.#position;
+  }
+
   /** True when a record was read; its payload stays valid until advance(). */
   peek(): boolean {
     for (;;) {

@@ -51,7 +51,7 @@ export const slotStates: Readonly<Record<keyof typeof SlotState, StateRule>> = {
   streaming: {
     owner: 'forwarder',
     next: [SlotState.settled, SlotState.resuming],
-    meaning: 'The answer has begun; it ends well, or with an error event.',
+    meaning: 'The answer has begun; it ends well, with an error event, or is to be continued.',
   },
   resuming: {
     owner: 'scheduler',
@@ -144,6 +144,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     complete: i32('forwarder', 'Lease whose answer is in the response ring, all but its end.'),
     sharers: i32('forwarder', 'Attempts in the call to the replica, this one included.'),
     producedBytes: i32('forwarder', 'Answer bytes written to the response ring; wraps.'),
+    continues: i32(
+      'forwarder',
+      '1: the client has a part of the answer; the next attempt continues it, on the same forwarder.',
+    ),
     status: i32('forwarder', 'Status of the replica, 0 before its head.'),
     error: i32('forwarder', 'Error catalogue number of the attempt; 0 for none.'),
     promptTokens: i32('forwarder', 'Usage as the replica reported it; -1 unknown.'),

@@ -9,12 +9,20 @@ import type { SchedulingLimits } from '../config/scheduling.ts';
 import type { FaultStage } from '../lib/fault-point.ts';
 import type { SharedMemory } from './memory.ts';
 
+/** Whether streams that break go on at another replica, behind at most so many bytes of text. */
+export interface ContinuationRule {
+  readonly mode: 'off' | 'text';
+  readonly bytesMax: number;
+}
+
 /** One row of the model table; its index is the `model` of slots, lanes and metrics. */
 export interface ModelRow {
   readonly name: string;
   readonly aliases: readonly string[];
   readonly policy: string;
   readonly sessionAffinity: boolean;
+  /** Absent: off. */
+  readonly continuation?: ContinuationRule;
   /** Names of its adapters; the first is adapter 1. Absent: it has none. */
   readonly adapters?: readonly string[];
 }

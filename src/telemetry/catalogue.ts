@@ -1,9 +1,8 @@
 /**
  * Every metric of the gateway, declared once: what is not here does not exist.
  *
- * Counters and histograms live in shared memory, one region per writing thread (shm/metrics.ts), and
- * are summed at a scrape; `writers` says which threads count them. Gauges are recounts the main
- * thread makes at the scrape (gateway/metrics.ts). The metrics page is generated from this file.
+ * Counters and histograms live in shared memory, one region per thread of `writers` (shm/metrics.ts),
+ * and are summed at a scrape. Gauges are recounts by the main thread (gateway/metrics.ts).
  */
 import type { SeriesLabel } from './labels.ts';
 
@@ -153,6 +152,12 @@ export const metrics = {
     ['model'],
     ['acceptor', 'forwarder'],
     'Streams that ended without [DONE] or a finish_reason for every choice.',
+  ),
+  streamContinuations: counter(
+    'sluice_stream_continuations_total',
+    ['model', 'result'],
+    ['scheduler', 'forwarder'],
+    'Broken streams whose requests allow to continue them: those another replica went on with (ok), and those that ended with an error event (failed).',
   ),
   streamMalformedEvents: counter(
     'sluice_stream_malformed_events_total',

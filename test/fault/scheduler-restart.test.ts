@@ -85,6 +85,25 @@ test('a successor takes over a half-full table: counts, order, retries, cancels,
   expect(rig.takeReply()).toBeUndefined();
 });
 
+test('a stream that broke while nobody scheduled is continued by its forwarder', async () => {
+  rig = new SchedulerRig({ forwarders: 2 });
+  rig.replica('a');
+  rig.replica('b');
+  await rig.start();
+  rig.submit();
+  rig.submit();
+  const [one, other] = [await rig.dispatched(), await rig.dispatched()];
+  const broken = one.forwarder === 1 ? one : other;
+  rig.finish(broken === one ? other : one);
+  await rig.kill();
+  rig.breakStream(broken, errors.TRUNCATED_STREAM.number, false);
+  await rig.start();
+  const next = await rig.dispatched();
+  expect(next).toMatchObject({ slot: broken.slot, lease: broken.lease + 1, forwarder: 1 });
+  expect(next.replica).not.toBe(broken.replica);
+  rig.finish(next);
+});
+
 test('a successor that finds an empty table starts from nothing', async () => {
   rig = new SchedulerRig();
   rig.replica('a');

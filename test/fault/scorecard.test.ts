@@ -1,7 +1,8 @@
 /**
  * The failover scorecard, F01 to F14: one request each, streaming and not, the first replica faulty and
  * the second good. What the client sees, within which clock, and what the books say afterwards.
- * F08 and F09 are without continuation: an error event. Prints the table.
+ * F08 and F09 are without continuation: an error event; with it, and F16, they are in
+ * continuation.test.ts. Prints the table.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { FaultRule } from '../../src/replica/fault-rules.ts';
@@ -130,6 +131,7 @@ const scorecard = (engine: TestEngine): void => {
           inter_token: `${interTokenMs}ms`,
         },
         health: { interval: '10m' },
+        breaker: { mode: 'off' }, // a dozen failures are the script
         models: [
           { name: 'm', policy: 'weighted_least_connections', replicas },
           ...pausing.map((name) => ({

@@ -67,6 +67,33 @@ describe('dispatch', () => {
     }
   });
 
+  test('a broken stream goes to another replica through the forwarder that began it', async () => {
+    create({ forwarders: 2 });
+    const members = [rig.replica('a'), rig.replica('b')];
+    await rig.start();
+    rig.submit();
+    const first = await rig.dispatched();
+    // The other forwarder is idle, this one has all the work.
+    rig.submit();
+    rig.finish(await rig.dispatched());
+    rig.submit();
+    rig.finish(await rig.dispatched());
+    rig.breakStream(first, errors.TRUNCATED_STREAM.number);
+    const second = await rig.dispatched();
+    expect(second).toMatchObject({ slot: first.slot, forwarder: first.forwarder });
+    expect(second.lease).toBe(first.lease + 1);
+    expect(second.replica).not.toBe(first.replica);
+    const failed = members.find(({ row }) => row === first.replica)!;
+    await rig.until(() => rig.members.state(failed).failed === 1, 'the break is counted');
+    rig.fail(second, errors.RESET.number);
+    expect(await rig.reply()).toMatchObject({
+      slot: first.slot,
+      error: errors.ALL_ATTEMPTS_FAILED.number,
+    });
+    const failures = rig.metrics().counter(metrics.streamContinuations, 1); // model 0, failed
+    expect(failures).toBe(1);
+  });
+
   test('a failed attempt goes to the other replica; the failed one is on record', async () => {
     create();
     const members = [rig.replica('a'), rig.replica('b')];

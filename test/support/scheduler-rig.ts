@@ -282,6 +282,18 @@ export class SchedulerRig {
     this.#tellReleased(dispatched, outcome, error, waitMs);
   }
 
+  /** Forwarder: the stream broke, and what the client has can be continued. `tells`: the event is out. */
+  breakStream(dispatched: Dispatched, error: number, tells = true): void {
+    const { slot, lease } = dispatched;
+    const { at, words } = this.slots;
+    const { dispatched: from, streaming, resuming } = SlotState;
+    words[this.slots.row(slot) + at.error] = error;
+    words[this.slots.row(slot) + at.continues] = 1;
+    assert(this.slots.transition(slot, lease, from, streaming));
+    assert(this.slots.transition(slot, lease, streaming, resuming));
+    if (tells) this.#tellReleased(dispatched, Outcome.truncated, error, 0);
+  }
+
   /** Tells the end of an attempt again. */
   tellReleasedAgain(dispatched: Dispatched): void {
     this.#tellReleased(dispatched, Outcome.ok, 0, 0);

@@ -50,6 +50,8 @@ test('a file with models only has every other key at its default', () => {
         aliases: [],
         policy: 'marginal_cost',
         session_affinity: true,
+        continuation: 'off',
+        continuation_max: 64 * 1024,
         replicas: [
           {
             url: 'http://127.0.0.1:9001',

@@ -21,6 +21,10 @@ class Owner implements OutputOwner {
   settled(): void {
     this.settlements++;
   }
+  handOvers = 0;
+  handedOver(): void {
+    this.handOvers++;
+  }
   written(): void {}
 }
 
@@ -48,6 +52,21 @@ function fixture(ringBytes: number, window: number) {
   };
   return { writer, credit, consume, open, read, queuedCount: () => queued };
 }
+
+test('a hand-over comes behind the last byte and leaves no record', () => {
+  const { writer, consume, open, read } = fixture(4096, 8);
+  const owner = new Owner();
+  const output = open(3, owner);
+  output.push(Buffer.from('12345678'));
+  output.push(Buffer.from('9'));
+  output.notice = Notice.handOver;
+  writer.enqueue(output);
+  writer.flush();
+  expect(read()).toMatchObject({ kind: ResponseKind.chunk, bytes: Buffer.from('123456789') });
+  expect(owner).toMatchObject({ handOvers: 1, claims: 0, settlements: 0 });
+  expect(read()).toBeUndefined();
+  consume(3, 9);
+});
 
 test('all of a turn leaves as one record, the head before it, the notice behind it', () => {
   const { writer, open, read } = fixture(4096, 1024);

@@ -1,0 +1,235 @@
+/**
+ * What the client of a stream has been given, over all attempts: enough to have another replica go on
+ * behind it, and to make its chunks look like those of the first. Forwarder threads, for models with
+ * `continuation`; one for each request, kept while the scheduler looks for a replica.
+ *
+ * Tokens are counted by the usage in the chunks, which the gateway asks for and takes out again where
+ * the client did not; an event with text and no usage counts as one.
+ */
+import { Buffer } from 'node:buffer';
+import { errorOf } from '../errors/catalogue.ts';
+import { type Edit, edit, edited } from '../protocol/byte-edits.ts';
+import { Observed, type Usage } from '../protocol/completion-observer.ts';
+import * as continuation from '../protocol/continuation.ts';
+import type { SseEvent } from '../protocol/sse-scanner.ts';
+import { type Member, StreamChunk, without } from '../protocol/stream-chunk.ts';
+import { Outcome } from '../shm/rings.layout.ts';
+import { DeliveredText } from './delivered-text.ts';
+import { copyOf } from './event-bytes.ts';
+import type { Failure } from './failure.ts';
+
+/** What becomes of a stream that broke. */
+export const Break = { ends: 0, continues: 1, isComplete: 2 } as const;
+export type Break = (typeof Break)[keyof typeof Break];
+
+/** What the attempts before the current one have left. */
+export interface Earlier {
+  readonly usage: Usage;
+  readonly lastTokenUs: number;
+}
+
+const dataStart = Buffer.from('data: ');
+const dataEnd = Buffer.from('\n\n');
+const doneEvent = 'data: [DONE]\n\n';
+
+const chunk = new StreamChunk();
+
+export class Delivery {
+  readonly #plan: continuation.ContinuationPlan;
+  readonly #text: DeliveredText;
+  /** Values of the first chunk, as JSON. */
+  #id = '';
+  #created = '';
+  #model = '';
+  /** An event was lost, or carried what text cannot continue. */
+  #isBlocked = false;
+  /** Reasoning has come, and no text behind it. */
+  #isReasoning = false;
+  #hasFinish = false;
+  #hasUsageChunk = false;
+  /** Of the current attempt: tokens that came, those of them the client has, what its replica said. */
+  #came = 0;
+  #given = 0;
+  #usage: Usage = { prompt: -1, completion: -1, cached: -1 };
+  /** Earlier attempts, as far as the client has them. */
+  earlier: Earlier | undefined;
+  /** The text ends in white space: nothing more is given to the client before what follows is known. */
+  isWaiting = false;
+
+  constructor(plan: continuation.ContinuationPlan, bytesMax: number) {
+    this.#plan = plan;
+    this.#text = new DeliveredText(bytesMax);
+  }
+
+  get isContinued(): boolean {
+    return this.earlier !== undefined;
+  }
+
+  /** Begins an attempt: the body it sends, made of the client's. */
+  begin(body: Buffer): Buffer {
+    this.#text.withdraw();
+    this.#came = this.#given = 0;
+    this.#usage = { prompt: -1, completion: -1, cached: -1 };
+    this.#isReasoning = this.isWaiting = false;
+    return this.earlier === undefined
+      ? continuation.observedBody(body, this.#plan)
+      : continuation.continuedBody(body, this.#plan, this.#text.bytes, this.#tokensBefore);
+  }
+
+  /** What the current attempt used, of what the client has. */
+  get usage(): Usage {
+    const { prompt, completion, cached } = this.#usage;
+    const isKnown = completion >= 0 || this.isContinued;
+    return {
+      prompt: this.isContinued ? -1 : prompt,
+      completion: isKnown ? this.#given : -1,
+      cached: this.isContinued ? -1 : cached,
+    };
+  }
+
+  /** What the client gets of an event, `flags` being what it carries; undefined: nothing. */
+  take(event: SseEvent, flags: number, usage: Usage): Uint8Array | undefined {
+    if (event.dataLines === 0) return copyOf(event);
+    if ((flags & Observed.done) !== 0) {
+      this.isWaiting = false;
+      return Buffer.concat([this.#missingUsage(), copyOf(event)]);
+    }
+    chunk.read(event.data, event.dataStart, event.dataEnd);
+    this.#note(event, flags, usage);
+    if ((flags & Observed.usageOnly) !== 0 && chunk.usage.end > 0) {
+      if (!this.#plan.wantsUsage) return undefined;
+      this.#hasUsageChunk = true;
+    } else if (this.isContinued && (flags & (Observed.token | Observed.finish)) === 0) {
+      return undefined; // a second role
+    }
+    const edits = this.#editsOf(event.data, flags);
+    if (edits.length === 0) return copyOf(event);
+    const payload = edited(event.data, event.dataStart, event.dataEnd, edits);
+    return Buffer.concat([dataStart, payload, dataEnd]);
+  }
+
+  /** Everything taken so far is on its way to the client. */
+  confirm(): void {
+    this.#given = this.#came;
+    this.#text.confirm();
+  }
+
+  /** An event was left out of the stream that may have been text. */
+  block(): void {
+    this.#isBlocked = true;
+  }
+
+  /** What becomes of the stream that broke by `failure`. What was not given to the client is gone. */
+  onBreak(failure: Failure): Break {
+    this.#text.withdraw();
+    if (!isContinuable(failure) || this.#isBlocked || this.#isReasoning) return Break.ends;
+    if (this.#text.isTooLong || this.#text.isThinking) return Break.ends;
+    if (this.#isChat && this.#text.endsInSpace) return Break.ends; // templates cut it off
+    const left = continuation.tokensLeft(this.#plan, this.#tokensBefore + this.#given);
+    return left > 0 ? Break.continues : Break.isComplete;
+  }
+
+  /** The attempt is over and another one is to go on. */
+  suspend(lastTokenUs: number): void {
+    const { prompt, cached } = this.earlier?.usage ?? this.#usage;
+    const completion = this.#tokensBefore + this.#given;
+    this.earlier = { usage: { prompt, completion, cached }, lastTokenUs };
+  }
+
+  /** The events that a stream lacks whose text is complete. */
+  ending(): Buffer {
+    const finish = this.#hasFinish ? '' : this.#event(`[${this.#lastChoice}]`, '');
+    return Buffer.concat([Buffer.from(finish), this.#missingUsage(), Buffer.from(doneEvent)]);
+  }
+
+  get #isChat(): boolean {
+    return this.#plan.shape === 'openai-chat';
+  }
+
+  get #tokensBefore(): number {
+    return this.earlier?.usage.completion ?? 0;
+  }
+
+  get #lastChoice(): string {
+    const what = this.#isChat ? '"delta":{}' : '"text":""';
+    return `{"index":0,${what},"logprobs":null,"finish_reason":"length"}`;
+  }
+
+  #note({ data }: SseEvent, flags: number, usage: Usage): void {
+    if (!chunk.isPlain) this.#isBlocked = true;
+    if (this.#id === '' && !this.isContinued) {
+      this.#id = textOf(data, chunk.id);
+      this.#created = textOf(data, chunk.created);
+      this.#model = textOf(data, chunk.model);
+    }
+    const hasText = chunk.content.end - chunk.content.start > 2;
+    if (hasText) this.#text.add(data, chunk.content.start, chunk.content.end);
+    if (hasText) this.#isReasoning = false;
+    else if (chunk.reasons) this.#isReasoning = true;
+    if ((flags & Observed.finish) !== 0) this.#hasFinish = true;
+    if ((flags & Observed.token) !== 0) this.#came++;
+    if ((flags & Observed.usage) !== 0) {
+      this.#usage = { ...usage };
+      if (usage.completion >= 0) this.#came = usage.completion;
+    }
+    this.isWaiting = this.#isChat && this.#text.endsInSpace && !this.#hasFinish;
+  }
+
+  #editsOf(data: Uint8Array, flags: number): Edit[] {
+    const edits: Edit[] = [];
+    const { wantsContinuousUsage } = this.#plan;
+    const isUsageOnly = (flags & Observed.usageOnly) !== 0;
+    if ((flags & Observed.usage) !== 0 && chunk.usage.end > 0) {
+      const { start, end } = chunk.usage;
+      if (!wantsContinuousUsage && !isUsageOnly) edits.push(without(data, chunk.usage));
+      else if (this.isContinued) edits.push(edit(start, end, this.#usageJson));
+    }
+    if (!this.isContinued) return edits;
+    const replace = ({ start, end }: Member, text: string): void => {
+      if (end > 0 && text !== '') edits.push(edit(start, end, text));
+    };
+    replace(chunk.id, this.#id);
+    replace(chunk.created, this.#created);
+    replace(chunk.model, this.#model);
+    if (chunk.role.end > 0) edits.push(without(data, chunk.role));
+    return edits;
+  }
+
+  /** Of the whole answer so far. */
+  get #usageJson(): string {
+    const before = this.earlier?.usage;
+    const completion = this.#tokensBefore + this.#came;
+    // Whoever continues was given the delivered text as a part of its prompt.
+    const read = Math.max(0, this.#usage.prompt - this.#tokensBefore);
+    const prompt = before !== undefined && before.prompt >= 0 ? before.prompt : read;
+    const cached = before?.cached ?? this.#usage.cached;
+    const details = cached >= 0 ? `,"prompt_tokens_details":{"cached_tokens":${cached}}` : '';
+    return `{"prompt_tokens":${prompt},"total_tokens":${prompt + completion},"completion_tokens":${completion}${details}}`;
+  }
+
+  /** The usage the client asked for, if it has not got it and it is known. */
+  #missingUsage(): Buffer {
+    const isKnown = this.#usage.prompt >= 0 || (this.earlier?.usage.prompt ?? -1) >= 0;
+    if (!this.#plan.wantsUsage || this.#hasUsageChunk || !isKnown) return Buffer.alloc(0);
+    this.#hasUsageChunk = true;
+    return Buffer.from(this.#event('[]', `,"usage":${this.#usageJson}`));
+  }
+
+  #event(choices: string, more: string): string {
+    const object = this.#isChat ? 'chat.completion.chunk' : 'text_completion';
+    const named = (key: string, value: string): string =>
+      value === '' ? '' : `"${key}":${value},`;
+    const open = `${named('id', this.#id)}"object":"${object}",${named('created', this.#created)}`;
+    return `data: {${open}${named('model', this.#model)}"choices":${choices}${more}}\n\n`;
+  }
+}
+
+const textOf = (data: Uint8Array, { start, end }: Member): string =>
+  end === 0 ? '' : Buffer.from(data.subarray(start, end)).toString();
+
+/** The replica failed, not the client, the gateway or the time the request had. */
+export function isContinuable({ outcome, error }: Failure): boolean {
+  const { dead, slow, truncated } = Outcome;
+  const isReplicas = outcome === dead || outcome === slow || outcome === truncated;
+  return isReplicas && errorOf(error).retry !== 'never';
+}

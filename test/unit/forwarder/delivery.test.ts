@@ -1,0 +1,239 @@
+/** What a client is given of a stream, and of the attempts that continue it. */
+import { expect, test } from 'vitest';
+import { Break, Delivery } from '../../../src/forwarder/delivery.ts';
+import { EventStream, type StreamSink } from '../../../src/forwarder/event-stream.ts';
+import { type Failure, failures } from '../../../src/forwarder/failure.ts';
+import { planContinuation } from '../../../src/protocol/continuation.ts';
+import type { AnswerShape } from '../../../src/protocol/routes.ts';
+
+interface Options {
+  readonly body?: object;
+  readonly shape?: AnswerShape;
+  readonly bytesMax?: number;
+}
+
+const request = { messages: [{ role: 'user', content: 'x' }], max_tokens: 9 };
+
+/** One client and the attempts that serve it. */
+class Client {
+  text = '';
+  end = '';
+  readonly delivery: Delivery;
+  readonly #body: Buffer;
+  readonly #shape: AnswerShape;
+  #stream: EventStream | undefined;
+
+  constructor({ body = request, shape = 'openai-chat', bytesMax = 1024 }: Options = {}) {
+    this.#body = Buffer.from(JSON.stringify(body));
+    this.#shape = shape;
+    const plan = planContinuation(this.#body, shape);
+    if (typeof plan === 'string') throw new Error(plan);
+    this.delivery = new Delivery(plan, bytesMax);
+  }
+
+  /** The next attempt; returns the body it sends. */
+  attempt(): { messages: { content: string }[]; prompt?: string; max_tokens: number } {
+    const facts = { status: 200, shape: this.#shape, choices: 1, contentLength: -1 };
+    const body = this.delivery.begin(this.#body).toString();
+    const sink: StreamSink = {
+      committed: false,
+      commit: () => {
+        (sink as { committed: boolean }).committed = true;
+        return true;
+      },
+      emit: (bytes) => {
+        this.text += Buffer.from(bytes).toString();
+      },
+      whole: () => {},
+      token: () => {},
+      progress: () => {},
+      dropped: () => {},
+      complete: () => {
+        this.end = 'complete';
+      },
+      fail: () => {
+        this.end = 'fail';
+      },
+      handOver: () => {
+        this.end = 'handOver';
+        this.delivery.suspend(1);
+      },
+    };
+    this.#stream = new EventStream(sink, { ...facts, framed: true, isJson: false }, this.delivery);
+    return JSON.parse(body);
+  }
+
+  /** Gives back what is new for the client. */
+  push(...events: string[]): string {
+    const before = this.text.length;
+    this.#stream?.push(Buffer.from(events.join('')));
+    return this.text.slice(before);
+  }
+
+  break(failure: Failure = failures.truncated): string {
+    this.#stream?.end(failure);
+    return this.end;
+  }
+}
+
+const event = (choice: object, more: object = {}, id = 'one'): string => {
+  const head = { id, object: 'chat.completion.chunk', created: 7, model: `m-${id}` };
+  return `data: ${JSON.stringify({ ...head, choices: [{ index: 0, ...choice }], ...more })}\n\n`;
+};
+const role = (id = 'one') => event({ delta: { role: 'assistant', content: '' } }, {}, id);
+const said = (content: string, id = 'one', usage?: object) =>
+  event({ delta: { content } }, usage === undefined ? {} : { usage }, id);
+const finish = (id = 'one') => event({ delta: {}, finish_reason: 'stop' }, {}, id);
+const usageOf = (prompt_tokens: number, completion_tokens: number) => {
+  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
+};
+const last = (usage: object, id = 'one') =>
+  `data: ${JSON.stringify({ id, choices: [], usage })}\n\n`;
+const done = 'data: [DONE]\n\n';
+
+test('a stream that does not break is passed on as it is', () => {
+  const client = new Client();
+  client.attempt();
+  const events = [role(), said('a'), ': ping\n\n', said(' b'), finish(), done];
+  expect(client.push(...events)).toBe(events.join(''));
+  expect(client.end).toBe('complete');
+});
+
+test('usage that the client did not ask for is taken out', () => {
+  const client = new Client();
+  client.attempt();
+  const text = client.push(role(), said('a', 'one', usageOf(5, 1)), last(usageOf(5, 1)), finish());
+  expect(text).toBe(role() + said('a') + finish());
+  expect(client.delivery.usage).toEqual({ prompt: 5, completion: 1, cached: -1 });
+});
+
+test('another replica goes on: one id, one role, the limit reduced', () => {
+  const client = new Client();
+  client.attempt();
+  client.push(role(), said('a\n"b', 'one', usageOf(5, 4)), said(' c', 'one', usageOf(5, 6)));
+  expect(client.break()).toBe('handOver');
+  const { messages, max_tokens } = client.attempt();
+  expect([messages.at(-1)?.content, max_tokens]).toEqual(['a\n"b c', 3]);
+  expect(client.push(role('two'))).toBe('');
+  const withRole = event({ delta: { role: 'assistant', content: ' d' } }, {}, 'two');
+  expect(client.push(withRole)).toBe(said(' d'));
+  expect(client.push(finish('two'), done)).toBe(finish() + done);
+});
+
+test('usage at the end is that of all attempts', () => {
+  const client = new Client({ body: { ...request, stream_options: { include_usage: true } } });
+  client.attempt();
+  client.push(role(), said('a', 'one', usageOf(5, 4)));
+  client.break();
+  client.attempt();
+  const text = client.push(said('b', 'two'), finish('two'), last(usageOf(9, 2), 'two'), done);
+  expect(text).toContain('"usage":{"prompt_tokens":5,"total_tokens":11,"completion_tokens":6}');
+  expect(text).toContain('"id":"one","choices":[]');
+  expect(client.delivery.usage).toEqual({ prompt: -1, completion: 2, cached: -1 });
+});
+
+test('without usage an event with text is one token, and the prompt is found by subtraction', () => {
+  const client = new Client({ body: { ...request, stream_options: { include_usage: true } } });
+  client.attempt();
+  client.push(role(), said('a'), said('b'));
+  client.break();
+  expect(client.attempt().max_tokens).toBe(7);
+  const text = client.push(said('c', 'two'), finish('two'), last(usageOf(12, 1), 'two'), done);
+  expect(text).toContain('"prompt_tokens":10,"total_tokens":13,"completion_tokens":3');
+});
+
+test('no token left: the end is written here', () => {
+  const client = new Client({
+    body: { ...request, max_tokens: 2, stream_options: { include_usage: true } },
+  });
+  client.attempt();
+  client.push(role(), said('a', 'one', usageOf(5, 1)), said('b', 'one', usageOf(5, 2)));
+  const before = client.text.length;
+  expect(client.break()).toBe('complete');
+  const rest = client.text.slice(before);
+  expect(rest).toMatch(/"finish_reason":"length"}\]}\n\ndata: .*"completion_tokens":2}}\n\n/);
+  expect(rest.endsWith(done)).toBe(true);
+});
+
+test('white space at the end waits for what follows', () => {
+  const client = new Client();
+  client.attempt();
+  expect(client.push(role(), said('a'))).not.toBe('');
+  expect(client.push(said(' \n'), ': ping\n\n', said('\u3000'))).toBe('');
+  expect(client.push(said('b'))).toBe(`${said(' \n')}: ping\n\n${said('\u3000')}${said('b')}`);
+  expect(client.push(said('c '))).toBe('');
+  expect(client.break()).toBe('handOver');
+  expect(client.attempt().messages.at(-1)?.content).toBe('a \n\u3000b');
+  expect(client.push(said('c d', 'two'), said(' ', 'two'), finish('two'))).toBe(
+    said('c d') + said(' ') + finish(),
+  );
+});
+
+test('white space that came is not kept from a client whose stream ends', () => {
+  const client = new Client();
+  client.attempt();
+  client.push(role(), said('a'), said(' '));
+  expect(client.break(failures.clientDeadline)).toBe('fail');
+  expect(client.text).toBe(role() + said('a') + said(' '));
+});
+
+test('a completion keeps its white space and goes on behind its prompt', () => {
+  const shape = 'openai-completions';
+  const client = new Client({ shape, body: { prompt: 'p', max_tokens: 9 } });
+  client.attempt();
+  const chunk = event({ text: 'a ' });
+  expect(client.push(chunk)).toBe(chunk);
+  expect(client.break()).toBe('handOver');
+  expect(client.attempt()).toMatchObject({ prompt: 'pa ', max_tokens: 8 });
+  expect(client.push(event({ text: 'b' }, {}, 'two'))).toBe(event({ text: 'b' }));
+});
+
+test.each([
+  ['reasoning without an answer', [event({ delta: { reasoning_content: 'hm' } })]],
+  ['thoughts in the text', [said('<think>hm')]],
+  ['a tool call', [said('a'), event({ delta: { tool_calls: [{ index: 0 }] } })]],
+  ['log probabilities', [event({ delta: { content: 'a' }, logprobs: { content: [] } })]],
+  ['another choice', [event({ index: 1, delta: { content: 'a' } })]],
+  ['an event that is no JSON', [said('a'), 'data: {"x\n\n']],
+  ['a text over the cap', [said('a'.repeat(2000))]],
+])('%s is not continued', (_, events) => {
+  const client = new Client();
+  client.attempt();
+  client.push(role(), ...events);
+  expect(client.break()).toBe('fail');
+});
+
+test('reasoning and thoughts that are over do not matter', () => {
+  const client = new Client();
+  client.attempt();
+  client.push(event({ delta: { reasoning: 'hm' } }), said('<think>hm</think>a'));
+  expect(client.break()).toBe('handOver');
+});
+
+test.each([
+  ['truncated', Break.continues],
+  ['reset', Break.continues],
+  ['interTokenTimeout', Break.continues],
+  ['errorEvent', Break.continues],
+  ['deadline', Break.ends],
+  ['clientDeadline', Break.ends],
+  ['clientGone', Break.ends],
+  ['stopping', Break.ends],
+] as const)('%s', (name, expected) => {
+  const client = new Client();
+  client.attempt();
+  client.push(role(), said('a'));
+  expect(client.delivery.onBreak(failures[name])).toBe(expected);
+});
+
+test('an attempt that fails before it goes on changes nothing', () => {
+  const client = new Client();
+  client.attempt();
+  client.push(role(), said('a', 'one', usageOf(5, 1)));
+  client.break();
+  client.attempt();
+  client.push(role('two'), said(' ', 'two'));
+  expect(client.break()).toBe('fail'); // not committed: the scheduler decides
+  const { messages, max_tokens } = client.attempt();
+  expect([messages.at(-1)?.content, max_tokens]).toEqual(['a', 8]);
+});

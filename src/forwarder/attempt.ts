@@ -40,7 +40,7 @@ export class Attempt implements OutputOwner {
   readonly record: AttemptRecord;
   readonly clock: AttemptClock;
   readonly writer: ResponseWriter;
-  /** Something of the answer may have reached the client. */
+  /** Something of this attempt may have reached the client. */
   committed = false;
   outcome: Outcome = Outcome.ok;
   readonly #owner: AttemptOwner;

@@ -46,7 +46,7 @@ export const slotStates: Readonly<Record<keyof typeof SlotState, StateRule>> = {
   dispatched: {
     owner: 'forwarder',
     next: [SlotState.streaming, SlotState.resuming, SlotState.settled],
-    meaning: 'An attempt runs; nothing has been committed to the client.',
+    meaning: 'An attempt runs; nothing of it has been committed to the client.',
   },
   streaming: {
     owner: 'forwarder',

@@ -11,8 +11,8 @@ import type { Logger } from '../telemetry/log.ts';
 
 const deathsMax = 5;
 const deathsWindowMs = 60_000;
-/** A successor takes well under a second; past this it hangs. */
-const startMsMax = 5000;
+/** A successor takes some 300 ms of processor time; past this it hangs, however busy the machine is. */
+const startMsMax = 15_000;
 
 export interface RecoveryParts {
   readonly logger: Pick<Logger, 'error' | 'warn'>;

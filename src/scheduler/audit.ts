@@ -4,7 +4,8 @@
  * Scheduler thread; never blocks. A pass is spread over its second, so that no request waits for
  * 8192 rows to be read. A slot that differs under the same lease in two passes in a row is a leak:
  * the end of its attempt was never told. It is counted and repaired through the same path as any
- * other end, whose guards make a late message harmless; nothing is clamped.
+ * other end, whose guards make a late message harmless; nothing is clamped. Attempts of a forwarder that
+ * is dead or silent are left to its successor, which tells of all their ends (forwarder/take-over.ts).
  */
 import type { Brain } from '../dispatch/brain.ts';
 import { NONE } from '../dispatch/candidates.ts';
@@ -19,15 +20,24 @@ const stepSlotsMax = 512;
 export class Audit {
   readonly #slots: RequestSlots;
   readonly #brain: Brain;
+  readonly #isAway: (slot: number) => boolean;
   readonly #onLeak: () => void;
   /** Lease under which a slot differed in the last pass; 0 for none. */
   readonly #suspect: Int32Array;
   #next = 0;
   #passStartUs: number;
 
-  constructor(slots: RequestSlots, brain: Brain, nowUs: number, onLeak: () => void) {
+  /** `isAway`: the forwarder of the slot's attempt is dead or silent. */
+  constructor(
+    slots: RequestSlots,
+    brain: Brain,
+    nowUs: number,
+    isAway: (slot: number) => boolean,
+    onLeak: () => void,
+  ) {
     this.#slots = slots;
     this.#brain = brain;
+    this.#isAway = isAway;
     this.#onLeak = onLeak;
     this.#suspect = new Int32Array(slots.count);
     this.#passStartUs = nowUs;
@@ -52,7 +62,7 @@ export class Audit {
     const told = leaseOf(stamp);
     const isHeld = state === SlotState.dispatched || state === SlotState.streaming;
     const counted = attempt === NONE ? 0 : leaseFor(this.#brain.generation(slot), attempt);
-    if (isHeld ? counted === told : counted === 0) {
+    if ((isHeld ? counted === told : counted === 0) || this.#isAway(slot)) {
       this.#suspect[slot] = 0;
       return;
     }

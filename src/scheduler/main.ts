@@ -26,10 +26,10 @@ const faults =
 nameThread('scheduler');
 const priorityRaised = raiseThreadPriority();
 const scheduler = new Scheduler(workerData as SchedulerStart);
-post({ kind: 'ready', priorityRaised });
 
-// Not while the module is evaluated: V8 aborts the process when a thread is terminated in there.
+// Not while the module is evaluated: V8 may abort the process when a thread is terminated in there.
 setImmediate(() => {
+  post({ kind: 'ready', priorityRaised });
   scheduler.run(shouldStop);
   post({ kind: 'stopped' });
 });

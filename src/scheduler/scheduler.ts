@@ -47,6 +47,8 @@ const reportsUs = 50_000;
 const lagWindowUs = 1_000_000;
 /** A slow observer finds others slow (Lifeguard, arXiv 1707.00788). */
 const lagUsMax = 100_000;
+/** A forwarder that has not beaten for so long may be dying: what it has not told it may still tell. */
+const silentUs = 500_000;
 
 const { at: controlAt } = ControlLayout.place({ queued: modelRows, thread: 1 });
 const createEventConsumer = (region: SharedArrayBuffer, capacity: number) =>
@@ -126,8 +128,12 @@ export class Scheduler {
     const startUs = nowUs();
     this.#readReplicas(startUs);
     rebuild(this.#slots, this.#brain, this.#executor, this.#deadlineOf, startUs);
-    this.#audit = new Audit(this.#slots, this.#brain, startUs, () =>
-      this.#metrics.add(catalogue.inFlightLeaks, 0, 1),
+    this.#audit = new Audit(
+      this.#slots,
+      this.#brain,
+      startUs,
+      (slot) => this.#isAway(slot),
+      () => this.#metrics.add(catalogue.inFlightLeaks, 0, 1),
     );
   }
 
@@ -346,6 +352,16 @@ export class Scheduler {
       if ((this.#controlFloats[word / 2] as number) > lagUsMax) return true;
     }
     return false;
+  }
+
+  /** The forwarder of the slot's attempt is dead, or shows no sign of life. */
+  #isAway(slot: number): boolean {
+    const { base, stride, at } = controlAt.thread;
+    const { words, at: field } = this.#slots;
+    const forwarder = words[this.#slots.row(slot) + field.forwarder] as number;
+    const row = base + (this.#threads - this.#events.length + forwarder) * stride;
+    if (this.#control[row + at.phase] !== ThreadPhase.running) return true;
+    return nowUs() - (this.#controlFloats[(row + at.beatUs) / 2] as number) > silentUs;
   }
 
   #setPhase(phase: ThreadPhase): void {

@@ -14,7 +14,7 @@ import { SpscProducer } from './spsc-ring.ts';
 import type { CrashKind, Fault, FullRing } from './threads.ts';
 
 /** Room for a thread under test, so that it runs out of memory soon and the machine does not. */
-export const hookedOldGenerationMb = 96;
+export const hookedOldGenerationMb = 48;
 
 const pause = new Int32Array(new SharedArrayBuffer(4));
 const sleepMs = (ms: number): string => Atomics.wait(pause, 0, 0, ms);

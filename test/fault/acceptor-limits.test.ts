@@ -168,7 +168,7 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
   });
 
   test('T35: a throw in a handler, in onAborted, in a timer or at a record harms one request only', async () => {
-    const harness = await AcceptorHarness.start({ engine });
+    const harness = await AcceptorHarness.start({ engine, faultHooks: true });
     harness.onArrival = (arrival) => {
       if (harness.slots.state(arrival.slot) === SlotState.queued) harness.whole(arrival, 'ok');
     };
@@ -218,7 +218,7 @@ describe.each(['uws', 'node'] as const)('acceptor limits, engine %s', (engine) =
   });
 
   test('T35: a throw once a slot is taken, or in a later turn, costs neither slot nor thread', async () => {
-    const harness = await AcceptorHarness.start({ engine, models: manyModels });
+    const harness = await AcceptorHarness.start({ engine, faultHooks: true, models: manyModels });
     for (const [count, stage, request] of [
       [1, 'admitted', post(chat())],
       [2, 'later', get('/v1/models')],

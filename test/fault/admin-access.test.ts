@@ -128,7 +128,6 @@ test('faults are for gateways under test only: without the flag there is no such
   });
   expect(answer.status).toBe(404);
   expect(answer.text).toContain('no such admin action');
-  expect((await post(gateway.url, chatBody('x'))).status).toBe(200);
 });
 
 test('with the token every change works', async () => {

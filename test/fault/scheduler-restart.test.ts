@@ -180,3 +180,21 @@ describe('a hedge that runs when the scheduler dies', () => {
     expect(rig.takeDispatch()).toBeUndefined();
   });
 });
+
+test('a refusal that the predecessor could not tell is told by the successor', async () => {
+  rig = new SchedulerRig();
+  rig.replica('a');
+  await rig.start();
+  await rig.kill();
+  const { slot, lease } = rig.claim();
+  const { at, words } = rig.slots;
+  const row = rig.slots.row(slot);
+  // As the scheduler does it; then it dies before the record is in the ring.
+  words[row + at.refusedError] = errors.QUEUE_FULL.number;
+  words[row + at.refusedRetryMs] = 700;
+  words[row + at.refused] = lease;
+  rig.slots.transition(slot, lease, SlotState.queued, SlotState.settled);
+  await rig.start();
+  const told = { slot, lease, error: errors.QUEUE_FULL.number, retryAfterMs: 700 };
+  expect(await rig.reply()).toEqual(told);
+});

@@ -50,6 +50,7 @@ export interface HarnessOptions {
   readonly models?: AcceptorStart['models'];
   readonly tls?: TlsFiles;
   readonly host?: string;
+  readonly faultHooks?: boolean;
   readonly execArgv?: readonly string[];
 }
 
@@ -148,7 +149,7 @@ export class AcceptorHarness extends ForwarderEnd {
     const entry = new URL('./acceptor-worker.ts', import.meta.url);
     const worker = new Worker(entry, {
       workerData: start,
-      env: process.env,
+      env: { ...process.env, ...(options.faultHooks === true ? { SLUICE_FAULT_HOOKS: '1' } : {}) },
       execArgv: [...(options.execArgv ?? [])],
     });
     const harness = new AcceptorHarness(memory, region, worker, streamWindow);

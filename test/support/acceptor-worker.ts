@@ -4,18 +4,13 @@
  */
 import { parentPort } from 'node:worker_threads';
 import { type FaultStage, setFaultHook } from '../../src/lib/fault-point.ts';
+import { faultHooksModule } from '../../src/shm/fault-hooks-loader.ts';
 
 export type ToAcceptorWorker =
   | { readonly kind: 'fault'; readonly stage: FaultStage; readonly count: number }
   | { readonly kind: 'lose-notify'; readonly every: number };
 
 const faults = new Map<FaultStage, number>();
-setFaultHook((stage) => {
-  const left = faults.get(stage) ?? 0;
-  if (left === 0) return;
-  faults.set(stage, left - 1);
-  throw new Error(`injected fault: ${stage}`);
-});
 
 parentPort?.on('message', (message: ToAcceptorWorker) => {
   if (message.kind === 'fault') faults.set(message.stage, message.count);
@@ -32,3 +27,13 @@ function loseNotifications(every: number): void {
 }
 
 await import('../../src/acceptor/main.ts');
+
+// In the place of the product's own hook, and as unreachable without the flag.
+if (faultHooksModule !== undefined) {
+  setFaultHook((stage) => {
+    const left = faults.get(stage) ?? 0;
+    if (left === 0) return;
+    faults.set(stage, left - 1);
+    throw new Error(`injected fault: ${stage}`);
+  });
+}

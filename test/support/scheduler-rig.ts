@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { type Member, Membership, type ReplicaSpec } from '../../src/gateway/membership.ts';
 import { assert } from '../../src/lib/assert.ts';
 import { nowMs, nowUs } from '../../src/lib/clock.ts';
-import { ControlLayout, ThreadId } from '../../src/shm/control.layout.ts';
+import { ControlLayout, ThreadId, ThreadPhase } from '../../src/shm/control.layout.ts';
 import { ring } from '../../src/shm/doorbell.ts';
 import {
   controlCounts,
@@ -89,6 +89,12 @@ export class SchedulerRig {
     this.members = new Membership(this.memory);
     this.control = new Int32Array(this.memory.control);
     this.#controlAt = ControlLayout.place(controlCounts(size)).at;
+    const { base, stride, at } = this.#controlAt.thread;
+    for (let i = 0; i < size.forwarders; i++) {
+      const row = base + ThreadId.forwarder(i, size) * stride;
+      this.control[row + at.phase] = ThreadPhase.running;
+      new Float64Array(this.memory.control)[(row + at.beatUs) / 2] = Number.POSITIVE_INFINITY;
+    }
     const capacity = recordRingCapacity(size);
     this.#requests = new RequestRingProducer(this.memory.requestRing, requestRingSize(size), 0);
     this.#dispatches = this.memory.dispatchRings.map(

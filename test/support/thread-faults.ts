@@ -46,6 +46,7 @@ export async function restarted(
     () => restarts(gateway, kind),
     (n) => n >= count,
     `${kind} is started again ${count} times`,
+    30_000,
   );
   const said = (): string[] =>
     [...gateway.output().matchAll(/serves again after (\d+) ms/g)].map(([, ms]) => ms as string);

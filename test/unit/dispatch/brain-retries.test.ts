@@ -282,3 +282,17 @@ describe('ends', () => {
     expect([harness.brain.inFlight(0), harness.brain.inFlight(1)]).toEqual([2, 6]);
   });
 });
+
+test('an attempt the gateway itself lost is tried again, blames nobody, and costs budget and attempts', () => {
+  const harness = new BrainHarness();
+  harness.replica(0);
+  harness.arrive(0);
+  harness.fail(0, RetryRule.again);
+  expect(harness.running.get(0)).toEqual({ attempt: 2, replica: 0 });
+  expect(harness.retries).toEqual([]);
+  harness.fail(0, RetryRule.again);
+  expect(harness.running.get(0)).toEqual({ attempt: 3, replica: 0 });
+  harness.fail(0, RetryRule.again, 50);
+  expect(harness.lastRefusal).toBe('failed');
+  expect(harness.refusals[0]?.error).toBe(50);
+});

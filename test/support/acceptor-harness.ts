@@ -294,7 +294,7 @@ export class AcceptorHarness extends ForwarderEnd {
   }
 
   fault(stage: FaultStage, count = 1): void {
-    this.worker.postMessage({ kind: 'fault', stage, count });
+    this.worker.postMessage({ kind: 'fail-at', stage, count });
   }
 
   loseNotify(every: number): void {

@@ -7,13 +7,13 @@ import { type FaultStage, setFaultHook } from '../../src/lib/fault-point.ts';
 import { faultHooksModule } from '../../src/shm/fault-hooks-loader.ts';
 
 export type ToAcceptorWorker =
-  | { readonly kind: 'fault'; readonly stage: FaultStage; readonly count: number }
+  | { readonly kind: 'fail-at'; readonly stage: FaultStage; readonly count: number }
   | { readonly kind: 'lose-notify'; readonly every: number };
 
 const faults = new Map<FaultStage, number>();
 
 parentPort?.on('message', (message: ToAcceptorWorker) => {
-  if (message.kind === 'fault') faults.set(message.stage, message.count);
+  if (message.kind === 'fail-at') faults.set(message.stage, message.count);
   if (message.kind === 'lose-notify') loseNotifications(message.every);
 });
 

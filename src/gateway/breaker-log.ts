@@ -39,10 +39,9 @@ export class BreakerLog {
 
   #lookAt(member: Member): void {
     const { breaker: state, ejections } = this.#membership.state(member);
-    // The count is of the row, which may have been another replica's.
     const { state: before, ejections: told } = this.#seen.get(member) ?? {
       state: BreakerState.closed,
-      ejections,
+      ejections: member.ejectionsBefore,
     };
     this.#seen.set(member, { state, ejections });
     const replica = member.name;

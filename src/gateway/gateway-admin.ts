@@ -96,7 +96,7 @@ export class GatewayAdmin implements AdminActions {
         healthy,
         state: adminNames[admin],
         breaker: breakerNames[breaker],
-        ejections,
+        ejections: (ejections - member.ejectionsBefore) >>> 0,
         in_flight: inFlight,
         requests: totals.counter(metrics.replicaRequests, member.row),
         errors: totals.counter(metrics.replicaErrors, member.row),

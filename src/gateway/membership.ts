@@ -45,6 +45,8 @@ export interface Member extends ReplicaAddress {
   readonly adapters: readonly string[];
   /** Version of the replica table when it was added: decisions made from a later one know it. */
   readonly addedAt: number;
+  /** Ejections of its row before it, which were another replica's. */
+  readonly ejectionsBefore: number;
   weight: number;
   /** Why the last probe failed; empty while healthy. */
   reason: string;
@@ -164,6 +166,7 @@ export class Membership {
       maxInFlight: spec.max_in_flight,
       adapters: spec.adapters,
       addedAt: Atomics.load(this.#words, this.#at.version),
+      ejectionsBefore: Atomics.load(this.#words, base + at.ejections) >>> 0,
       reason: 'not probed yet',
     };
     this.#members.set(spec.name, member);

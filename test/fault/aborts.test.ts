@@ -126,16 +126,22 @@ describe.each(testEngines)('T20: a client leaves, engine %s', (engine) => {
   });
 
   test('while connecting: the handshake is given up', async () => {
+    const idle = (await gateway.slots()).descriptors;
     const connecting = start('', { model: 'deaf' });
     await reached(
       () => gateway.slots(),
-      ({ states }) => states.dispatched === 1,
+      // The client's connection and that to the replica.
+      ({ states, descriptors }) => states.dispatched === 1 && descriptors > idle + 1,
       'it is dispatched',
     );
-    const before = (await gateway.slots()).descriptors;
+    const { descriptors: before } = await gateway.slots();
     connecting.leave();
     await expectQuiet(gateway);
-    expect((await gateway.slots()).descriptors).toBeLessThan(before);
+    await reached(
+      () => gateway.slots(),
+      ({ descriptors }) => descriptors < before,
+      'it is closed',
+    );
     expect(await deaf.wake()).toBe(0);
     await deaf.deafen();
   });

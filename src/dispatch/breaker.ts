@@ -65,13 +65,11 @@ export class Breaker {
     this.moreAtUs = nowUs + this.#rules.openUs;
   }
 
-  /** An attempt of `term` is over, whatever it came to. True when there is room for another probe. */
-  released(term: number): boolean {
-    if (this.state !== BreakerState.halfOpen || term !== this.term || this.#probes === 0)
-      return false;
+  /** An attempt of `term` is over, whatever it came to: there may be room for another probe. */
+  released(term: number): void {
+    if (this.state !== BreakerState.halfOpen || term !== this.term || this.#probes === 0) return;
     this.#probes--;
     if (this.#probes === 0) this.moreAtUs = 0;
-    return true;
   }
 
   /** An attempt of `term` has shown a token or ended well. True when that has closed it. */

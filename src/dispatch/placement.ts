@@ -1,9 +1,9 @@
 /**
  * Placement: which of the candidates gets a request. Pure; nothing is allocated per request.
  *
- * Filter, score, pick: those that have the adapter and room in their KV cache, what each already holds of the prompt, then the
- * ring for a request of a session or the policy of the model. What the choice costs its replica is left
- * in `pendingTokens` and `contextTokens`; commit() tells the prefix index.
+ * Filter, score, pick: those that have the adapter and room in their KV cache, what each already holds of
+ * the prompt, then the ring for a request of a session or the policy of the model. What the choice costs
+ * its replica is left in `pendingTokens` and `contextTokens`; commit() tells the prefix index.
  */
 import { assert } from '../lib/assert.ts';
 import { createPrng } from '../lib/prng.ts';

@@ -4,9 +4,9 @@
  *
  * Producers never wait for each other: a full ring is a return value. Death: a producer that dies
  * between claim and publish would stop the consumer for ever at that cell; `tombstone(producer)`
- * publishes the cell as one that the consumer skips, once the thread is known to be gone
- * (acceptors alone produce, and the process ends with one, so it is called in tests only). A consumer that dies
- * loses nothing: the head it did not advance is where its successor continues, and the slot table says what was already acted on.
+ * publishes the cell as one that the consumer skips, once the thread is known to be gone (acceptors
+ * alone produce, and the process ends with one, so only tests call it). A consumer that dies loses
+ * nothing: its successor goes on at the head, and the slot table says what was already acted on.
  * Positions are unwrapped int32 and compared by difference.
  */
 import { assert } from '../lib/assert.ts';

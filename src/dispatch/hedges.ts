@@ -92,9 +92,9 @@ export class Hedges {
     while (this.#timers.nextUs <= nowUs) {
       const slot = this.#timers.first;
       this.#timers.clear(slot);
-      if ((this.#isAllowed(slot) && this.#start(slot, nowUs)) || this.#isAsked(slot)) continue;
-      // What is only a little late will be here by then, and leaves the budget to what is not.
       const waitedUs = nowUs - (this.#begunUs[slot] as number);
+      if (this.#isAllowed(slot, waitedUs) && this.#start(slot, nowUs)) continue;
+      if (this.#isAsked(slot)) continue;
       this.#timers.set(slot, nowUs + Math.max(againUsMin, waitedUs));
     }
   }
@@ -108,22 +108,28 @@ export class Hedges {
   }
 
   #delayUs(slot: number): number {
-    const { hedgeUs, streams, model, promptTokens } = this.#parts.requests;
+    const { hedgeUs, streams } = this.#parts.requests;
     if (this.#isAsked(slot)) return hedgeUs[slot] as number;
     if (!this.#automatic || streams[slot] === 0) return Number.POSITIVE_INFINITY;
-    return this.#firstTokens.lateUs(model[slot] as number, promptTokens[slot] as number);
+    return this.#lateUs(slot);
   }
 
   #isAsked(slot: number): boolean {
     return (this.#parts.requests.hedgeUs[slot] as number) >= 0;
   }
 
-  #isAllowed(slot: number): boolean {
+  #isAllowed(slot: number, waitedUs: number): boolean {
     const { requests, lanes, attempts, retryBudget } = this.#parts;
     if (requests.cancelled[slot] === 1) return false;
     if (lanes.depth(requests.model[slot] as number) > 0) return false;
     if (!retryBudget.allows(attempts.running + lanes.retryWaiters)) return false;
-    return this.#isAsked(slot) || (!retryBudget.hasDebt && this.#budget.allows);
+    if (this.#isAsked(slot)) return true;
+    return !retryBudget.hasDebt && this.#budget.allows(waitedUs / this.#lateUs(slot));
+  }
+
+  #lateUs(slot: number): number {
+    const { model, promptTokens } = this.#parts.requests;
+    return this.#firstTokens.lateUs(model[slot] as number, promptTokens[slot] as number);
   }
 
   #start(slot: number, nowUs: number): boolean {

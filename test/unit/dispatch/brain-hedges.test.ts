@@ -254,11 +254,22 @@ describe('automatic', () => {
   }
 
   test('when the first token is later than those of its length', () => {
-    const harness = warm(60);
+    const harness = warm(350);
     harness.arrive(0, 0, minuteMs);
     harness.advance(9);
     expect(harness.hedgesBegun).toEqual([]);
     harness.advance(3);
+    expect(harness.hedgesBegun).toHaveLength(1);
+    harness.firstToken(0, true);
+    harness.finish(0, { hedge: true });
+  });
+
+  test('what is left of the budget is for those that are many times as late', () => {
+    const harness = warm(60);
+    harness.arrive(0, 0, minuteMs);
+    harness.advance(90);
+    expect(harness.hedgesBegun).toEqual([]);
+    for (let ms = 0; ms < 1000; ms++) harness.advance(1);
     expect(harness.hedgesBegun).toHaveLength(1);
     harness.firstToken(0, true);
     harness.finish(0, { hedge: true });

@@ -6,7 +6,7 @@ test.each([0, 0.02, 0.05, 1])('hedges are at most the share %d of all requests',
   let hedges = 0;
   for (let requests = 1; requests <= 5000; requests++) {
     budget.earn();
-    if (!budget.allows) continue;
+    if (!budget.allows(Infinity)) continue;
     budget.take();
     hedges++;
     expect(hedges).toBeLessThanOrEqual(share * requests + 1e-6);
@@ -18,6 +18,18 @@ test('a long calm pays for ten at once and no more', () => {
   const budget = new HedgeBudget(0.02);
   for (let i = 0; i < 100_000; i++) budget.earn();
   let hedges = 0;
-  for (; budget.allows; hedges++) budget.take();
+  for (; budget.allows(Infinity); hedges++) budget.take();
+  expect(hedges).toBe(10);
+});
+
+test('what is only a little late leaves half of the credit to what is very late', () => {
+  const budget = new HedgeBudget(0.5);
+  for (let i = 0; i < 100; i++) budget.earn();
+  let hedges = 0;
+  for (; budget.allows(1); hedges++) budget.take();
+  expect(hedges).toBe(5);
+  for (; budget.allows(5); hedges++) budget.take();
+  expect(hedges).toBe(9);
+  for (; budget.allows(Infinity); hedges++) budget.take();
   expect(hedges).toBe(10);
 });

@@ -87,7 +87,8 @@ describe.concurrent.each(testEngines)('%s', (engine) => {
     await withReplicas(2, { profile: 'tokens:ttft=5ms,itl=50ms' }, (replicas) =>
       inTime(250, async () => {
         const config = configOf(replicas, { listen: { engine }, drain: { timeout: '30s' } });
-        return withGateway({ config }, async (gateway) => {
+        const unquiet = 'its streams go on';
+        return withGateway({ config, unquiet }, async (gateway) => {
           await openStreams(gateway, 20, 2000);
           const signalled = nowMs();
           gateway.kill('SIGTERM');

@@ -4,11 +4,12 @@
  */
 import { expect, test } from 'vitest';
 import { faultStages } from '../../src/lib/fault-point.ts';
+import { ClientLoad, endsOf } from '../support/client-load.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
+import { expectHonest } from '../support/invariants.ts';
 import { configOf, withReplicas } from '../support/scenario.ts';
 import {
   crash,
-  expectHonest,
   expectNoBlame,
   faultEnv,
   faultToken,
@@ -16,43 +17,12 @@ import {
   restarted,
   restartMsMax,
 } from '../support/thread-faults.ts';
-import { type Call, call, reached } from '../support/traffic.ts';
+import { call, reached } from '../support/traffic.ts';
 
 const kinds = ['throw', 'exit', 'oom', 'terminate'] as const;
 const descriptorsSlack = 6;
 const profile = 'tokens:ttft=4ms,itl=1ms';
 const held = '[[fault:hold-after=3]]';
-
-/** Clients that call one after the other until told to stop; every call they made. */
-class Load {
-  readonly calls: Call[] = [];
-  readonly #clients: Promise<void>[];
-  #isOver = false;
-
-  constructor(gateway: GatewayProcess, clients: number, name: string) {
-    this.#clients = Array.from({ length: clients }, async (_, client) => {
-      for (let i = 0; !this.#isOver; i++) {
-        const nonce = `${name}-${client}-${i}`;
-        const c = call(gateway.port, { nonce, stream: (client + i) % 2 === 0 });
-        this.calls.push(c);
-        await c.ended;
-        if (c.status === 0) return; // the process is gone
-      }
-    });
-  }
-
-  async stop(): Promise<readonly Call[]> {
-    this.#isOver = true;
-    await Promise.all(this.#clients);
-    return this.calls;
-  }
-}
-
-const endsOf = (calls: readonly Call[]): Record<string, number> => {
-  const ends: Record<string, number> = {};
-  for (const { end } of calls) ends[end] = (ends[end] ?? 0) + 1;
-  return ends;
-};
 
 async function descriptorsAre(gateway: GatewayProcess, before: number): Promise<void> {
   await reached(
@@ -75,7 +45,7 @@ test.each(forwarderCases)(
         ...{ threads: { forwarders: 2 }, log: { level: 'warn' as const } },
       };
       await withGateway({ config: configOf(replicas, more), env: faultEnv }, async (gateway) => {
-        const warm = new Load(gateway, 8, 'warm');
+        const warm = new ClientLoad(gateway.port, 8, 'warm');
         await reached(
           async () => warm.calls.length,
           (n) => n > 40,
@@ -93,7 +63,7 @@ test.each(forwarderCases)(
           const { rows } = await gateway.slots();
           const elsewhere = rows.filter(({ forwarder }) => forwarder === 1).length;
           expect(elsewhere).toBeGreaterThan(0);
-          const load = new Load(gateway, 4, how);
+          const load = new ClientLoad(gateway.port, 4, how);
           await crash(gateway, 'forwarder-0', stage, how, 5);
           const ms = await restarted(gateway, 'forwarder', i + 1);
           // The other forwarder's streams live; those of the dead one have been told.
@@ -146,7 +116,7 @@ test.each(schedulerCases)(
           );
           await Promise.all(open.map((c) => c.until(({ tokens }) => tokens === 3)));
           // Two places for 16 clients: most of them wait at any time.
-          const load = new Load(gateway, 16, how);
+          const load = new ClientLoad(gateway.port, 16, how);
           await reached(
             () => gateway.cluster(),
             (view) => view.queue_depth > 8,
@@ -177,7 +147,7 @@ test('T37: a scheduler that stalls for 200 ms loses nothing, for 3 s it is not r
   await withReplicas(2, { profile }, async (replicas) => {
     const config = configOf(replicas, { admin: { token: faultToken }, queue: { max: 12 } });
     await withGateway({ config, env: faultEnv }, async (gateway) => {
-      const short = new Load(gateway, 8, 'short');
+      const short = new ClientLoad(gateway.port, 8, 'short');
       await inject(gateway, { kind: 'stall', thread: 'scheduler', ms: 200 });
       await reached(
         async () => short.calls.length,
@@ -186,7 +156,7 @@ test('T37: a scheduler that stalls for 200 ms loses nothing, for 3 s it is not r
       );
       for (const c of await short.stop()) expect(c.end, c.body.toString()).toBe('done');
       await inject(gateway, { kind: 'stall', thread: 'scheduler', ms: 3000 });
-      const long = new Load(gateway, 8, 'long');
+      const long = new ClientLoad(gateway.port, 8, 'long');
       await reached(
         () => gateway.ready(),
         ({ ready }) => !ready,
@@ -232,7 +202,7 @@ test('more deaths in a minute than chance explains end the process; the supervis
       supervisor: true,
     };
     await withGateway(options, async (gateway) => {
-      const load = new Load(gateway, 4, 'deaths');
+      const load = new ClientLoad(gateway.port, 4, 'deaths');
       for (let death = 1; death <= 6; death++) {
         await crash(gateway, 'scheduler', 'popped', 'throw');
         if (death < 6) await restarted(gateway, 'scheduler', death);

@@ -45,7 +45,8 @@ const profile = 'tokens:ttft=5ms,itl=20ms';
 test('an acceptor catches what is thrown beside a request and serves on', async () => {
   await withReplicas(1, { profile }, async ([replica]) => {
     const { nodeFlags, strike } = sabotage('acceptor');
-    await withGateway({ config: configOf([replica!]), nodeFlags }, async (gateway) => {
+    const options = { config: configOf([replica!]), nodeFlags, unquiet: 'its stream goes on' };
+    await withGateway(options, async (gateway) => {
       const stream = await busyStream(gateway);
       strike();
       await gateway.said('injected');

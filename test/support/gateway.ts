@@ -2,20 +2,25 @@
  * A gateway in a process of its own, as an operator runs it: `sluice serve` of the built program, from
  * a config file.
  *
- * `withGateway` is the way to use it: whatever the test does, its process is gone afterwards. A
- * gateway without a supervisor also ends by itself when the process of the test dies.
+ * `withGateway` is the way to use it: whatever the test does, its process is gone afterwards, and if it
+ * still serves after the test, the invariants of every gateway must hold (invariants.ts). A gateway
+ * without a supervisor also ends by itself when the process of the test dies.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { mainFile } from '../../scripts/bench/program.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import type { ClusterView, SlotsView } from './admin-pages.ts';
+import { descriptorsOf } from './descriptors-of.ts';
+import { currentTest, invariantsHeld } from './figures.ts';
+import { expectInvariants, invariantsOfEvery } from './invariants.ts';
 import { type Family, parsePrometheusText } from './prometheus-text.ts';
+
+export { expectQuiet } from './quiet.ts';
 
 const OUTPUT_MAX = 4 * 1024 * 1024;
 
@@ -35,6 +40,8 @@ export interface GatewayOptions {
   readonly nodeFlags?: readonly string[];
   /** A command that runs the gateway's, as `prlimit --nofile=256`. */
   readonly wrapper?: readonly string[];
+  /** Why it is not at rest when the test is over; its invariants are not asked for then. */
+  readonly unquiet?: string;
 }
 
 export interface Exit {
@@ -55,6 +62,8 @@ export interface GatewayProcess {
   /** Path of the config file; '' with flags. */
   readonly configFile: string;
   readonly exited: Promise<Exit>;
+  /** It has ended. */
+  readonly isOver: boolean;
   /** Everything written to stdout and stderr, up to a bound. */
   output(): string;
   /** Resolves once the output holds the text; rejects when the process ends before. */
@@ -104,9 +113,17 @@ export function withGateway<T>(
   options: GatewayOptions,
   use: (gateway: GatewayProcess) => Promise<T>,
 ): Promise<T> {
+  const test = currentTest();
   return withStartingGateway(options, async (gateway) => {
     await gateway.starts(1);
-    return use(gateway);
+    const pid = gateway.servingPid;
+    const before = descriptorsOf(pid);
+    const result = await use(gateway);
+    if (options.unquiet !== undefined || gateway.isOver || gateway.servingPid !== pid)
+      return result;
+    await expectInvariants(gateway, before);
+    invariantsHeld(test, invariantsOfEvery);
+    return result;
   });
 }
 
@@ -125,40 +142,6 @@ export async function withStartingGateway<T>(
   } finally {
     await gateway.close();
   }
-}
-
-/**
- * The invariant of every quiet gateway (RELIABILITY.md 8.1, I3): all slots free, all rings empty,
- * nothing in flight, no request body in the arena, within `withinMs` of the last request's end.
- */
-export async function expectQuiet(gateway: GatewayProcess, withinMs = 2000): Promise<void> {
-  const deadline = performance.now() + withinMs;
-  for (;;) {
-    const left = await leftovers(gateway);
-    if (Object.keys(left).length === 0) return;
-    if (performance.now() > deadline) {
-      expect(left, `not quiet after ${withinMs} ms`).toEqual({});
-    }
-    await sleep(20);
-  }
-}
-
-/** Whatever is not at rest, by name. */
-async function leftovers(gateway: GatewayProcess): Promise<Record<string, unknown>> {
-  const [slots, cluster] = await Promise.all([gateway.slots(), gateway.cluster()]);
-  const left: Record<string, unknown> = {};
-  const note = (name: string, count: number): void => {
-    if (count !== 0) left[name] = count;
-  };
-  for (const [state, count] of Object.entries(slots.states)) {
-    if (state === 'free') note('slots not free', slots.count - count);
-    else note(`slots ${state}`, count);
-  }
-  for (const [ring, depth] of Object.entries(slots.rings)) note(`ring ${ring}`, depth);
-  for (const replica of cluster.replicas) note(`in flight on ${replica.name}`, replica.in_flight);
-  note('queued', cluster.queue_depth);
-  for (const { name, arenaBytes } of slots.threads) note(`arena of ${name}`, arenaBytes);
-  return left;
 }
 
 interface ReadyLine {
@@ -210,6 +193,10 @@ class RunningGateway implements GatewayProcess {
 
   get engine(): string {
     return this.#last.engine;
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
   }
 
   get pid(): number {

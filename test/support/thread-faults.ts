@@ -6,7 +6,7 @@ import type { FaultStage } from '../../src/lib/fault-point.ts';
 import type { CrashKind } from '../../src/shm/threads.ts';
 import type { GatewayProcess } from './gateway.ts';
 import { total } from './scenario.ts';
-import { type Call, reached } from './traffic.ts';
+import { reached } from './traffic.ts';
 import { eventually } from './until.ts';
 
 export const faultToken = 'faults';
@@ -63,19 +63,6 @@ export async function restartMsMax(): Promise<number> {
   const worker = new Worker("require('undici')", { eval: true });
   await once(worker, 'exit');
   return Math.max(1000, 8 * (performance.now() - start));
-}
-
-/** I1 and I2: the call has one end, which does not lie, and what came is an exact prefix. */
-export function expectHonest(c: Call): void {
-  const { end, ledger, body } = c;
-  if (c.isStream && c.status === 200) {
-    expect(ledger, body.toString()).toMatchObject({
-      ...{ exact: true, duplicates: 0, gaps: 0, foreign: 0 },
-    });
-    expect(ledger.sawDone, body.toString()).toBe(end === 'done');
-  }
-  // A cut connection tells; a stream that ends by its framing must carry its end or an error.
-  if (end === 'silent') expect(c.isComplete, body.toString()).toBe(false);
 }
 
 /** Nothing leaked, nobody settled twice, no replica was blamed. */

@@ -189,9 +189,23 @@ export class Call {
   }
 }
 
+/** Calls by port that nobody has taken yet. */
+const callsTo = new Map<number, Call[]>();
+
 /** Starts a call. */
 export function call(port: number, options: CallOptions): Call {
-  return new Call(port, options);
+  const started = new Call(port, options);
+  const calls = callsTo.get(port);
+  if (calls === undefined) callsTo.set(port, [started]);
+  else calls.push(started);
+  return started;
+}
+
+/** Those that have ended, of all calls to the port, once. */
+export function takeCallsTo(port: number): Call[] {
+  const calls = callsTo.get(port) ?? [];
+  callsTo.delete(port);
+  return calls.filter(({ endedAt }) => endedAt > 0);
 }
 
 /** Asks until the answer is as wanted, and gives it back; for states that nobody announces. */

@@ -44,6 +44,8 @@ export interface AcceptorState {
   /** Requests by slot, counted from the first of the partition. */
   readonly requests: (Request | undefined)[];
   readonly modelByName: ReadonlyMap<string, ModelRef>;
+  /** Hosts that media of a request may be on, by model; undefined: any. */
+  readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
   /** Names of replicas by row. */
   readonly replicaNames: string[];
   /** Some replica takes batches, or did: requests are given the key of theirs. */
@@ -96,6 +98,9 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     },
     requests: Array.from({ length: pool.size }),
     modelByName: modelsByName(models),
+    mediaDomains: models.map(({ mediaDomains: hosts = ['*'] }) =>
+      hosts.includes('*') ? undefined : new Set(hosts),
+    ),
     replicaNames,
     batches: start.replicas.some(({ takesBatches }) => takesBatches),
   };

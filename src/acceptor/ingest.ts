@@ -11,6 +11,7 @@ import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import { encodeHeadersInto } from '../protocol/header-codec.ts';
+import { hasForeignMedia } from '../protocol/media-urls.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
 import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id.ts';
 import { adapterSalt, hashSession } from '../protocol/request-keys.ts';
@@ -262,7 +263,7 @@ export class Ingest implements ListenerHandler {
 
   /** Finds the model and fills the scan record. 0 or an error number. */
   #scanBody(request: Request): number {
-    const { arenaData, modelByName, start } = this.#state;
+    const { arenaData, modelByName, mediaDomains, start } = this.#state;
     const { route, contentType } = request.facts;
     const from = request.block + request.bodyStart;
     const body = arenaData.subarray(from, from + request.bodyLength);
@@ -284,7 +285,9 @@ export class Ingest implements ListenerHandler {
     if (named === undefined) return errors.MODEL_NOT_FOUND.number;
     request.model = named.model;
     request.adapter = named.adapter;
-    return 0;
+    const domains = mediaDomains[named.model];
+    if (domains === undefined || source === 'multipart') return 0;
+    return hasForeignMedia(body, body.length, domains) ? errors.MEDIA_NOT_ALLOWED.number : 0;
   }
 
   #writeColumns(request: Request): void {

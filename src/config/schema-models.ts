@@ -49,6 +49,11 @@ const policyNames = [
 const modelName = () =>
   z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be 1 to 256 visible ASCII characters' });
 
+const mediaDomain = () =>
+  z.string().regex(/^(?:\*|[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])$/, {
+    error: 'must be a host in lower case without scheme or port, or *',
+  });
+
 const Batching = z.strictObject({
   window: duration('10us', '10s')
     .prefault('500us')
@@ -140,6 +145,13 @@ export const Model = z.strictObject({
     .prefault('64KiB')
     .describe(
       'Bytes of delivered text that are remembered of a stream; a longer one is not continued.',
+    ),
+  allowed_media_domains: z
+    .array(mediaDomain())
+    .max(256)
+    .prefault([])
+    .describe(
+      'Hosts that images, video, audio and files in a request may be on; others are a 400, since the replica would fetch them. `data:` URLs always pass; `*`: no check.',
     ),
   replicas: z.array(Replica).min(1).max(replicasMax).describe('The servers of this model.'),
 });

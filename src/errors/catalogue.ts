@@ -101,6 +101,10 @@ const rows = {
     message: 'A parameter of the request body has the wrong type.',
     hint: '`param` names it.',
   }),
+  MEDIA_NOT_ALLOWED: client(14, 400, 'media_not_allowed', 'DPE', {
+    message: 'The request names media that the model may not fetch.',
+    hint: 'Send them as data: URLs, or allow their hosts in `allowed_media_domains` of the model.',
+  }),
   MODEL_REQUIRED: client(7, 400, 'missing_required_parameter', 'DPE', {
     message: 'The request body must name a model.',
     hint: 'Set `model` to one of the names of GET /v1/models.',

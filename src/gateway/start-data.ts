@@ -36,7 +36,9 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
     models: config.models.map((model) => {
       const { name, aliases, continuation: mode, continuation_max: bytesMax } = model;
       const continuation = { mode, bytesMax };
-      return { name, aliases, ...modelRules(model), continuation, adapters: adaptersOf(model) };
+      const adapters = adaptersOf(model);
+      const mediaDomains = model.allowed_media_domains;
+      return { name, aliases, ...modelRules(model), continuation, adapters, mediaDomains };
     }),
   };
 }

@@ -25,6 +25,8 @@ export interface ModelRow {
   readonly continuation?: ContinuationRule;
   /** Names of its adapters; the first is adapter 1. Absent: it has none. */
   readonly adapters?: readonly string[];
+  /** Hosts that media of a request may be on; `*` is any. Absent: any. */
+  readonly mediaDomains?: readonly string[];
 }
 
 /** What a forwarder must know of a row of the replica table beyond the shared words. */

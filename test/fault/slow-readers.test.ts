@@ -17,7 +17,7 @@ import {
   sseHead,
   tokenEvent,
 } from '../support/raw-replica.ts';
-import { type Call, call, heldBack, quantile, reached, streamWindow } from '../support/traffic.ts';
+import { Call, call, heldBack, quantile, reached, streamWindow } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
 /**
@@ -66,8 +66,9 @@ function writtenBy(floods: ReadonlyMap<string, Flood>): number {
 
 /** Clients that take the head of their stream and no more. */
 async function stuckCalls(port: number, prefix: string): Promise<Call[]> {
-  const calls = Array.from({ length: readersNot }, (_, i) =>
-    call(port, { nonce: `${prefix}-${i}`, stream: true }),
+  const calls = Array.from(
+    { length: readersNot },
+    (_, i) => new Call(port, { nonce: `${prefix}-${i}`, stream: true }),
   );
   for (const c of calls) {
     await c.until(({ status }) => status === 200);
@@ -94,7 +95,7 @@ async function flooded(gateway: GatewayProcess, floods: Map<string, Flood>): Pro
   for (const { unsent_bytes } of slots.rows) expect(unsent_bytes).toBeLessThan(bytesPerStream);
   expect(slots.rss_bytes - before).toBeLessThan(readersNot * bytesPerStream + rssSlack);
 
-  const slow = call(port, { nonce: 'slow', stream: true });
+  const slow = new Call(port, { nonce: 'slow', stream: true });
   await slow.until(({ status }) => status === 200);
   const reading = readSlowly(slow);
   const others = await streamLatencies(port, 100, 'during');

@@ -13,10 +13,14 @@ export const faultToken = 'faults';
 /** What a gateway needs in its environment and config to take faults. */
 export const faultEnv = { SLUICE_FAULT_HOOKS: '1' };
 
-export async function inject(gateway: GatewayProcess, fault: object): Promise<void> {
+export async function inject(
+  gateway: GatewayProcess,
+  fault: object,
+  token = faultToken,
+): Promise<void> {
   const response = await fetch(`${gateway.adminUrl}/admin/fault`, {
     method: 'POST',
-    headers: { authorization: `Bearer ${faultToken}` },
+    headers: { authorization: `Bearer ${token}` },
     body: JSON.stringify(fault),
   });
   expect(response.status, await response.text()).toBe(200);
@@ -28,8 +32,9 @@ export function crash(
   stage: FaultStage,
   how: CrashKind,
   after = 0,
+  token = faultToken,
 ): Promise<void> {
-  return inject(gateway, { kind: 'crash', thread, stage, how, after });
+  return inject(gateway, { kind: 'crash', thread, stage, how, after }, token);
 }
 
 async function restarts(gateway: GatewayProcess, thread: string): Promise<number> {

@@ -140,9 +140,12 @@ export class Call {
     });
   }
 
-  /** The client leaves: `fin` closes its side as a process that exits does, `reset` cuts. */
+  /**
+   * The client leaves, unless it has all of the answer: `fin` closes its side as a process that exits
+   * does, `reset` cuts.
+   */
   leave(how: 'fin' | 'reset' = 'fin'): void {
-    if (this.#isOver) return;
+    if (this.#isOver || this.isComplete) return;
     this.leftAt = nowMs();
     const { socket } = this.#request;
     if (how === 'reset') socket?.resetAndDestroy();

@@ -52,6 +52,7 @@ test('a file with models only has every other key at its default', () => {
         session_affinity: true,
         continuation: 'off',
         continuation_max: 64 * 1024,
+        allowed_media_domains: [],
         replicas: [
           {
             url: 'http://127.0.0.1:9001',

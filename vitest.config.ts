@@ -36,6 +36,8 @@ const measuring = [
 const longest = [
   'test/lockstep/mutation.test.ts',
   'test/lockstep/shm.test.ts',
+  'test/fault/swarm.test.ts',
+  'test/fault/replica-deaths.test.ts',
   'test/fault/streams.test.ts',
   'test/fault/slow-readers.test.ts',
   'test/integration/scenarios-a.test.ts',

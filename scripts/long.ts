@@ -1,6 +1,6 @@
 /**
- * `npm run test:long [-- NAME…]`: the tests whose length is a setting, at their long setting; a
- * quarter of an hour. With names only those. Ends with one line `N passed, N failed`.
+ * `npm run test:long [-- NAME…]`: the tests whose length is a setting, at their long setting;
+ * three quarters of an hour. With names only those. Ends with one line `N passed, N failed`.
  *
  * A variable that is set already wins: `FUZZ_SECONDS=60 npm run test:long -- fuzz`.
  */
@@ -21,6 +21,7 @@ const longRuns: readonly LongRun[] = [
     value: '60',
     files: ['test/litmus/rings.test.ts'],
   },
+  { name: 'swarm', setting: 'SWARM_SECONDS', value: '1800', files: ['test/fault/swarm.test.ts'] },
   { name: 'soak', setting: 'SOAK_SECONDS', value: '60', files: ['test/fault/aborts.test.ts'] },
   {
     name: 'fuzz',

@@ -6,6 +6,12 @@ export interface Counts {
   readonly skipped: number;
 }
 
+export interface TestOutcome {
+  /** With those of the blocks around it. */
+  readonly fullName: string;
+  readonly status: string;
+}
+
 /** The part of vitest's JSON report that is read. */
 interface Report {
   readonly testResults: readonly {
@@ -13,13 +19,14 @@ interface Report {
     readonly status: string;
     readonly startTime: number;
     readonly endTime: number;
-    readonly assertionResults: readonly { readonly status: string }[];
+    readonly assertionResults: readonly TestOutcome[];
   }[];
 }
 
 export interface VitestSummary extends Counts {
   /** Slowest first. */
   readonly files: readonly { readonly name: string; readonly seconds: number }[];
+  readonly tests: readonly TestOutcome[];
 }
 
 /**
@@ -40,6 +47,7 @@ export function summarise(report: Report, exitStatus: number | null): VitestSumm
     passed,
     failed: failed === 0 && exitStatus !== 0 ? 1 : failed,
     skipped: tests.length - passed - failedTests,
+    tests,
     files: files
       .map(({ name, startTime, endTime }) => ({ name, seconds: (endTime - startTime) / 1000 }))
       .toSorted((a, b) => b.seconds - a.seconds),

@@ -37,7 +37,7 @@ export function runVitest({ reportPath, args, env }: VitestRun): VitestSummary {
     text = readFileSync(report, 'utf8');
   } catch {
     process.stdout.write('vitest left no report\n');
-    return { passed: 0, failed: 1, skipped: 0, files: [] };
+    return { passed: 0, failed: 1, skipped: 0, files: [], tests: [] };
   }
   return summarise(JSON.parse(text), status);
 }

@@ -7,6 +7,7 @@ import { nowMs } from '../../src/lib/clock.ts';
 import { createPrng, type Prng } from '../../src/lib/prng.ts';
 import type { AttemptRecord } from '../../src/replica/stats.ts';
 import { DeafReplica } from '../support/deaf-replica.ts';
+import { figure } from '../support/figures.ts';
 import {
   expectQuiet,
   type GatewayProcess,
@@ -241,10 +242,12 @@ async function soakRound(
     'the descriptors are closed',
   );
   const rssGrowth = growth(samples);
-  process.stdout.write(
-    `T21 ${engine}: SEED=${seed}, ${soakSeconds} s, ${soak.summary(latencies)}; ` +
+  figure(
+    'T21',
+    engine,
+    `SEED=${seed}, ${soakSeconds} s, ${soak.summary(latencies)}; ` +
       `RSS by quarter ${quarters(samples).join(' ')} MiB, ` +
-      `descriptors ${before.descriptors} -> ${descriptors}\n`,
+      `descriptors ${before.descriptors} -> ${descriptors}`,
   );
   expect(descriptors).toBeGreaterThanOrEqual(before.descriptors - descriptorsSlack);
   expect(rssGrowth).toBeLessThan(rssGrowthMax);

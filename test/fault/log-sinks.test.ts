@@ -71,6 +71,7 @@ test('T49: a log that fails or blocks harms no request', async () => {
             async () => (await fetch(`${url}/readyz`).catch(() => undefined))?.status,
             (status) => status === 200,
             'it is ready',
+            60_000,
           );
           sink.spoil();
           const times: number[] = [];

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { discardBytesMax } from '../../src/acceptor/listener.ts';
+import { figure } from '../support/figures.ts';
 import {
   expectQuiet,
   type GatewayProcess,
@@ -311,7 +312,7 @@ describe.each(testEngines)('threads, engine %s', (engine) => {
     expect(existsSync(report)).toBe(true);
     const losers = new Set(readFileSync(report, 'utf8').trim().split('\n'));
     expect([...losers].sort()).toEqual(['acceptor', 'forwarder', 'scheduler']);
-    process.stdout.write(`T39 ${engine}: added p99 ${added.toFixed(1)} ms\n`);
+    figure('T39', `${engine}, added p99`, added, 'ms');
     expect(added).toBeLessThan(addedMsMax);
   });
 });

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
+import { figure } from '../support/figures.ts';
 import { Flood } from '../support/flood.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import {
@@ -114,11 +115,14 @@ async function flooded(gateway: GatewayProcess, floods: Map<string, Flood>): Pro
   const dropped = nowMs() - started;
   for (const c of stuck) c.leave();
   await expectQuiet(gateway);
-  process.stdout.write(
-    `T22 ${gateway.engine}: RSS +${((slots.rss_bytes - before) / 2 ** 20).toFixed(1)} MiB for ${readersNot} ` +
-      `clients that do not read, dropped within ${(dropped / 1000).toFixed(1)} s; ` +
-      `T23: other streams p50 ${quantile(baseline, 0.5).toFixed(1)} -> ${quantile(others, 0.5).toFixed(1)} ms\n`,
+  figure(
+    'T22',
+    gateway.engine,
+    `RSS +${((slots.rss_bytes - before) / 2 ** 20).toFixed(1)} MiB for ${readersNot} ` +
+      `clients that do not read, dropped within ${(dropped / 1000).toFixed(1)} s`,
   );
+  const p50s = [baseline, others].map((times) => quantile(times, 0.5).toFixed(1));
+  figure('T23', gateway.engine, `other streams p50 ${p50s.join(' -> ')} ms`);
 }
 
 test.concurrent.each(testEngines)(

@@ -123,7 +123,7 @@ test.each([
   expect(more, 'one attempt, no failure, no retry').toEqual([1, 0, 0]);
 });
 
-test('closed while it was idle: the next request goes out once', async () => {
+test('T07: closed while it was idle: the next request goes out once', async () => {
   await leaveIdle('one', [only]);
   only.chats[0]!.connection.socket.end();
   await only.chats[0]!.connection.closed;
@@ -131,7 +131,7 @@ test('closed while it was idle: the next request goes out once', async () => {
   expect([only.chats.length, onTheOldOne(only).length]).toEqual([2, 1]);
 });
 
-test('closed long after the request was in: a failed attempt, and the other replica is asked', async () => {
+test('T07: closed long after the request was in: a failed attempt, and the other replica is asked', async () => {
   await leaveIdle('two', [first, second]);
   first.onChat = (request) => void pause(idleMs).then(() => fin(request));
   const more = await added('first', async () => {
@@ -141,7 +141,7 @@ test('closed long after the request was in: a failed attempt, and the other repl
   expect(more).toEqual([1, 1, 1]);
 });
 
-test('closed long after the request was in, by the only replica: an error, and it is not asked again', async () => {
+test('T07: closed long after the request was in, by the only replica: an error, and it is not asked again', async () => {
   await leaveIdle('one', [only]);
   only.onChat = (request) => void pause(idleMs).then(() => fin(request));
   const answer = await ask('one');
@@ -150,7 +150,7 @@ test('closed long after the request was in, by the only replica: an error, and i
   expect(onTheOldOne(only).length).toBe(2);
 });
 
-test('a connection made for the second try that is cut too is a failed attempt', async () => {
+test('T07: a connection made for the second try that is cut too is a failed attempt', async () => {
   await leaveIdle('two', [first, second]);
   first.onChat = reset;
   const more = await added('first', async () => {

@@ -247,35 +247,38 @@ describe.each(testEngines)('faults of a stream, engine %s', (engine) => {
   const cuts = ['chunked', 'length', 'close'].flatMap((framing) =>
     ['fin', 'reset'].map((how) => [framing, how] as const),
   );
-  test.each(cuts)('T03: cut anywhere, framing %s by %s: nothing silent', async (framing, how) => {
-    const ends: Record<string, number> = {};
-    const step = 29;
-    const bytesMax = 4500;
-    await parallel(Math.floor(bytesMax / step) * 2, async (index) => {
-      const at = (index >> 1) * step;
-      const stream = index % 2 === 0;
-      const tags = `[[fault:framing=${framing};${how}-byte=${at}]]`;
-      const nonce = `t03-${framing}-${how}-${index}`;
-      const c = await call(gateway.port, { nonce, tags, stream, model: 'single' }).ended;
-      const what = `${nonce} cut at ${at}, stream ${stream}: ${c.body.subarray(-300)}`;
-      expect(['done', 'stream-error', 'http-error'], what).toContain(c.end);
-      ends[`${stream ? 'stream' : 'whole'} ${c.end}`] ??= 0;
-      ends[`${stream ? 'stream' : 'whole'} ${c.end}`]! += 1;
-      if (c.status >= 400) expect(c.status, what).toBe(502);
-      else if (stream) expectPrefix(c, what);
-      else expect(c.text, what).toBe(tokensText(c.series, 0, answerTokens));
-      if (stream && c.end === 'done') expect(c.ledger.tokens, what).toBe(answerTokens);
-    });
-    // All three outcomes were met, so the cuts did reach the answers.
-    expect(Object.keys(ends).sort()).toEqual([
-      'stream done',
-      'stream http-error',
-      'stream stream-error',
-      'whole done',
-      'whole http-error',
-    ]);
-    await expectQuiet(gateway);
-  });
+  test.each(cuts)(
+    'T03, T08: cut anywhere, framing %s by %s: nothing silent',
+    async (framing, how) => {
+      const ends: Record<string, number> = {};
+      const step = 29;
+      const bytesMax = 4500;
+      await parallel(Math.floor(bytesMax / step) * 2, async (index) => {
+        const at = (index >> 1) * step;
+        const stream = index % 2 === 0;
+        const tags = `[[fault:framing=${framing};${how}-byte=${at}]]`;
+        const nonce = `t03-${framing}-${how}-${index}`;
+        const c = await call(gateway.port, { nonce, tags, stream, model: 'single' }).ended;
+        const what = `${nonce} cut at ${at}, stream ${stream}: ${c.body.subarray(-300)}`;
+        expect(['done', 'stream-error', 'http-error'], what).toContain(c.end);
+        ends[`${stream ? 'stream' : 'whole'} ${c.end}`] ??= 0;
+        ends[`${stream ? 'stream' : 'whole'} ${c.end}`]! += 1;
+        if (c.status >= 400) expect(c.status, what).toBe(502);
+        else if (stream) expectPrefix(c, what);
+        else expect(c.text, what).toBe(tokensText(c.series, 0, answerTokens));
+        if (stream && c.end === 'done') expect(c.ledger.tokens, what).toBe(answerTokens);
+      });
+      // All three outcomes were met, so the cuts did reach the answers.
+      expect(Object.keys(ends).sort()).toEqual([
+        'stream done',
+        'stream http-error',
+        'stream stream-error',
+        'whole done',
+        'whole http-error',
+      ]);
+      await expectQuiet(gateway);
+    },
+  );
 
   test('I2: 200 streams at a time with mixed faults: nothing foreign, twice or missing', async () => {
     const random = createPrng(seed);

@@ -47,7 +47,8 @@ export interface SwarmFault {
   end?(parts: SwarmParts): Promise<void>;
 }
 
-type Draw = (random: Prng, epochMs: number) => Omit<SwarmFault, 'atMs'>;
+/** `which`: the replica it is about, if it is about one. */
+type Draw = (random: Prng, which: number) => Omit<SwarmFault, 'atMs'>;
 
 const pick = <T>(random: Prng, list: readonly T[]): T => list[random.below(list.length)] as T;
 
@@ -79,8 +80,7 @@ const answers = [
   'framing=close;fin-after=4',
 ];
 
-const answerFault: Draw = (random) => {
-  const which = random.below(4);
+const answerFault: Draw = (random, which) => {
   const fault = pick(random, answers);
   const rule = { fault, every: 1 + random.below(6), seed: random.next() };
   return {
@@ -90,32 +90,23 @@ const answerFault: Draw = (random) => {
   };
 };
 
-const kill: Draw = (random) => {
-  const which = random.below(4);
-  return {
-    text: `replica ${which}: SIGKILL`,
-    begin: async ({ replicas }) => replicas[which]!.replica.kill(),
-    end: ({ replicas }) => replicas[which]!.restart(),
-  };
-};
+const kill: Draw = (_, which) => ({
+  text: `replica ${which}: SIGKILL`,
+  begin: async ({ replicas }) => replicas[which]!.replica.kill(),
+  end: ({ replicas }) => replicas[which]!.restart(),
+});
 
-const freeze: Draw = (random) => {
-  const which = random.below(4);
-  return {
-    text: `replica ${which}: SIGSTOP`,
-    begin: async ({ replicas }) => replicas[which]!.replica.stop(),
-    end: async ({ replicas }) => replicas[which]!.replica.cont(),
-  };
-};
+const freeze: Draw = (_, which) => ({
+  text: `replica ${which}: SIGSTOP`,
+  begin: async ({ replicas }) => replicas[which]!.replica.stop(),
+  end: async ({ replicas }) => replicas[which]!.replica.cont(),
+});
 
-const closedPort: Draw = (random) => {
-  const which = random.below(4);
-  return {
-    text: `replica ${which}: its port is closed`,
-    begin: ({ replicas }) => replicas[which]!.replica.listen(false),
-    end: ({ replicas }) => replicas[which]!.replica.listen(true),
-  };
-};
+const closedPort: Draw = (_, which) => ({
+  text: `replica ${which}: its port is closed`,
+  begin: ({ replicas }) => replicas[which]!.replica.listen(false),
+  end: ({ replicas }) => replicas[which]!.replica.listen(true),
+});
 
 const crashed: Draw = (random) => {
   const kind = pick(random, ['scheduler', 'forwarder'] as const);
@@ -185,8 +176,8 @@ async function change(gateway: GatewayProcess, page: string, body?: object): Pro
   if (response.status >= 400) throw new Error(`${page}: ${await response.text()}`);
 }
 
-const drained: Draw = (random) => {
-  const name = `r${1 + random.below(4)}`;
+const drained: Draw = (_, which) => {
+  const name = `r${which + 1}`;
   return {
     text: `${name}: drained and taken back`,
     begin: ({ gateway }) => change(gateway, `replicas/${name}/drain`),
@@ -194,8 +185,7 @@ const drained: Draw = (random) => {
   };
 };
 
-const replaced: Draw = (random) => {
-  const which = random.below(4);
+const replaced: Draw = (_, which) => {
   const name = `r${which + 1}`;
   return {
     text: `${name}: removed and added`,
@@ -205,20 +195,22 @@ const replaced: Draw = (random) => {
   };
 };
 
-/** At most one of each in an epoch: two of one kind could undo each other at its end. */
-const kinds: readonly Draw[] = [
-  answerFault,
-  kill,
-  freeze,
-  closedPort,
-  crashed,
-  stalled,
-  lostWakeups,
-  skewed,
-  fullRing,
-  drained,
-  replaced,
-];
+/**
+ * At most one of each in an epoch, and each of a row has a replica of its own: two could undo each
+ * other at its end.
+ */
+const ofReplicas: readonly Draw[] = [answerFault, kill, freeze, closedPort];
+const ofMembers: readonly Draw[] = [drained, replaced];
+const ofThreads: readonly Draw[] = [crashed, stalled, lostWakeups, skewed, fullRing];
+
+function shuffled(random: Prng): number[] {
+  const order = [0, 1, 2, 3];
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = random.below(i + 1);
+    [order[i], order[j]] = [order[j] as number, order[i] as number];
+  }
+  return order;
+}
 
 /**
  * A random subset of all kinds, each at a random moment of the first two thirds. Threads die in every
@@ -226,11 +218,14 @@ const kinds: readonly Draw[] = [
  */
 export function drawFaults(random: Prng, epochMs: number, epoch: number): SwarmFault[] {
   const faults: SwarmFault[] = [];
-  for (const draw of kinds) {
-    const isIn = random.below(3) === 0 && (draw !== crashed || epoch % 2 === 0);
-    const atMs = random.below(Math.floor((2 * epochMs) / 3));
-    const fault = draw(random, epochMs);
-    if (isIn) faults.push({ ...fault, atMs });
+  for (const kinds of [ofReplicas, ofMembers, ofThreads]) {
+    const order = shuffled(random);
+    for (const [i, draw] of kinds.entries()) {
+      const isIn = random.below(3) === 0 && (draw !== crashed || epoch % 2 === 0);
+      const atMs = random.below(Math.floor((2 * epochMs) / 3));
+      const fault = draw(random, order[i % order.length] as number);
+      if (isIn) faults.push({ ...fault, atMs });
+    }
   }
   return faults.sort((a, b) => a.atMs - b.atMs);
 }

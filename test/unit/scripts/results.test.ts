@@ -6,7 +6,7 @@ const file = (name: string, status: string, tests: readonly string[], seconds = 
   status,
   startTime: 0,
   endTime: seconds * 1000,
-  assertionResults: tests.map((test) => ({ status: test })),
+  assertionResults: tests.map((status, i) => ({ fullName: `${name} ${i}`, status })),
 });
 
 test('tests are counted by their status, pending and todo as skipped', () => {
@@ -24,6 +24,7 @@ test('tests are counted by their status, pending and todo as skipped', () => {
       { name: 'b', seconds: 3 },
       { name: 'a', seconds: 1 },
     ],
+    tests: report.testResults.flatMap(({ assertionResults }) => assertionResults),
   });
 });
 

@@ -27,6 +27,9 @@ for (const command of [
   program.addCommand(withExitOverride(command));
 }
 
+// A full device or a reader that has gone: what cannot be said stops nobody who serves.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+
 try {
   await withExitOverride(program).parseAsync(process.argv);
 } catch (error) {

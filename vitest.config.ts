@@ -36,6 +36,8 @@ const measuring = [
 const longest = [
   'test/lockstep/mutation.test.ts',
   'test/lockstep/shm.test.ts',
+  'test/fault/take-over.test.ts',
+  'test/fault/take-over-deaths.test.ts',
   'test/fault/streams.test.ts',
   'test/fault/slow-readers.test.ts',
   'test/integration/scenarios-a.test.ts',

@@ -38,6 +38,8 @@ const longest = [
   'test/lockstep/shm.test.ts',
   'test/fault/swarm.test.ts',
   'test/fault/replica-deaths.test.ts',
+  'test/fault/take-over.test.ts',
+  'test/fault/take-over-deaths.test.ts',
   'test/fault/streams.test.ts',
   'test/fault/slow-readers.test.ts',
   'test/integration/scenarios-a.test.ts',

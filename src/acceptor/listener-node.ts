@@ -8,13 +8,14 @@
 import { readFileSync } from 'node:fs';
 import http, { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import https from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, Server as NetServer } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { errorBody } from '../errors/bodies.ts';
 import { type ErrorEntry, errors } from '../errors/catalogue.ts';
 import { Bag } from '../lib/bag.ts';
 import { nowMs } from '../lib/clock.ts';
 import { ListenError } from '../lib/listen-error.ts';
+import { quietTurn } from '../lib/quiet-turn.ts';
 import { DescriptorWatch } from './descriptors.ts';
 import { EdgeHead } from './edge-head.ts';
 import { Closing, type Listener, type ListenerHandler, type ListenerOptions } from './listener.ts';
@@ -44,6 +45,7 @@ class NodeListener implements Listener {
   /** Connections whose last answer is on its way: nothing behind it is a request. */
   readonly #closing = new WeakSet<Duplex>();
   readonly #sweep: NodeJS.Timeout;
+  #accepted = 0;
   port = 0;
 
   constructor({ tls, maxConnections }: ListenerOptions, handler: ListenerHandler) {
@@ -72,6 +74,7 @@ class NodeListener implements Listener {
           });
     this.#server.maxConnections = maxConnections;
     this.#server.on('connection', (socket) => {
+      this.#accepted++;
       if (this.#descriptors.isShort()) {
         socket.destroy();
         return;
@@ -103,6 +106,12 @@ class NodeListener implements Listener {
         resolve();
       });
     });
+  }
+
+  async stopListening(): Promise<void> {
+    await quietTurn(() => this.#accepted);
+    // Not that of http.Server: it would close idle connections, whose next request may be on its way.
+    NetServer.prototype.close.call(this.#server);
   }
 
   close(): Promise<void> {

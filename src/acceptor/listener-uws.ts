@@ -8,10 +8,10 @@
  * answer that must close ends with its own last chunk, because `end(body, true)` writes a header line
  * into a body that has begun; connections above the cap are closed before a descriptor runs out.
  */
-
 import type { HttpRequest, HttpResponse, TemplatedApp, us_listen_socket } from 'uWebSockets.js';
 import { assert } from '../lib/assert.ts';
 import { listenErrorAt } from '../lib/listen-error.ts';
+import { quietTurn } from '../lib/quiet-turn.ts';
 import { DescriptorWatch } from './descriptors.ts';
 import { EdgeHead } from './edge-head.ts';
 import {
@@ -66,7 +66,7 @@ class UwsListener implements Listener {
   connections = 0;
   port = 0;
   /** An orderly close is the only one that does not abort the process. */
-  readonly #atExit = (): void => this.#closeNow();
+  readonly #atExit = (): void => void this.close();
 
   constructor(uws: UwsModule, options: ListenerOptions, handler: ListenerHandler) {
     this.#uws = uws;
@@ -103,11 +103,12 @@ class UwsListener implements Listener {
     });
   }
 
-  async close(): Promise<void> {
-    this.#closeNow();
+  async stopListening(): Promise<void> {
+    await quietTurn(() => this.connections);
+    if (this.#socket !== false && !this.#closed) this.#uws.us_listen_socket_close(this.#socket);
   }
 
-  #closeNow(): void {
+  async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     process.off('exit', this.#atExit);

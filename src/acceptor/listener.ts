@@ -94,6 +94,8 @@ export interface Listener {
   readonly port: number;
   /** Open client connections. */
   readonly connections: number;
+  /** Closes the listening socket once its queue is empty; connections stay. Once, and before `close`. */
+  stopListening(): Promise<void>;
   /** Closes the listening socket and every connection. */
   close(): Promise<void>;
 }

@@ -70,6 +70,12 @@ async function run(start: AcceptorStart): Promise<void> {
         if (message.replica.takesBatches) state.batches = true;
         post({ kind: 'applied', row: message.replica.row, epoch: message.replica.epoch });
         return;
+      case 'unlisten':
+        void listener.stopListening().then(() => {
+          heartbeat.beat(); // the last ones it took are in the gauge before anybody hears of it
+          post({ kind: 'unlistened' });
+        });
+        return;
       case 'stop':
         void stop(state, listener, bell, heartbeat);
         return;

@@ -6,7 +6,7 @@
  */
 import { existsSync } from 'node:fs';
 import { styleText } from 'node:util';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
@@ -21,6 +21,8 @@ interface ServeFlags {
   readonly watch: boolean;
   readonly supervisor: boolean;
   readonly json: boolean;
+  /** Of a process that a supervisor has started: alone, or beside one that serves. */
+  readonly child?: 'alone' | 'beside';
 }
 
 const defaultFile = './sluice.yaml';
@@ -36,6 +38,7 @@ export function serveCommand(): Command {
     .option('--watch', 'reload when the config file changes, as on SIGHUP', false)
     .option('--no-supervisor', 'run the gateway in this process, without restarts')
     .option('--json', 'print the ready line as JSON', false)
+    .addOption(new Option('--child <how>').choices(['alone', 'beside']).hideHelp())
     .action(async (flags: ServeFlags) => {
       process.exitCode = await serve(flags);
     });
@@ -47,6 +50,7 @@ async function serve(flags: ServeFlags): Promise<number> {
   process.once('SIGHUP', () => {
     hungUp = true;
   });
+  process.on('SIGUSR2', () => {}); // likewise; what it asks for is begun by whoever listens later
   const usage = usageProblem(flags);
   if (usage !== undefined) return complain([usage]);
   const watch = flags.watch && !flags.supervisor ? await watchOf(flags) : undefined;
@@ -57,7 +61,7 @@ async function serve(flags: ServeFlags): Promise<number> {
   }
   if (flags.supervisor) {
     const { supervise } = await import('../supervisor/supervisor.ts');
-    const args = [...process.argv.slice(2), '--no-supervisor'];
+    const args = process.argv.slice(2);
     return supervise({ args, say: (text) => process.stderr.write(`sluice: ${text}\n`) });
   }
   const { runGateway } = await import('../gateway/run.ts');
@@ -66,6 +70,8 @@ async function serve(flags: ServeFlags): Promise<number> {
     config: withPorts(config, flags),
     ...(flags.replica.length === 0 && { reload: () => reload(flags) }),
     ...(watch && { watch }),
+    isSupervised: flags.child !== undefined,
+    takesOver: flags.child === 'beside',
     onReady: ({ port, adminPort }, engine) => {
       const scheme = config.listen.tls === undefined ? 'http' : 'https';
       const url = `${scheme}://${hostForUrl(config.listen.host)}:${port}`;

@@ -79,10 +79,20 @@ const Memory = z.strictObject({
 const Drain = z.strictObject({
   timeout: duration('0s', '1h')
     .prefault('30s')
-    .describe('After SIGTERM, requests in flight may take this long; then they end with an error.'),
+    .describe(
+      'After SIGTERM, or once another process has taken over, requests in flight may take this long; then they end with an error.',
+    ),
   settle: duration('0s', '10m')
     .prefault('0s')
     .describe('Keep accepting this long after SIGTERM while /readyz is 503 already.'),
+});
+
+const Restart = z.strictObject({
+  timeout: duration('100ms', '1h')
+    .prefault('60s')
+    .describe(
+      'On SIGUSR2 a second process must be able to serve within this; else it ends and the one that serves stays.',
+    ),
 });
 
 const Timeouts = z.strictObject({
@@ -240,6 +250,7 @@ const Sections = z.strictObject({
   threads: Threads.prefault({}).describe('Thread counts.'),
   memory: Memory.prefault({}).describe('Sizes of the shared memory; fixed while the process runs.'),
   drain: Drain.prefault({}).describe('Leaving without losing a request.'),
+  restart: Restart.prefault({}).describe('A new process beside the old one, on the same port.'),
   timeouts: Timeouts.prefault({}).describe('Limits in time, per request.'),
   health: Health.prefault({}).describe('Probes of every replica.'),
   engine_metrics: EngineMetrics.prefault({}).describe('What the engines say of their load.'),

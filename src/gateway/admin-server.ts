@@ -1,11 +1,13 @@
 /**
  * Admin listener: metrics, cluster state, slot table, and changes of the membership. Runs on the
  * main thread over node:http; no request of a client ever passes here. It is open before the gateway
- * serves, and until then answers probes alone: what the pages show is not there yet.
+ * serves, and until then answers probes alone: what the pages show is not there yet. Two processes share
+ * its address (SO_REUSEPORT) only while one takes over from the other.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, Server as NetServer } from 'node:net';
 import { ListenError } from '../lib/listen-error.ts';
+import { quietTurn } from '../lib/quiet-turn.ts';
 import { validRequestId } from '../protocol/request-id.ts';
 import { type Access, mayChange, mayRead } from './admin-access.ts';
 
@@ -24,6 +26,8 @@ export interface AdminActions {
   remove(name: string): Promise<unknown>;
   add(body: unknown): Promise<unknown>;
   reload(): Promise<unknown>;
+  /** Asks for a restart that overlaps. */
+  restart(): unknown;
   /** Does something to a thread; absent in a gateway that is not under test. */
   readonly fault: ((body: unknown) => unknown) | undefined;
 }
@@ -60,6 +64,8 @@ export class AdminServer {
   readonly #server: Server;
   readonly #actions: AdminActions;
   readonly #token: string;
+  #accepted = 0;
+  #isReplaced = false;
 
   constructor(actions: AdminActions, token: string) {
     this.#actions = actions;
@@ -71,21 +77,31 @@ export class AdminServer {
             ? failure(error.status, error.message)
             : failure(500, 'the admin action failed; see the log'),
         )
-        .then((answer) => send(req, res, answer));
+        .then((answer) => {
+          if (this.#isReplaced) res.setHeader('connection', 'close');
+          send(req, res, answer);
+        });
     });
+    this.#server.on('connection', () => this.#accepted++);
     this.#server.maxConnections = 256;
   }
 
-  listen(host: string, port: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      const refuse = ({ code }: NodeJS.ErrnoException): void =>
-        reject(new ListenError('admin', host, port, code));
-      this.#server.once('error', refuse);
-      this.#server.listen(port, host, () => {
-        this.#server.off('error', refuse);
-        resolve((this.#server.address() as AddressInfo).port);
-      });
-    });
+  /** `shared`: with the process that has the address and will leave it. Otherwise nobody may have it. */
+  async listen(host: string, port: number, shared: boolean): Promise<number> {
+    // A socket that may be shared would join whoever has the port; one that may not finds out.
+    if (!shared && canShare && port !== 0) {
+      const sole = new NetServer((socket) => socket.destroy());
+      await listenOn(sole, host, port, false);
+      await new Promise((resolve) => sole.close(resolve));
+    }
+    return listenOn(this.#server, host, port, canShare);
+  }
+
+  /** Another process has the address: takes no new connection, and each that is left has one answer. */
+  async stopListening(): Promise<void> {
+    await quietTurn(() => this.#accepted);
+    NetServer.prototype.close.call(this.#server); // that of http.Server closes idle connections
+    this.#isReplaced = true;
   }
 
   async close(): Promise<void> {
@@ -135,6 +151,7 @@ export class AdminServer {
     const refused = this.#refusal(mayChange(req, this.#token));
     if (refused !== undefined) return refused;
     if (path === '/admin/reload') return json(200, await this.#actions.reload());
+    if (path === '/admin/restart') return json(202, this.#actions.restart());
     const { fault } = this.#actions;
     if (path === '/admin/fault' && fault !== undefined)
       return json(200, fault(await readJson(req)));
@@ -157,6 +174,21 @@ export class AdminServer {
     if (!this.#actions.isStarting()) return undefined;
     return { ...failure(503, 'the gateway is still starting'), headers: { 'retry-after': '1' } };
   }
+}
+
+/** Elsewhere Node has no `reusePort`; there a process cannot take over, and says so. */
+const canShare = process.platform === 'linux';
+
+function listenOn(server: NetServer, host: string, port: number, shared: boolean): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const refuse = ({ code }: NodeJS.ErrnoException): void =>
+      reject(new ListenError('admin', host, port, code));
+    server.once('error', refuse);
+    server.listen({ host, port, reusePort: shared }, () => {
+      server.off('error', refuse);
+      resolve((server.address() as AddressInfo).port);
+    });
+  });
 }
 
 async function readJson(req: IncomingMessage): Promise<unknown> {

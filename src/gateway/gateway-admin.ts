@@ -25,6 +25,7 @@ import type { HealthChecker } from './health.ts';
 import type { Member, Membership, ReplicaSpec } from './membership.ts';
 import { GatewayMetrics } from './metrics.ts';
 import { type NamedReplica, planReload } from './reload.ts';
+import type { Restarts } from './restarts.ts';
 import { version } from './version.ts';
 import type { GatewayViews } from './views.ts';
 
@@ -44,6 +45,7 @@ export interface AdminParts {
   readonly reader: MetricsReader;
   readonly writer: MetricsWriter;
   readonly readiness: Readiness;
+  readonly restarts: Restarts;
   readonly fault: ((body: unknown) => unknown) | undefined;
   readonly tellForwarders: (message: Joined | Forgotten) => Promise<void>;
   readonly tellAcceptors: (message: Joined) => Promise<void>;
@@ -121,6 +123,8 @@ export class GatewayAdmin implements AdminActions {
       dropped: totals.counter(metrics.schedulerDropped, 0),
       version,
       engine,
+      pid: process.pid,
+      restart_problem: this.#parts.restarts.problem,
     };
   }
 
@@ -186,6 +190,12 @@ export class GatewayAdmin implements AdminActions {
       const member = await this.#join(membership.add(replica, model));
       return { name: member.name, state: 'active', healthy: membership.state(member).healthy };
     });
+  }
+
+  /** Answers before anything has happened: this process may be the one that goes. */
+  restart(): unknown {
+    if (this.#parts.restarts.ask()) return { state: 'asked', pid: process.pid };
+    throw new AdminError(409, 'no supervisor started this gateway: nobody could start another');
   }
 
   /** Applies the replicas of the config file; refused whole when another key has changed. */
@@ -361,10 +371,7 @@ export class GatewayAdmin implements AdminActions {
         ringDepths: () => views.ringDepths(),
         slotsInUse: () => views.slotsInUse(),
         arenaBytesInUse: () => views.threads().reduce((sum, t) => sum + t.arenaBytes, 0),
-        httpConnections: () =>
-          views
-            .threads()
-            .reduce((sum, t) => sum + (t.name.startsWith('acceptor') ? t.connections : 0), 0),
+        httpConnections: () => views.connections(),
       },
       { version, node: process.version, engine },
     );

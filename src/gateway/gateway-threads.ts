@@ -68,6 +68,11 @@ export class GatewayThreads {
     return port;
   }
 
+  /** Closes the listening sockets; connections stay. */
+  async unlisten(): Promise<void> {
+    await Promise.all(this.#acceptors.map((acceptor) => acceptor.unlisten()));
+  }
+
   /** Starts a scheduler or forwarder in the place of a dead one; resolves once it serves. */
   async restart(name: string): Promise<void> {
     const { memory } = this.#parts.context();

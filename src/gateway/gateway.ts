@@ -31,7 +31,9 @@ import { GatewayThreads } from './gateway-threads.ts';
 import { HealthChecker } from './health.ts';
 import { EngineScraper } from './health-engine.ts';
 import { Membership } from './membership.ts';
+import { Restarts } from './restarts.ts';
 import { type StartContext, wantsPretty } from './start-data.ts';
+import { untilReplicasServe } from './take-over.ts';
 import { ThreadRecovery } from './thread-recovery.ts';
 import { GatewayViews } from './views.ts';
 import { Watchdog } from './watchdog.ts';
@@ -44,6 +46,10 @@ export interface GatewayOptions {
   readonly onFatal: (reason: string, error: unknown) => void;
   /** Reads the config file again; undefined where there is none. */
   readonly reload?: (() => Promise<LoadResult>) | undefined;
+  /** Asks the supervisor for a restart that overlaps; undefined where there is none. */
+  readonly restart?: (() => void) | undefined;
+  /** Another process serves on the same addresses, and leaves them once this one does. */
+  readonly takesOver?: boolean | undefined;
 }
 
 export interface Addresses {
@@ -62,6 +68,7 @@ export class ClosedWhileStarting extends Error {
 
 /** Bytes of answers on their way between one forwarder and one acceptor. */
 const responseRingBytes = 4 * 1024 * 1024;
+const pollMs = 10;
 /** After the cut, streams have this long to end with an error event. */
 const cutGraceMs = 1000;
 
@@ -84,6 +91,7 @@ export class Gateway {
   readonly #threads: GatewayThreads;
   readonly #recovery: ThreadRecovery;
   readonly #breakerLog: BreakerLog;
+  readonly restarts: Restarts;
   #closing: Promise<void> | undefined;
   #cut = false;
   /** True from the moment the last acceptor listens. */
@@ -125,6 +133,7 @@ export class Gateway {
     if (resolved.fallback !== '') this.logger.warn(resolved.fallback);
     this.#membership = new Membership(this.#memory, config.models.map(adaptersOf));
     this.#views = new GatewayViews(this.#memory);
+    this.restarts = new Restarts(options.restart, this.#metrics, this.logger);
     this.#health = this.#createHealth();
     this.#scraper = this.#createScraper();
     this.#actions = this.#createActions();
@@ -150,13 +159,18 @@ export class Gateway {
   /**
    * Opens the admin listener, starts every thread, probes every replica once, then listens for clients:
    * a second gateway of the same config ends at the admin port, before the kernel gives it connections.
+   * One that takes over opens the admin listener last, so that nobody meets it while it starts.
    * Rejects with a ListenError when an address is taken.
    */
   async listen(): Promise<Addresses> {
     try {
       return await this.#start();
     } catch (error) {
-      if (this.#closing === undefined) throw error;
+      if (this.#closing === undefined) {
+        // The other process goes on; the clients that came here meanwhile are served.
+        if (this.#isServing) await this.leave();
+        throw error;
+      }
       // What else fails of a start that is taken back is no news.
       await this.#closing;
       await this.#admin.close(); // it may have opened since
@@ -165,8 +179,9 @@ export class Gateway {
   }
 
   async #start(): Promise<Addresses> {
-    const { config } = this.#options;
-    const adminPort = await this.#admin.listen(config.admin.host, config.admin.port);
+    const { config, takesOver = false } = this.#options;
+    const listenAdmin = () => this.#admin.listen(config.admin.host, config.admin.port, takesOver);
+    let adminPort = takesOver ? 0 : await listenAdmin();
     this.#assertOpen();
     for (const [model, { replicas }] of config.models.entries()) {
       for (const replica of replicas) this.#membership.add(replica, model);
@@ -176,10 +191,20 @@ export class Gateway {
     this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
     this.#scraper.start();
+    if (takesOver) {
+      const { logger } = this;
+      const parts = {
+        membership: this.#membership,
+        readiness: new Readiness(this.#memory),
+        logger,
+      };
+      await untilReplicasServe({ ...parts, assertOpen: () => this.#assertOpen() });
+    }
     const port = await this.#threads.startAcceptors(() => this.#assertOpen());
     this.#watchdog.start();
     this.#breakerLog.start();
     this.#isServing = true;
+    if (takesOver) adminPort = await listenAdmin();
     return { port, adminPort };
   }
 
@@ -205,6 +230,25 @@ export class Gateway {
     this.#setDraining(DrainStage.refusing);
     // Acceptors claim a slot, then look at the stage: whoever got in before it shows in the table.
     await this.#waitUntil(() => this.#cut || this.#views.slotsInUse() === 0, deadline);
+    await this.close();
+  }
+
+  /**
+   * Another process has taken over: gives it the addresses, serves the connections that are left, each
+   * until its next answer, and closes when none is left or at `drain.timeout`.
+   */
+  async leave(): Promise<void> {
+    if (this.#closing !== undefined) return this.#closing;
+    if (!this.#isServing && this.#views.slotsInUse() === 0) return this.close();
+    const deadline = performance.now() + this.#options.config.drain.timeout;
+    // Before answers close connections: whose client comes back at once must not queue here again.
+    await Promise.all([this.#admin.stopListening(), this.#threads.unlisten()]);
+    this.#setDraining(DrainStage.replaced);
+    this.logger.info('leaving: another process has taken over', {
+      count: this.#views.slotsInUse(),
+    });
+    const isLeft = (): boolean => this.#views.connections() + this.#views.slotsInUse() > 0;
+    await this.#waitUntil(() => this.#cut || !isLeft(), deadline);
     await this.close();
   }
 
@@ -263,6 +307,7 @@ export class Gateway {
   }
 
   #setDraining(stage: DrainStage): void {
+    if (stage < Atomics.load(this.#control, this.#at.draining)) return;
     Atomics.store(this.#control, this.#at.draining, stage);
     this.#ringAll();
   }
@@ -275,7 +320,7 @@ export class Gateway {
   }
 
   async #waitUntil(done: () => boolean, limit: number): Promise<void> {
-    while (!done() && performance.now() < limit) await sleep(10);
+    while (!done() && performance.now() < limit) await sleep(pollMs);
   }
 
   #startContext(): StartContext {
@@ -338,6 +383,7 @@ export class Gateway {
       reader: new MetricsReader(defaultMetricDims, this.#metricsRegions),
       writer: this.#metrics,
       readiness: new Readiness(this.#memory),
+      restarts: this.restarts,
       fault: faultAdmin && ((body) => faultAdmin.applyFault(body, this.#threads)),
       tellForwarders: (message) => this.#threads.tellForwarders(message),
       tellAcceptors: (message) => this.#threads.tellAcceptors(message),

@@ -31,6 +31,6 @@ export function handoverOf(
 }
 
 /** The rule of the scheduler (dispatch/fleet.ts). */
-function isRoutable({ admin, healthy, weight }: Standing): boolean {
+export function isRoutable({ admin, healthy, weight }: Standing): boolean {
   return admin === ReplicaAdmin.active && healthy && weight > 0;
 }

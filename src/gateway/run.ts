@@ -2,8 +2,9 @@
  * Runs one gateway as the work of this process: start, ready line, signals, exit code. Main thread.
  *
  * First SIGTERM or SIGINT: drain, or end at once while it starts. Second: cut with error events.
- * SIGHUP, and a change of a watched config file: reload, as soon as it serves. A supervisor that goes away counts as a first signal. A thread
- * beyond repair ends the process with a failure, and `abort` makes sure of it even when
+ * SIGHUP, and a change of a watched config file: reload, as soon as it serves. SIGUSR2: ask the supervisor
+ * for a process beside this one; once that serves the supervisor says so, and this one leaves. A supervisor
+ * that goes away counts as a first signal. A thread beyond repair ends the process with a failure, and `abort` makes sure of it even when
  * uWebSockets.js holds its thread.
  */
 import { setFlagsFromString } from 'node:v8';
@@ -11,6 +12,7 @@ import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
 import { isListenError } from '../lib/listen-error.ts';
+import type { FromSupervisor, ToSupervisor } from '../lib/process-messages.ts';
 import type { ConfigWatch } from './config-watch.ts';
 import { type Addresses, ClosedWhileStarting, Gateway } from './gateway.ts';
 
@@ -20,6 +22,10 @@ export interface RunOptions {
   readonly reload?: () => Promise<LoadResult>;
   /** Of the config file, which is read again when it changes; absent: only when asked. */
   readonly watch?: ConfigWatch;
+  /** Started by a supervisor, which may start another beside it. */
+  readonly isSupervised?: boolean;
+  /** Another process serves on the same addresses; this one is to take over from it. */
+  readonly takesOver?: boolean;
   readonly onReady: (addresses: Addresses, engine: string) => void;
 }
 
@@ -35,21 +41,22 @@ const heapGrowingPercent = 50;
 
 /** Resolves with the exit code once all is closed; throws when it cannot be built or cannot listen. */
 export async function runGateway(options: RunOptions): Promise<number> {
-  const { config, reload, watch, onReady } = options;
+  const { config, reload, watch, onReady, isSupervised = false, takesOver } = options;
   let fail: (reason: string) => void = () => {};
   const failed = new Promise<never>((_, reject) => {
     fail = (reason) => reject(new Error(reason));
   });
   failed.catch(() => {}); // it may fail before anybody waits for it
   setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
-  const gateway = new Gateway({ config, reload, onFatal: fail });
+  const restart = isSupervised ? () => tell({ kind: 'restart' }) : undefined;
+  const gateway = new Gateway({ config, reload, restart, takesOver, onFatal: fail });
   const { logger } = gateway;
   // Before the start, which may take as long as the slowest probe: the default of each would kill.
   const signals = new Signals(gateway);
   try {
     const addresses = await Promise.race([gateway.listen(), failed]);
     // The supervisor hears of it first: whoever reads the ready line may kill this process at once.
-    process.send?.({ kind: 'ready' });
+    tell({ kind: 'ready', restartMs: config.restart.timeout, drainMs: config.drain.timeout });
     onReady(addresses, gateway.engine);
     signals.serving();
     watch?.follow(() => void gateway.reload());
@@ -77,6 +84,11 @@ export async function runGateway(options: RunOptions): Promise<number> {
   }
 }
 
+function tell(message: ToSupervisor): void {
+  // A supervisor that is gone is heard of by its closed channel.
+  if (process.connected) process.send?.(message, () => {});
+}
+
 class Signals {
   /** Settles with the drain that the first of them began. */
   readonly stopped: Promise<void>;
@@ -96,6 +108,10 @@ class Signals {
         this.#stopping = true;
         gateway.drain().then(resolve, reject);
       };
+      process.on('message', (message: FromSupervisor) => {
+        if (message.kind === 'replaced') gateway.leave().then(resolve, reject);
+        else if (message.kind === 'restarted') gateway.restarts.ended(message.problem);
+      });
       process.on('SIGTERM', stop);
       process.on('SIGINT', stop);
       process.once('disconnect', () => {
@@ -104,6 +120,9 @@ class Signals {
     });
     this.stopped.catch(() => {}); // a drain may fail before anybody waits for it
     process.on('SIGHUP', () => this.#reload());
+    process.on('SIGUSR2', () => {
+      if (!gateway.restarts.ask()) gateway.logger.error('SIGUSR2 is ignored: no supervisor');
+    });
   }
 
   /** What was asked while it started is done. */

@@ -86,6 +86,13 @@ export class ThreadHandle {
     await Promise.race([applied, this.#exited]);
   }
 
+  /** An acceptor closes its listening socket; resolves once it has. */
+  async unlisten(): Promise<void> {
+    const unlistened = this.#next('unlistened');
+    this.send({ kind: 'unlisten' });
+    await Promise.race([unlistened, this.#exited]);
+  }
+
   /** It was ended long enough ago to be gone. */
   get isUnkillable(): boolean {
     return nowMs() - this.#killedMs > killMsMax;

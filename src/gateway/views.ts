@@ -70,6 +70,13 @@ export class GatewayViews {
     });
   }
 
+  /** Open connections of clients. */
+  connections(): number {
+    return this.threads()
+      .filter(({ name }) => name.startsWith('acceptor'))
+      .reduce((sum, { connections }) => sum + connections, 0);
+  }
+
   /** ThreadId of a thread by its name. */
   threadId(name: string): number {
     return this.#names.indexOf(name);

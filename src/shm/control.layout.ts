@@ -6,7 +6,7 @@
 import { column, defineLayout, f64, i32, rows, word } from './layout.ts';
 
 export const ControlLayout = defineLayout('control', {
-  draining: word('main', 'DrainStage: none, announced, refusing.'),
+  draining: word('main', 'DrainStage: none, replaced, announced, refusing.'),
   stopping: word('main', '1 once streams must be cut: second signal or drain limit.'),
   waiting: word('scheduler', 'Requests waiting over all models; see EventWriter of forwarder/.'),
   queued: column('scheduler', 'Requests waiting in the queue, per model.'),
@@ -26,10 +26,13 @@ export const ControlLayout = defineLayout('control', {
 });
 
 /**
+ * The order is that of time; a stage is never left for an earlier one.
+ * replaced: another process has the addresses; every request of a connection that is left is served, and
+ * its answer closes the connection.
  * announced: not ready any more, still serving, every answer closes its connection (drain.settle).
  * refusing: new requests are answered 503; those in flight go on.
  */
-export const DrainStage = { none: 0, announced: 1, refusing: 2 } as const;
+export const DrainStage = { none: 0, replaced: 1, announced: 2, refusing: 3 } as const;
 export type DrainStage = (typeof DrainStage)[keyof typeof DrainStage];
 
 export const ThreadPhase = { starting: 0, running: 1, stopped: 2 } as const;

@@ -51,10 +51,10 @@ export class Heartbeat {
 
   start(): void {
     this.#dueUs = nowUs();
-    this.#beat();
+    this.beat();
     Atomics.store(this.#words, this.#row + this.#at.phase, ThreadPhase.running);
     this.#timer = setInterval(() => {
-      this.#beat();
+      this.beat();
       this.#afterBeat();
     }, beatMs);
   }
@@ -64,7 +64,8 @@ export class Heartbeat {
     Atomics.store(this.#words, this.#row + this.#at.phase, ThreadPhase.stopped);
   }
 
-  #beat(): void {
+  /** Also between two turns of the timer. */
+  beat(): void {
     const now = nowUs();
     this.#lags[this.#beats % windowBeats] = Math.max(now - this.#dueUs, 0);
     this.#dueUs = now + beatMs * 1000;

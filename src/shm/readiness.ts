@@ -34,7 +34,7 @@ export class Readiness {
 
   /** What is missing; '' when nothing is. */
   problem(): string {
-    if (Atomics.load(this.#control, this.#draining) !== DrainStage.none) return 'draining';
+    if (Atomics.load(this.#control, this.#draining) >= DrainStage.announced) return 'draining';
     const beatUs = this.#controlFloats[this.#beatAt] as number;
     if (nowUs() - beatUs > schedulerSilentUs) return 'the scheduler does not answer';
     return this.#isAnyRoutable() ? '' : 'no replica is healthy';

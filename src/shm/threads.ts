@@ -113,12 +113,15 @@ export type Fault = { readonly thread: string } & (
 export type ToThread =
   | { readonly kind: 'replica'; readonly replica: ReplicaAddress }
   | { readonly kind: 'forget'; readonly row: number; readonly epoch: number }
+  /** To acceptors: close the listening socket, keep the connections. */
+  | { readonly kind: 'unlisten' }
   | { readonly kind: 'stop' }
   | { readonly kind: 'fault'; readonly fault: Fault };
 
 /** Any thread -> main. */
 export type FromThread =
   | { readonly kind: 'ready'; readonly port?: number; readonly priorityRaised?: boolean }
+  | { readonly kind: 'unlistened' }
   | { readonly kind: 'stopped' }
   | { readonly kind: 'terminate' }
   | { readonly kind: 'applied'; readonly row: number; readonly epoch: number };

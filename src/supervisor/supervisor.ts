@@ -1,15 +1,16 @@
 /**
- * The supervisor process: starts the gateway process, starts it again when it dies, passes signals on.
+ * The supervisor process: starts the gateway process, starts it again when it dies, passes signals on,
+ * and on SIGUSR2 starts another beside it that takes over.
  *
- * It holds no socket and no state, so that nothing in the gateway can harm it. The gateway runs in a
- * process group of its own: a Ctrl-C reaches it once, through here. Should the supervisor die, the
- * gateway sees its IPC channel close and drains.
+ * It holds no socket and no state, so that nothing in the gateway can harm it. Should the supervisor die,
+ * the gateway sees its IPC channel close and drains. Invariant: at most one process serves or is to
+ * serve, at most one starts beside it, at most one has been replaced and leaves; no two of the last two.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { ExitCode } from '../lib/exit-code.ts';
+import { type Ending, GatewayProcess, type ProcessEvents } from './gateway-process.ts';
 
 export interface SupervisorOptions {
-  /** Arguments of the gateway process after the program, as `serve --no-supervisor …`. */
+  /** Arguments of the gateway process after the program, as `serve …`. */
   readonly args: readonly string[];
   readonly say: (text: string) => void;
 }
@@ -18,6 +19,10 @@ const backoffMsMin = 100;
 const backoffMsMax = 10_000;
 /** A gateway that served this long was well: the next death starts the back-off anew. */
 const steadyMs = 60_000;
+/** A start that is taken back ends at once; one that hangs is killed. */
+const abandonMs = 5000;
+/** What a process needs beyond its `drain.timeout` to end by itself. */
+const leaveGraceMs = 15_000;
 const stopSignals = ['SIGTERM', 'SIGINT'] as const;
 
 /** Wait before start number `deaths + 1` in a row: 0.1, 0.2, 0.4 … 10 s. */
@@ -26,76 +31,183 @@ export function backoffMs(deaths: number): number {
 }
 
 /** Runs until the gateway ends by request or never comes to serve; resolves with the exit code. */
-export async function supervise({ args, say }: SupervisorOptions): Promise<number> {
-  let child: ChildProcess | undefined;
-  let isServing = false;
-  let wantsReload = false;
-  let stopping = false;
-  let wake: () => void = () => {};
-  const onStop = (signal: NodeJS.Signals): void => {
-    stopping = true;
-    child?.kill(signal);
-    wake();
-  };
-  // It kills a process that does not listen for it yet, so it waits for the ready message.
-  const onReload = (): void => {
-    wantsReload = !isServing;
-    if (isServing) child?.kill('SIGHUP');
-  };
+export async function supervise(options: SupervisorOptions): Promise<number> {
+  const supervisor = new Supervisor(options);
+  const onStop = (signal: NodeJS.Signals): void => supervisor.stop(signal);
+  const onReload = (): void => supervisor.reload();
+  const onRestart = (): void => supervisor.restart();
   for (const signal of stopSignals) process.on(signal, onStop);
   process.on('SIGHUP', onReload);
+  process.on('SIGUSR2', onRestart);
   try {
-    let deaths = 0;
-    let served = false;
-    for (;;) {
-      const started = performance.now();
-      child = start(args);
-      child.once('message', () => {
-        served = true;
-        isServing = true;
-        if (wantsReload) onReload();
-      });
-      const { code, signal } = await ended(child);
-      const hasServed = isServing;
-      child = undefined;
-      isServing = false;
-      // Asked to stop before it served: it has, whether or not it could hear of it.
-      if (stopping && !hasServed) return ExitCode.ok;
-      // One that never served has said why. After that everything is tried again, also a config that
-      // went bad meanwhile: whoever mends the file has the service back.
-      if (stopping || code === ExitCode.ok || !served) return code ?? ExitCode.failed;
-      if (performance.now() - started > steadyMs) deaths = 0;
-      deaths++;
-      const wait = backoffMs(deaths);
-      say(
-        `the gateway process ended (${signal ?? `exit ${code}`}); starting it again in ${wait} ms`,
-      );
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, wait);
-        wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      if (stopping) return ExitCode.ok;
-    }
+    return await supervisor.run();
   } finally {
     for (const signal of stopSignals) process.off(signal, onStop);
     process.off('SIGHUP', onReload);
+    process.off('SIGUSR2', onRestart);
   }
 }
 
-function start(args: readonly string[]): ChildProcess {
-  const program = process.argv[1] as string;
-  return spawn(process.execPath, [...process.execArgv, program, ...args], {
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    detached: true,
-  });
+class Supervisor implements ProcessEvents {
+  readonly #options: SupervisorOptions;
+  readonly #finished = Promise.withResolvers<number>();
+  /** Serves, or is to serve as soon as it can. */
+  #current: GatewayProcess | undefined;
+  /** Starts beside it, to take over. */
+  #next: GatewayProcess | undefined;
+  /** Has been replaced and finishes what it has. */
+  #leaving: GatewayProcess | undefined;
+  #backoff: NodeJS.Timeout | undefined;
+  #hasServed = false;
+  #isStopping = false;
+  #wantsRestart = false;
+  #deaths = 0;
+  /** Of the end of the last one that was to serve, once nobody is to serve any more. */
+  #code: number | undefined;
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves with the exit code. */
+  run(): Promise<number> {
+    this.#startAlone();
+    return this.#finished.promise;
+  }
+
+  stop(signal: NodeJS.Signals): void {
+    this.#isStopping = true;
+    this.#code ??= ExitCode.ok;
+    clearTimeout(this.#backoff);
+    for (const each of [this.#current, this.#next, this.#leaving]) each?.kill(signal);
+    this.#settle();
+  }
+
+  reload(): void {
+    this.#current?.reload();
+    this.#next?.reload(); // it may have read the file before the change
+  }
+
+  /** One at a time: a further wish is for the file and the program as they are after this one. */
+  restart(): void {
+    if (this.#next !== undefined || this.#leaving !== undefined)
+      this.#options.say('a restart is under way; another follows it');
+    this.#wantsRestart = true;
+    this.#settle();
+  }
+
+  ready(process: GatewayProcess): void {
+    if (process === this.#leaving) {
+      this.#limitLeaving(process);
+      return;
+    }
+    this.#hasServed = true;
+    process.unlimited();
+    if (process === this.#next && !this.#isStopping) this.#replace(process);
+    this.#settle();
+  }
+
+  ended(process: GatewayProcess, ending: Ending): void {
+    if (process === this.#leaving) this.#onLeft(ending);
+    else if (process === this.#next)
+      this.#failed(`the new process ended (${inWords(ending)}) before it served`);
+    else if (process === this.#current) this.#onDeath(process, ending);
+    this.#settle();
+  }
+
+  #replace(next: GatewayProcess): void {
+    const old = this.#current;
+    this.#current = next;
+    this.#next = undefined;
+    next.tell({ kind: 'restarted', problem: '' });
+    if (old === undefined) return;
+    this.#leaving = old;
+    old.tell({ kind: 'replaced' });
+    this.#limitLeaving(old);
+  }
+
+  #onLeft(ending: Ending): void {
+    this.#leaving = undefined;
+    if (ending.code === ExitCode.ok) return;
+    this.#options.say(`the process that was replaced ended badly (${inWords(ending)})`);
+  }
+
+  /** The process beside the one that serves will not take over. */
+  #failed(problem: string): void {
+    this.#next = undefined;
+    if (this.#isStopping) return;
+    this.#options.say(`restart failed: ${problem}; the process that serves stays`);
+    this.#current?.tell({ kind: 'restarted', problem });
+  }
+
+  #onDeath(process: GatewayProcess, ending: Ending): void {
+    // Whoever was to take over has nobody to take over from.
+    this.#current = this.#next;
+    this.#next = undefined;
+    if (this.#current !== undefined || this.#isStopping) {
+      // Asked to stop before it served: it has, whether or not it could hear of it.
+      if (this.#isStopping && process.ready !== undefined)
+        this.#code = ending.code ?? ExitCode.failed;
+      return;
+    }
+    // One that never served has said why. After that everything is tried again, also a config that
+    // went bad meanwhile: whoever mends the file has the service back.
+    if (ending.code === ExitCode.ok || !this.#hasServed) {
+      this.#code = ending.code ?? ExitCode.failed;
+      return;
+    }
+    if (performance.now() - process.startedMs > steadyMs) this.#deaths = 0;
+    this.#deaths++;
+    const wait = backoffMs(this.#deaths);
+    this.#options.say(
+      `the gateway process ended (${inWords(ending)}); starting it again in ${wait} ms`,
+    );
+    this.#backoff = setTimeout(() => this.#startAlone(), wait);
+  }
+
+  /** After every event: what is due now. */
+  #settle(): void {
+    if (this.#code !== undefined) {
+      const isAnyLeft = [this.#current, this.#next, this.#leaving].some((p) => p !== undefined);
+      if (!isAnyLeft) this.#finished.resolve(this.#code);
+      return;
+    }
+    const isBusy = this.#next !== undefined || this.#leaving !== undefined;
+    if (!this.#wantsRestart || isBusy || this.#current?.ready === undefined) return;
+    this.#wantsRestart = false;
+    this.#startBeside(this.#current.ready.restartMs);
+  }
+
+  #startAlone(): void {
+    // It reads the file anew: nobody need be started after it.
+    this.#wantsRestart = false;
+    this.#current = new GatewayProcess(this.#options.args, false, this);
+  }
+
+  #startBeside(limitMs: number): void {
+    const next = new GatewayProcess(this.#options.args, true, this);
+    this.#next = next;
+    next.limit(limitMs, () => {
+      // The one it was to replace has died: another start will not wait for replicas.
+      if (next === this.#current) next.kill('SIGKILL');
+      else this.#abandon(next, limitMs);
+    });
+  }
+
+  /** It has not served yet: it ends at once. Should it come to serve meanwhile it leaves as one that did. */
+  #abandon(next: GatewayProcess, limitMs: number): void {
+    this.#failed(`the new process did not serve within ${limitMs} ms`);
+    this.#leaving = next;
+    next.tell({ kind: 'replaced' });
+    next.limit(abandonMs, () => next.kill('SIGKILL'));
+  }
+
+  #limitLeaving(leaving: GatewayProcess): void {
+    leaving.limit((leaving.ready?.drainMs ?? 0) + leaveGraceMs, () => {
+      this.#options.say('the process that was replaced does not end; it is killed');
+      leaving.kill('SIGKILL');
+    });
+  }
 }
 
-function ended(child: ChildProcess): Promise<{ code: number | null; signal: string | null }> {
-  return new Promise((resolve) => {
-    child.once('error', () => resolve({ code: ExitCode.failed, signal: null }));
-    child.once('exit', (code, signal) => resolve({ code, signal }));
-  });
-}
+const inWords = ({ code, signal }: Ending): string => signal ?? `exit ${code}`;

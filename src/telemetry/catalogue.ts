@@ -69,15 +69,9 @@ function counter(
   const labels = labelsOf(series);
   const id = stored.length;
   const metric = {
-    kind: 'counter',
-    id,
-    name,
-    help,
-    unit: 'count',
-    labels,
-    series,
-    writers,
-  } as const;
+    ...({ kind: 'counter', id, name, help, unit: 'count' } as const),
+    ...{ labels, series, writers },
+  };
   stored.push(metric);
   return metric;
 }
@@ -387,6 +381,12 @@ export const metrics = {
     ['result'],
     ['main'],
     'Config reloads, by result; a failed one keeps the config in force.',
+  ),
+  restarts: counter(
+    'sluice_restarts_total',
+    ['result'],
+    ['main'],
+    'Restarts that overlap (SIGUSR2), by result: ok in the process that took over, failed in the one that stayed.',
   ),
   buildInfo: gauge(
     'sluice_build_info',

@@ -1,9 +1,8 @@
 /** A second `sluice serve` of the same config, started by accident. */
-import { createServer } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { expect, test } from 'vitest';
 import { freePort } from '../support/free-port.ts';
-import { testEngines, withStartingGateway } from '../support/gateway.ts';
+import { withStartingGateway } from '../support/gateway.ts';
 import { configOf, withReplicas } from '../support/scenario.ts';
 
 /** Whether anybody accepts a connection; one that met itself, as two free ports may, does not count. */
@@ -21,11 +20,16 @@ function isAccepted(port: number): Promise<boolean> {
 }
 
 // The kernel shares out connections among all that listen: what it gave to one that ends is lost.
-test.each(testEngines)(
-  'one whose admin port is taken never listens for clients, engine %s',
-  async (engine) => {
+test.each([
+  ['uws', true],
+  ['node', false],
+] as const)(
+  'one whose admin port is taken never listens for clients, engine %s, by one that shares it: %s',
+  async (engine, reusePort) => {
+    // A gateway shares it with one that takes over, which this one was not told to.
     const first = createServer();
-    await new Promise<void>((resolve) => first.listen(0, '127.0.0.1', resolve));
+    const address = { host: '127.0.0.1', port: 0, reusePort };
+    await new Promise<void>((resolve) => first.listen(address, resolve));
     const admin = { port: (first.address() as AddressInfo).port };
     const listen = { engine, port: await freePort() };
     try {

@@ -2,43 +2,13 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { freePort } from '../support/free-port.ts';
+import { gatedHealth as health, withGate } from '../support/gate.ts';
 import { type GatewayProcess, withStartingGateway } from '../support/gateway.ts';
 import { configOf } from '../support/scenario.ts';
-
-/** A replica that keeps its probes waiting: as long as it does, the gateway starts. */
-interface Gate {
-  readonly url: string;
-  /** Resolves once a probe has come. */
-  readonly asked: Promise<void>;
-  release(): void;
-}
-
-async function withGate(use: (gate: Gate) => Promise<void>): Promise<void> {
-  const asked = Promise.withResolvers<void>();
-  const released = Promise.withResolvers<void>();
-  const server = createServer(async (_, response) => {
-    asked.resolve();
-    await released.promise;
-    response.end('{}');
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  try {
-    await use({ url, asked: asked.promise, release: released.resolve });
-  } finally {
-    server.closeAllConnections();
-    server.close();
-  }
-}
-
-/** Probes have all the time of the test. */
-const health = { interval: '1m', timeout: '1m' } as const;
 
 test('the admin listener answers probes alone', async () => {
   const port = await freePort();

@@ -13,6 +13,7 @@ import {
   gatewayProcess,
   withGateway,
 } from '../support/gateway.ts';
+import { isAlive } from '../support/pids.ts';
 import {
   chatBody,
   chatSeries,
@@ -49,15 +50,6 @@ async function startedStream(gateway: GatewayProcess, text = prompt): Promise<Re
 async function ledgerOf(reading: Reading, text = prompt) {
   const { text: received } = await reading.ended;
   return readSse(new TextEncoder().encode(received), chatSeries(text));
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 test('deaths in a row are answered with longer and longer waits, which SIGTERM ends at once', async () => {

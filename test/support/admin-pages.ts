@@ -31,6 +31,8 @@ export interface ClusterView {
   readonly dropped: number;
   readonly version: string;
   readonly engine: string;
+  readonly pid: number;
+  readonly restart_problem: string;
 }
 
 /** What /admin/slots shows. */

@@ -18,6 +18,7 @@ import type { ClusterView, SlotsView } from './admin-pages.ts';
 import { descriptorsOf } from './descriptors-of.ts';
 import { currentTest, invariantsHeld } from './figures.ts';
 import { expectInvariants, invariantsOfEvery } from './invariants.ts';
+import { killIfAlive } from './pids.ts';
 import { type Family, parsePrometheusText } from './prometheus-text.ts';
 
 export { expectQuiet } from './quiet.ts';
@@ -57,8 +58,10 @@ export interface GatewayProcess {
   readonly engine: string;
   /** The process that was started: the supervisor when there is one. */
   readonly pid: number;
-  /** The process that serves. */
+  /** The process that serves; the older one while another takes over. */
   readonly servingPid: number;
+  /** The gateway processes of the supervisor, oldest first. */
+  readonly servingPids: readonly number[];
   /** Path of the config file; '' with flags. */
   readonly configFile: string;
   readonly exited: Promise<Exit>;
@@ -204,9 +207,13 @@ class RunningGateway implements GatewayProcess {
   }
 
   get servingPid(): number {
-    if (!this.#supervised) return this.pid;
-    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8');
-    return Number(children.trim().split(' ')[0]);
+    return this.servingPids[0] ?? 0;
+  }
+
+  get servingPids(): readonly number[] {
+    if (!this.#supervised) return [this.pid];
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8').trim();
+    return children === '' ? [] : children.split(' ').map(Number);
   }
 
   output(): string {
@@ -241,9 +248,9 @@ class RunningGateway implements GatewayProcess {
   async close(): Promise<void> {
     if (!this.#isOver) {
       // A killed supervisor leaves a gateway that would drain for as long as its streams last.
-      const serving = this.#supervised ? this.servingPid : 0;
+      const serving = this.#supervised ? this.servingPids : [];
       this.kill('SIGKILL');
-      if (serving > 0) killIfAlive(serving);
+      for (const pid of serving) killIfAlive(pid);
     }
     await this.exited;
     rmSync(this.#folder, { recursive: true, force: true });
@@ -335,12 +342,4 @@ function completed(config: ConfigInput): ConfigInput {
     admin: { port: 0, ...config.admin },
     log: { level: 'warn', ...config.log },
   };
-}
-
-function killIfAlive(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
 }

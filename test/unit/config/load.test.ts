@@ -17,6 +17,7 @@ test('a file with models only has every other key at its default', () => {
     threads: { acceptors: 1, forwarders: 1 },
     memory: { slots: 8192, arena: 256 * 1024 * 1024, stream_window: 65_536 },
     drain: { timeout: 30_000, settle: 0 },
+    restart: { timeout: 60_000 },
     timeouts: {
       queue: 30_000,
       connect: 2000,

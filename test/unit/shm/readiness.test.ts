@@ -70,3 +70,13 @@ test('a drain and a silent scheduler come first', () => {
   Atomics.store(new Int32Array(memory.control), draining, DrainStage.announced);
   expect(readiness.problem()).toBe('draining');
 });
+
+test('a process that was replaced serves the connections it has, until it drains', () => {
+  const member = membership.add(spec, 0)!;
+  membership.activate(member);
+  membership.setHealthy(member, true, '');
+  schedulerBeat(nowUs());
+  const { draining } = ControlLayout.place(controlCounts(memory.size)).at;
+  Atomics.store(new Int32Array(memory.control), draining, DrainStage.replaced);
+  expect(readiness.problem()).toBe('');
+});

@@ -25,6 +25,7 @@ import { Batch } from './batch.ts';
 import { Clocks } from './clocks.ts';
 import { Credit } from './credit.ts';
 import { Deliveries } from './deliveries.ts';
+import type { Delivery } from './delivery.ts';
 import { Exchange } from './exchange.ts';
 import { type Failure, failures } from './failure.ts';
 import { Gathering, groupsOf, type Start } from './gathering.ts';
@@ -236,9 +237,10 @@ export class Forwarder implements RunningOwner {
       return;
     }
     words[row + at.hedges] = (words[row + at.hedges] as number) + 1;
-    const request = this.#upstream.of(slot, pool);
+    const delivery = this.#deliveries.openHedge(slot, lease);
+    const request = sentOf(this.#upstream.of(slot, pool), delivery);
     const hedge = new Exchange(
-      ...[this, this.#services, pool, slot, lease, request, undefined, first],
+      ...[this, this.#services, pool, slot, lease, request, delivery, first],
     );
     this.#hedges.set(slot, hedge);
     this.#open.add(hedge);
@@ -255,8 +257,7 @@ export class Forwarder implements RunningOwner {
       this.#giveBack(slot, lease, failures.internal); // it would begin the answer again
       return;
     }
-    const isPlain = delivery === undefined || request.body === null;
-    const sent = isPlain ? request : { ...request, body: delivery.begin(request.body) };
+    const sent = sentOf(request, delivery);
     const exchange = new Exchange(this, this.#services, pool, slot, lease, sent, delivery);
     this.#run(exchange, [exchange]);
   }
@@ -355,4 +356,10 @@ export class Forwarder implements RunningOwner {
     this.#schedulerAwaited = false;
     ring(this.#control, this.#bellOf(ThreadId.scheduler));
   }
+}
+
+/** What an attempt sends, made of what the client sent. */
+function sentOf(request: UpstreamRequest, delivery: Delivery | undefined): UpstreamRequest {
+  if (delivery === undefined || request.body === null) return request;
+  return { ...request, ...delivery.begin(request.path, request.body) };
 }

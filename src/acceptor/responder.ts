@@ -147,10 +147,8 @@ export class Responder {
   /** What the forwarder wrote of a stream that was to be continued is in its ring, and goes first. */
   #passOnWritten({ slot }: Request): void {
     const { slots } = this.#state;
-    const { words, at } = slots;
-    const row = slots.row(slot);
-    if (words[row + at.continues] !== 1) return;
-    const forwarder = words[row + at.forwarder] as number;
+    if (!slots.isContinued(slot)) return;
+    const forwarder = slots.words[slots.row(slot) + slots.at.forwarder] as number;
     const source = this.#rings[forwarder] as ByteRingConsumer;
     const before = source.position;
     for (const bytes = source.depth(); ((source.position - before) | 0) < bytes; ) {

@@ -15,7 +15,7 @@ import { controlCounts, recordRingCapacity } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { ReplicaProgress } from '../shm/replica-progress.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
-import { attemptOf, RequestSlots } from '../shm/request-slots.ts';
+import { RequestSlots } from '../shm/request-slots.ts';
 import { DispatchKind, DispatchRingLayout, EventRingLayout } from '../shm/rings.layout.ts';
 import { SpscConsumer, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ForwarderStart, ReplicaAddress } from '../shm/threads.ts';
@@ -220,9 +220,11 @@ export class Forwarder implements RunningOwner {
     const row = this.#slots.row(slot);
     const first = this.#bySlot[slot];
     // What goes on behind a part of the answer is one exchange's alone.
-    const isContinued = words[row + at.continues] === 1;
     const isDue =
-      first instanceof Exchange && first.lease === lease && first.isOpen && !isContinued;
+      first instanceof Exchange &&
+      first.lease === lease &&
+      first.isOpen &&
+      !this.#slots.isContinued(slot);
     // A scheduler that was started again publishes it once more.
     if (!isDue || words[row + at.hedgeFlags] !== 0) {
       this.#metrics.add(catalogue.lateEvents, 0, 1);
@@ -248,8 +250,7 @@ export class Forwarder implements RunningOwner {
   }
 
   #runAlone(slot: number, lease: number, pool: ReplicaPool, request: UpstreamRequest): void {
-    const { words, at } = this.#slots;
-    const isContinued = words[this.#slots.row(slot) + at.continues] === 1;
+    const isContinued = this.#slots.isContinued(slot);
     const delivery = isContinued
       ? this.#deliveries.find(slot, lease)
       : this.#deliveries.open(slot, lease, request.body);
@@ -278,9 +279,6 @@ export class Forwarder implements RunningOwner {
       this.#metrics.add(catalogue.lateEvents, 0, 1);
       return undefined;
     }
-    const { words, at } = slots;
-    // Of the request that had the slot before.
-    if (attemptOf(lease) === 1) words[slots.row(slot) + at.continues] = 0;
     const pool = this.#pools.find(replica, epoch);
     if (pool !== undefined && !this.#stopping) return pool;
     this.#giveBack(slot, lease, this.#stopping ? failures.stopping : failures.refused);

@@ -204,6 +204,7 @@ export class Responder {
   #onChunk(request: Request, source: ByteRingConsumer): void {
     if (request.isGone) return; // its cancellation is under way
     const { data, payload, length, kind } = source;
+    request.hasAll = kind === ResponseKind.last;
     const { outbox } = request;
     if (request.isEventStream) {
       request.tail = tailAfter(request.tail, data, payload, payload + length);
@@ -284,7 +285,8 @@ export class Responder {
   }
 
   #onEnd(request: Request, error: number, retryAfterMs: number): void {
-    if (error !== 0) {
+    // Its forwarder may have died behind the last byte, before it could say that it was the last.
+    if (error !== 0 && !request.hasAll) {
       this.#endWithError(request, errorOf(error), retryAfterMs);
       return;
     }

@@ -202,6 +202,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
       verdict: Verdict.good,
       retry: RetryRule.never,
       settled: true,
+      continues: false,
       promptTokens: -1,
       completionTokens: -1,
     },

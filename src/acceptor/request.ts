@@ -59,6 +59,8 @@ export class Request implements ExchangePeer {
   isEventStream = false;
   /** Last bytes of the answer so far (protocol/event-end.ts). */
   tail = 0;
+  /** All of a complete answer has come; whoever ends it, it is not cut short. */
+  hasAll = false;
   /** Complete but for what the outbox keeps. */
   isEnding = false;
   /** Credit when the forwarder was last woken for it. */

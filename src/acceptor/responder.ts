@@ -147,10 +147,8 @@ export class Responder {
   /** What the forwarder wrote of a stream that was to be continued is in its ring, and goes first. */
   #passOnWritten({ slot }: Request): void {
     const { slots } = this.#state;
-    const { words, at } = slots;
-    const row = slots.row(slot);
-    if (words[row + at.continues] !== 1) return;
-    const forwarder = words[row + at.forwarder] as number;
+    if (!slots.isContinued(slot)) return;
+    const forwarder = slots.words[slots.row(slot) + slots.at.forwarder] as number;
     const source = this.#rings[forwarder] as ByteRingConsumer;
     const before = source.position;
     for (const bytes = source.depth(); ((source.position - before) | 0) < bytes; ) {
@@ -206,6 +204,7 @@ export class Responder {
   #onChunk(request: Request, source: ByteRingConsumer): void {
     if (request.isGone) return; // its cancellation is under way
     const { data, payload, length, kind } = source;
+    request.hasAll = kind === ResponseKind.last;
     const { outbox } = request;
     if (request.isEventStream) {
       request.tail = tailAfter(request.tail, data, payload, payload + length);
@@ -286,7 +285,8 @@ export class Responder {
   }
 
   #onEnd(request: Request, error: number, retryAfterMs: number): void {
-    if (error !== 0) {
+    // Its forwarder may have died behind the last byte, before it could say that it was the last.
+    if (error !== 0 && !request.hasAll) {
       this.#endWithError(request, errorOf(error), retryAfterMs);
       return;
     }

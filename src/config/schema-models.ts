@@ -136,15 +136,15 @@ export const Model = z.strictObject({
       'Requests with the same x-session-id, session_id or prompt_cache_key go to the same replica while it is not overloaded.',
     ),
   continuation: z
-    .enum(['off', 'text'])
+    .enum(['off', 'text', 'token_ids'])
     .prefault('off')
     .describe(
-      'What becomes of a stream that breaks in its middle: off ends it with an error event; text has another replica go on behind the text that the client has, where the request allows it (docs/operations.md).',
+      'What becomes of a stream that breaks in its middle: off ends it with an error event; text has another replica go on behind the text that the client has, token_ids behind its tokens, where the request allows it (docs/operations.md).',
     ),
   continuation_max: size('1KiB', '16MiB')
     .prefault('64KiB')
     .describe(
-      'Bytes of delivered text that are remembered of a stream; a longer one is not continued.',
+      'Bytes that are remembered of a stream: of its delivered text, or 4 for each token of prompt and answer; a longer one is not continued.',
     ),
   allowed_media_domains: z
     .array(mediaDomain())

@@ -152,6 +152,7 @@ export class Attempts {
     placement.learn(slot, release);
     lanes.settleAccount(slot, release.completionTokens);
     this.end(slot);
+    if (release.continues) requests.hedge[slot] = HedgeState.used;
   }
 
   end(slot: number): void {

@@ -77,6 +77,8 @@ export interface Release {
   retry: RetryRule;
   /** The request has ended with the attempt; else the brain decides what follows. */
   settled: boolean;
+  /** The client has a part of the answer: what follows goes on behind it, and has no hedge. */
+  continues: boolean;
   /** Usage as the replica reported it; below 0 when it did not. */
   promptTokens: number;
   completionTokens: number;
@@ -92,7 +94,7 @@ export interface RunningAttempt {
   readonly hasToken: boolean;
   /** Where it runs as well; undefined: nowhere. */
   readonly hedge: { readonly replica: number; readonly epoch: number } | undefined;
-  /** The request has had a hedge. */
+  /** The request has had a hedge, or may have none. */
   readonly isHedgeUsed: boolean;
   /** Replicas that failed this request, newest first. */
   readonly failed: readonly number[];

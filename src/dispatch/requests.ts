@@ -15,7 +15,10 @@ import type { Arrival } from './arrival.ts';
 export const Phase = { idle: 0, waiting: 1, retrying: 2, running: 3, gathering: 4 } as const;
 export type Phase = (typeof Phase)[keyof typeof Phase];
 
-/** running: a hedge runs beside the first exchange. used: one has run, or is all that is left. */
+/**
+ * running: a hedge runs beside the first exchange. used: one has run, or is all that is left; or the
+ * client has a part of the answer, behind which one exchange goes on.
+ */
 export const HedgeState = { none: 0, running: 1, used: 2 } as const;
 export type HedgeState = (typeof HedgeState)[keyof typeof HedgeState];
 

@@ -4,7 +4,11 @@
  * One is kept from the first attempt of its request on until the slot is settled; nobody says so of a
  * request that is with the scheduler, so those are looked at now and then.
  */
-import { type ContinuationPlan, planContinuation } from '../protocol/continuation.ts';
+import {
+  type ContinuationMode,
+  type ContinuationPlan,
+  planContinuation,
+} from '../protocol/continuation.ts';
 import { routeOf } from '../protocol/routes.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
@@ -13,8 +17,13 @@ import { Delivery } from './delivery.ts';
 
 interface Kept {
   readonly generation: number;
-  readonly delivery: Delivery;
+  /** That of the first exchange, and that of its hedge. */
+  readonly ofExchanges: Delivery[];
 }
+
+/** A token has so many bytes at most, with what is around it in a request; of most it is a quarter. */
+const bytesPerToken = 16;
+const bytesPerId = 4;
 
 export class Deliveries {
   readonly #slots: RequestSlots;
@@ -28,11 +37,25 @@ export class Deliveries {
     this.#models = models;
   }
 
-  /** The one of an earlier attempt of the request. */
+  /** The one of the earlier attempts of the request, which has begun the answer. */
   find(slot: number, lease: number): Delivery | undefined {
-    const kept = this.#kept.get(slot);
     this.#resuming.delete(slot);
-    return kept?.generation === generationOf(lease) ? kept.delivery : undefined;
+    return this.#ofRequest(slot, lease)?.ofExchanges.find(({ isContinued }) => isContinued);
+  }
+
+  /** One more like that of the first exchange, for the hedge beside it: one of them begins the answer. */
+  openHedge(slot: number, lease: number): Delivery | undefined {
+    const ofExchanges = this.#ofRequest(slot, lease)?.ofExchanges;
+    const first = ofExchanges?.[0];
+    if (first === undefined) return undefined;
+    const delivery = new Delivery(first.plan, first.bytesMax);
+    ofExchanges?.push(delivery);
+    return delivery;
+  }
+
+  #ofRequest(slot: number, lease: number): Kept | undefined {
+    const kept = this.#kept.get(slot);
+    return kept?.generation === generationOf(lease) ? kept : undefined;
   }
 
   /** A new one, for a request that begins with `body`; undefined where nothing can be continued. */
@@ -44,10 +67,10 @@ export class Deliveries {
     const isStream = ((words[row + at.flags] as number) & RequestFlag.stream) !== 0;
     if (rule === undefined || rule.mode === 'off' || !isStream || body === null) return undefined;
     if (words[row + at.choices] !== 1) return undefined;
-    const plan = this.#planOf(row, body);
+    const plan = this.#planOf(row, body, rule.mode, rule.bytesMax);
     if (plan === undefined) return undefined;
     const delivery = new Delivery(plan, rule.bytesMax);
-    this.#kept.set(slot, { generation: generationOf(lease), delivery });
+    this.#kept.set(slot, { generation: generationOf(lease), ofExchanges: [delivery] });
     return delivery;
   }
 
@@ -76,11 +99,19 @@ export class Deliveries {
     this.#resuming.delete(slot);
   }
 
-  #planOf(row: number, body: Uint8Array): ContinuationPlan | undefined {
+  #planOf(
+    row: number,
+    body: Uint8Array,
+    mode: ContinuationMode,
+    bytesMax: number,
+  ): ContinuationPlan | undefined {
     const { words, at } = this.#slots;
+    // Its ids would not fit, and they are not asked for in vain.
+    const isTooLong = body.length / bytesPerToken > bytesMax / bytesPerId;
+    if (mode === 'token_ids' && isTooLong) return undefined;
     const { shape } = routeOf(words[row + at.route] as number);
     if (shape !== 'openai-chat' && shape !== 'openai-completions') return undefined;
-    const plan = planContinuation(body, shape);
+    const plan = planContinuation(body, shape, mode);
     return typeof plan === 'string' ? undefined : plan;
   }
 }

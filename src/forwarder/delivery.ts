@@ -4,16 +4,26 @@
  * `continuation`; one for each request, kept while the scheduler looks for a replica.
  *
  * Tokens are counted by the usage in the chunks, which the gateway asks for and takes out again where
- * the client did not; an event with text and no usage counts as one.
+ * the client did not; an event with text and no usage counts as one. With token ids these are counted,
+ * and where the usage says another number some were left out: nothing goes on behind that. A chat that
+ * is continued as a completion gets its chunks back as those of a chat.
  */
 import { Buffer } from 'node:buffer';
 import { errorOf } from '../errors/catalogue.ts';
 import { type Edit, edit, edited } from '../protocol/byte-edits.ts';
 import { Observed, type Usage } from '../protocol/completion-observer.ts';
-import * as continuation from '../protocol/continuation.ts';
-import type { SseEvent } from '../protocol/sse-scanner.ts';
+import { type ContinuationPlan, tokensLeft } from '../protocol/continuation.ts';
+import {
+  completionBody,
+  completionPath,
+  continuedBody,
+  observedBody,
+} from '../protocol/continued-body.ts';
+import { eventBytesMaxDefault, type SseEvent } from '../protocol/sse-scanner.ts';
 import { type Member, StreamChunk, without } from '../protocol/stream-chunk.ts';
 import { Outcome } from '../shm/rings.layout.ts';
+import type { Delivered } from './delivered.ts';
+import { DeliveredIds } from './delivered-ids.ts';
 import { DeliveredText } from './delivered-text.ts';
 import { copyOf } from './event-bytes.ts';
 import type { Failure } from './failure.ts';
@@ -30,13 +40,27 @@ export interface Earlier {
 
 const dataStart = Buffer.from('data: ');
 const dataEnd = Buffer.from('\n\n');
+const deltaStart = Buffer.from('"delta":{"content":');
+const deltaEnd = Buffer.from('}');
 const doneEvent = 'data: [DONE]\n\n';
 
 const chunk = new StreamChunk();
 
+/** What the ids of a prompt can take for each byte of its request, in an event. */
+const idBytesPerByte = 8;
+
+/** The part of a request that an attempt is made of. */
+export interface Sent {
+  readonly path: string;
+  readonly body: Buffer;
+}
+
 export class Delivery {
-  readonly #plan: continuation.ContinuationPlan;
-  readonly #text: DeliveredText;
+  readonly plan: ContinuationPlan;
+  readonly bytesMax: number;
+  /** An event may have so many bytes; undefined: what any may. */
+  readonly eventBytesMax: number | undefined;
+  readonly #kept: Delivered;
   /** Values of the first chunk, as JSON. */
   #id = '';
   #created = '';
@@ -53,27 +77,43 @@ export class Delivery {
   #usage: Usage = { prompt: -1, completion: -1, cached: -1 };
   /** Earlier attempts, as far as the client has them. */
   earlier: Earlier | undefined;
-  /** The text ends in white space: nothing more is given to the client before what follows is known. */
-  isWaiting = false;
+  /** `[DONE]` has come: nothing waits for what follows. */
+  #isDone = false;
 
-  constructor(plan: continuation.ContinuationPlan, bytesMax: number) {
-    this.#plan = plan;
-    this.#text = new DeliveredText(bytesMax);
+  constructor(plan: ContinuationPlan, bytesMax: number) {
+    this.plan = plan;
+    this.bytesMax = bytesMax;
+    const isOfIds = plan.mode === 'token_ids';
+    const idBytes = idBytesPerByte * plan.endAt;
+    this.eventBytesMax = isOfIds ? eventBytesMaxDefault + idBytes : undefined;
+    this.#kept = isOfIds ? new DeliveredIds(bytesMax) : new DeliveredText(bytesMax, this.#isChat);
   }
 
   get isContinued(): boolean {
     return this.earlier !== undefined;
   }
 
-  /** Begins an attempt: the body it sends, made of the client's. */
-  begin(body: Buffer): Buffer {
-    this.#text.withdraw();
+  /** Nothing more is given to the client before what follows is known. */
+  get isWaiting(): boolean {
+    return this.#kept.isWaiting && !this.#isDone;
+  }
+
+  /** Begins an attempt: what it sends, made of what the client sent. */
+  begin(path: string, body: Buffer): Sent {
+    const { plan } = this;
+    this.#kept.begin();
     this.#came = this.#given = 0;
     this.#usage = { prompt: -1, completion: -1, cached: -1 };
-    this.#isReasoning = this.isWaiting = false;
-    return this.earlier === undefined
-      ? continuation.observedBody(body, this.#plan)
-      : continuation.continuedBody(body, this.#plan, this.#text.bytes, this.#tokensBefore);
+    this.#isReasoning = false;
+    if (this.earlier === undefined || this.#kept.isEmpty) {
+      return { path, body: observedBody(body, plan) };
+    }
+    const { bytes } = this.#kept;
+    if (plan.mode === 'text') {
+      return { path, body: continuedBody(body, plan, bytes, this.#tokensBefore) };
+    }
+    const completion = completionBody(body, plan, bytes, this.#tokensBefore);
+    return { path: completionPath(path), body: completion };
   }
 
   /** What the current attempt used, of what the client has. */
@@ -91,16 +131,17 @@ export class Delivery {
   take(event: SseEvent, flags: number, usage: Usage): Uint8Array | undefined {
     if (event.dataLines === 0) return copyOf(event);
     if ((flags & Observed.done) !== 0) {
-      this.isWaiting = false;
+      this.#isDone = true;
       return Buffer.concat([this.#missingUsage(), copyOf(event)]);
     }
     chunk.read(event.data, event.dataStart, event.dataEnd);
     this.#note(event, flags, usage);
     if ((flags & Observed.usageOnly) !== 0 && chunk.usage.end > 0) {
-      if (!this.#plan.wantsUsage) return undefined;
+      if (!this.plan.wantsUsage) return undefined;
       this.#hasUsageChunk = true;
     } else if (this.isContinued && (flags & (Observed.token | Observed.finish)) === 0) {
-      return undefined; // a second role
+      // A second role, or a token without text.
+      if (!this.plan.wantsIds || chunk.tokenIds.end === 0) return undefined;
     }
     const edits = this.#editsOf(event.data, flags);
     if (edits.length === 0) return copyOf(event);
@@ -111,7 +152,7 @@ export class Delivery {
   /** Everything taken so far is on its way to the client. */
   confirm(): void {
     this.#given = this.#came;
-    this.#text.confirm();
+    this.#kept.confirm();
   }
 
   /** An event was left out of the stream that may have been text. */
@@ -121,17 +162,17 @@ export class Delivery {
 
   /** What becomes of the stream that broke by `failure`. What was not given to the client is gone. */
   onBreak(failure: Failure): Break {
-    this.#text.withdraw();
+    this.#kept.withdraw();
     if (!isContinuable(failure) || this.#isBlocked || this.#isReasoning) return Break.ends;
-    if (this.#text.isTooLong || this.#text.isThinking) return Break.ends;
-    if (this.#isChat && this.#text.endsInSpace) return Break.ends; // templates cut it off
-    const left = continuation.tokensLeft(this.#plan, this.#tokensBefore + this.#given);
+    if (!this.#kept.canContinue) return Break.ends;
+    const left = tokensLeft(this.plan, this.#tokensBefore + this.#given);
     return left > 0 ? Break.continues : Break.isComplete;
   }
 
   /** The attempt is over and another one is to go on. */
   suspend(lastTokenUs: number): void {
-    const { prompt, cached } = this.earlier?.usage ?? this.#usage;
+    const { prompt: counted, cached } = this.earlier?.usage ?? this.#usage;
+    const prompt = counted >= 0 ? counted : this.#kept.promptTokens;
     const completion = this.#tokensBefore + this.#given;
     this.earlier = { usage: { prompt, completion, cached }, lastTokenUs };
   }
@@ -143,7 +184,7 @@ export class Delivery {
   }
 
   get #isChat(): boolean {
-    return this.#plan.shape === 'openai-chat';
+    return this.plan.shape === 'openai-chat';
   }
 
   get #tokensBefore(): number {
@@ -162,9 +203,7 @@ export class Delivery {
       this.#created = textOf(data, chunk.created);
       this.#model = textOf(data, chunk.model);
     }
-    const hasText = chunk.content.end - chunk.content.start > 2;
-    if (hasText) this.#text.add(data, chunk.content.start, chunk.content.end);
-    if (hasText) this.#isReasoning = false;
+    if (chunk.content.end - chunk.content.start > 2) this.#isReasoning = false;
     else if (chunk.reasons) this.#isReasoning = true;
     if ((flags & Observed.finish) !== 0) this.#hasFinish = true;
     if ((flags & Observed.token) !== 0) this.#came++;
@@ -172,27 +211,42 @@ export class Delivery {
       this.#usage = { ...usage };
       if (usage.completion >= 0) this.#came = usage.completion;
     }
-    this.isWaiting = this.#isChat && this.#text.endsInSpace && !this.#hasFinish;
+    this.#kept.note(data, chunk, this.#hasFinish);
+    const { came } = this.#kept;
+    if (came < 0) return;
+    const isCounted = (flags & Observed.usage) !== 0 && usage.completion >= 0;
+    if (isCounted && usage.completion !== came) this.#isBlocked = true;
+    this.#came = came;
   }
 
   #editsOf(data: Uint8Array, flags: number): Edit[] {
     const edits: Edit[] = [];
-    const { wantsContinuousUsage } = this.#plan;
+    const unwanted: Member[] = [];
+    const { wantsContinuousUsage, wantsIds, mode } = this.plan;
     const isUsageOnly = (flags & Observed.usageOnly) !== 0;
     if ((flags & Observed.usage) !== 0 && chunk.usage.end > 0) {
       const { start, end } = chunk.usage;
-      if (!wantsContinuousUsage && !isUsageOnly) edits.push(without(data, chunk.usage));
+      if (!wantsContinuousUsage && !isUsageOnly) unwanted.push(chunk.usage);
       else if (this.isContinued) edits.push(edit(start, end, this.#usageJson));
     }
-    if (!this.isContinued) return edits;
+    if (mode === 'token_ids') {
+      if (!wantsIds) unwanted.push(chunk.tokenIds);
+      if (!wantsIds || this.isContinued) unwanted.push(chunk.promptIds, chunk.choicePromptIds);
+    }
+    if (!this.isContinued) return [...edits, ...without(data, unwanted)];
     const replace = ({ start, end }: Member, text: string): void => {
       if (end > 0 && text !== '') edits.push(edit(start, end, text));
     };
     replace(chunk.id, this.#id);
     replace(chunk.created, this.#created);
     replace(chunk.model, this.#model);
-    if (chunk.role.end > 0) edits.push(without(data, chunk.role));
-    return edits;
+    unwanted.push(chunk.role);
+    if (this.#isChat && chunk.isCompletion) {
+      const { at, start: from, end: to } = chunk.content;
+      edits.push(edit(at, to, Buffer.concat([deltaStart, data.subarray(from, to), deltaEnd])));
+      replace(chunk.object, '"chat.completion.chunk"');
+    }
+    return [...edits, ...without(data, unwanted)];
   }
 
   /** Of the whole answer so far. */
@@ -210,7 +264,7 @@ export class Delivery {
   /** The usage the client asked for, if it has not got it and it is known. */
   #missingUsage(): Buffer {
     const isKnown = this.#usage.prompt >= 0 || (this.earlier?.usage.prompt ?? -1) >= 0;
-    if (!this.#plan.wantsUsage || this.#hasUsageChunk || !isKnown) return Buffer.alloc(0);
+    if (!this.plan.wantsUsage || this.#hasUsageChunk || !isKnown) return Buffer.alloc(0);
     this.#hasUsageChunk = true;
     return Buffer.from(this.#event('[]', `,"usage":${this.#usageJson}`));
   }

@@ -48,7 +48,7 @@ export class EventStream implements Answer {
     this.#sink = sink;
     this.#facts = facts;
     this.#delivery = delivery;
-    this.#scanner = new SseScanner((event) => this.#onEvent(event));
+    this.#scanner = new SseScanner((event) => this.#onEvent(event), delivery?.eventBytesMax);
     this.#observer.reset(facts.shape, facts.choices);
   }
 

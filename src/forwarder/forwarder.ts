@@ -15,7 +15,7 @@ import { controlCounts, recordRingCapacity } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { ReplicaProgress } from '../shm/replica-progress.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
-import { attemptOf, RequestSlots } from '../shm/request-slots.ts';
+import { RequestSlots } from '../shm/request-slots.ts';
 import { DispatchKind, DispatchRingLayout, EventRingLayout } from '../shm/rings.layout.ts';
 import { SpscConsumer, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ForwarderStart, ReplicaAddress } from '../shm/threads.ts';
@@ -25,6 +25,7 @@ import { Batch } from './batch.ts';
 import { Clocks } from './clocks.ts';
 import { Credit } from './credit.ts';
 import { Deliveries } from './deliveries.ts';
+import type { Delivery } from './delivery.ts';
 import { Exchange } from './exchange.ts';
 import { type Failure, failures } from './failure.ts';
 import { Gathering, groupsOf, type Start } from './gathering.ts';
@@ -219,9 +220,11 @@ export class Forwarder implements RunningOwner {
     const row = this.#slots.row(slot);
     const first = this.#bySlot[slot];
     // What goes on behind a part of the answer is one exchange's alone.
-    const isContinued = words[row + at.continues] === 1;
     const isDue =
-      first instanceof Exchange && first.lease === lease && first.isOpen && !isContinued;
+      first instanceof Exchange &&
+      first.lease === lease &&
+      first.isOpen &&
+      !this.#slots.isContinued(slot);
     // A scheduler that was started again publishes it once more.
     if (!isDue || words[row + at.hedgeFlags] !== 0) {
       this.#metrics.add(catalogue.lateEvents, 0, 1);
@@ -236,9 +239,10 @@ export class Forwarder implements RunningOwner {
       return;
     }
     words[row + at.hedges] = (words[row + at.hedges] as number) + 1;
-    const request = this.#upstream.of(slot, pool);
+    const delivery = this.#deliveries.openHedge(slot, lease);
+    const request = sentOf(this.#upstream.of(slot, pool), delivery);
     const hedge = new Exchange(
-      ...[this, this.#services, pool, slot, lease, request, undefined, first],
+      ...[this, this.#services, pool, slot, lease, request, delivery, first],
     );
     this.#hedges.set(slot, hedge);
     this.#open.add(hedge);
@@ -246,8 +250,7 @@ export class Forwarder implements RunningOwner {
   }
 
   #runAlone(slot: number, lease: number, pool: ReplicaPool, request: UpstreamRequest): void {
-    const { words, at } = this.#slots;
-    const isContinued = words[this.#slots.row(slot) + at.continues] === 1;
+    const isContinued = this.#slots.isContinued(slot);
     const delivery = isContinued
       ? this.#deliveries.find(slot, lease)
       : this.#deliveries.open(slot, lease, request.body);
@@ -255,8 +258,7 @@ export class Forwarder implements RunningOwner {
       this.#giveBack(slot, lease, failures.internal); // it would begin the answer again
       return;
     }
-    const isPlain = delivery === undefined || request.body === null;
-    const sent = isPlain ? request : { ...request, body: delivery.begin(request.body) };
+    const sent = sentOf(request, delivery);
     const exchange = new Exchange(this, this.#services, pool, slot, lease, sent, delivery);
     this.#run(exchange, [exchange]);
   }
@@ -277,9 +279,6 @@ export class Forwarder implements RunningOwner {
       this.#metrics.add(catalogue.lateEvents, 0, 1);
       return undefined;
     }
-    const { words, at } = slots;
-    // Of the request that had the slot before.
-    if (attemptOf(lease) === 1) words[slots.row(slot) + at.continues] = 0;
     const pool = this.#pools.find(replica, epoch);
     if (pool !== undefined && !this.#stopping) return pool;
     this.#giveBack(slot, lease, this.#stopping ? failures.stopping : failures.refused);
@@ -355,4 +354,10 @@ export class Forwarder implements RunningOwner {
     this.#schedulerAwaited = false;
     ring(this.#control, this.#bellOf(ThreadId.scheduler));
   }
+}
+
+/** What an attempt sends, made of what the client sent. */
+function sentOf(request: UpstreamRequest, delivery: Delivery | undefined): UpstreamRequest {
+  if (delivery === undefined || request.body === null) return request;
+  return { ...request, ...delivery.begin(request.path, request.body) };
 }

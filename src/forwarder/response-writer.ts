@@ -129,12 +129,15 @@ export class ResponseWriter {
       const length = Math.min(output.bytes, this.#recordBytesMax);
       const offset = this.#ring.reserve(length);
       if (offset < 0) return Flush.full;
-      const isLast = output.notice === Notice.end && length === output.bytes;
+      const isEnd = output.notice === Notice.end && output.error === 0;
+      const isLast = isEnd && length === output.bytes;
       const kind = isLast ? ResponseKind.last : ResponseKind.chunk;
       output.moveTo(this.#ring.data, offset, length);
       this.#credit.spend(output, length);
       this.#ring.commit(kind, output.slot, output.lease, length);
-      if (isLast && output.error === 0) output.owner.allWritten();
+      if (!isLast) continue;
+      faultPoint('all-written');
+      output.owner.allWritten();
     }
     return Flush.written;
   }

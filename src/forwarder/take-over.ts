@@ -7,7 +7,8 @@
  * the dispatch ring, `told` the end of which the scheduler knows, `complete` the answer that is all there.
  *
  *   dispatched        nothing has reached the client: the request goes back to the scheduler
- *   streaming         it ends behind what is in the ring: well when that is all, else with an error
+ *   streaming         it ends behind what is in the ring: well when that is all, else with an error; an
+ *                     acceptor that has had the last byte of a whole answer knows better (responder.ts)
  *   settled           the same record; behind one that the predecessor published it is late
  *   any other         the scheduler is told of the end
  */

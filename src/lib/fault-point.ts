@@ -8,8 +8,11 @@ export const faultStages = {
   acceptor: ['handler', 'admitted', 'later', 'aborted', 'timer', 'record'],
   /** Taken from the ring; chosen a replica; the slot is dispatched and its record is not published. */
   scheduler: ['popped', 'picked', 'dispatched'],
-  /** The last one: the slot is settled and the record that says so is not published. */
-  forwarder: ['connecting', 'sent', 'headers', 'mid-event', 'done-before-release'],
+  /**
+   * The last two: all of an answer is in the ring and its row does not say so; the slot is settled and
+   * the record that says so is not published.
+   */
+  forwarder: ['connecting', 'sent', 'headers', 'mid-event', 'all-written', 'done-before-release'],
 } as const;
 export type FaultStage = (typeof faultStages)[keyof typeof faultStages][number];
 

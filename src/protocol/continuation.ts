@@ -1,44 +1,57 @@
 /**
- * Whether the text of a stream can be continued by another replica, and the body that asks for it.
+ * Whether a stream can be continued by another replica, and where its body must be changed for that.
  * Pure; forwarder threads, for models with `continuation`.
  *
- * A plan is made from one walk over the top-level keys of a body that the acceptor has validated. The
- * bodies are the client's bytes with a few ranges replaced. What decides about a token must be in the
- * text alone: tools, grammars, penalties, stop strings, logprobs and several choices are not.
+ * A plan is made from one walk over the top-level keys of a body that the acceptor has validated. What
+ * decides about a token must be in what went before alone: tools, grammars, penalties, stop strings,
+ * logprobs and several choices are not. With token ids images are not either: their place among the
+ * ids says nothing of what they show.
  */
-import { type Edit, edit, edited } from './byte-edits.ts';
 import { JsonCursor } from './json-cursor.ts';
 import { closeBracket, openBrace, openBracket, quote, skipSpace } from './json-skip.ts';
 import type { AnswerShape } from './routes.ts';
 import { jsonNumber, textOf } from './text.ts';
 
-interface Span {
+/** What another replica is to go on behind. */
+export type ContinuationMode = 'text' | 'token_ids';
+
+export interface Span {
   readonly start: number;
   readonly end: number;
 }
 
-interface Limit extends Span {
+export interface Limit extends Span {
   readonly tokens: number;
 }
 
-interface StreamOptions extends Span {
+export interface StreamOptions extends Span {
   /** Members that are none of ours. */
   readonly others: readonly Span[];
 }
 
 export interface ContinuationPlan {
   readonly shape: AnswerShape;
+  readonly mode: ContinuationMode;
+  /** The messages or the prompt, with the key. */
+  readonly prompt: Span;
   /** Where delivered text goes: the end of the messages, or of the prompt inside its quotes. */
   readonly textAt: number;
   /** The brace that closes the body. */
   readonly endAt: number;
-  /** max_tokens and max_completion_tokens, those that are there. */
+  /** max_tokens and max_completion_tokens, those that are there: one number. */
   readonly maxima: readonly Limit[];
+  /** The value of max_tokens, `null` too. */
+  readonly maxTokens: Span | undefined;
   readonly minimum: Limit | undefined;
   readonly streamOptions: StreamOptions | undefined;
   /** The client asked for the usage at the end, and in every chunk. */
   readonly wantsUsage: boolean;
   readonly wantsContinuousUsage: boolean;
+  /** The value of return_token_ids, and whether it asks for them. */
+  readonly returnIds: Span | undefined;
+  readonly wantsIds: boolean;
+  /** A value that says nothing in a chat and something in a completion. */
+  readonly logprobs: Span | undefined;
 }
 
 /** The limits of the request scanner, which has accepted the body. */
@@ -68,15 +81,21 @@ const textFormat = /^(?:null|\{\s*"type"\s*:\s*"text"\s*\})$/;
 const shortBytes = 64;
 
 const cursor = new JsonCursor();
+const messageCursor = new JsonCursor();
 
 type Draft = { -readonly [K in keyof ContinuationPlan]: ContinuationPlan[K] } & { maxima: Limit[] };
 
 /** The plan for a body, or the key that makes it impossible. */
-export function planContinuation(body: Uint8Array, shape: AnswerShape): ContinuationPlan | string {
+export function planContinuation(
+  body: Uint8Array,
+  shape: AnswerShape,
+  mode: ContinuationMode = 'text',
+): ContinuationPlan | string {
   const draft: Draft = {
-    ...{ shape, textAt: -1, endAt: -1, maxima: [] },
-    ...{ minimum: undefined, streamOptions: undefined },
+    ...{ shape, mode, prompt: { start: -1, end: -1 }, textAt: -1, endAt: -1, maxima: [] },
+    ...{ maxTokens: undefined, minimum: undefined, streamOptions: undefined },
     ...{ wantsUsage: false, wantsContinuousUsage: false },
+    ...{ returnIds: undefined, wantsIds: false, logprobs: undefined },
   };
   cursor.reset(body, 0, body.length, depthMax, keysMax);
   if (!cursor.enterObject()) return 'body';
@@ -87,7 +106,12 @@ export function planContinuation(body: Uint8Array, shape: AnswerShape): Continua
     if (!isTaken) return key;
   }
   if (cursor.failure !== 0) return 'body';
-  if (draft.textAt < 0) return shape === 'openai-chat' ? 'messages' : 'prompt';
+  const isChat = shape === 'openai-chat';
+  if (draft.textAt < 0) return isChat ? 'messages' : 'prompt';
+  // The default of a completion is its engine's, and would be allowed once more behind a break.
+  if (!isChat && draft.maxTokens === undefined) return 'max_tokens';
+  // Engines do not agree which of the two holds.
+  if (draft.maxima.some(({ tokens }) => tokens !== draft.maxima[0]?.tokens)) return 'max_tokens';
   draft.endAt = cursor.position - 1;
   return draft;
 }
@@ -98,6 +122,7 @@ function takeMember(key: string, draft: Draft): boolean {
   if (key === 'stream_options') return takeStreamOptions(first, draft);
   if (!cursor.skip()) return false;
   if (key === 'messages' || key === 'prompt') return takePrompt(key, first, draft);
+  if (key === 'max_tokens') draft.maxTokens = valueSpan();
   if (key === 'max_tokens' || key === 'max_completion_tokens') return takeLimit(draft.maxima);
   if (key === 'min_tokens') {
     const minima: Limit[] = [];
@@ -105,12 +130,20 @@ function takeMember(key: string, draft: Draft): boolean {
     draft.minimum = minima[0];
     return true;
   }
+  if (key === 'return_token_ids' && draft.mode === 'token_ids') {
+    draft.returnIds = valueSpan();
+    draft.wantsIds = shortValue() === 'true';
+    return true;
+  }
+  if (key === 'logprobs') draft.logprobs = valueSpan();
   if (key === 'response_format') return textFormat.test(shortValue());
   if (key === 'add_generation_prompt') return shortValue() === 'null';
   if (refusing.has(key) || key.startsWith('guided_')) return saysNothing.test(shortValue());
   const value = neutral.get(key);
   return value === undefined || shortValue() === 'null' || Number(shortValue()) === value;
 }
+
+const valueSpan = (): Span => ({ start: cursor.valueStart, end: cursor.valueEnd });
 
 /** The value just skipped, if it is short; else something that is no value. */
 function shortValue(): string {
@@ -119,13 +152,53 @@ function shortValue(): string {
 }
 
 function takePrompt(key: string, first: number, draft: Draft): boolean {
-  const { bytes, valueStart, valueEnd } = cursor;
-  if (key !== (draft.shape === 'openai-chat' ? 'messages' : 'prompt')) return true;
+  const { bytes, keyStart, valueStart, valueEnd } = cursor;
+  const isOfIds = draft.mode === 'token_ids';
+  // A chat that goes on as a completion has one prompt.
+  if (key !== (draft.shape === 'openai-chat' ? 'messages' : 'prompt')) {
+    return !isOfIds || key === 'messages';
+  }
   draft.textAt = valueEnd - 1;
-  if (key === 'prompt') return first === quote;
-  return (
-    first === openBracket && bytes[skipSpace(bytes, valueStart + 1, valueEnd)] !== closeBracket
-  );
+  draft.prompt = { start: keyStart - 1, end: valueEnd };
+  const second = bytes[skipSpace(bytes, valueStart + 1, valueEnd)] as number;
+  if (key === 'prompt')
+    return first === quote || (isOfIds && first === openBracket && isDigit(second));
+  if (first !== openBracket || second === closeBracket) return false;
+  return !isOfIds || isAllText(bytes, valueStart, valueEnd);
+}
+
+const isDigit = (byte: number): boolean => byte >= 0x30 && byte <= 0x39;
+
+/** The messages hold no image, no sound and no file. */
+function isAllText(bytes: Uint8Array, start: number, end: number): boolean {
+  const walk = messageCursor;
+  walk.reset(bytes, start, end, depthMax, keysMax);
+  walk.enterArray();
+  while (walk.nextElement()) {
+    if (walk.peek() !== openBrace) return false;
+    walk.enterObject();
+    while (walk.nextMember()) {
+      const isParts = walk.keyIs('content') && walk.peek() === openBracket;
+      if (isParts ? !arePartsText(walk) : !walk.skip()) return false;
+    }
+  }
+  return walk.failure === 0;
+}
+
+function arePartsText(walk: JsonCursor): boolean {
+  walk.enterArray();
+  while (walk.nextElement()) {
+    if (walk.peek() !== openBrace) return false;
+    let isText = false;
+    walk.enterObject();
+    while (walk.nextMember()) {
+      const isType = walk.keyIs('type');
+      if (!walk.skip()) return false;
+      if (isType) isText = textOf(walk.bytes, walk.valueStart, walk.valueEnd) === '"text"';
+    }
+    if (!isText) return false;
+  }
+  return walk.failure === 0;
 }
 
 function takeLimit(limits: Limit[]): boolean {
@@ -162,55 +235,4 @@ function takeStreamOptions(first: number, draft: Draft): boolean {
 /** Output tokens that are left when `tokens` have been delivered; Infinity without a limit. */
 export function tokensLeft({ maxima }: ContinuationPlan, tokens: number): number {
   return Math.min(...maxima.map((limit) => limit.tokens - tokens), Number.POSITIVE_INFINITY);
-}
-
-/** The body of a first attempt: the client's, that asks for the usage of every chunk. */
-export function observedBody(body: Buffer, plan: ContinuationPlan): Buffer {
-  if (plan.wantsContinuousUsage) return body;
-  const inPlace = streamOptionsEdit(body, plan);
-  const edits = inPlace ?? [edit(plan.endAt, plan.endAt, `,${streamOptionsMember}`)];
-  return edited(body, 0, body.length, edits);
-}
-
-/** The body that continues behind `text`, which is the inside of a JSON string, of `tokens` tokens. */
-export function continuedBody(
-  body: Buffer,
-  plan: ContinuationPlan,
-  text: Uint8Array,
-  tokens: number,
-): Buffer {
-  if (text.length === 0) return observedBody(body, plan);
-  const { shape, textAt, endAt, maxima, minimum } = plan;
-  const isChat = shape === 'openai-chat';
-  const edits: Edit[] = maxima.map((limit) => reduced(limit, tokens));
-  if (minimum !== undefined) edits.push(reduced(minimum, tokens));
-  edits.push(
-    edit(textAt, textAt, isChat ? Buffer.concat([messageOpen, text, messageClose]) : text),
-  );
-  const options = streamOptionsEdit(body, plan);
-  edits.push(...(options ?? []));
-  const added = [
-    ...(isChat ? ['"continue_final_message":true,"add_generation_prompt":false'] : []),
-    ...(options === undefined ? [streamOptionsMember] : []),
-  ];
-  if (added.length > 0) edits.push(edit(endAt, endAt, `,${added.join(',')}`));
-  return edited(body, 0, body.length, edits);
-}
-
-const messageOpen = Buffer.from(',{"role":"assistant","content":"');
-const messageClose = Buffer.from('"}');
-const usageOptions = '"include_usage":true,"continuous_usage_stats":true';
-const streamOptionsMember = `"stream_options":{${usageOptions}}`;
-
-const reduced = ({ start, end, tokens }: Limit, by: number): Edit =>
-  edit(start, end, String(Math.max(0, tokens - by)));
-
-/** Undefined: there is no member to change. */
-function streamOptionsEdit(body: Buffer, plan: ContinuationPlan): Edit[] | undefined {
-  const { streamOptions, wantsContinuousUsage } = plan;
-  if (streamOptions === undefined) return undefined;
-  if (wantsContinuousUsage) return [];
-  const { start, end, others } = streamOptions;
-  const kept = others.map((other) => `,${body.toString('utf8', other.start, other.end)}`);
-  return [edit(start, end, `{${usageOptions}${kept.join('')}}`)];
 }

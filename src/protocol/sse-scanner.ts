@@ -11,7 +11,7 @@ import { Buffer } from 'node:buffer';
 import { errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 
-const eventBytesMaxDefault = 1024 * 1024;
+export const eventBytesMaxDefault = 1024 * 1024;
 
 const lf = 0x0a;
 const cr = 0x0d;

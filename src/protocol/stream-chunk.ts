@@ -26,21 +26,31 @@ export class StreamChunk {
   readonly id = none();
   readonly created = none();
   readonly model = none();
+  readonly object = none();
   readonly usage = none();
   readonly role = none();
   /** `delta.content` or `text`, a string with its quotes. */
   readonly content = none();
+  /** Ids of the tokens of this chunk, and of the prompt, of the chunk or its choice: a list, or null. */
+  readonly tokenIds = none();
+  readonly promptIds = none();
+  readonly choicePromptIds = none();
+  /** The content is the `text` of a completion. */
+  isCompletion = false;
   /** Carries reasoning. */
   reasons = false;
   /** Carries nothing but text, reasoning and a finish reason of the one choice. */
   isPlain = true;
   readonly #cursor = new JsonCursor();
-  readonly #members = [this.id, this.created, this.model, this.usage, this.role, this.content];
+  readonly #members = [
+    ...[this.id, this.created, this.model, this.object, this.usage, this.role, this.content],
+    ...[this.tokenIds, this.promptIds, this.choicePromptIds],
+  ];
 
   read(bytes: Uint8Array, start: number, end: number): void {
     const cursor = this.#cursor;
     for (const member of this.#members) member.end = 0;
-    this.reasons = false;
+    this.reasons = this.isCompletion = false;
     this.isPlain = true;
     cursor.reset(bytes, start, end, depthMax, keysMax);
     cursor.enterObject();
@@ -49,7 +59,9 @@ export class StreamChunk {
       else if (cursor.keyIs('id')) this.#take(this.id);
       else if (cursor.keyIs('created')) this.#take(this.created);
       else if (cursor.keyIs('model')) this.#take(this.model);
+      else if (cursor.keyIs('object')) this.#take(this.object);
       else if (cursor.keyIs('usage')) this.#take(this.usage);
+      else if (cursor.keyIs('prompt_token_ids')) this.#take(this.promptIds);
       else cursor.skip();
     }
   }
@@ -79,7 +91,11 @@ export class StreamChunk {
     while (cursor.nextMember()) {
       const first = cursor.peek();
       if (cursor.keyIs('delta') && first === openBrace) this.#walkDelta();
-      else if (cursor.keyIs('text') && first === quote) this.#take(this.content);
+      else if (cursor.keyIs('text') && first === quote) {
+        this.#take(this.content);
+        this.isCompletion = true;
+      } else if (cursor.keyIs('token_ids')) this.#take(this.tokenIds);
+      else if (cursor.keyIs('prompt_token_ids')) this.#take(this.choicePromptIds);
       else if (cursor.keyIs('logprobs')) {
         if (first === openBrace) this.isPlain = false;
         cursor.skip();
@@ -114,12 +130,36 @@ export class StreamChunk {
   }
 }
 
-/** Takes a member out of its object, with one of the commas around it. */
-export function without(bytes: Uint8Array, { at, end }: Member): Edit {
-  let after = end;
-  while ((bytes[after] as number) <= space) after++;
+/** Takes members out of their objects, each with one of the commas around it. */
+export function without(bytes: Uint8Array, members: readonly Member[]): Edit[] {
+  const edits: Edit[] = [];
+  const sorted = members.filter(({ end }) => end > 0).sort((a, b) => a.at - b.at);
+  for (let i = 0; i < sorted.length; ) {
+    const { at } = sorted[i++] as Member;
+    let { end } = sorted[i - 1] as Member;
+    // Neighbours go as one: there may be only one comma for two of them.
+    for (; sorted[i]?.at === behindComma(bytes, end); i++) end = (sorted[i] as Member).end;
+    edits.push(withoutRange(bytes, at, end));
+  }
+  return edits;
+}
+
+function withoutRange(bytes: Uint8Array, at: number, end: number): Edit {
+  const after = behindSpace(bytes, end);
   if (bytes[after] === comma) return { start: at, end: after + 1, bytes: empty };
   let before = at - 1;
   while ((bytes[before] as number) <= space) before--;
   return { start: bytes[before] === comma ? before : at, end, bytes: empty };
+}
+
+/** Where the member behind the one that ends at `end` begins; -1: it is the last. */
+function behindComma(bytes: Uint8Array, end: number): number {
+  const after = behindSpace(bytes, end);
+  return bytes[after] === comma ? behindSpace(bytes, after + 1) : -1;
+}
+
+function behindSpace(bytes: Uint8Array, from: number): number {
+  let p = from;
+  while ((bytes[p] as number) <= space) p++;
+  return p;
 }

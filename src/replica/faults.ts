@@ -44,6 +44,8 @@ export interface FaultPlan {
   okError?: boolean;
   errorEvent?: number;
   refuseContinuation?: boolean;
+  /** Does not know `return_token_ids`. */
+  noTokenIds?: boolean;
   /** One payload byte, then this pause; each byte is a chunk of its own. */
   dripMs?: number;
   /** One byte of the framed body, then this pause. */
@@ -98,6 +100,7 @@ const READERS: Record<string, Reader> = {
   'ok-error': flag('okError'),
   'error-event': whole('errorEvent', 0, NUMBER_MAX),
   'refuse-continuation': flag('refuseContinuation'),
+  'no-token-ids': flag('noTokenIds'),
   drip: whole('dripMs', 0, NUMBER_MAX),
   'drip-raw': whole('dripRawMs', 0, NUMBER_MAX),
   split: whole('split', 0, NUMBER_MAX),

@@ -131,8 +131,9 @@ export class ReplicaService {
       return;
     }
     if (record !== undefined) this.#noteGeneration(record, generation);
+    const known = plan.noTokenIds === true ? { ...generation, returnTokenIds: false } : generation;
     const answer =
-      this.#faultAnswer(plan, path, generation) ?? this.#generationAnswer(request, generation);
+      this.#faultAnswer(plan, path, generation) ?? this.#generationAnswer(request, known);
     const held = this.#control.gate.holdAll || generation.tagged.includes('[[hold]]');
     const generates = answer instanceof GenerationAnswer;
     this.#answer(incoming, answer, plan, held, generates ? generation : undefined);

@@ -95,6 +95,7 @@ export class Executor implements DecisionSink {
     words[row + at.hedgeFlags] = 0;
     if (attempt === 1) words[row + at.failedReplicas] = -1;
     if (attempt === 1) words[row + at.hedges] = 0;
+    if (attempt === 1) words[row + at.continues] = 0;
     slots.writeTime(slot, at.pickedUs, pickedUs);
     const dispatchedUs = nowUs();
     slots.writeTime(slot, at.dispatchedUs, dispatchedUs);
@@ -156,7 +157,7 @@ export class Executor implements DecisionSink {
       return;
     }
     this.reply(slot, lease);
-    if (attemptOf(lease) > 0 && words[row + at.continues] === 1) {
+    if (attemptOf(lease) > 0 && slots.isContinued(slot)) {
       const model = words[row + at.model] as number;
       this.#metrics.addPair(catalogue.streamContinuations, model, Result.failed, 1);
     }

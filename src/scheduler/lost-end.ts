@@ -21,6 +21,7 @@ export function lostEnd(
     error,
     retry: retryRuleOf(error),
     settled,
+    continues: slots.isContinued(slot),
     promptTokens: -1,
     completionTokens: -1,
   };

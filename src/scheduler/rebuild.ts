@@ -110,7 +110,8 @@ function restore(
     ...((hedges & HedgeFlag.alone) === 0 ? ofFirst : ofHedge),
     hasToken: stateOf(stamp) !== SlotState.dispatched,
     hedge: runsHedge(slots, slot, stamp, hedges) ? ofHedge : undefined,
-    isHedgeUsed: ofHedge.replica >= 0 || (words[row + at.hedges] as number) > 0,
+    isHedgeUsed:
+      ofHedge.replica >= 0 || (words[row + at.hedges] as number) > 0 || slots.isContinued(slot),
     failed: [...(end < 0 ? list : list.subarray(0, end))],
   };
   if (!slots.holds(slot, lease)) return false;

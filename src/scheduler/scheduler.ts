@@ -74,7 +74,7 @@ export class Scheduler {
   readonly #totalTimeoutUs: number;
   readonly #release: Release = {
     ...{ slot: 0, generation: 0, attempt: 0, hedge: false, busy: false, verdict: Verdict.none },
-    ...{ retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false },
+    ...{ retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false, continues: false },
     ...{ promptTokens: -1, completionTokens: -1 },
   };
   readonly #firstToken: FirstToken = {
@@ -240,6 +240,7 @@ export class Scheduler {
     const isDropped = kind === EventKind.dropped;
     release.settled =
       !isDropped && (stateOf(stamp) !== SlotState.resuming || leaseOf(stamp) !== lease);
+    release.continues = this.#slots.isContinued(slot);
     release.retry = release.settled ? RetryRule.never : retryRuleOf(release.error);
     const verdict = verdictOf(outcome);
     const isExcused = verdict === Verdict.bad && this.#isLagging();

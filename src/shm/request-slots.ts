@@ -98,6 +98,11 @@ export class RequestSlots {
     return (this.words[this.row(slot) + this.at.hedgeFlags]! & HedgeFlag.alone) !== 0;
   }
 
+  /** The client has a part of the answer, of an attempt before the current one or of one that broke. */
+  isContinued(slot: number): boolean {
+    return this.words[this.row(slot) + this.at.continues] === 1;
+  }
+
   /** Row of the replica whose answer or failure the current attempt ends with. */
   servingReplica(slot: number): number {
     const { hedgeReplica, replica } = this.at;

@@ -3,7 +3,7 @@
  *
  *   head    ResponseHead bytes, then the header blob; the body follows in chunks
  *   chunk   body bytes
- *   last    body bytes behind which no others come; `end` follows
+ *   last    the rest of the body of an answer that is complete; `end` follows, whoever writes it
  *   whole   ResponseHead bytes, header blob, then the complete body; settles
  *   end     uint32 error number (0: complete), uint32 retry-after ms; settles
  * After `whole` or `end` the slot is settled and the acceptor frees it.

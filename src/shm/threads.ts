@@ -9,9 +9,9 @@ import type { SchedulingLimits } from '../config/scheduling.ts';
 import type { FaultStage } from '../lib/fault-point.ts';
 import type { SharedMemory } from './memory.ts';
 
-/** Whether streams that break go on at another replica, behind at most so many bytes of text. */
+/** Whether streams that break go on at another replica, behind at most so many bytes of text or ids. */
 export interface ContinuationRule {
-  readonly mode: 'off' | 'text';
+  readonly mode: 'off' | 'text' | 'token_ids';
   readonly bytesMax: number;
 }
 

@@ -295,6 +295,7 @@ function emptyRelease(): Release {
       verdict: Verdict.none,
       retry: RetryRule.never,
       settled: true,
+      continues: false,
       promptTokens: -1,
       completionTokens: -1,
     },

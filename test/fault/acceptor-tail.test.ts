@@ -3,6 +3,7 @@
  * acceptor that is told to stop once no slot is in use has nothing left to lose.
  */
 import { describe, expect, test } from 'vitest';
+import { errors } from '../../src/errors/catalogue.ts';
 import { AcceptorHarness } from '../support/acceptor-harness.ts';
 import { chat, post } from '../support/acceptor-wire.ts';
 import { RawClient } from '../support/raw-client.ts';
@@ -20,6 +21,28 @@ interface Stream {
 }
 
 describe.each(['uws', 'node'] as const)('engine %s', (engine) => {
+  test('a forwarder that dies behind the last byte takes nothing back', async () => {
+    const harness = await AcceptorHarness.start({ engine });
+    const client = await RawClient.connect(harness.port);
+    const done = Buffer.from('data: [DONE]\n\n');
+    for (const isAll of [true, false]) {
+      await client.send(post(chat({ stream: true })));
+      const { slot } = await harness.arrival();
+      const lease = harness.head({ slot, lease: harness.slots.lease(slot) });
+      if (isAll) await harness.last(slot, lease, done, errors.FORWARDER_LOST.number);
+      else {
+        harness.tryChunk(slot, lease, done);
+        harness.end(slot, lease, errors.FORWARDER_LOST.number);
+      }
+      const { complete, body } = (await client.responses(isAll ? 1 : 2)).responses.at(-1)!;
+      expect(complete).toBe(true);
+      if (isAll) expect(body.toString()).toBe(done.toString());
+      else expect(body.toString()).toContain(errors.FORWARDER_LOST.code);
+    }
+    await client.close();
+    expect(await harness.stop()).toBe(0);
+  });
+
   test('whose slot is free has been sent in full', async () => {
     const harness = await AcceptorHarness.start({
       engine,

@@ -1,10 +1,12 @@
 /**
- * Streams that break in their middle and go on at another replica, through whole gateways: the client
- * gets every token once, one id, one role, one finish and the right usage (F08, F09, F16 and T4 of
- * System B), or an error event and no `[DONE]`.
+ * Streams that break in their middle and go on at another replica, through whole gateways, behind their
+ * text and behind their token ids: the client gets every token once, one id, one role, one finish and
+ * the right usage (F08, F09, F16 and T4 of System B), or an error event and no `[DONE]`. A replica that
+ * is given ids which are not those of the prompt and its own first tokens counts a mismatch.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createPrng } from '../../src/lib/prng.ts';
+import type { ContinuationMode } from '../../src/protocol/continuation.ts';
 import { tokenSeries, tokensText } from '../../src/replica/tokens.ts';
 import {
   expectQuiet,
@@ -38,7 +40,8 @@ const chunksOf = ({ body }: Call): Chunk[] =>
     .filter((event) => event.startsWith('data: {'))
     .map((event) => JSON.parse(event.slice('data: '.length)) as Chunk);
 
-const suite = (engine: TestEngine): void => {
+const suite = (engine: TestEngine, mode: ContinuationMode): void => {
+  const isOfIds = mode === 'token_ids';
   let replicas: ReplicaProcess[];
   let gateway: GatewayProcess;
   let nonces = 0;
@@ -62,11 +65,11 @@ const suite = (engine: TestEngine): void => {
         retry: { budget: 1, budget_min: 1000 },
         breaker: { window: 1000 },
         models: [
-          { name: 'm', policy, continuation: 'text', replicas: rows },
+          { name: 'm', policy, continuation: mode, replicas: rows },
           {
             name: 'small',
             policy,
-            continuation: 'text',
+            continuation: mode,
             continuation_max: '1KiB',
             replicas: replicas.map(({ url }) => ({ url })),
           },
@@ -79,7 +82,7 @@ const suite = (engine: TestEngine): void => {
     for (const replica of replicas) await replica.close();
   });
 
-  const nameOf = (): string => `cont-${engine}-${nonces++}`;
+  const nameOf = (): string => `cont-${mode}-${engine}-${nonces++}`;
   const start = ({ extra, ...options }: Partial<CallOptions>): Call =>
     call(gateway.port, {
       ...{ nonce: nameOf(), stream: true, tokens },
@@ -224,7 +227,8 @@ const suite = (engine: TestEngine): void => {
   });
 
   test('a text over the cap is not continued', async () => {
-    const c = await send({ model: 'small', tokens: 60, tags: '[[fault:fin-after=58]]' });
+    const words = isOfIds ? 'x'.repeat(600) : '';
+    const c = await send({ model: 'small', tokens: 60, tags: `[[fault:fin-after=58]]${words}` });
     await expectBroken(c, 58, 'truncated_stream');
   });
 
@@ -343,10 +347,15 @@ const suite = (engine: TestEngine): void => {
       }
       await expectQuiet(gateway);
     }
-    process.stdout.write(`continuation ${engine}: SEED=${seed} ${JSON.stringify(ends)}\n`);
+    process.stdout.write(`continuation ${mode} ${engine}: SEED=${seed} ${JSON.stringify(ends)}\n`);
     expect(await mismatches()).toBe(0);
     expect(ends.done).toBeGreaterThan(100);
   });
 };
 
-describe.each(testEngines)('continuation, engine %s', (engine) => suite(engine));
+// Which engine listens makes no difference to what is kept of a stream.
+const modes = [
+  ...testEngines.map((engine) => [engine, 'text'] as const),
+  [testEngines[0] as TestEngine, 'token_ids'] as const,
+];
+describe.each(modes)('continuation, engine %s, %s', (engine, mode) => suite(engine, mode));

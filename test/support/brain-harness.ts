@@ -63,7 +63,7 @@ const plainArrival: Arrival = {
 
 export const plainRelease = {
   ...{ hedge: false, busy: false, verdict: Verdict.none, retryAfterMs: 0, error: 0 },
-  ...{ retry: RetryRule.never, settled: false },
+  ...{ retry: RetryRule.never, settled: false, continues: false },
   ...{ promptTokens: -1, completionTokens: -1 },
 };
 
@@ -208,8 +208,13 @@ export class BrainHarness implements DecisionSink {
   }
 
   /** It fails before anything was committed. */
-  fail(slot: number, retry: RetryRule = RetryRule.elsewhere, error = 65): boolean {
-    return this.#release(slot, { retry, error, verdict: Verdict.bad });
+  fail(
+    slot: number,
+    retry: RetryRule = RetryRule.elsewhere,
+    error = 65,
+    more: Partial<typeof plainRelease> = {},
+  ): boolean {
+    return this.#release(slot, { retry, error, verdict: Verdict.bad, ...more });
   }
 
   busy(slot: number, retryAfterMs: number, error = 77): boolean {

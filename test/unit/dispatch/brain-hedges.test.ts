@@ -101,6 +101,18 @@ describe('asked for', () => {
     expect(harness.hedgesBegun).toHaveLength(1);
   });
 
+  test('a stream that broke is continued by one replica, whatever the client asks for', () => {
+    for (const continues of [true, false]) {
+      const harness = asking(50, 3);
+      harness.advance(20);
+      harness.firstToken(0);
+      harness.fail(0, RetryRule.elsewhere, 65, { continues });
+      expect(harness.running.get(0)?.attempt).toBe(2);
+      harness.advance(minuteMs / 2);
+      expect(harness.hedgesBegun).toHaveLength(continues ? 0 : 1);
+    }
+  });
+
   test('both fail and there is no third: the request has failed', () => {
     const harness = asking(0);
     harness.drop(0, true);

@@ -1,98 +1,21 @@
 /** What a client is given of a stream, and of the attempts that continue it. */
 import { expect, test } from 'vitest';
-import { Break, Delivery } from '../../../src/forwarder/delivery.ts';
-import { EventStream, type StreamSink } from '../../../src/forwarder/event-stream.ts';
-import { type Failure, failures } from '../../../src/forwarder/failure.ts';
-import { planContinuation } from '../../../src/protocol/continuation.ts';
-import type { AnswerShape } from '../../../src/protocol/routes.ts';
-
-interface Options {
-  readonly body?: object;
-  readonly shape?: AnswerShape;
-  readonly bytesMax?: number;
-}
-
-const request = { messages: [{ role: 'user', content: 'x' }], max_tokens: 9 };
-
-/** One client and the attempts that serve it. */
-class Client {
-  text = '';
-  end = '';
-  readonly delivery: Delivery;
-  readonly #body: Buffer;
-  readonly #shape: AnswerShape;
-  #stream: EventStream | undefined;
-
-  constructor({ body = request, shape = 'openai-chat', bytesMax = 1024 }: Options = {}) {
-    this.#body = Buffer.from(JSON.stringify(body));
-    this.#shape = shape;
-    const plan = planContinuation(this.#body, shape);
-    if (typeof plan === 'string') throw new Error(plan);
-    this.delivery = new Delivery(plan, bytesMax);
-  }
-
-  /** The next attempt; returns the body it sends. */
-  attempt(): { messages: { content: string }[]; prompt?: string; max_tokens: number } {
-    const facts = { status: 200, shape: this.#shape, choices: 1, contentLength: -1 };
-    const body = this.delivery.begin(this.#body).toString();
-    const sink: StreamSink = {
-      committed: false,
-      commit: () => {
-        (sink as { committed: boolean }).committed = true;
-        return true;
-      },
-      emit: (bytes) => {
-        this.text += Buffer.from(bytes).toString();
-      },
-      whole: () => {},
-      token: () => {},
-      progress: () => {},
-      dropped: () => {},
-      complete: () => {
-        this.end = 'complete';
-      },
-      fail: () => {
-        this.end = 'fail';
-      },
-      handOver: () => {
-        this.end = 'handOver';
-        this.delivery.suspend(1);
-      },
-    };
-    this.#stream = new EventStream(sink, { ...facts, framed: true, isJson: false }, this.delivery);
-    return JSON.parse(body);
-  }
-
-  /** Gives back what is new for the client. */
-  push(...events: string[]): string {
-    const before = this.text.length;
-    this.#stream?.push(Buffer.from(events.join('')));
-    return this.text.slice(before);
-  }
-
-  break(failure: Failure = failures.truncated): string {
-    this.#stream?.end(failure);
-    return this.end;
-  }
-}
-
-const event = (choice: object, more: object = {}, id = 'one'): string => {
-  const head = { id, object: 'chat.completion.chunk', created: 7, model: `m-${id}` };
-  return `data: ${JSON.stringify({ ...head, choices: [{ index: 0, ...choice }], ...more })}\n\n`;
-};
-const role = (id = 'one') => event({ delta: { role: 'assistant', content: '' } }, {}, id);
-const said = (content: string, id = 'one', usage?: object) =>
-  event({ delta: { content } }, usage === undefined ? {} : { usage }, id);
-const finish = (id = 'one') => event({ delta: {}, finish_reason: 'stop' }, {}, id);
-const usageOf = (prompt_tokens: number, completion_tokens: number) => {
-  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
-};
-const last = (usage: object, id = 'one') =>
-  `data: ${JSON.stringify({ id, choices: [], usage })}\n\n`;
-const done = 'data: [DONE]\n\n';
+import { Break } from '../../../src/forwarder/delivery.ts';
+import { failures } from '../../../src/forwarder/failure.ts';
+import {
+  done,
+  event,
+  finish,
+  last,
+  request,
+  role,
+  StreamClient,
+  said,
+  usageOf,
+} from '../../support/stream-client.ts';
 
 test('a stream that does not break is passed on as it is', () => {
-  const client = new Client();
+  const client = new StreamClient();
   client.attempt();
   const events = [role(), said('a'), ': ping\n\n', said(' b'), finish(), done];
   expect(client.push(...events)).toBe(events.join(''));
@@ -100,7 +23,7 @@ test('a stream that does not break is passed on as it is', () => {
 });
 
 test('usage that the client did not ask for is taken out', () => {
-  const client = new Client();
+  const client = new StreamClient();
   client.attempt();
   const text = client.push(role(), said('a', 'one', usageOf(5, 1)), last(usageOf(5, 1)), finish());
   expect(text).toBe(role() + said('a') + finish());
@@ -108,7 +31,7 @@ test('usage that the client did not ask for is taken out', () => {
 });
 
 test('another replica goes on: one id, one role, the limit reduced', () => {
-  const client = new Client();
+  const client = new StreamClient();
   client.attempt();
   client.push(role(), said('a\n"b', 'one', usageOf(5, 4)), said(' c', 'one', usageOf(5, 6)));
   expect(client.break()).toBe('handOver');
@@ -121,7 +44,9 @@ test('another replica goes on: one id, one role, the limit reduced', () => {
 });
 
 test('usage at the end is that of all attempts', () => {
-  const client = new Client({ body: { ...request, stream_options: { include_usage: true } } });
+  const client = new StreamClient({
+    body: { ...request, stream_options: { include_usage: true } },
+  });
   client.attempt();
   client.push(role(), said('a', 'one', usageOf(5, 4)));
   client.break();
@@ -133,7 +58,9 @@ test('usage at the end is that of all attempts', () => {
 });
 
 test('without usage an event with text is one token, and the prompt is found by subtraction', () => {
-  const client = new Client({ body: { ...request, stream_options: { include_usage: true } } });
+  const client = new StreamClient({
+    body: { ...request, stream_options: { include_usage: true } },
+  });
   client.attempt();
   client.push(role(), said('a'), said('b'));
   client.break();
@@ -143,7 +70,7 @@ test('without usage an event with text is one token, and the prompt is found by 
 });
 
 test('no token left: the end is written here', () => {
-  const client = new Client({
+  const client = new StreamClient({
     body: { ...request, max_tokens: 2, stream_options: { include_usage: true } },
   });
   client.attempt();
@@ -156,7 +83,7 @@ test('no token left: the end is written here', () => {
 });
 
 test('white space at the end waits for what follows', () => {
-  const client = new Client();
+  const client = new StreamClient();
   client.attempt();
   expect(client.push(role(), said('a'))).not.toBe('');
   expect(client.push(said(' \n'), ': ping\n\n', said('\u3000'))).toBe('');
@@ -170,7 +97,7 @@ test('white space at the end waits for what follows', () => {
 });
 
 test('white space that came is not kept from a client whose stream ends', () => {
-  const client = new Client();
+  const client = new StreamClient();
   client.attempt();
   client.push(role(), said('a'), said(' '));
   expect(client.break(failures.clientDeadline)).toBe('fail');
@@ -179,7 +106,7 @@ test('white space that came is not kept from a client whose stream ends', () => 
 
 test('a completion keeps its white space and goes on behind its prompt', () => {
   const shape = 'openai-completions';
-  const client = new Client({ shape, body: { prompt: 'p', max_tokens: 9 } });
+  const client = new StreamClient({ shape, body: { prompt: 'p', max_tokens: 9 } });
   client.attempt();
   const chunk = event({ text: 'a ' });
   expect(client.push(chunk)).toBe(chunk);
@@ -197,14 +124,14 @@ test.each([
   ['an event that is no JSON', [said('a'), 'data: {"x\n\n']],
   ['a text over the cap', [said('a'.repeat(2000))]],
 ])('%s is not continued', (_, events) => {
-  const client = new Client();
+  const client = new StreamClient();
   client.attempt();
   client.push(role(), ...events);
   expect(client.break()).toBe('fail');
 });
 
 test('reasoning and thoughts that are over do not matter', () => {
-  const client = new Client();
+  const client = new StreamClient();
   client.attempt();
   client.push(event({ delta: { reasoning: 'hm' } }), said('<think>hm</think>a'));
   expect(client.break()).toBe('handOver');
@@ -220,14 +147,14 @@ test.each([
   ['clientGone', Break.ends],
   ['stopping', Break.ends],
 ] as const)('%s', (name, expected) => {
-  const client = new Client();
+  const client = new StreamClient();
   client.attempt();
   client.push(role(), said('a'));
   expect(client.delivery.onBreak(failures[name])).toBe(expected);
 });
 
 test('an attempt that fails before it goes on changes nothing', () => {
-  const client = new Client();
+  const client = new StreamClient();
   client.attempt();
   client.push(role(), said('a', 'one', usageOf(5, 1)));
   client.break();

@@ -82,7 +82,7 @@ test('all of a turn leaves as one record, the head before it, the notice behind 
   const records = [read(), read(), read()];
   expect(records.map((record) => record?.kind)).toEqual([
     ResponseKind.head,
-    ResponseKind.last,
+    ResponseKind.chunk,
     ResponseKind.end,
   ]);
   expect(records[1]?.bytes.toString()).toBe('abcdef');
@@ -90,6 +90,22 @@ test('all of a turn leaves as one record, the head before it, the notice behind 
   expect(read()).toBeUndefined();
   expect([owner.claims, owner.settlements]).toEqual([1, 1]);
   expect(writer.flush()).toBe(false);
+});
+
+test('only what completes an answer is its last part', () => {
+  for (const [error, kind] of [
+    [0, ResponseKind.last],
+    [71, ResponseKind.chunk],
+  ] as const) {
+    const { writer, open, read } = fixture(4096, 1024);
+    const output = open(3, new Owner());
+    output.push(Buffer.from('a'));
+    output.notice = Notice.end;
+    output.error = error;
+    writer.enqueue(output);
+    writer.flush();
+    expect([read()?.kind, read()?.kind]).toEqual([kind, ResponseKind.end]);
+  }
 });
 
 test('a slot that is no longer ours gets no settling record', () => {

@@ -1,0 +1,93 @@
+/** The client of one stream and the attempts that serve it: what it is given of what replicas send. */
+import { Delivery } from '../../src/forwarder/delivery.ts';
+import { EventStream, type StreamSink } from '../../src/forwarder/event-stream.ts';
+import { type Failure, failures } from '../../src/forwarder/failure.ts';
+import { type ContinuationMode, planContinuation } from '../../src/protocol/continuation.ts';
+import type { AnswerShape } from '../../src/protocol/routes.ts';
+
+interface Options {
+  readonly body?: object;
+  readonly mode?: ContinuationMode;
+  readonly shape?: AnswerShape;
+  readonly bytesMax?: number | undefined;
+}
+
+export const request = { messages: [{ role: 'user', content: 'x' }], max_tokens: 9 };
+
+export class StreamClient {
+  text = '';
+  end = '';
+  path = '';
+  readonly delivery: Delivery;
+  readonly #body: Buffer;
+  readonly #shape: AnswerShape;
+  #stream: EventStream | undefined;
+
+  constructor({ body = request, shape = 'openai-chat', bytesMax = 1024, mode }: Options = {}) {
+    this.#body = Buffer.from(JSON.stringify(body));
+    this.#shape = shape;
+    const plan = planContinuation(this.#body, shape, mode);
+    if (typeof plan === 'string') throw new Error(plan);
+    this.delivery = new Delivery(plan, bytesMax);
+  }
+
+  /** The next attempt; returns the body it sends. */
+  attempt(): { messages: { content: string }[]; prompt?: unknown; max_tokens: number } {
+    const facts = { status: 200, shape: this.#shape, choices: 1, contentLength: -1 };
+    const { path, body } = this.delivery.begin('/v1/chat/completions', this.#body);
+    this.path = path;
+    const sink: StreamSink = {
+      committed: false,
+      commit: () => {
+        (sink as { committed: boolean }).committed = true;
+        return true;
+      },
+      emit: (bytes) => {
+        this.text += Buffer.from(bytes).toString();
+      },
+      whole: () => {},
+      token: () => {},
+      progress: () => {},
+      dropped: () => {},
+      complete: () => {
+        this.end = 'complete';
+      },
+      fail: () => {
+        this.end = 'fail';
+      },
+      handOver: () => {
+        this.end = 'handOver';
+        this.delivery.suspend(1);
+      },
+    };
+    this.#stream = new EventStream(sink, { ...facts, framed: true, isJson: false }, this.delivery);
+    return JSON.parse(body.toString());
+  }
+
+  /** Gives back what is new for the client. */
+  push(...events: string[]): string {
+    const before = this.text.length;
+    this.#stream?.push(Buffer.from(events.join('')));
+    return this.text.slice(before);
+  }
+
+  break(failure: Failure = failures.truncated): string {
+    this.#stream?.end(failure);
+    return this.end;
+  }
+}
+
+export const event = (choice: object, more: object = {}, id = 'one'): string => {
+  const head = { id, object: 'chat.completion.chunk', created: 7, model: `m-${id}` };
+  return `data: ${JSON.stringify({ ...head, choices: [{ index: 0, ...choice }], ...more })}\n\n`;
+};
+export const role = (id = 'one') => event({ delta: { role: 'assistant', content: '' } }, {}, id);
+export const said = (content: string, id = 'one', usage?: object) =>
+  event({ delta: { content } }, usage === undefined ? {} : { usage }, id);
+export const finish = (id = 'one') => event({ delta: {}, finish_reason: 'stop' }, {}, id);
+export const usageOf = (prompt_tokens: number, completion_tokens: number) => {
+  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
+};
+export const last = (usage: object, id = 'one') =>
+  `data: ${JSON.stringify({ id, choices: [], usage })}\n\n`;
+export const done = 'data: [DONE]\n\n';

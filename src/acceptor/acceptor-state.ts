@@ -4,6 +4,7 @@
  */
 import { type ModelRef, modelsByName } from '../config/adapters.ts';
 import { assert } from '../lib/assert.ts';
+import { DueList } from '../lib/due-list.ts';
 import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { explainRecords } from '../shm/explain.layout.ts';
@@ -43,6 +44,8 @@ export interface AcceptorState {
   readonly failed: (error: unknown) => void;
   /** Requests by slot, counted from the first of the partition. */
   readonly requests: (Request | undefined)[];
+  /** Streams whose clients have nothing of an answer yet, by when a comment is due to them. */
+  readonly silent: DueList<Request>;
   readonly modelByName: ReadonlyMap<string, ModelRef>;
   /** Names of replicas by row. */
   readonly replicaNames: string[];
@@ -95,6 +98,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
       log.error('handler failed', { err: error });
     },
     requests: Array.from({ length: pool.size }),
+    silent: new DueList(),
     modelByName: modelsByName(models),
     replicaNames,
     batches: start.replicas.some(({ takesBatches }) => takesBatches),

@@ -23,8 +23,9 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { Ring, Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer } from './answers.ts';
+import { announceClosing } from './closing.ts';
 import type { EdgeHead } from './edge-head.ts';
-import { Closing, type Exchange, type ExchangePeer, type ListenerHandler } from './listener.ts';
+import type { Exchange, ExchangePeer, ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
 import { deadlineOf, hedgeOf, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
@@ -65,9 +66,7 @@ export class Ingest implements ListenerHandler {
   open(head: EdgeHead, exchange: Exchange): ExchangePeer | undefined {
     faultPoint('handler');
     const arrivedUs = nowUs();
-    if (this.#drainStage !== DrainStage.none && exchange.closing === Closing.keep) {
-      exchange.closing = Closing.announce;
-    }
+    announceClosing(this.#state, exchange);
     const route = matchRoute(head.method, head.target, this.#match);
     const facts = this.#factsOf(head, route, arrivedUs);
     if (route === undefined) {
@@ -356,16 +355,24 @@ export class Ingest implements ListenerHandler {
       this.#state.metrics.add(metrics.ringFull, Ring.request, 1);
       // Nobody was told of the slot; only a scheduler that starts anew may have found it in the table.
       if (!slots.transition(slot, lease, SlotState.queued, SlotState.settled)) {
-        request.phase = Phase.published;
+        this.#published(request, publishedUs);
         return;
       }
       request.phase = Phase.settled;
       this.#refuse(request, errors.RING_FULL);
       return;
     }
-    request.phase = Phase.published;
+    this.#published(request, publishedUs);
     schedulerBell.ring(publishedUs);
     this.#state.metrics.observe(metrics.overhead, Stage.parse, publishedUs - readUs);
+  }
+
+  #published(request: Request, us: number): void {
+    const { silent, slots, start } = this.#state;
+    request.phase = Phase.published;
+    if (start.keepAlive === 0) return;
+    const flags = slots.words[slots.row(request.slot) + slots.at.flags] as number;
+    if ((flags & RequestFlag.stream) !== 0) silent.add(request, us + start.keepAlive * 1000);
   }
 
   /** Refuses a request that holds a slot nobody else knows of. */

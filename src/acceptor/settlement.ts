@@ -35,6 +35,7 @@ export class Settlement {
   settle(request: Request): void {
     assert(request.phase === Phase.published, 'a request is settled once');
     request.phase = Phase.settled;
+    this.#state.silent.remove(request);
     this.#releaseBlock(request);
   }
 
@@ -50,7 +51,8 @@ export class Settlement {
 
   /** The client left while others work for it: they are told, now or at a later drain. */
   cancel(request: Request): void {
-    const { slots } = this.#state;
+    const { silent, slots } = this.#state;
+    silent.remove(request);
     const row = slots.row(request.slot);
     slots.writeTime(request.slot, slots.at.clientGoneUs, nowUs());
     Atomics.store(slots.words, row + slots.at.clientGone, 1);

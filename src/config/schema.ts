@@ -108,6 +108,14 @@ const Timeouts = z.strictObject({
     .describe('Deadline of a request, counted from its arrival; over it: 504.'),
 });
 
+const Streams = z.strictObject({
+  keep_alive: duration('100ms', '10m', 'off')
+    .prefault('15s')
+    .describe(
+      'A client that asked for a stream and has waited this long for its first byte is sent the head of the answer and a comment (`: keep-alive`), and another comment after each further such time; load balancers cut silent connections, often at 60 s. From then on a failure is an error event in a 200. `off`: never.',
+    ),
+});
+
 const Health = z.strictObject({
   path: path().prefault('/v1/models').describe('A GET on this path must answer 200.'),
   interval: duration('10ms', '10m')
@@ -241,6 +249,7 @@ const Sections = z.strictObject({
   memory: Memory.prefault({}).describe('Sizes of the shared memory; fixed while the process runs.'),
   drain: Drain.prefault({}).describe('Leaving without losing a request.'),
   timeouts: Timeouts.prefault({}).describe('Limits in time, per request.'),
+  streams: Streams.prefault({}).describe('Answers that come as a stream of events.'),
   health: Health.prefault({}).describe('Probes of every replica.'),
   engine_metrics: EngineMetrics.prefault({}).describe('What the engines say of their load.'),
   queue: Queue.prefault({}).describe('Requests that wait for a replica.'),

@@ -341,6 +341,11 @@ const rows = {
     hint: 'Answers that are not streams are bounded.',
     retry: 'never',
   }),
+  NOT_A_STREAM: upstream(86, 'not_a_stream', 'UPE', {
+    message: 'The replica answered with something other than a stream.',
+    hint: 'Its client had been sent keep-alive comments, and with them the head of a stream.',
+    retry: 'never',
+  }),
   DEADLINE: gateway(90, 504, 'deadline_exceeded', 'DT', {
     message: 'The request took too long.',
     hint: '`timeouts.total` or `x-sluice-deadline-ms` passed.',

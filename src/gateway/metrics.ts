@@ -10,13 +10,7 @@ import { collectDefaultMetrics, type Metric as PromMetric, Registry } from 'prom
 import { assert } from '../lib/assert.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import type { MetricsReader, MetricsSnapshot } from '../shm/metrics.ts';
-import {
-  type GaugeMetric,
-  type HistogramMetric,
-  metrics,
-  type StoredMetric,
-  storedMetrics,
-} from '../telemetry/catalogue.ts';
+import { metrics, storedMetrics } from '../telemetry/catalogue.ts';
 import {
   fixedLabelValues,
   labelSize,
@@ -24,6 +18,7 @@ import {
   type RingName,
   type SeriesLabel,
 } from '../telemetry/labels.ts';
+import type { GaugeMetric, HistogramMetric, StoredMetric } from '../telemetry/metric-kinds.ts';
 
 export interface ModelReading {
   /** Row of the model; its cells are found by it. */

@@ -5,37 +5,15 @@
  * and are summed at a scrape. Gauges are recounts by the main thread (gateway/metrics.ts).
  */
 import type { SeriesLabel } from './labels.ts';
-
-export type ThreadRole = 'main' | 'acceptor' | 'scheduler' | 'forwarder';
-export type Unit = 'seconds' | 'bytes' | 'ratio' | 'count' | 'info';
-
-interface MetricBase {
-  readonly name: string;
-  readonly help: string;
-  readonly unit: Unit;
-  /** Label names as rendered, in this order. */
-  readonly labels: readonly string[];
-}
-interface CellMetric extends MetricBase {
-  /** Dense, unique among counters and histograms. */
-  readonly id: number;
-  /** Dimensions of the cells. `replica` renders as two labels: replica and the model it serves. */
-  readonly series: readonly SeriesLabel[];
-  readonly writers: readonly ThreadRole[];
-}
-export interface CounterMetric extends CellMetric {
-  readonly kind: 'counter';
-}
-export interface HistogramMetric extends CellMetric {
-  readonly kind: 'histogram';
-  /** Upper bounds in seconds, rising; +Inf is implied. Observations are made in microseconds. */
-  readonly bounds: readonly number[];
-}
-export interface GaugeMetric extends MetricBase {
-  readonly kind: 'gauge';
-}
-export type StoredMetric = CounterMetric | HistogramMetric;
-export type Metric = StoredMetric | GaugeMetric;
+import type {
+  CounterMetric,
+  GaugeMetric,
+  HistogramMetric,
+  Metric,
+  StoredMetric,
+  ThreadRole,
+  Unit,
+} from './metric-kinds.ts';
 
 /** Those of vLLM, so that panels of gateway and replica overlay. */
 const firstTokenBounds = [
@@ -112,7 +90,7 @@ export const metrics = {
     'sluice_requests_total',
     ['model', 'code'],
     ['acceptor'],
-    'Requests answered, by the status the client got; 499 when it left before.',
+    'Requests answered, by the status the client got; 499 when it left before. One that failed behind keep-alive comments counts with the status it would have got without them.',
   ),
   requestsInFlight: gauge(
     'sluice_requests_in_flight',
@@ -146,6 +124,12 @@ export const metrics = {
     ['model', 'type'],
     ['acceptor', 'forwarder'],
     'Tokens by the usage the replica reported; cached is the part of input it had cached.',
+  ),
+  keepAliveComments: counter(
+    'sluice_keep_alive_comments_total',
+    [],
+    ['acceptor'],
+    'Comments sent to clients that waited for the first byte of a stream (`streams.keep_alive`).',
   ),
   streamTruncated: counter(
     'sluice_stream_truncated_total',

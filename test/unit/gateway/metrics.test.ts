@@ -5,7 +5,7 @@ import { GatewayMetrics, type MetricsSources } from '../../../src/gateway/metric
 import { nowMs } from '../../../src/lib/clock.ts';
 import { createMetricsRegion } from '../../../src/shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../../../src/shm/metrics.ts';
-import { type Metric, metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
+import { metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
 import {
   defaultMetricDims,
   Ring,
@@ -14,6 +14,7 @@ import {
   statusIndex,
   TokenType,
 } from '../../../src/telemetry/labels.ts';
+import type { Metric } from '../../../src/telemetry/metric-kinds.ts';
 import { type Family, parsePrometheusText } from '../../support/prometheus-text.ts';
 
 const dims = defaultMetricDims;

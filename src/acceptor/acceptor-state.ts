@@ -58,6 +58,8 @@ export interface Control {
   readonly words: Int32Array;
   /** Int32 index of the draining word. */
   readonly draining: number;
+  /** Int32 index of the overload word. */
+  readonly overload: number;
   /** Int32 indexes of the bells. */
   readonly ownBell: number;
   readonly forwarderBells: readonly number[];
@@ -114,6 +116,7 @@ function attachControl({ memory, index }: AcceptorStart): Control {
   return {
     words: new Int32Array(control),
     draining: at.draining,
+    overload: at.overload,
     ownBell: rowOf(ThreadId.acceptor(index)),
     forwarderBells: Array.from({ length: size.forwarders }, (_, forwarder) =>
       rowOf(ThreadId.forwarder(forwarder, size)),

@@ -16,7 +16,7 @@ import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id
 import { adapterSalt, hashSession } from '../protocol/request-keys.ts';
 import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
 import { isAnthropicTarget, matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
-import { DrainStage } from '../shm/control.layout.ts';
+import { DrainStage, OverloadAction } from '../shm/control.layout.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { metrics } from '../telemetry/catalogue.ts';
@@ -27,6 +27,7 @@ import { announceClosing } from './closing.ts';
 import type { EdgeHead } from './edge-head.ts';
 import type { Exchange, ExchangePeer, ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
+import { isDegraded } from './overload.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
 import { deadlineOf, hedgeOf, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
 import type { Settlement } from './settlement.ts';
@@ -54,6 +55,12 @@ export class Ingest implements ListenerHandler {
 
   failed(error: unknown): void {
     this.#state.failed(error);
+  }
+
+  takesConnection(): boolean {
+    if (!isDegraded(this.#state, OverloadAction.refuseConnections)) return true;
+    this.#state.metrics.add(metrics.connectionsRefused, 0, 1);
+    return false;
   }
 
   reject(error: number, head: EdgeHead, exchange: Exchange): void {
@@ -91,6 +98,7 @@ export class Ingest implements ListenerHandler {
 
   /** Why a routed head is refused before its body. */
   #refusalOf(head: EdgeHead, facts: RequestFacts): ErrorEntry | undefined {
+    if (isDegraded(this.#state, OverloadAction.refuseRequests)) return errors.OVERLOADED;
     if (facts.contentLength > this.#state.start.maxBody) return errors.BODY_TOO_LARGE;
     const invalid = invalidHints(head);
     if (invalid === '') return undefined;

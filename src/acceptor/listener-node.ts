@@ -72,7 +72,7 @@ class NodeListener implements Listener {
           });
     this.#server.maxConnections = maxConnections;
     this.#server.on('connection', (socket) => {
-      if (this.#descriptors.isShort()) {
+      if (this.#descriptors.isShort() || !this.#handler.takesConnection()) {
         socket.destroy();
         return;
       }

@@ -88,7 +88,8 @@ class UwsListener implements Listener {
   #onConnection(res: HttpResponse, change: number, connectionsMax: number): void {
     this.connections += change;
     if (change < 0) return;
-    if (this.connections > connectionsMax || this.#descriptors.isShort()) res.close();
+    const isFull = this.connections > connectionsMax || this.#descriptors.isShort();
+    if (isFull || !this.#handler.takesConnection()) res.close();
   }
 
   listen({ host, port }: ListenerOptions): Promise<void> {

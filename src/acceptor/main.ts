@@ -24,6 +24,7 @@ import type { Listener } from './listener.ts';
 import type { Request, RequestOwner } from './request.ts';
 import { Responder } from './responder.ts';
 import { Settlement } from './settlement.ts';
+import { SlowReaders } from './slow-readers.ts';
 
 /** Lines still in the log when the thread stops may take this long. */
 const logCloseMs = 500;
@@ -51,6 +52,7 @@ async function run(start: AcceptorStart): Promise<void> {
   const { failed } = state;
   const responder = new Responder(state, settlement, new Ending(state, settlement));
   const keepAlive = new KeepAlive(state);
+  const slowReaders = new SlowReaders(state);
 
   const listener = await listen(start, ingest);
   process.on('uncaughtException', failed); // from here on; a failed start must end the thread
@@ -64,6 +66,7 @@ async function run(start: AcceptorStart): Promise<void> {
     try {
       faultPoint('timer');
       keepAlive.sweep(nowUs());
+      slowReaders.look();
     } catch (error) {
       failed(error);
     }

@@ -60,6 +60,8 @@ export class Request implements ExchangePeer, Due<Request> {
   status = 0;
   /** Why the answer failed, though its status may say otherwise. */
   failure: ErrorEntry | undefined;
+  /** Why we cut its connection, where the client is not to blame; undefined: we did not. */
+  cutFor: ErrorEntry | undefined;
   isGone = false;
   isEventStream = false;
   /** The client has our own head and comments (keep-alive.ts) and nothing of an answer. */
@@ -68,6 +70,8 @@ export class Request implements ExchangePeer, Due<Request> {
   tail = 0;
   /** Complete but for what the outbox keeps. */
   isEnding = false;
+  /** Bytes taken when slow readers were last looked for; -1: never. */
+  seenTaken = -1;
   /** Credit when the forwarder was last woken for it. */
   toldBytes = 0;
 

@@ -138,7 +138,8 @@ export class Settlement {
     const { facts } = request;
     const failure = this.#causeOf(request);
     const ms = (nowUs() - facts.arrivedUs) / 1000;
-    const status = request.isGone ? errors.CLIENT_GONE.status : request.status;
+    const hasLeft = request.isGone && request.cutFor === undefined;
+    const status = hasLeft ? errors.CLIENT_GONE.status : request.status;
     this.#count(request.model, status, ms);
     if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms)) return;
     const { words, at } = slots;
@@ -162,7 +163,8 @@ export class Settlement {
   }
 
   /** What an operator wants to know: of several failed attempts, how the last one failed. */
-  #causeOf({ failure, isGone, slot }: Request): ErrorEntry | undefined {
+  #causeOf({ cutFor, failure, isGone, slot }: Request): ErrorEntry | undefined {
+    if (cutFor !== undefined) return cutFor;
     if (isGone) return errors.CLIENT_GONE;
     if (failure !== errors.ALL_ATTEMPTS_FAILED) return failure;
     const { slots } = this.#state;

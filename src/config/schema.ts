@@ -85,6 +85,20 @@ const Drain = z.strictObject({
     .describe('Keep accepting this long after SIGTERM while /readyz is 503 already.'),
 });
 
+const Degrade = z.strictObject({
+  memory: size('64MiB', '16384GiB', 'auto', 'off')
+    .prefault('auto')
+    .describe(
+      'Memory the gateway process may have. At 85 % of it answers close their connections, at 92 % new requests are answered 503, at 95 % the largest slow reader is cut four times a second, at 97 % new connections are closed; each ends 3 % lower. `auto`: the limit of its control group, else the memory of the machine.',
+    ),
+  descriptors: z
+    .boolean()
+    .prefault(true)
+    .describe(
+      'The same for open files: at 90 % of their limit answers close their connections, at 98 % new connections are closed.',
+    ),
+});
+
 const Timeouts = z.strictObject({
   queue: duration('1ms', '10m')
     .prefault('30s')
@@ -247,6 +261,9 @@ const Sections = z.strictObject({
   admin: Admin.prefault({}).describe('The listener for operators: metrics, state, changes.'),
   threads: Threads.prefault({}).describe('Thread counts.'),
   memory: Memory.prefault({}).describe('Sizes of the shared memory; fixed while the process runs.'),
+  degrade: Degrade.prefault({}).describe(
+    'What is given up, step by step, before memory or descriptors run out.',
+  ),
   drain: Drain.prefault({}).describe('Leaving without losing a request.'),
   timeouts: Timeouts.prefault({}).describe('Limits in time, per request.'),
   streams: Streams.prefault({}).describe('Answers that come as a stream of events.'),

@@ -31,6 +31,7 @@ import { GatewayThreads } from './gateway-threads.ts';
 import { HealthChecker } from './health.ts';
 import { EngineScraper } from './health-engine.ts';
 import { Membership } from './membership.ts';
+import { OverloadWatch } from './overload.ts';
 import { type StartContext, wantsPretty } from './start-data.ts';
 import { ThreadRecovery } from './thread-recovery.ts';
 import { GatewayViews } from './views.ts';
@@ -84,6 +85,7 @@ export class Gateway {
   readonly #threads: GatewayThreads;
   readonly #recovery: ThreadRecovery;
   readonly #breakerLog: BreakerLog;
+  readonly #overload: OverloadWatch;
   #closing: Promise<void> | undefined;
   #cut = false;
   /** True from the moment the last acceptor listens. */
@@ -127,6 +129,7 @@ export class Gateway {
     this.#views = new GatewayViews(this.#memory);
     this.#health = this.#createHealth();
     this.#scraper = this.#createScraper();
+    this.#overload = new OverloadWatch(this.#memory, config, this.logger);
     this.#actions = this.#createActions();
     this.#admin = new AdminServer(this.#actions, config.admin.token);
     this.#breakerLog = new BreakerLog(this.#membership, this.logger);
@@ -166,6 +169,7 @@ export class Gateway {
 
   async #start(): Promise<Addresses> {
     const { config } = this.#options;
+    this.#overload.start();
     const adminPort = await this.#admin.listen(config.admin.host, config.admin.port);
     this.#assertOpen();
     for (const [model, { replicas }] of config.models.entries()) {
@@ -244,6 +248,7 @@ export class Gateway {
   async #close(): Promise<void> {
     this.#watchdog.stop();
     this.#breakerLog.stop();
+    this.#overload.stop();
     await Promise.all([this.#health.stop(), this.#scraper.stop()]);
     this.#setDraining(DrainStage.refusing);
     if (this.#views.slotsInUse() > 0) {
@@ -335,6 +340,7 @@ export class Gateway {
       views: this.#views,
       explain: new ExplainView(this.#memory.explain, this.#options.config.models, this.#membership),
       health: this.#health,
+      overload: this.#overload,
       reader: new MetricsReader(defaultMetricDims, this.#metricsRegions),
       writer: this.#metrics,
       readiness: new Readiness(this.#memory),

@@ -20,6 +20,7 @@ import { type Family, parsePrometheusText } from '../../support/prometheus-text.
 const dims = defaultMetricDims;
 const hostileName = 'we"ird\\na\nme';
 const sources: MetricsSources = {
+  overload: () => [{ resource: 'memory', stage: 'refuse_requests', share: 0.93, limit: 1000 }],
   models: () => [
     { row: 0, name: 'llama-3-8b', inFlight: 3, queueDepth: 7 },
     { row: 1, name: hostileName, inFlight: 0, queueDepth: 0 },

@@ -58,7 +58,7 @@ const configOf = (
   listen: { engine },
   log: { level: 'info', sample: 1, pretty: 'never' },
   streams: { keep_alive: keepAlive },
-  health: { interval: '10m' },
+  health: { interval: '10m', timeout: '1m' },
   retry: { budget: 1, budget_min: 100 },
   ...more,
   models,
@@ -165,12 +165,14 @@ test.each(testEngines)('off: a stream waits in silence, engine %s', async (engin
   const replicas = [{ url: replica.url }];
   const streams = { keep_alive: 'off' };
   const timeouts = { first_token: '700ms' };
-  const config = configOf(engine, [{ name: 'm', replicas }], { streams, timeouts });
+  const retry = { max_attempts: 1 };
+  const config = configOf(engine, [{ name: 'm', replicas }], { streams, timeouts, retry });
   try {
     await withGateway({ config }, async (gateway) => {
       // Its failure comes many sweeps later, and still has a status of its own.
       const c = call(gateway.port, { nonce: 'silent', stream: true, tags: '[[hold]]' });
-      expect((await c.ended).status).toBe(502);
+      await c.ended;
+      expect([c.status, c.errorCode]).toEqual([502, 'headers_timeout']);
       expect(total(await gateway.metrics(), 'sluice_keep_alive_comments_total')).toBe(0);
     });
   } finally {

@@ -4,6 +4,7 @@
  */
 import { type ModelRef, modelsByName } from '../config/adapters.ts';
 import { assert } from '../lib/assert.ts';
+import { DueList } from '../lib/due-list.ts';
 import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { explainRecords } from '../shm/explain.layout.ts';
@@ -43,6 +44,8 @@ export interface AcceptorState {
   readonly failed: (error: unknown) => void;
   /** Requests by slot, counted from the first of the partition. */
   readonly requests: (Request | undefined)[];
+  /** Streams whose clients have nothing of an answer yet, by when a comment is due to them. */
+  readonly silent: DueList<Request>;
   readonly modelByName: ReadonlyMap<string, ModelRef>;
   /** Hosts that media of a request may be on, by model; undefined: any. */
   readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
@@ -57,6 +60,8 @@ export interface Control {
   readonly words: Int32Array;
   /** Int32 index of the draining word. */
   readonly draining: number;
+  /** Int32 index of the overload word. */
+  readonly overload: number;
   /** Int32 indexes of the bells. */
   readonly ownBell: number;
   readonly forwarderBells: readonly number[];
@@ -97,6 +102,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
       log.error('handler failed', { err: error });
     },
     requests: Array.from({ length: pool.size }),
+    silent: new DueList(),
     modelByName: modelsByName(models),
     mediaDomains: models.map(({ mediaDomains: hosts = ['*'] }) =>
       hosts.includes('*') ? undefined : new Set(hosts),
@@ -115,6 +121,7 @@ function attachControl({ memory, index }: AcceptorStart): Control {
   return {
     words: new Int32Array(control),
     draining: at.draining,
+    overload: at.overload,
     ownBell: rowOf(ThreadId.acceptor(index)),
     forwarderBells: Array.from({ length: size.forwarders }, (_, forwarder) =>
       rowOf(ThreadId.forwarder(forwarder, size)),

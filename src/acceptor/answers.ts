@@ -15,6 +15,11 @@ import type { ErrorEntry } from '../errors/catalogue.ts';
 import { isForwardedToClient, isSafeValue } from '../protocol/http-rules.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
 
+/** Longer error bodies of replicas are no messages for people. */
+const replicaErrorBytesMax = 16 * 1024;
+const encoder = new TextEncoder();
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
 /** What the shape of an error answer depends on. */
 export interface Asker {
   readonly requestId: string;
@@ -57,17 +62,47 @@ export function errorAnswer(
   }
   if (asker.isAnthropic) {
     const body = anthropicErrorBody(entry, undefined, asker.requestId);
-    return { status: anthropicStatus(entry), headers, body };
+    return { status: errorStatus(entry, asker), headers, body };
   }
   const named = param === '' || param === undefined ? undefined : param;
-  return { status: entry.status, headers, body: errorBody(entry, undefined, named) };
+  return { status: errorStatus(entry, asker), headers, body: errorBody(entry, undefined, named) };
+}
+
+/** The status of an error where one can still be sent. */
+export function errorStatus(entry: ErrorEntry, { isAnthropic }: Asker): number {
+  return isAnthropic ? anthropicStatus(entry) : entry.status;
 }
 
 /** The last event of a stream that broke; no [DONE] follows. */
-export function errorEvent(entry: ErrorEntry, asker: Asker): Uint8Array {
+export function errorEvent(entry: ErrorEntry, asker: Asker, message?: string): Uint8Array {
   return asker.isAnthropic
-    ? anthropicErrorEvent(entry, undefined, asker.requestId)
-    : sseErrorEvent(entry);
+    ? anthropicErrorEvent(entry, message, asker.requestId)
+    : sseErrorEvent(entry, message);
+}
+
+/**
+ * The error body of a replica as the last event of a stream; undefined for what is no JSON object or
+ * too long for one line. The text stays as it is but for its line breaks, which are white space in JSON
+ * and the end of a line in a stream. Without an `error` in it the whole object is the error.
+ */
+export function replicaErrorEvent(
+  body: Uint8Array,
+  { isAnthropic }: Asker,
+): Uint8Array | undefined {
+  if (body.length > replicaErrorBytesMax) return undefined;
+  let text: string;
+  let value: unknown;
+  try {
+    text = utf8.decode(body.slice()); // a copy: the decoder may refuse shared memory
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  const line = text.replace(/[\r\n]+/g, ' ').trim();
+  const opening = isAnthropic ? '{"type":"error","error":' : '{"error":';
+  const data = Object.hasOwn(value, 'error') ? line : `${opening}${line}}`;
+  return encoder.encode(`${isAnthropic ? 'event: error\n' : ''}data: ${data}\n\n`);
 }
 
 /** Head of an answer that came from a replica; `fromReplica` is its flat header list. */
@@ -110,7 +145,13 @@ function elapsedMs(fromUs: number, toUs: number): number {
   return Math.round(toUs - fromUs) / 1000;
 }
 
-const eventStreamType = 'text/event-stream';
+export const eventStreamType = 'text/event-stream';
+
+/** Headers that keep what stands between us and the client from holding events back. */
+export function pushStreamHeaders(headers: string[]): void {
+  headers.push('x-accel-buffering', 'no');
+  if (!headers.includes('cache-control')) headers.push('cache-control', 'no-cache');
+}
 
 export function isEventStream(headers: readonly string[]): boolean {
   for (let i = 0; i + 1 < headers.length; i += 2) {

@@ -5,11 +5,21 @@
  * record is on the admin port (gateway/explain.ts).
  */
 import type { AcceptorState } from './acceptor-state.ts';
+import type { Request } from './request.ts';
 
-export const explainHeader = 'x-sluice-explain';
+const explainHeader = 'x-sluice-explain';
+
+/** Adds the header for a client that asked for it. */
+export function pushExplanation(
+  state: AcceptorState,
+  { facts, slot }: Request,
+  headers: string[],
+): void {
+  if (facts.wantsExplain) headers.push(explainHeader, explainText(state, slot));
+}
 
 /** The value for the attempt that the slot holds. */
-export function explainText({ slots, explain, start }: AcceptorState, slot: number): string {
+function explainText({ slots, explain, start }: AcceptorState, slot: number): string {
   const { explain: ofFirst, hedgeExplain } = slots.at;
   const field = slots.isHedgeAlone(slot) ? hedgeExplain : ofFirst;
   const stamp = slots.words[slots.row(slot) + field] as number;

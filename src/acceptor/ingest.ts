@@ -17,16 +17,18 @@ import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id
 import { adapterSalt, hashSession } from '../protocol/request-keys.ts';
 import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
 import { isAnthropicTarget, matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
-import { DrainStage } from '../shm/control.layout.ts';
+import { DrainStage, OverloadAction } from '../shm/control.layout.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { Ring, Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer } from './answers.ts';
+import { announceClosing } from './closing.ts';
 import type { EdgeHead } from './edge-head.ts';
-import { Closing, type Exchange, type ExchangePeer, type ListenerHandler } from './listener.ts';
+import type { Exchange, ExchangePeer, ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
+import { isDegraded } from './overload.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
 import { deadlineOf, hedgeOf, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
 import type { Settlement } from './settlement.ts';
@@ -56,6 +58,12 @@ export class Ingest implements ListenerHandler {
     this.#state.failed(error);
   }
 
+  takesConnection(): boolean {
+    if (!isDegraded(this.#state, OverloadAction.refuseConnections)) return true;
+    this.#state.metrics.add(metrics.connectionsRefused, 0, 1);
+    return false;
+  }
+
   reject(error: number, head: EdgeHead, exchange: Exchange): void {
     const route = matchRoute(head.method, head.target, this.#match);
     const asker = this.#factsOf(head, route, nowUs());
@@ -66,9 +74,7 @@ export class Ingest implements ListenerHandler {
   open(head: EdgeHead, exchange: Exchange): ExchangePeer | undefined {
     faultPoint('handler');
     const arrivedUs = nowUs();
-    if (this.#drainStage !== DrainStage.none && exchange.closing === Closing.keep) {
-      exchange.closing = Closing.announce;
-    }
+    announceClosing(this.#state, exchange);
     const route = matchRoute(head.method, head.target, this.#match);
     const facts = this.#factsOf(head, route, arrivedUs);
     if (route === undefined) {
@@ -93,6 +99,7 @@ export class Ingest implements ListenerHandler {
 
   /** Why a routed head is refused before its body. */
   #refusalOf(head: EdgeHead, facts: RequestFacts): ErrorEntry | undefined {
+    if (isDegraded(this.#state, OverloadAction.refuseRequests)) return errors.OVERLOADED;
     if (facts.contentLength > this.#state.start.maxBody) return errors.BODY_TOO_LARGE;
     const invalid = invalidHints(head);
     if (invalid === '') return undefined;
@@ -359,16 +366,24 @@ export class Ingest implements ListenerHandler {
       this.#state.metrics.add(metrics.ringFull, Ring.request, 1);
       // Nobody was told of the slot; only a scheduler that starts anew may have found it in the table.
       if (!slots.transition(slot, lease, SlotState.queued, SlotState.settled)) {
-        request.phase = Phase.published;
+        this.#published(request, publishedUs);
         return;
       }
       request.phase = Phase.settled;
       this.#refuse(request, errors.RING_FULL);
       return;
     }
-    request.phase = Phase.published;
+    this.#published(request, publishedUs);
     schedulerBell.ring(publishedUs);
     this.#state.metrics.observe(metrics.overhead, Stage.parse, publishedUs - readUs);
+  }
+
+  #published(request: Request, us: number): void {
+    const { silent, slots, start } = this.#state;
+    request.phase = Phase.published;
+    if (start.keepAlive === 0) return;
+    const flags = slots.words[slots.row(request.slot) + slots.at.flags] as number;
+    if ((flags & RequestFlag.stream) !== 0) silent.add(request, us + start.keepAlive * 1000);
   }
 
   /** Refuses a request that holds a slot nobody else knows of. */

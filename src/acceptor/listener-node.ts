@@ -75,7 +75,7 @@ class NodeListener implements Listener {
     this.#server.maxConnections = maxConnections;
     this.#server.on('connection', (socket) => {
       this.#accepted++;
-      if (this.#descriptors.isShort()) {
+      if (this.#descriptors.isShort() || !this.#handler.takesConnection()) {
         socket.destroy();
         return;
       }

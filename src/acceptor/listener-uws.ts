@@ -55,6 +55,13 @@ export async function listenUws(
   return listener;
 }
 
+function appOf(uws: UwsModule, { tls }: ListenerOptions): TemplatedApp {
+  if (tls === null) return uws.App();
+  const { cert, key, passphrase } = tls;
+  const files = { cert_file_name: cert, key_file_name: key };
+  return uws.SSLApp({ ...files, ...(passphrase === undefined ? {} : { passphrase }) });
+}
+
 class UwsListener implements Listener {
   readonly #uws: UwsModule;
   readonly #app: TemplatedApp;
@@ -71,24 +78,17 @@ class UwsListener implements Listener {
   constructor(uws: UwsModule, options: ListenerOptions, handler: ListenerHandler) {
     this.#uws = uws;
     this.#handler = handler;
-    const { tls, maxConnections } = options;
-    this.#app =
-      tls === null
-        ? uws.App()
-        : uws.SSLApp({
-            cert_file_name: tls.cert,
-            key_file_name: tls.key,
-            ...(tls.passphrase === undefined ? {} : { passphrase: tls.passphrase }),
-          });
+    this.#app = appOf(uws, options);
     this.#app.any('/*', (res, req) => this.#onRequest(res, req));
-    this.#app.filter((res, change) => this.#onConnection(res, change, maxConnections));
+    this.#app.filter((res, change) => this.#onConnection(res, change, options.maxConnections));
   }
 
   /** `change` is 1 for a connection that opened and -1 for one that closed. */
   #onConnection(res: HttpResponse, change: number, connectionsMax: number): void {
     this.connections += change;
     if (change < 0) return;
-    if (this.connections > connectionsMax || this.#descriptors.isShort()) res.close();
+    const isFull = this.connections > connectionsMax || this.#descriptors.isShort();
+    if (isFull || !this.#handler.takesConnection()) res.close();
   }
 
   listen({ host, port }: ListenerOptions): Promise<void> {

@@ -75,6 +75,8 @@ export interface ExchangePeer {
 }
 
 export interface ListenerHandler {
+  /** False while connections are refused: the one that has just been opened is to be closed. */
+  takesConnection(): boolean;
   /** A request head that passed the edge rules. Undefined: it has been refused or answered. */
   open(head: EdgeHead, exchange: Exchange): ExchangePeer | undefined;
   /** A head that broke them; must call exchange.answerAndClose. */

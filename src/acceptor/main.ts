@@ -8,6 +8,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
+import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import { nameThread } from '../lib/thread-name.ts';
 import { ThreadId } from '../shm/control.layout.ts';
@@ -16,11 +17,14 @@ import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
 import type { AcceptorStart, FromThread, ToThread } from '../shm/threads.ts';
 import { type AcceptorState, createAcceptorState } from './acceptor-state.ts';
+import { Ending } from './ending.ts';
 import { Ingest } from './ingest.ts';
+import { KeepAlive } from './keep-alive.ts';
 import type { Listener } from './listener.ts';
 import type { Request, RequestOwner } from './request.ts';
 import { Responder } from './responder.ts';
 import { Settlement } from './settlement.ts';
+import { SlowReaders } from './slow-readers.ts';
 
 /** Lines still in the log when the thread stops may take this long. */
 const logCloseMs = 500;
@@ -46,7 +50,9 @@ async function run(start: AcceptorStart): Promise<void> {
   };
   const ingest = new Ingest(state, settlement, owner);
   const { failed } = state;
-  const responder = new Responder(state, settlement, failed);
+  const responder = new Responder(state, settlement, new Ending(state, settlement));
+  const keepAlive = new KeepAlive(state);
+  const slowReaders = new SlowReaders(state);
 
   const listener = await listen(start, ingest);
   process.on('uncaughtException', failed); // from here on; a failed start must end the thread
@@ -59,6 +65,8 @@ async function run(start: AcceptorStart): Promise<void> {
   const heartbeat = new Heartbeat(start.memory, ThreadId.acceptor(start.index), gauges, () => {
     try {
       faultPoint('timer');
+      keepAlive.sweep(nowUs());
+      slowReaders.look();
     } catch (error) {
       failed(error);
     }

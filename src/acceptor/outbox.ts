@@ -4,6 +4,7 @@
  * What the connection does not take at once is copied and kept, in order. `takenBytes` is the credit:
  * it counts what the connection is known to have taken, wraps, and never counts a byte twice.
  */
+import { assert } from '../lib/assert.ts';
 import type { Exchange } from './listener.ts';
 
 /**
@@ -20,6 +21,8 @@ export class Outbox {
   /** First byte of the oldest kept piece that is still to be sent. */
   #start = 0;
   #handedBytes = 0;
+  /** The last bytes handed over were aside: it is they that may not have been taken. */
+  #wasAside = false;
   keptBytes = 0;
 
   constructor(exchange: Exchange) {
@@ -27,7 +30,20 @@ export class Outbox {
   }
 
   get takenBytes(): number {
-    return (this.#handedBytes - this.#exchange.unconfirmedBytes) | 0;
+    return (this.#handedBytes - (this.#wasAside ? 0 : this.#exchange.unconfirmedBytes)) | 0;
+  }
+
+  /** Sends a few bytes that are no part of the answer and of no credit. Only while nothing is kept. */
+  sendAside(data: Uint8Array): void {
+    assert(this.keptBytes === 0 && !this.#exchange.isBlocked);
+    this.#wasAside = true;
+    const taken = this.#exchange.write(data, 0, data.length);
+    assert(taken === data.length, 'one burst takes it whole');
+  }
+
+  /** Counts bytes of the answer that the client is not given. */
+  skip(bytes: number): void {
+    this.#handedBytes = (this.#handedBytes + bytes) | 0;
   }
 
   /** Sends data[start, end) behind what is kept; the rest is kept. `isLast`: nothing follows. */
@@ -58,6 +74,7 @@ export class Outbox {
     const bulkEnd = asks ? Math.max(start, end - askingBytes) : end;
     let at = start + exchange.write(data, start, bulkEnd);
     while (at >= bulkEnd && at < end && !exchange.isBlocked) at += exchange.write(data, at, at + 1);
+    if (at > start) this.#wasAside = false;
     this.#handedBytes = (this.#handedBytes + at - start) | 0;
     return at - start;
   }

@@ -5,6 +5,7 @@
  * the client has not taken. Its owner acts on it (ingest.ts, responder.ts); here is only state.
  */
 import type { ErrorEntry } from '../errors/catalogue.ts';
+import type { Due } from '../lib/due-list.ts';
 import type { Route } from '../protocol/routes.ts';
 import type { Asker } from './answers.ts';
 import type { Exchange, ExchangePeer } from './listener.ts';
@@ -35,7 +36,11 @@ export interface RequestFacts extends Asker {
   readonly wantsExplain: boolean;
 }
 
-export class Request implements ExchangePeer {
+export class Request implements ExchangePeer, Due<Request> {
+  /** Among the streams that are silent (acceptor-state.ts). */
+  dueUs = 0;
+  sooner: Request | undefined;
+  later: Request | undefined;
   readonly exchange: Exchange;
   readonly facts: RequestFacts;
   readonly outbox: Outbox;
@@ -51,18 +56,24 @@ export class Request implements ExchangePeer {
   model = -1;
   /** Adapter of the model, counted from 1; 0 for none. */
   adapter = 0;
-  /** Status the client was given; 0 before. */
+  /** Status the client was given, or would have been where its head was ours; 0 before. */
   status = 0;
   /** Why the answer failed, though its status may say otherwise. */
   failure: ErrorEntry | undefined;
+  /** Why we cut its connection, where the client is not to blame; undefined: we did not. */
+  cutFor: ErrorEntry | undefined;
   isGone = false;
   isEventStream = false;
+  /** The client has our own head and comments (keep-alive.ts) and nothing of an answer. */
+  isKeptAlive = false;
   /** Last bytes of the answer so far (protocol/event-end.ts). */
   tail = 0;
   /** All of a complete answer has come; whoever ends it, it is not cut short. */
   hasAll = false;
   /** Complete but for what the outbox keeps. */
   isEnding = false;
+  /** Bytes taken when slow readers were last looked for; -1: never. */
+  seenTaken = -1;
   /** Credit when the forwarder was last woken for it. */
   toldBytes = 0;
 

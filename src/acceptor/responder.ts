@@ -7,14 +7,13 @@
  * was drained far enough to matter to a forwarder that found it full. A record whose handling
  * throws is a defect: it is counted, its request is cut, and the drain goes on behind it.
  */
-import { type ErrorEntry, errorOf, errors } from '../errors/catalogue.ts';
+import { errorOf, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
-import { isBetweenEvents, tailAfter } from '../protocol/event-end.ts';
+import { tailAfter } from '../protocol/event-end.ts';
 import { decodeHeaders } from '../protocol/header-codec.ts';
 import { ByteRingConsumer } from '../shm/byte-ring.ts';
-import { DrainStage } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { recordRingCapacity } from '../shm/memory.ts';
 import { attemptOf, generationOf } from '../shm/request-slots.ts';
@@ -30,9 +29,11 @@ import { SpscConsumer } from '../shm/spsc-ring.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
-import { errorAnswer, errorEvent, isEventStream, replicaAnswerHeaders } from './answers.ts';
-import { explainHeader, explainText } from './explain-header.ts';
-import { answerBytesMax, Closing } from './listener.ts';
+import { isEventStream, pushStreamHeaders, replicaAnswerHeaders } from './answers.ts';
+import { announceClosing } from './closing.ts';
+import type { Ending } from './ending.ts';
+import { pushExplanation } from './explain-header.ts';
+import { answerBytesMax } from './listener.ts';
 import { Phase, type Request } from './request.ts';
 import type { Settlement } from './settlement.ts';
 
@@ -40,11 +41,12 @@ const recordsPerDrain = 256;
 const bytesPerDrain = 1024 * 1024;
 /** Bytes of a header list that only its forwarder can have got wrong. */
 const headerBlobMax = 64 * 1024;
+const noBytes = new Uint8Array(0);
 
 export class Responder {
   readonly #state: AcceptorState;
   readonly #settlement: Settlement;
-  readonly #failed: (error: unknown) => void;
+  readonly #ending: Ending;
   readonly #rings: ByteRingConsumer[];
   readonly #replies: SpscConsumer<(typeof ReplyRingLayout)['spec']['cell']['fields']>;
   readonly #bellWanted: Uint8Array;
@@ -53,12 +55,12 @@ export class Responder {
   readonly #keptBytesMax: number;
   readonly #tellBytes: number;
 
-  constructor(state: AcceptorState, settlement: Settlement, failed: (error: unknown) => void) {
+  constructor(state: AcceptorState, settlement: Settlement, ending: Ending) {
     const { memory, index, streamWindow } = state.start;
     const { size } = memory;
     this.#state = state;
     this.#settlement = settlement;
-    this.#failed = failed;
+    this.#ending = ending;
     this.#rings = memory.responseRings.map(
       (ofForwarder) =>
         new ByteRingConsumer(ofForwarder[index] as SharedArrayBuffer, size.responseRingBytes),
@@ -90,7 +92,7 @@ export class Responder {
     outbox.flush(request.isEnding);
     this.#giveCredit(request, before > 0 || request.toldBytes !== outbox.takenBytes);
     this.#ringBells();
-    this.#endIfComplete(request);
+    this.#ending.ifComplete(request);
   }
 
   /** The connection is gone before its answer was complete. */
@@ -136,7 +138,7 @@ export class Responder {
         faultPoint('record');
         if (attemptOf(lease) > 0) this.#passOnWritten(request);
         this.#settlement.settle(request);
-        this.#endWithError(request, errorOf(error), retryAfterMs);
+        this.#ending.withError(request, errorOf(error), retryAfterMs);
       } catch (failure) {
         this.#abort(request, failure);
       }
@@ -206,6 +208,11 @@ export class Responder {
     const { data, payload, length, kind } = source;
     request.hasAll = kind === ResponseKind.last;
     const { outbox } = request;
+    if (request.isKeptAlive) {
+      outbox.skip(length); // of an answer that is no stream
+      this.#giveCredit(request, false);
+      return;
+    }
     if (request.isEventStream) {
       request.tail = tailAfter(request.tail, data, payload, payload + length);
     }
@@ -230,31 +237,21 @@ export class Responder {
     const { slots, replicaNames } = this.#state;
     const name = replicaNames[slots.servingReplica(request.slot)] ?? '';
     const headers = replicaAnswerHeaders(request.facts, this.#decoded, slots, request.slot, name);
-    this.#explain(request, headers);
+    pushExplanation(this.#state, request, headers);
     return headers;
   }
 
-  #explain({ facts, slot }: Request, headers: string[]): void {
-    if (facts.wantsExplain) headers.push(explainHeader, explainText(this.#state, slot));
-  }
-
-  /** While the gateway drains, every answer says that its connection closes. */
-  #announceDrain({ exchange }: Request): void {
-    const { words, draining } = this.#state.control;
-    if (exchange.closing !== Closing.keep) return;
-    if (Atomics.load(words, draining) !== DrainStage.none) exchange.closing = Closing.announce;
-  }
-
   #begin(request: Request, data: Uint8Array, at: number): void {
-    this.#announceDrain(request);
+    announceClosing(this.#state, request.exchange);
     this.#readHead(request, data, at);
-    request.isEventStream = isEventStream(this.#decoded);
-    const headers = this.#headersOf(request);
-    if (request.isEventStream) {
-      headers.push('x-accel-buffering', 'no');
-      if (!this.#decoded.includes('cache-control')) headers.push('cache-control', 'no-cache');
-    }
-    request.exchange.begin(request.status, headers);
+    this.#state.silent.remove(request);
+    const isStream = isEventStream(this.#decoded);
+    if (!request.isKeptAlive) {
+      request.isEventStream = isStream;
+      const headers = this.#headersOf(request);
+      if (isStream) pushStreamHeaders(headers);
+      request.exchange.begin(request.status, headers);
+    } else if (isStream && request.status < 300) request.isKeptAlive = false;
     this.#observeRelay(request.slot, this.#state.slots.at.firstTokenUs);
   }
 
@@ -266,10 +263,14 @@ export class Responder {
   }
 
   #onWhole(request: Request, data: Uint8Array, at: number, length: number): void {
-    this.#announceDrain(request);
+    announceClosing(this.#state, request.exchange);
     const start = this.#readHead(request, data, at);
     const end = at + length;
     assert(start <= end, 'a whole record holds its head');
+    if (request.isKeptAlive) {
+      this.#ending.withoutStream(request, data.subarray(start, end));
+      return;
+    }
     const headers = this.#headersOf(request);
     const { exchange } = request;
     this.#observeRelay(request.slot, this.#state.slots.at.endedUs);
@@ -281,64 +282,21 @@ export class Responder {
     exchange.begin(request.status, headers);
     request.outbox.send(data, start, end, true);
     request.isEnding = true;
-    this.#endIfComplete(request);
+    this.#ending.ifComplete(request);
   }
 
   #onEnd(request: Request, error: number, retryAfterMs: number): void {
     // Its forwarder may have died behind the last byte, before it could say that it was the last.
     if (error !== 0 && !request.hasAll) {
-      this.#endWithError(request, errorOf(error), retryAfterMs);
+      this.#ending.withError(request, errorOf(error), retryAfterMs);
+      return;
+    }
+    if (request.isKeptAlive) {
+      this.#ending.withoutStream(request, noBytes);
       return;
     }
     request.isEnding = true;
-    this.#endIfComplete(request);
-  }
-
-  /** The request has been settled with an error; the client is told as far as HTTP still allows. */
-  #endWithError(request: Request, entry: ErrorEntry, retryAfterMs: number): void {
-    const { exchange, facts } = request;
-    request.failure = entry;
-    if (request.isGone || !exchange.isOpen) {
-      this.#settlement.finish(request);
-      return;
-    }
-    if (!exchange.hasBegun) {
-      this.#announceDrain(request);
-      const { status, headers, body } = errorAnswer(entry, facts, retryAfterMs);
-      const attempts = this.#state.slots.attempts(request.slot);
-      if (attempts > 0) {
-        headers.push('x-sluice-attempts', String(attempts));
-        this.#explain(request, headers);
-      }
-      request.status = status;
-      exchange.answer(status, headers, body);
-      this.#settlement.finish(request);
-      return;
-    }
-    if (!request.isEventStream || !isBetweenEvents(request.tail)) {
-      // Cut short of its last chunk, so that the client sees that something is missing.
-      this.#settlement.finish(request);
-      exchange.cut();
-      return;
-    }
-    const event = errorEvent(entry, facts);
-    exchange.closing = Closing.force;
-    request.outbox.send(event, 0, event.length, true);
-    request.isEnding = true;
-    this.#endIfComplete(request);
-  }
-
-  #endIfComplete(request: Request): void {
-    // A drain closes connections once no slot is in use, so the slot is held for what the socket holds.
-    if (!request.isEnding || request.phase !== Phase.settled) return;
-    const { outbox, exchange, isGone } = request;
-    // A connection that is gone stays as blocked as it was.
-    if (!isGone) {
-      if (outbox.keptBytes > 0 || exchange.isBlocked) return;
-      exchange.end();
-      if (exchange.isBlocked) return; // by its last bytes
-    }
-    this.#settlement.finish(request);
+    this.#ending.ifComplete(request);
   }
 
   #giveCredit(request: Request, mustTell: boolean): void {
@@ -365,7 +323,7 @@ export class Responder {
 
   /** A defect of ours while a record was handled: the request is cut, its slot follows the rules. */
   #abort(request: Request, failure: unknown): void {
-    this.#failed(failure);
+    this.#state.failed(failure);
     request.failure = errors.INTERNAL;
     if (request.phase === Phase.settled) this.#settlement.finish(request);
     if (request.exchange.isOpen) request.exchange.cut();

@@ -35,6 +35,7 @@ export class Settlement {
   settle(request: Request): void {
     assert(request.phase === Phase.published, 'a request is settled once');
     request.phase = Phase.settled;
+    this.#state.silent.remove(request);
     this.#releaseBlock(request);
   }
 
@@ -50,7 +51,8 @@ export class Settlement {
 
   /** The client left while others work for it: they are told, now or at a later drain. */
   cancel(request: Request): void {
-    const { slots } = this.#state;
+    const { silent, slots } = this.#state;
+    silent.remove(request);
     const row = slots.row(request.slot);
     slots.writeTime(request.slot, slots.at.clientGoneUs, nowUs());
     Atomics.store(slots.words, row + slots.at.clientGone, 1);
@@ -136,7 +138,8 @@ export class Settlement {
     const { facts } = request;
     const failure = this.#causeOf(request);
     const ms = (nowUs() - facts.arrivedUs) / 1000;
-    const status = request.isGone ? errors.CLIENT_GONE.status : request.status;
+    const hasLeft = request.isGone && request.cutFor === undefined;
+    const status = hasLeft ? errors.CLIENT_GONE.status : request.status;
     this.#count(request.model, status, ms);
     if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms)) return;
     const { words, at } = slots;
@@ -160,7 +163,8 @@ export class Settlement {
   }
 
   /** What an operator wants to know: of several failed attempts, how the last one failed. */
-  #causeOf({ failure, isGone, slot }: Request): ErrorEntry | undefined {
+  #causeOf({ cutFor, failure, isGone, slot }: Request): ErrorEntry | undefined {
+    if (cutFor !== undefined) return cutFor;
     if (isGone) return errors.CLIENT_GONE;
     if (failure !== errors.ALL_ATTEMPTS_FAILED) return failure;
     const { slots } = this.#state;

@@ -95,6 +95,20 @@ const Restart = z.strictObject({
     ),
 });
 
+const Degrade = z.strictObject({
+  memory: size('64MiB', '16384GiB', 'auto', 'off')
+    .prefault('auto')
+    .describe(
+      'Memory the gateway process may have. At 85 % of it answers close their connections, at 92 % new requests are answered 503, at 95 % the largest slow reader is cut four times a second, at 97 % new connections are closed; each ends 3 % lower. `auto`: the limit of its control group, else the memory of the machine.',
+    ),
+  descriptors: z
+    .boolean()
+    .prefault(true)
+    .describe(
+      'The same for open files: at 90 % of their limit answers close their connections, at 98 % new connections are closed.',
+    ),
+});
+
 const Timeouts = z.strictObject({
   queue: duration('1ms', '10m')
     .prefault('30s')
@@ -116,6 +130,14 @@ const Timeouts = z.strictObject({
   total: duration('1ms', '24h')
     .prefault('600s')
     .describe('Deadline of a request, counted from its arrival; over it: 504.'),
+});
+
+const Streams = z.strictObject({
+  keep_alive: duration('100ms', '10m', 'off')
+    .prefault('15s')
+    .describe(
+      'A client that asked for a stream and has waited this long for its first byte is sent the head of the answer and a comment (`: keep-alive`), and another comment after each further such time; load balancers cut silent connections, often at 60 s. From then on a failure is an error event in a 200. `off`: never.',
+    ),
 });
 
 const Health = z.strictObject({
@@ -249,9 +271,13 @@ const Sections = z.strictObject({
   admin: Admin.prefault({}).describe('The listener for operators: metrics, state, changes.'),
   threads: Threads.prefault({}).describe('Thread counts.'),
   memory: Memory.prefault({}).describe('Sizes of the shared memory; fixed while the process runs.'),
+  degrade: Degrade.prefault({}).describe(
+    'What is given up, step by step, before memory or descriptors run out.',
+  ),
   drain: Drain.prefault({}).describe('Leaving without losing a request.'),
   restart: Restart.prefault({}).describe('A new process beside the old one, on the same port.'),
   timeouts: Timeouts.prefault({}).describe('Limits in time, per request.'),
+  streams: Streams.prefault({}).describe('Answers that come as a stream of events.'),
   health: Health.prefault({}).describe('Probes of every replica.'),
   engine_metrics: EngineMetrics.prefault({}).describe('What the engines say of their load.'),
   queue: Queue.prefault({}).describe('Requests that wait for a replica.'),

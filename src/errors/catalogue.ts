@@ -230,6 +230,16 @@ const rows = {
       retryAfterS: 1,
     },
   ),
+  OVERLOADED: gateway(51, 503, 'gateway_overloaded', 'OM', {
+    message: 'The gateway is short of memory.',
+    hint: '`degrade.memory`: new requests are refused until it has some again.',
+    retryAfterS: 2,
+  }),
+  SLOW_READER: gateway(52, 503, 'slow_reader', 'OM', {
+    message: 'The client read its answer too slowly while the gateway was short of memory.',
+    hint: 'For the log only: its connection was cut. `degrade.memory` says when.',
+    retryAfterS: 2,
+  }),
   ALL_ATTEMPTS_FAILED: upstream(60, 'all_attempts_failed', 'URX', {
     message: 'No replica answered the request.',
     hint: 'Attempts or the retry budget are used up.',
@@ -343,6 +353,11 @@ const rows = {
   RESPONSE_TOO_LARGE: upstream(79, 'response_too_large', 'UPE', {
     message: 'The answer of the replica is too large.',
     hint: 'Answers that are not streams are bounded.',
+    retry: 'never',
+  }),
+  NOT_A_STREAM: upstream(86, 'not_a_stream', 'UPE', {
+    message: 'The replica answered with something other than a stream.',
+    hint: 'Its client had been sent keep-alive comments, and with them the head of a stream.',
     retry: 'never',
   }),
   DEADLINE: gateway(90, 504, 'deadline_exceeded', 'DT', {

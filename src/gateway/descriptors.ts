@@ -4,7 +4,7 @@
  * At the descriptor limit uWebSockets.js spins on accept and serves nobody (RELIABILITY 0.7), so the
  * gateway refuses to start, and later to take a replica, when its own caps add up to more than the limit.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 
 /** Files, pipes, epoll and probe connections of all threads. */
 const marginDescriptors = 128;
@@ -23,7 +23,8 @@ export function descriptorLimit(): number {
 /** Descriptors open in this process, or -1 where the system does not tell. */
 export function descriptorsOpen(): number {
   try {
-    return readdirSync('/proc/self/fd').length;
+    // Linux 6.2 and later say how many there are; before, the size of the folder is 0.
+    return statSync('/proc/self/fd').size || readdirSync('/proc/self/fd').length;
   } catch {
     return -1;
   }

@@ -24,6 +24,7 @@ import { handoverOf, type Standing } from './handover.ts';
 import type { HealthChecker } from './health.ts';
 import type { Member, Membership, ReplicaSpec } from './membership.ts';
 import { GatewayMetrics } from './metrics.ts';
+import type { OverloadReading, OverloadWatch } from './overload.ts';
 import { type NamedReplica, planReload } from './reload.ts';
 import type { Restarts } from './restarts.ts';
 import { version } from './version.ts';
@@ -42,6 +43,7 @@ export interface AdminParts {
   readonly views: GatewayViews;
   readonly explain: ExplainView;
   readonly health: HealthChecker;
+  readonly overload: OverloadWatch;
   readonly reader: MetricsReader;
   readonly writer: MetricsWriter;
   readonly readiness: Readiness;
@@ -121,6 +123,7 @@ export class GatewayAdmin implements AdminActions {
       queue_depth: models.reduce((sum, model) => sum + model.queue_depth, 0),
       dispatched: totals.counter(metrics.schedulerDispatched, 0),
       dropped: totals.counter(metrics.schedulerDropped, 0),
+      overload: overloadView(this.#parts.overload.readings()),
       version,
       engine,
       pid: process.pid,
@@ -343,7 +346,7 @@ export class GatewayAdmin implements AdminActions {
   }
 
   #createMetrics(): GatewayMetrics {
-    const { options, engine, membership, views, reader } = this.#parts;
+    const { options, engine, membership, overload, views, reader } = this.#parts;
     const { models } = options.config;
     return new GatewayMetrics(
       defaultMetricDims,
@@ -371,6 +374,7 @@ export class GatewayAdmin implements AdminActions {
         ringDepths: () => views.ringDepths(),
         slotsInUse: () => views.slotsInUse(),
         arenaBytesInUse: () => views.threads().reduce((sum, t) => sum + t.arenaBytes, 0),
+        overload: () => overload.readings(),
         httpConnections: () => views.connections(),
       },
       { version, node: process.version, engine },
@@ -384,3 +388,11 @@ function engineView({ engine }: Member): unknown {
   const { running, waiting, kvUsage, kvCapacity } = engine;
   return { running, waiting, kv_usage_ratio: kvUsage, kv_capacity_tokens: kvCapacity };
 }
+
+/** By resource; no limit is null, as JSON has no other word for it. */
+const overloadView = (readings: readonly OverloadReading[]): unknown =>
+  Object.fromEntries(
+    readings.map(({ resource, stage, share, limit }) => {
+      return [resource, { stage, share, limit: Number.isFinite(limit) ? limit : null }];
+    }),
+  );

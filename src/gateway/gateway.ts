@@ -31,6 +31,7 @@ import { GatewayThreads } from './gateway-threads.ts';
 import { HealthChecker } from './health.ts';
 import { EngineScraper } from './health-engine.ts';
 import { Membership } from './membership.ts';
+import { OverloadWatch } from './overload.ts';
 import { Restarts } from './restarts.ts';
 import { type StartContext, wantsPretty } from './start-data.ts';
 import { untilReplicasServe } from './take-over.ts';
@@ -92,6 +93,7 @@ export class Gateway {
   readonly #recovery: ThreadRecovery;
   readonly #breakerLog: BreakerLog;
   readonly restarts: Restarts;
+  readonly #overload: OverloadWatch;
   #closing: Promise<void> | undefined;
   #cut = false;
   /** True from the moment the last acceptor listens. */
@@ -136,6 +138,7 @@ export class Gateway {
     this.restarts = new Restarts(options.restart, this.#metrics, this.logger);
     this.#health = this.#createHealth();
     this.#scraper = this.#createScraper();
+    this.#overload = new OverloadWatch(this.#memory, config, this.logger);
     this.#actions = this.#createActions();
     this.#admin = new AdminServer(this.#actions, config.admin.token);
     this.#breakerLog = new BreakerLog(this.#membership, this.logger);
@@ -181,6 +184,7 @@ export class Gateway {
   async #start(): Promise<Addresses> {
     const { config, takesOver = false } = this.#options;
     const listenAdmin = () => this.#admin.listen(config.admin.host, config.admin.port, takesOver);
+    this.#overload.start();
     let adminPort = takesOver ? 0 : await listenAdmin();
     this.#assertOpen();
     for (const [model, { replicas }] of config.models.entries()) {
@@ -288,6 +292,7 @@ export class Gateway {
   async #close(): Promise<void> {
     this.#watchdog.stop();
     this.#breakerLog.stop();
+    this.#overload.stop();
     await Promise.all([this.#health.stop(), this.#scraper.stop()]);
     this.#setDraining(DrainStage.refusing);
     if (this.#views.slotsInUse() > 0) {
@@ -380,6 +385,7 @@ export class Gateway {
       views: this.#views,
       explain: new ExplainView(this.#memory.explain, this.#options.config.models, this.#membership),
       health: this.#health,
+      overload: this.#overload,
       reader: new MetricsReader(defaultMetricDims, this.#metricsRegions),
       writer: this.#metrics,
       readiness: new Readiness(this.#memory),

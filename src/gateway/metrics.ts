@@ -10,13 +10,7 @@ import { collectDefaultMetrics, type Metric as PromMetric, Registry } from 'prom
 import { assert } from '../lib/assert.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import type { MetricsReader, MetricsSnapshot } from '../shm/metrics.ts';
-import {
-  type GaugeMetric,
-  type HistogramMetric,
-  metrics,
-  type StoredMetric,
-  storedMetrics,
-} from '../telemetry/catalogue.ts';
+import { metrics, storedMetrics } from '../telemetry/catalogue.ts';
 import {
   fixedLabelValues,
   labelSize,
@@ -24,6 +18,9 @@ import {
   type RingName,
   type SeriesLabel,
 } from '../telemetry/labels.ts';
+import type { GaugeMetric, HistogramMetric, StoredMetric } from '../telemetry/metric-kinds.ts';
+import type { OverloadReading } from './overload.ts';
+import { overloadStages } from './overload-stages.ts';
 
 export interface ModelReading {
   /** Row of the model; its cells are found by it. */
@@ -57,6 +54,7 @@ export interface MetricsSources {
   slotsInUse(): number;
   arenaBytesInUse(): number;
   httpConnections(): number;
+  overload(): readonly OverloadReading[];
 }
 export interface BuildInfo {
   readonly version: string;
@@ -191,6 +189,17 @@ export class GatewayMetrics {
     gauges.set(metrics.slotsInUse, one(this.#sources.slotsInUse()));
     gauges.set(metrics.arenaBytesInUse, one(this.#sources.arenaBytesInUse()));
     gauges.set(metrics.httpConnections, one(this.#sources.httpConnections()));
+    const overload = this.#sources.overload();
+    gauges.set(
+      metrics.overloadStage,
+      overload.map(({ resource, stage }) => {
+        return { value: overloadStages.indexOf(stage), labels: { resource } };
+      }),
+    );
+    gauges.set(
+      metrics.overloadPressure,
+      overload.map(({ resource, share }) => ({ value: share, labels: { resource } })),
+    );
     gauges.set(metrics.buildInfo, [{ value: 1, labels: { ...this.#build } }]);
     this.#scrape = {
       snapshot: this.#reader.snapshot(),

@@ -50,7 +50,7 @@ const addresses = ({ members }: StartContext): ReplicaAddress[] =>
   });
 
 export function acceptorStart(context: StartContext, index: number): AcceptorStart {
-  const { listen, memory } = context.config;
+  const { listen, memory, streams } = context.config;
   return {
     ...common(context, ThreadId.acceptor(index)),
     thread: 'acceptor',
@@ -62,6 +62,7 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
     maxBody: listen.max_body,
     maxConnections: listen.max_connections,
     streamWindow: memory.stream_window,
+    keepAlive: streams.keep_alive === 'off' ? 0 : streams.keep_alive,
     // Keys stay with the forwarders.
     replicas: addresses(context).map((replica) => ({ ...replica, apiKey: '' })),
   };

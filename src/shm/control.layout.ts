@@ -8,6 +8,7 @@ import { column, defineLayout, f64, i32, rows, word } from './layout.ts';
 export const ControlLayout = defineLayout('control', {
   draining: word('main', 'DrainStage: none, replaced, announced, refusing.'),
   stopping: word('main', '1 once streams must be cut: second signal or drain limit.'),
+  overload: word('main', 'OverloadAction bits; above them the number of the sample they came of.'),
   waiting: word('scheduler', 'Requests waiting over all models; see EventWriter of forwarder/.'),
   queued: column('scheduler', 'Requests waiting in the queue, per model.'),
   thread: rows({
@@ -34,6 +35,20 @@ export const ControlLayout = defineLayout('control', {
  */
 export const DrainStage = { none: 0, replaced: 1, announced: 2, refusing: 3 } as const;
 export type DrainStage = (typeof DrainStage)[keyof typeof DrainStage];
+
+/** What acceptors give up while memory or descriptors run out (gateway/overload-stages.ts). */
+export const OverloadAction = {
+  /** Every answer closes its connection. */
+  keepAliveOff: 1,
+  /** New requests are answered 503. */
+  refuseRequests: 2,
+  /** The client that holds the most bytes and takes none is cut, one a sample. */
+  cutSlowReaders: 4,
+  /** New connections are closed. */
+  refuseConnections: 8,
+} as const;
+export type OverloadAction = (typeof OverloadAction)[keyof typeof OverloadAction];
+export const overloadSampleShift = 4;
 
 export const ThreadPhase = { starting: 0, running: 1, stopped: 2 } as const;
 export type ThreadPhase = (typeof ThreadPhase)[keyof typeof ThreadPhase];

@@ -11,8 +11,9 @@
  * continues in it, so no total ever falls.
  */
 import { assert } from '../lib/assert.ts';
-import { type StoredMetric, storedMetrics } from '../telemetry/catalogue.ts';
+import { storedMetrics } from '../telemetry/catalogue.ts';
 import { labelSize, type MetricDims } from '../telemetry/labels.ts';
+import type { StoredMetric } from '../telemetry/metric-kinds.ts';
 import { bytes, defineLayout } from './layout.ts';
 
 export const MetricsLayout = defineLayout('metrics', {

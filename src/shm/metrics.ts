@@ -6,13 +6,9 @@
  * Invariant: a cell only grows, so a total over the regions never falls between two snapshots.
  */
 import { assert } from '../lib/assert.ts';
-import {
-  type CounterMetric,
-  type HistogramMetric,
-  type StoredMetric,
-  storedMetrics,
-} from '../telemetry/catalogue.ts';
+import { storedMetrics } from '../telemetry/catalogue.ts';
 import { labelSize, type MetricDims } from '../telemetry/labels.ts';
+import type { CounterMetric, HistogramMetric, StoredMetric } from '../telemetry/metric-kinds.ts';
 import { attachMetricCells, type MetricCells, placeMetricCells } from './metrics.layout.ts';
 
 /** Histogram bounds are padded to a power of two: the search is a fixed five steps. */

@@ -67,6 +67,8 @@ export interface AcceptorStart extends ThreadStart {
   readonly maxBody: number;
   readonly maxConnections: number;
   readonly streamWindow: number;
+  /** Silence before a stream that has not begun gets a comment; 0: none. */
+  readonly keepAlive: number;
   /** Names of the replicas by row, for x-sluice-replica; kept current by `replicas` messages. */
   readonly replicas: readonly ReplicaAddress[];
 }

@@ -5,56 +5,23 @@
  * and are summed at a scrape. Gauges are recounts by the main thread (gateway/metrics.ts).
  */
 import type { SeriesLabel } from './labels.ts';
-
-export type ThreadRole = 'main' | 'acceptor' | 'scheduler' | 'forwarder';
-export type Unit = 'seconds' | 'bytes' | 'ratio' | 'count' | 'info';
-
-interface MetricBase {
-  readonly name: string;
-  readonly help: string;
-  readonly unit: Unit;
-  /** Label names as rendered, in this order. */
-  readonly labels: readonly string[];
-}
-interface CellMetric extends MetricBase {
-  /** Dense, unique among counters and histograms. */
-  readonly id: number;
-  /** Dimensions of the cells. `replica` renders as two labels: replica and the model it serves. */
-  readonly series: readonly SeriesLabel[];
-  readonly writers: readonly ThreadRole[];
-}
-export interface CounterMetric extends CellMetric {
-  readonly kind: 'counter';
-}
-export interface HistogramMetric extends CellMetric {
-  readonly kind: 'histogram';
-  /** Upper bounds in seconds, rising; +Inf is implied. Observations are made in microseconds. */
-  readonly bounds: readonly number[];
-}
-export interface GaugeMetric extends MetricBase {
-  readonly kind: 'gauge';
-}
-export type StoredMetric = CounterMetric | HistogramMetric;
-export type Metric = StoredMetric | GaugeMetric;
-
-/** Those of vLLM, so that panels of gateway and replica overlay. */
-const firstTokenBounds = [
-  0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
-  160, 640, 2560,
-];
-const interTokenBounds = [
-  0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80,
-];
-const requestBounds = [
-  0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
-];
-/** For what the gateway itself adds, which is microseconds when all is well. */
-const overheadBounds = [
-  0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
-];
-/** Around the promise of 250 ms. */
-const cancelBounds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
-const decisionBounds = [0.000001, 0.000002, 0.000005, ...overheadBounds];
+import {
+  cancelBounds,
+  decisionBounds,
+  firstTokenBounds,
+  interTokenBounds,
+  overheadBounds,
+  requestBounds,
+} from './metric-bounds.ts';
+import type {
+  CounterMetric,
+  GaugeMetric,
+  HistogramMetric,
+  Metric,
+  StoredMetric,
+  ThreadRole,
+  Unit,
+} from './metric-kinds.ts';
 
 const stored: StoredMetric[] = [];
 const labelsOf = (series: readonly SeriesLabel[]): readonly string[] =>
@@ -106,7 +73,7 @@ export const metrics = {
     'sluice_requests_total',
     ['model', 'code'],
     ['acceptor'],
-    'Requests answered, by the status the client got; 499 when it left before.',
+    'Requests answered, by the status the client got; 499 when it left before. One that failed behind keep-alive comments counts with the status it would have got without them.',
   ),
   requestsInFlight: gauge(
     'sluice_requests_in_flight',
@@ -140,6 +107,12 @@ export const metrics = {
     ['model', 'type'],
     ['acceptor', 'forwarder'],
     'Tokens by the usage the replica reported; cached is the part of input it had cached.',
+  ),
+  keepAliveComments: counter(
+    'sluice_keep_alive_comments_total',
+    [],
+    ['acceptor'],
+    'Comments sent to clients that waited for the first byte of a stream (`streams.keep_alive`).',
   ),
   streamTruncated: counter(
     'sluice_stream_truncated_total',
@@ -345,6 +318,30 @@ export const metrics = {
     'Bytes of the request body arena that are taken.',
   ),
   httpConnections: gauge('sluice_http_connections', [], 'count', 'Client connections open.'),
+  connectionsRefused: counter(
+    'sluice_connections_refused_total',
+    [],
+    ['acceptor'],
+    'Client connections closed at once in the last stage of an overload.',
+  ),
+  slowReadersCut: counter(
+    'sluice_slow_readers_cut_total',
+    [],
+    ['acceptor'],
+    'Clients cut in an overload because they took nothing of their answers.',
+  ),
+  overloadStage: gauge(
+    'sluice_overload_stage',
+    ['resource'],
+    'count',
+    'What is given up for memory and descriptors: 0 nothing, 1 keep-alive, 2 new requests, 3 slow readers, 4 connections.',
+  ),
+  overloadPressure: gauge(
+    'sluice_overload_pressure_ratio',
+    ['resource'],
+    'ratio',
+    'Used share of the limit (`degrade`); 0 where there is none.',
+  ),
   handlerErrors: counter(
     'sluice_handler_errors_total',
     [],

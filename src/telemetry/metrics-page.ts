@@ -1,6 +1,7 @@
 /** The metrics page of the documentation, generated from the catalogue. Pure. */
-import { type Metric, metrics } from './catalogue.ts';
+import { metrics } from './catalogue.ts';
 import { fixedLabelValues } from './labels.ts';
+import type { Metric } from './metric-kinds.ts';
 
 export function metricsMarkdown(): string {
   const all: readonly Metric[] = Object.values(metrics);

@@ -27,6 +27,7 @@ beforeEach(async () => {
       exchanges.push(exchange);
       return peer;
     },
+    takesConnection: () => true,
     reject: () => {},
     failed: (error) => failures.push(error),
   });

@@ -1,6 +1,7 @@
 /** The access log says why a request failed: the code of the error and Envoy's flag. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type GatewayProcess, gatewayProcess, testEngines } from '../support/gateway.ts';
+import { logged } from '../support/logged.ts';
 import { type ReplicaProcess, replicaProcess } from '../support/replica.ts';
 import { type Call, type CallOptions, call, reached } from '../support/traffic.ts';
 
@@ -34,22 +35,7 @@ describe.each(testEngines)('engine %s', (engine) => {
   const start = (nonce: string, options: Partial<CallOptions> = {}): Call =>
     call(gateway.port, { nonce, headers: { 'x-request-id': idOf(nonce) }, ...options });
 
-  /** The one line of a request. */
-  async function lineOf(nonce: string): Promise<Record<string, unknown>> {
-    const find = (): string[] =>
-      gateway
-        .output()
-        .split('\n')
-        .filter((line) => line.includes(`"${idOf(nonce)}"`));
-    const [line, ...more] = await reached(
-      () => Promise.resolve(find()),
-      ({ length }) => length > 0,
-      'it is in the log',
-      5000,
-    );
-    expect(more).toEqual([]);
-    return JSON.parse(line!) as Record<string, unknown>;
-  }
+  const lineOf = (nonce: string): Promise<Record<string, unknown>> => logged(gateway, idOf(nonce));
 
   test.each([
     ['one attempt', { model: 'one', tags: '[[fault:status=500]]' }, 502, 'replica_error', 'UPE'],

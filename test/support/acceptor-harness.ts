@@ -46,6 +46,7 @@ export interface HarnessOptions {
   readonly maxBody?: number;
   readonly maxConnections?: number;
   readonly streamWindow?: number;
+  readonly keepAlive?: number;
   readonly responseRingBytes?: number;
   readonly models?: AcceptorStart['models'];
   readonly tls?: TlsFiles;
@@ -143,6 +144,7 @@ export class AcceptorHarness extends ForwarderEnd {
       maxBody: options.maxBody ?? 16 * 1024 * 1024,
       maxConnections: options.maxConnections ?? 10_000,
       streamWindow,
+      keepAlive: options.keepAlive ?? 0,
       replicas: [{ ...replicaAddress(0, 1, 'http://127.0.0.1:1', { maxInFlight: 1 }), name: 'r1' }],
     };
     resolveEngine(options.engine);

@@ -29,6 +29,9 @@ export interface ClusterView {
   readonly queue_depth: number;
   readonly dispatched: number;
   readonly dropped: number;
+  readonly overload: Readonly<
+    Record<'memory' | 'descriptors', { stage: string; share: number; limit: number | null }>
+  >;
   readonly version: string;
   readonly engine: string;
   readonly pid: number;

@@ -7,9 +7,10 @@
  *   SLUICE_TEST_STALL_FILE=PATH     the scheduler stays in Atomics.wait
  *   SLUICE_TEST_DEAF_FILE=PATH      acceptors stand still
  *   SLUICE_TEST_FILL_FILE=PATH      acceptors fill what is left of the request ring with tombstones
+ *   SLUICE_TEST_RSS_FILE=PATH       so many bytes, as the file says, are what the main thread takes for its memory
  *   SLUICE_TEST_HOG_FILE=PATH       the main thread takes every file descriptor but SLUICE_TEST_SPARE
  */
-import { appendFileSync, closeSync, existsSync, openSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { requestRingSize } from '../../src/shm/memory.ts';
 import { RequestKind } from '../../src/shm/request-ring.layout.ts';
@@ -33,7 +34,10 @@ if (thread === 'acceptor') {
   });
   whileThere(env.SLUICE_TEST_FILL_FILE, () => fillRequestRing(workerData as AcceptorStart));
 }
-if (thread === 'main') hogDescriptors(env.SLUICE_TEST_HOG_FILE, Number(env.SLUICE_TEST_SPARE ?? 0));
+if (thread === 'main') {
+  pretendMemory(env.SLUICE_TEST_RSS_FILE);
+  hogDescriptors(env.SLUICE_TEST_HOG_FILE, Number(env.SLUICE_TEST_SPARE ?? 0));
+}
 
 function loseNotify(every: number): void {
   const notify = Atomics.notify;
@@ -69,6 +73,12 @@ function whileThere(file: string | undefined, act: (file: string) => void): void
 function fillRequestRing({ memory, index }: AcceptorStart): void {
   const producer = new RequestRingProducer(memory.requestRing, requestRingSize(memory.size), index);
   while (producer.push(RequestKind.tombstone, 0, 0));
+}
+
+function pretendMemory(file: string | undefined): void {
+  if (file === undefined) return;
+  const { rss } = process.memoryUsage;
+  process.memoryUsage.rss = () => (existsSync(file) ? Number(readFileSync(file, 'utf8')) : rss());
 }
 
 function hogDescriptors(file: string | undefined, spare: number): void {

@@ -60,6 +60,28 @@ test('bytes arrive once and in order, and the credit never runs ahead or backwar
   expect(outbox.takenBytes).toBe(sent.length);
 });
 
+test('bytes that are sent aside are of no credit, whether taken or not', () => {
+  const connection = new Connection();
+  const outbox = new Outbox(connection as unknown as Exchange);
+  connection.unblock(10);
+  outbox.sendAside(Uint8Array.of(1, 2, 3));
+  expect([outbox.takenBytes, connection.unconfirmedBytes]).toEqual([0, 0]);
+  connection.unblock(1);
+  outbox.sendAside(Uint8Array.of(4, 5, 6));
+  expect([outbox.takenBytes, connection.unconfirmedBytes]).toEqual([0, 3]);
+  expect(() => outbox.sendAside(Uint8Array.of(7))).toThrow();
+  outbox.send(Uint8Array.of(8, 9), 0, 2);
+  expect([outbox.takenBytes, outbox.keptBytes]).toEqual([0, 2]);
+  connection.unblock(1);
+  outbox.flush();
+  expect([outbox.takenBytes, connection.unconfirmedBytes]).toEqual([0, 2]);
+  connection.unblock(10);
+  expect(outbox.takenBytes).toBe(2);
+  outbox.skip(100);
+  expect(outbox.takenBytes).toBe(102);
+  expect(connection.got).toEqual([1, 2, 3, 4, 5, 6, 8, 9]);
+});
+
 test('nothing is kept for a client that is gone', () => {
   const connection = new Connection();
   const outbox = new Outbox(connection as unknown as Exchange);

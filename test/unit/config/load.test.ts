@@ -16,6 +16,7 @@ test('a file with models only has every other key at its default', () => {
     admin: { host: '127.0.0.1', port: 9090, token: '' },
     threads: { acceptors: 1, forwarders: 1 },
     memory: { slots: 8192, arena: 256 * 1024 * 1024, stream_window: 65_536 },
+    degrade: { memory: 'auto', descriptors: true },
     drain: { timeout: 30_000, settle: 0 },
     restart: { timeout: 60_000 },
     timeouts: {
@@ -26,6 +27,7 @@ test('a file with models only has every other key at its default', () => {
       inter_token: 30_000,
       total: 600_000,
     },
+    streams: { keep_alive: 15_000 },
     health: {
       path: '/v1/models',
       interval: 5000,
@@ -244,4 +246,17 @@ test('a secret written into the file is a warning that does not show it', () => 
   if (!result.ok) throw new Error('refused');
   expect(result.warnings).toMatchObject([{ line: 1, path: 'models.0.replicas.0.api_key' }]);
   expect(JSON.stringify(result.warnings)).not.toContain('hunter2');
+});
+
+test('a word where a key knows one, in place of its quantity', () => {
+  expect(loaded(`streams: { keep_alive: off }\n${models}`).streams.keep_alive).toBe('off');
+  expect(loaded(`streams: { keep_alive: 5s }\n${models}`).streams.keep_alive).toBe(5000);
+  const form = 'must be a duration such as 500us, 5ms, 30s, 2m or 1h, or off';
+  expect(problems(`streams: { keep_alive: never }\n${models}`)).toEqual([
+    `1:24 streams.keep_alive: ${form}`,
+  ]);
+  expect(problems(`streams: { keep_alive: 5ms }\n${models}`)).toEqual([
+    '1:24 streams.keep_alive: must be between 100ms and 10m, or off',
+  ]);
+  expect(problems(`timeouts: { queue: off }\n${models}`).length).toBe(1);
 });

@@ -5,7 +5,7 @@ import { GatewayMetrics, type MetricsSources } from '../../../src/gateway/metric
 import { nowMs } from '../../../src/lib/clock.ts';
 import { createMetricsRegion } from '../../../src/shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../../../src/shm/metrics.ts';
-import { type Metric, metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
+import { metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
 import {
   defaultMetricDims,
   Ring,
@@ -14,11 +14,13 @@ import {
   statusIndex,
   TokenType,
 } from '../../../src/telemetry/labels.ts';
+import type { Metric } from '../../../src/telemetry/metric-kinds.ts';
 import { type Family, parsePrometheusText } from '../../support/prometheus-text.ts';
 
 const dims = defaultMetricDims;
 const hostileName = 'we"ird\\na\nme';
 const sources: MetricsSources = {
+  overload: () => [{ resource: 'memory', stage: 'refuse_requests', share: 0.93, limit: 1000 }],
   models: () => [
     { row: 0, name: 'llama-3-8b', inFlight: 3, queueDepth: 7 },
     { row: 1, name: hostileName, inFlight: 0, queueDepth: 0 },

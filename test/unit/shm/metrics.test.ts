@@ -2,8 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { createPrng } from '../../../src/lib/prng.ts';
 import { createMetricsRegion, placeMetricCells } from '../../../src/shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../../../src/shm/metrics.ts';
-import { type HistogramMetric, metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
+import { metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
 import { Result, Ring, statusIndex } from '../../../src/telemetry/labels.ts';
+import type { HistogramMetric } from '../../../src/telemetry/metric-kinds.ts';
 
 const dims = { models: 3, replicas: 4 };
 const histograms = storedMetrics.filter((metric) => metric.kind === 'histogram');

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { HedgeResult } from '../../../src/dispatch/decisions.ts';
-import { type Metric, metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
+import { metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
 import {
   defaultMetricDims,
   fixedLabelValues,
@@ -8,6 +8,7 @@ import {
   statusCodes,
   statusIndex,
 } from '../../../src/telemetry/labels.ts';
+import type { Metric } from '../../../src/telemetry/metric-kinds.ts';
 import { metricsMarkdown } from '../../../src/telemetry/metrics-page.ts';
 
 const all: readonly Metric[] = Object.values(metrics);

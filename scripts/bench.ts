@@ -20,6 +20,7 @@ import { largePrompts } from './bench/scenario-large-prompts.ts';
 import { firstLoadMemory } from './bench/scenario-memory.ts';
 import { openLoop } from './bench/scenario-open-loop.ts';
 import { policyLoad } from './bench/scenario-policies.ts';
+import { protection } from './bench/scenario-protection.ts';
 import { streams } from './bench/scenario-streams.ts';
 import { type TargetName, targetNames } from './bench/targets.ts';
 
@@ -27,6 +28,7 @@ const scenarios: readonly Scenario[] = [
   openLoop,
   halfLoad,
   policyLoad,
+  protection,
   closedLoop,
   streams,
   largePrompts,

@@ -42,13 +42,20 @@ export async function startTargets(
   return { targets, skipped };
 }
 
+/** What a gateway's config has beyond that of a comparison. */
+export interface GatewayChanges {
+  readonly sections?: Readonly<Record<string, unknown>>;
+  readonly model?: Readonly<Record<string, unknown>>;
+}
+
 /** A gateway that is the only target, under a policy. */
 export function startGateway(
   bench: BenchContext,
   fleet: ReplicaFleet,
   policy: PolicyName,
+  changes: GatewayChanges = {},
 ): Promise<Target> {
-  return startTarget(bench, fleet, 'gateway', policy);
+  return startTarget(bench, fleet, 'gateway', policy, changes);
 }
 
 async function startTarget(
@@ -56,9 +63,10 @@ async function startTarget(
   fleet: ReplicaFleet,
   name: TargetName,
   policy?: PolicyName,
+  changes: GatewayChanges = {},
 ): Promise<Target> {
   const [port, adminPort] = (await freePorts(2)) as [number, number];
-  const listen = { port, adminPort, policy };
+  const listen = { port, adminPort, policy, changes };
   if (name === 'direct') {
     return target(name, fleet.ports, []);
   }
@@ -90,6 +98,7 @@ interface Ports {
   readonly port: number;
   readonly adminPort: number;
   readonly policy: PolicyName | undefined;
+  readonly changes: GatewayChanges;
 }
 
 interface Launch {
@@ -114,9 +123,9 @@ const commandOf: Record<Exclude<TargetName, 'direct'>, Launcher> = {
     const file = fileURLToPath(new URL('baseline-uws.ts', import.meta.url));
     return { command: process.execPath, args: [file, String(port), ...urls(fleet)], env: {} };
   },
-  gateway(bench, fleet, { port, adminPort, policy }) {
+  gateway(bench, fleet, { port, adminPort, policy, changes }) {
     // JSON is YAML.
-    const config = JSON.stringify(gatewayConfig(fleet, port, adminPort, policy), null, 2);
+    const config = JSON.stringify(gatewayConfig(fleet, port, adminPort, policy, changes), null, 2);
     const file = write(bench, `sluice-${port}.yaml`, config);
     const args = [mainFile, 'serve', '--config', file, '--no-supervisor'];
     return { command: process.execPath, args, env: {} };
@@ -150,15 +159,18 @@ export function gatewayConfig(
   port: number,
   adminPort: number,
   policy: PolicyName = 'least_in_flight',
+  { sections, model: ofModel }: GatewayChanges = {},
 ): object {
   return {
     listen: { host: '127.0.0.1', port, max_connections: 4096 },
     admin: { host: '127.0.0.1', port: adminPort },
     log: { level: 'warn' },
+    ...sections,
     models: [
       {
         name: model,
         policy,
+        ...ofModel,
         replicas: urls(fleet).map((url, index) => ({
           url,
           name: `r${index + 1}`,

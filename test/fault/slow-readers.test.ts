@@ -18,7 +18,7 @@ import {
   sseHead,
   tokenEvent,
 } from '../support/raw-replica.ts';
-import { Call, call, heldBack, quantile, reached, streamWindow } from '../support/traffic.ts';
+import { Call, heldBack, quantile, reached, streamWindow } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
 /**
@@ -38,7 +38,7 @@ const slowBytes = 3 * 1024 * 1024;
 async function streamLatencies(port: number, count: number, prefix: string): Promise<number[]> {
   const times: number[] = [];
   for (let i = 0; i < count; i++) {
-    const c = await call(port, { nonce: `${prefix}-${i}`, stream: true }).ended;
+    const c = await new Call(port, { nonce: `${prefix}-${i}`, stream: true }).ended;
     expect(c.end, `${c.status} ${c.body}`).toBe('done');
     times.push(c.endedAt - c.startedAt);
   }

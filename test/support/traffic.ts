@@ -195,7 +195,10 @@ export class Call {
 /** Calls by port that nobody has taken yet. */
 const callsTo = new Map<number, Call[]>();
 
-/** Starts a call. */
+/**
+ * Starts a call whose answer comes from simulated replicas: it is looked at again when the gateway of
+ * the test is over (invariants.ts). For answers of a test's own make there is `new Call`.
+ */
 export function call(port: number, options: CallOptions): Call {
   const started = new Call(port, options);
   const calls = callsTo.get(port);

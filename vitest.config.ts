@@ -23,6 +23,7 @@ const measuring = [
   'test/fault/forwarder-abort.test.ts', // how soon a cancel is seen
   'test/fault/overload.test.ts', // time of a refusal
   'test/fault/pressure.test.ts', // processor use, loop lag, time of a refusal
+  'test/fault/replica-deaths.test.ts', // how soon others answer, time of a refusal
   'test/fault/restart-time.test.ts', // how soon a killed gateway is back
   'test/fault/scorecard.test.ts', // time of an answer beside the clocks of each fault
   'test/fault/thread-crash.test.ts', // how soon a thread is back
@@ -37,7 +38,6 @@ const longest = [
   'test/lockstep/mutation.test.ts',
   'test/lockstep/shm.test.ts',
   'test/fault/swarm.test.ts',
-  'test/fault/replica-deaths.test.ts',
   'test/fault/take-over.test.ts',
   'test/fault/take-over-deaths.test.ts',
   'test/fault/streams.test.ts',

@@ -5,7 +5,7 @@ import type { BatteryRow } from './battery.ts';
 /** A line of the file that tests write (test/support/figures.ts). */
 export type Seen =
   | { readonly id: string; readonly name: string; readonly value: string }
-  | { readonly test: string; readonly invariants: readonly string[] };
+  | { readonly test: string; readonly file: string; readonly invariants: readonly string[] };
 
 export interface RowOutcome extends BatteryRow {
   readonly passed: number;
@@ -30,18 +30,28 @@ export function outcomes(
     for (const line of seen) {
       if ('id' in line) {
         if (line.id === row.id) figures.set(line.name, line.value);
-      } else if (idsIn(line.test).includes(row.id)) {
+      } else if (isOf(line, own, row.id)) {
         for (const invariant of line.invariants) invariants.add(invariant);
       }
     }
     return {
       ...row,
       passed: own.filter(({ status }) => status === 'passed').length,
-      failed: own.filter(({ status }) => status === 'failed').length,
+      // What was skipped has not been shown: a hook that threw skips its tests.
+      failed: own.filter(({ status }) => status !== 'passed').length,
       figures: [...figures].map(([name, value]) => `${name}: ${value}`),
       invariants: [...invariants].sort(),
     };
   });
+}
+
+/** Of one of the row's tests, or of the gateway of a file that has one. */
+function isOf(
+  { test, file }: { readonly test: string; readonly file: string },
+  own: readonly TestOutcome[],
+  id: string,
+): boolean {
+  return test === '' ? own.some((of) => of.file === file) : idsIn(test).includes(id);
 }
 
 /** A row without a test that passed has not been shown. */

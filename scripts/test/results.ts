@@ -7,6 +7,7 @@ export interface Counts {
 }
 
 export interface TestOutcome {
+  readonly file: string;
   /** With those of the blocks around it. */
   readonly fullName: string;
   readonly status: string;
@@ -19,7 +20,7 @@ interface Report {
     readonly status: string;
     readonly startTime: number;
     readonly endTime: number;
-    readonly assertionResults: readonly TestOutcome[];
+    readonly assertionResults: readonly Omit<TestOutcome, 'file'>[];
   }[];
 }
 
@@ -35,7 +36,9 @@ export interface VitestSummary extends Counts {
  */
 export function summarise(report: Report, exitStatus: number | null): VitestSummary {
   const files = report.testResults;
-  const tests = files.flatMap((file) => file.assertionResults);
+  const tests = files.flatMap(({ name, assertionResults }) =>
+    assertionResults.map((test) => ({ ...test, file: name })),
+  );
   const passed = tests.filter(({ status }) => status === 'passed').length;
   const failedTests = tests.filter(({ status }) => status === 'failed').length;
   const brokenFiles = files.filter(

@@ -85,7 +85,7 @@ describe.each(testEngines)('smuggling, engine %s', (engine) => {
     });
   });
   afterAll(async () => {
-    await gateway.close();
+    await gateway.finish();
     await replica.close();
   });
 

@@ -51,7 +51,7 @@ describe.each(testEngines)('T20: a client leaves, engine %s', (engine) => {
     await deaf.deafen();
   });
   afterAll(async () => {
-    await gateway.close();
+    await gateway.finish();
     await deaf.close();
     await replica.close();
   });

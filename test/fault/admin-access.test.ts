@@ -61,7 +61,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await gateway.close();
+  await gateway.finish();
   await replica.close();
 });
 

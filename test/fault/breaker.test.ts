@@ -23,7 +23,7 @@ describe.each(testEngines)('engine %s', (engine) => {
   const config = { listen: { engine }, health, log, retry: { budget_min: 100 } } as const;
 
   // The scenario T8 of the second system: what fails is out, stays a member, and comes back.
-  test('T15: a replica that fails everything is out, and its clients do not notice', async () => {
+  test('T15, System B T8: a replica that fails everything is out, and its clients do not notice', async () => {
     await withReplicas(3, { profile: 'uniform:5ms-10ms' }, async (replicas) => {
       const more = { ...config, breaker: { open: '10m' } } as const;
       await withGateway({ config: configOf(replicas, more) }, async (gateway) => {

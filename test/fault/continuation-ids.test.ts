@@ -54,7 +54,7 @@ beforeAll(async () => {
   });
 });
 afterAll(async () => {
-  await gateway.close();
+  await gateway.finish();
   for (const replica of replicas) await replica.close();
 });
 

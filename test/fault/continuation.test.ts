@@ -78,7 +78,7 @@ const suite = (engine: TestEngine, mode: ContinuationMode): void => {
     });
   });
   afterAll(async () => {
-    await gateway.close();
+    await gateway.finish();
     for (const replica of replicas) await replica.close();
   });
 

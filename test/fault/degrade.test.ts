@@ -59,7 +59,7 @@ describe.each(testEngines)('memory, engine %s', (engine) => {
       env: { SLUICE_TEST_RSS_FILE: file },
     });
   });
-  afterAll(() => gateway.close());
+  afterAll(() => gateway.finish());
 
   /** The process seems to use this share of its limit; never half a number. */
   function use(share: number): void {

@@ -5,7 +5,7 @@ import { Flood } from '../support/flood.ts';
 import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { jsonAnswer, RawReplica } from '../support/raw-replica.ts';
 import { configOf } from '../support/scenario.ts';
-import { type Call, call } from '../support/traffic.ts';
+import { Call } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
 const mib = 1024 * 1024;
@@ -52,8 +52,9 @@ describe.each(testEngines)('drain of engine %s', (engine) => {
     });
     try {
       await withGateway({ config }, async (gateway) => {
-        const calls = Array.from({ length: clients }, (_, i) =>
-          call(gateway.port, { nonce: `tail-${i}`, stream }),
+        const calls = Array.from(
+          { length: clients },
+          (_, i) => new Call(gateway.port, { nonce: `tail-${i}`, stream }),
         );
         for (const c of calls) {
           await c.until(({ status }) => status === 200);

@@ -12,7 +12,7 @@ import { Flood } from '../support/flood.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { jsonAnswer, RawReplica, type RawRequest } from '../support/raw-replica.ts';
 import { configOf, total, withReplicas } from '../support/scenario.ts';
-import { type Call, call, reached } from '../support/traffic.ts';
+import { Call, call, reached } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
 const faults = fileURLToPath(new URL('../support/gateway-faults.ts', import.meta.url));
@@ -125,8 +125,9 @@ describe.each(testEngines)('rings of engine %s', (engine) => {
     };
     try {
       await withGateway(options, async (gateway) => {
-        const streams = Array.from({ length: 3 }, (_, i) =>
-          call(gateway.port, { nonce: `flood-${engine}-${i}`, stream: true }),
+        const streams = Array.from(
+          { length: 3 },
+          (_, i) => new Call(gateway.port, { nonce: `flood-${engine}-${i}`, stream: true }),
         );
         await replica.until(() => asked.length === streams.length);
         writeFileSync(deaf, ''); // whatever is written now meets acceptors that stand still

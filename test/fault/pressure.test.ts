@@ -127,7 +127,7 @@ describe.each(testEngines)('bodies, engine %s', (engine) => {
       },
     });
   });
-  afterAll(() => gateway.close());
+  afterAll(() => gateway.finish());
 
   /** Status of the answer, and checksum of the body that the replica got, if it got one. */
   async function send(body: string): Promise<{ status: number; arrived: string[] }> {

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import type { LoadResult } from '../../src/load/generator.ts';
 import type { Replica } from '../../src/replica/replica.ts';
+import { adminPost } from '../support/admin-post.ts';
 import {
   expectQuiet,
   type GatewayProcess,
@@ -53,19 +54,8 @@ async function hangUp(gateway: GatewayProcess, message: string): Promise<string>
   return said();
 }
 
-/** POST to a page below /admin. */
-async function change(
-  gateway: GatewayProcess,
-  page: string,
-  body?: object,
-): Promise<{ status: number; body: unknown }> {
-  const response = await fetch(`${gateway.adminUrl}/admin/${page}`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${token}` },
-    ...(body !== undefined && { body: JSON.stringify(body) }),
-  });
-  return { status: response.status, body: await response.json() };
-}
+const change = (gateway: GatewayProcess, page: string, body?: object) =>
+  adminPost(gateway.adminUrl, token, page, body);
 
 const reload = (gateway: GatewayProcess) => change(gateway, 'reload');
 
@@ -319,7 +309,7 @@ describe('a file that cannot be applied leaves the old state alone', () => {
   });
 
   afterAll(async () => {
-    await gateway.close();
+    await gateway.finish();
     await replica.close();
   });
 

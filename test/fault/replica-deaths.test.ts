@@ -37,14 +37,14 @@ describe('T01: a replica is killed before the heads of 50 requests', () => {
       let added = 0;
       await withFour({ retry: generous, health }, async (gateway, [first]) => {
         await first!.setFaults([{ fault: 'stall=headers' }]);
-        const calls = Array.from({ length: 200 }, (_, i) =>
+        const calls = Array.from({ length: 220 }, (_, i) =>
           call(gateway.port, { nonce: `t01-${i}`, stream: true }),
         );
         const others = calls.map(firstTokenOf);
         await reached(
           () => first!.stats(),
-          ({ in_flight }) => in_flight === 50,
-          'a quarter of them is at the first',
+          ({ in_flight }) => in_flight >= 50,
+          'fifty of them are at the first',
         );
         const killedMs = nowMs();
         await first!.kill();
@@ -52,9 +52,9 @@ describe('T01: a replica is killed before the heads of 50 requests', () => {
         expect(lateMs.length).toBeGreaterThanOrEqual(50);
         for (const c of calls)
           expect([(await c.ended).end, c.tokens]).toEqual(['done', answerTokens]);
+        figure('T01', 'lost', calls.filter(({ end }) => end !== 'done').length);
         added = quantile(lateMs, 0.99) - killedMs;
       });
-      figure('T01', 'lost', 0);
       figure('T01', 'p99 added time to first token', added, 'ms');
       return added;
     }));
@@ -86,6 +86,7 @@ describe('T04, T05: a replica is frozen and thawed', () => {
       for (const c of told) expect(c.end, c.body.toString().slice(-300)).toBe('stream-error');
       const detectedMs = Math.max(...told.map(({ endedAt }) => endedAt)) - frozenMs;
       figure('T04', 'told after', detectedMs, `ms, stall limit ${stallMs} ms`);
+      expect(detectedMs).toBeLessThan(stallMs + 1000);
       for (const c of held) c.leave();
       await reached(
         () => gateway.cluster(),

@@ -64,8 +64,10 @@ test('T36: of two gateways on one port one is killed; what it did not hold is se
         );
         const ends = endsOf(await after.stop());
         expect(ends).toEqual({ done: after.calls.length });
-        const lost = [...(await load.stop()), ...streams].filter((c) => c.end !== 'done');
-        for (const c of await Promise.all(lost.map(({ ended }) => ended))) {
+        const before = [...(await load.stop()), ...streams];
+        await Promise.all(before.map(({ ended }) => ended));
+        const lost = before.filter((c) => c.end !== 'done');
+        for (const c of lost) {
           expect(['broken', 'silent'], c.body.toString()).toContain(c.end);
           expect(c.isComplete).toBe(false);
         }

@@ -74,7 +74,7 @@ const scorecard = (engine: TestEngine): void => {
         ],
       },
     });
-    closing.push(() => gateway.close());
+    closing.push(() => gateway.finish());
     await reached(
       () => gateway.cluster(),
       ({ replicas }) =>

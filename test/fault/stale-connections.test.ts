@@ -58,7 +58,7 @@ beforeAll(async () => {
   });
 });
 afterAll(async () => {
-  await gateway.close();
+  await gateway.finish();
   for (const { raw } of [only, first, second]) await raw.close();
 });
 afterEach(async () => {

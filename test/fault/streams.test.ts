@@ -187,7 +187,7 @@ describe.each(testEngines)('faults of a stream, engine %s', (engine) => {
     });
   });
   afterAll(async () => {
-    await gateway.close();
+    await gateway.finish();
     for (const replica of replicas) await replica.close();
   });
 

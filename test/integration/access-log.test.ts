@@ -27,7 +27,7 @@ describe.each(testEngines)('engine %s', (engine) => {
     });
   });
   afterAll(async () => {
-    await gateway.close();
+    await gateway.finish();
     for (const replica of replicas) await replica.close();
   });
 

@@ -153,7 +153,7 @@ describe.each(testEngines)('the status map on %s', (engine) => {
   });
 
   afterAll(async () => {
-    await gateway.close();
+    await gateway.finish();
     for (const each of [replica, busy, ...broken]) await each.close();
   });
 

@@ -57,7 +57,7 @@ async function withFastAndSlow(use: (fast: Replica, slow: Replica) => Promise<vo
 }
 
 describe.each(testEngines)('hedging on %s', (engine) => {
-  test('T9: five hedged requests in a row are served by the fast one, as fast as by it alone', () =>
+  test('System B T9: five hedged requests in a row are served by the fast one, as fast as by it alone', () =>
     withFastAndSlow(async (fast, slow) => {
       const config = configOf([fast, slow], { ...calm, listen: { engine } });
       await withGateway({ config }, async (gateway) => {

@@ -73,7 +73,7 @@ describe.each(testEngines)('a simulated replica, engine %s', (engine) => {
     gateway = await gatewayProcess({ config: configOf(engine, [{ name: 'm', replicas }]) });
   });
   afterAll(async () => {
-    await gateway.close();
+    await gateway.finish();
     await replica.close();
   });
 
@@ -201,7 +201,7 @@ describe.each(testEngines)('failures behind comments, engine %s', (engine) => {
     });
   });
   afterAll(async () => {
-    await gateway.close();
+    await gateway.finish();
     for (const raw of raws) await raw.close();
   });
 

@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
+import { adminPost } from '../support/admin-post.ts';
 import { figure } from '../support/figures.ts';
 import { testEngines, withGateway } from '../support/gateway.ts';
 import { type ReplicaProcess, replicaProcess } from '../support/replica.ts';
@@ -33,7 +34,7 @@ const deaths: readonly [title: string, kills: readonly number[]][] = [
 ];
 
 test.concurrent.each(deaths)(
-  'T4: the process of a replica ends %s: twenty tokens in order',
+  'System B T4: the process of a replica ends %s: twenty tokens in order',
   async (_, kills) => {
     const profile = 'tokens:ttft=20ms,itl=10ms';
     const names = ['a', 'b', 'c'];
@@ -74,7 +75,7 @@ test.concurrent.each(deaths)(
 );
 
 test.each(testEngines)(
-  'T5: eight clients, four places, on a gateway that has served 1,000: two waves, engine %s',
+  'System B T5: eight clients, four places, on a gateway that has served 1,000: two waves, engine %s',
   async (engine) => {
     const tokenMs = 20;
     await withReplicas(
@@ -125,7 +126,7 @@ test.each(testEngines)(
 );
 
 test.each(testEngines)(
-  'T7: a rolling update over the admin listener fails nobody, engine %s',
+  'System B T7: a rolling update over the admin listener fails nobody, engine %s',
   async (engine) => {
     const profile = 'tokens:ttft=10ms,itl=10ms';
     await withReplicas(3, { profile }, (old) =>
@@ -133,12 +134,8 @@ test.each(testEngines)(
         const config = configOf(old, { listen: { engine }, admin: { token } });
         await withGateway({ config }, async (gateway) => {
           const change = async (page: string, body?: object): Promise<void> => {
-            const response = await fetch(`${gateway.adminUrl}/admin/${page}`, {
-              method: 'POST',
-              headers: { authorization: `Bearer ${token}` },
-              ...(body !== undefined && { body: JSON.stringify(body) }),
-            });
-            expect(response.status, await response.text()).toBeLessThan(300);
+            const answer = await adminPost(gateway.adminUrl, token, page, body);
+            expect(answer.status, JSON.stringify(answer.body)).toBeLessThan(300);
           };
           const calls: Call[] = [];
           let isOver = false;

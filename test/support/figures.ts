@@ -3,7 +3,7 @@
  * in the file that SLUICE_FIGURES names. Without it the figures are printed and not kept.
  */
 import { appendFileSync } from 'node:fs';
-import { TestRunner } from 'vitest';
+import { expect, TestRunner } from 'vitest';
 
 /** Of the acceptance battery (RELIABILITY.md 8.2, 8.4). */
 export type BatteryId = `T${number}` | `F${number}`;
@@ -15,8 +15,9 @@ export interface FigureLine {
 }
 
 export interface InvariantsLine {
-  /** File and full name of a test. */
+  /** Full name of a test; '' for the gateway of a whole file. */
   readonly test: string;
+  readonly file: string;
   readonly invariants: readonly string[];
 }
 
@@ -29,7 +30,7 @@ export function figure(id: BatteryId, name: string, value: number | string, unit
   keep({ id, name, value: text });
 }
 
-/** The test that runs now; called first thing in it, it is right in concurrent tests as well. */
+/** The test that runs now, '' in a hook; called first thing, it is right in concurrent tests as well. */
 export function currentTest(): string {
   const test = TestRunner.getCurrentTest();
   if (test === undefined) return '';
@@ -39,7 +40,7 @@ export function currentTest(): string {
 }
 
 export function invariantsHeld(test: string, invariants: readonly string[]): void {
-  if (test !== '') keep({ test, invariants });
+  keep({ test, file: expect.getState().testPath ?? '', invariants });
 }
 
 function keep(line: FigureLine | InvariantsLine): void {

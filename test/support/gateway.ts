@@ -15,7 +15,7 @@ import { expect } from 'vitest';
 import { mainFile } from '../../scripts/bench/program.ts';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import type { ClusterView, SlotsView } from './admin-pages.ts';
-import { descriptorsOf } from './descriptors-of.ts';
+import { type DescriptorsOf, descriptorsOf } from './descriptors-of.ts';
 import { currentTest, invariantsHeld } from './figures.ts';
 import { expectInvariants, invariantsOfEvery } from './invariants.ts';
 import { killIfAlive } from './pids.ts';
@@ -65,8 +65,6 @@ export interface GatewayProcess {
   /** Path of the config file; '' with flags. */
   readonly configFile: string;
   readonly exited: Promise<Exit>;
-  /** It has ended. */
-  readonly isOver: boolean;
   /** Everything written to stdout and stderr, up to a bound. */
   output(): string;
   /** Resolves once the output holds the text; rejects when the process ends before. */
@@ -75,10 +73,17 @@ export interface GatewayProcess {
   starts(count: number): Promise<void>;
   writeConfig(config: ConfigInput | string): void;
   kill(signal: NodeJS.Signals): void;
-  /** SIGTERM; resolves when the process is gone. */
+  /**
+   * The invariants of every gateway (invariants.ts) hold of this one, if it serves, is the process it was
+   * at the start and need not be quiet for a reason.
+   */
+  settle(): Promise<void>;
+  /** Settles, then SIGTERM; resolves when the process is gone. */
   stop(): Promise<Exit>;
   /** Ends the process if it lives and removes its files. */
   close(): Promise<void>;
+  /** For the end of a file: settles, and closes whatever comes of it. */
+  finish(): Promise<void>;
   ready(): Promise<{ status: number; ready: boolean; reason: string }>;
   cluster(): Promise<ClusterView>;
   slots(): Promise<SlotsView>;
@@ -116,16 +121,10 @@ export function withGateway<T>(
   options: GatewayOptions,
   use: (gateway: GatewayProcess) => Promise<T>,
 ): Promise<T> {
-  const test = currentTest();
   return withStartingGateway(options, async (gateway) => {
     await gateway.starts(1);
-    const pid = gateway.servingPid;
-    const before = descriptorsOf(pid);
     const result = await use(gateway);
-    if (options.unquiet !== undefined || gateway.isOver || gateway.servingPid !== pid)
-      return result;
-    await expectInvariants(gateway, before);
-    invariantsHeld(test, invariantsOfEvery);
+    await gateway.settle();
     return result;
   });
 }
@@ -160,6 +159,9 @@ class RunningGateway implements GatewayProcess {
   readonly #child: ChildProcess;
   readonly #folder: string;
   readonly #supervised: boolean;
+  readonly #isQuiet: boolean;
+  readonly #test = currentTest();
+  #before: { readonly pid: number; readonly descriptors: DescriptorsOf } | undefined;
   #output = '';
   #isOver = false;
   #starts: ReadyLine[] = [];
@@ -168,6 +170,7 @@ class RunningGateway implements GatewayProcess {
   constructor(options: GatewayOptions) {
     this.#folder = mkdtempSync(join(tmpdir(), 'sluice-test-'));
     this.#supervised = options.supervisor === true;
+    this.#isQuiet = options.unquiet === undefined;
     this.configFile = options.flags === undefined ? join(this.#folder, 'sluice.yaml') : '';
     if (this.configFile !== '') this.writeConfig(options.configText ?? options.config ?? '');
     this.#child = this.#start(options);
@@ -198,10 +201,6 @@ class RunningGateway implements GatewayProcess {
     return this.#last.engine;
   }
 
-  get isOver(): boolean {
-    return this.#isOver;
-  }
-
   get pid(): number {
     return this.#child.pid ?? 0;
   }
@@ -227,7 +226,11 @@ class RunningGateway implements GatewayProcess {
 
   async starts(count: number): Promise<void> {
     await this.#until(() => this.#starts.length >= count);
-    if (this.#starts.length >= count) return;
+    if (this.#starts.length >= count) {
+      const pid = this.servingPid;
+      if (!this.#isOver) this.#before ??= { pid, descriptors: descriptorsOf(pid) };
+      return;
+    }
     throw new GatewayStartError(await this.exited, this.#output);
   }
 
@@ -240,9 +243,25 @@ class RunningGateway implements GatewayProcess {
     this.#child.kill(signal);
   }
 
-  stop(): Promise<Exit> {
+  async settle(): Promise<void> {
+    const before = this.#before;
+    if (!this.#isQuiet || this.#isOver || before?.pid !== this.servingPid) return;
+    await expectInvariants(this, before.descriptors);
+    invariantsHeld(this.#test, invariantsOfEvery);
+  }
+
+  async stop(): Promise<Exit> {
+    await this.settle();
     this.kill('SIGTERM');
     return this.exited;
+  }
+
+  async finish(): Promise<void> {
+    try {
+      await this.settle();
+    } finally {
+      await this.close();
+    }
   }
 
   async close(): Promise<void> {

@@ -13,6 +13,7 @@
  * I5 (billing) and I6 (how soon an abort arrives) need the ledgers of a test; scenarios check them.
  */
 import { expect } from 'vitest';
+import { tokensText } from '../../src/replica/tokens.ts';
 import { type DescriptorsOf, descriptorsOf } from './descriptors-of.ts';
 import type { GatewayProcess } from './gateway.ts';
 import { expectQuiet } from './quiet.ts';
@@ -33,7 +34,17 @@ export async function expectInvariants(
   gateway: GatewayProcess,
   before: DescriptorsOf,
 ): Promise<void> {
-  for (const call of takeCallsTo(gateway.port)) expectHonest(call);
+  const calls = takeCallsTo(gateway.port);
+  await eventually(
+    'every call has its end',
+    () => calls.every(({ endedAt }) => endedAt > 0),
+    settleMs,
+  );
+  for (const call of calls) {
+    expectHonest(call);
+    // The process lives: nobody is left without an answer.
+    expect(call.end, call.nonce).not.toBe('broken');
+  }
   await expectQuiet(gateway);
   const families = await gateway.metrics();
   for (const name of bugCounters) expect(total(families, `sluice_${name}_total`), name).toBe(0);
@@ -52,6 +63,7 @@ export async function expectInvariants(
 /** I1 and I2: the call has one end, which does not lie, and what came is an exact prefix. */
 export function expectHonest(c: Call): void {
   const { end, ledger, body } = c;
+  if (end === 'done') expectWhole(c);
   if (c.isStream && c.status === 200) {
     expect(ledger, body.toString()).toMatchObject({
       ...{ exact: true, duplicates: 0, gaps: 0, foreign: 0 },
@@ -60,6 +72,19 @@ export function expectHonest(c: Call): void {
   }
   // A cut connection tells; a stream that ends by its framing must carry its end or an error.
   if (end === 'silent') expect(c.isComplete, body.toString()).toBe(false);
+}
+
+/** A good end has all that was asked for, and nothing else. */
+function expectWhole(c: Call): void {
+  const { ledger, body, tokensDue } = c;
+  if (c.isStream) {
+    expect(ledger.finishReason, body.toString()).toBeDefined();
+    if (tokensDue >= 0) expect(ledger.tokens, body.toString()).toBe(tokensDue);
+    return;
+  }
+  const { usage } = JSON.parse(body.toString()) as { usage: { completion_tokens: number } };
+  if (tokensDue >= 0) expect(usage.completion_tokens, body.toString()).toBe(tokensDue);
+  expect(c.text).toBe(tokensText(c.series, 0, usage.completion_tokens));
 }
 
 async function agree(gateway: GatewayProcess): Promise<boolean> {

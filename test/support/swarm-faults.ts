@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { faultStages } from '../../src/lib/fault-point.ts';
 import type { Prng } from '../../src/lib/prng.ts';
+import { adminPost } from './admin-post.ts';
 import { freePort } from './free-port.ts';
 import type { GatewayProcess } from './gateway.ts';
 import { type ReplicaProcess, replicaProcess } from './replica.ts';
@@ -168,12 +169,8 @@ const fullRing: Draw = (random) => {
 };
 
 async function change(gateway: GatewayProcess, page: string, body?: object): Promise<void> {
-  const response = await fetch(`${gateway.adminUrl}/admin/${page}`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${faultToken}` },
-    ...(body !== undefined && { body: JSON.stringify(body) }),
-  });
-  if (response.status >= 400) throw new Error(`${page}: ${await response.text()}`);
+  const answer = await adminPost(gateway.adminUrl, faultToken, page, body);
+  if (answer.status >= 400) throw new Error(`${page}: ${JSON.stringify(answer.body)}`);
 }
 
 const drained: Draw = (_, which) => {

@@ -37,6 +37,8 @@ export class Call {
   readonly nonce: string;
   readonly series: TokenSeries;
   readonly isStream: boolean;
+  /** How many tokens it asked for; -1 when the replica's own end may come before. */
+  readonly tokensDue: number;
   readonly startedAt = nowMs();
   /** When the client closed its connection, 0 while it has not. */
   leftAt = 0;
@@ -60,6 +62,8 @@ export class Call {
     const body = JSON.stringify({ model, messages, stream, max_tokens: tokens, ...options.extra });
     this.nonce = nonce;
     this.isStream = stream;
+    this.tokensDue =
+      tokens <= answerTokens && options.extra?.max_tokens === undefined ? tokens : -1;
     this.series = tokenSeries(renderChat(messages));
     this.#request = http.request({
       host: '127.0.0.1',
@@ -207,11 +211,11 @@ export function call(port: number, options: CallOptions): Call {
   return started;
 }
 
-/** Those that have ended, of all calls to the port, once. */
+/** All calls to the port, once. */
 export function takeCallsTo(port: number): Call[] {
   const calls = callsTo.get(port) ?? [];
   callsTo.delete(port);
-  return calls.filter(({ endedAt }) => endedAt > 0);
+  return calls;
 }
 
 /** Asks until the answer is as wanted, and gives it back; for states that nobody announces. */

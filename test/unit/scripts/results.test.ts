@@ -24,7 +24,9 @@ test('tests are counted by their status, pending and todo as skipped', () => {
       { name: 'b', seconds: 3 },
       { name: 'a', seconds: 1 },
     ],
-    tests: report.testResults.flatMap(({ assertionResults }) => assertionResults),
+    tests: report.testResults.flatMap(({ name, assertionResults }) =>
+      assertionResults.map((of) => ({ ...of, file: name })),
+    ),
   });
 });
 

@@ -165,7 +165,8 @@ describe.each(testEngines)('memory, engine %s', (engine) => {
 
 test('a limit below what the process really uses: it starts, says so and takes nobody', async () => {
   const models = [{ name: 'm', replicas: [{ url: replica.url }] }];
-  await withGateway({ config: { degrade: { memory: '64MiB' }, models } }, async (gateway) => {
+  const config = { degrade: { memory: '64MiB' as const }, models };
+  await withGateway({ config, unquiet: 'it takes no connection' }, async (gateway) => {
     const { overload } = await gateway.cluster();
     expect(overload.memory).toMatchObject({ stage: 'refuse_connections', limit: 64 * 1024 ** 2 });
     expect(overload.memory.share).toBeGreaterThan(1);

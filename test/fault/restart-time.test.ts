@@ -4,7 +4,7 @@ import { nowMs } from '../../src/lib/clock.ts';
 import { ClientLoad, endsOf } from '../support/client-load.ts';
 import { figure } from '../support/figures.ts';
 import { freePort } from '../support/free-port.ts';
-import { type GatewayProcess, withGateway } from '../support/gateway.ts';
+import { expectQuiet, type GatewayProcess, withGateway } from '../support/gateway.ts';
 import { chatBody, configOf, post, withReplicas } from '../support/scenario.ts';
 import { call, reached } from '../support/traffic.ts';
 
@@ -37,7 +37,8 @@ test('T36: of two gateways on one port one is killed; what it did not hold is se
   const port = await freePort();
   await withReplicas(1, { profile: 'tokens:ttft=4ms,itl=1ms' }, async ([replica]) => {
     const config = configOf([replica!], { listen: { port } });
-    await withGateway({ config }, (stays) =>
+    const unquiet = 'calls to its port were those of two gateways';
+    await withGateway({ config, unquiet }, (stays) =>
       withGateway({ config }, async (dies) => {
         const held = '[[fault:hold-after=2]]';
         const streams = Array.from({ length: 32 }, (_, i) =>
@@ -78,6 +79,7 @@ test('T36: of two gateways on one port one is killed; what it did not hold is se
           lost.length,
           `of ${inFlight} in flight on the dead one`,
         );
+        await expectQuiet(stays);
         expect((await stays.stop()).code).toBe(0);
       }),
     );

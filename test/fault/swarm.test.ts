@@ -18,7 +18,7 @@ import { faultEnv, faultToken } from '../support/thread-faults.ts';
 import { type Call, type CallOptions, call, reached } from '../support/traffic.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() % 1e9);
-const seconds = Number(process.env.SWARM_SECONDS ?? 120);
+const seconds = Number(process.env.SWARM_SECONDS ?? 30);
 const epochMs = 6000;
 /** The total clock of a request, and time to spare. */
 const endedWithinMs = 20_000;

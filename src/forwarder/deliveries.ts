@@ -13,7 +13,7 @@ import { routeOf } from '../protocol/routes.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
 import type { ModelRow } from '../shm/threads.ts';
-import { Delivery } from './delivery.ts';
+import { Delivery, idBodyBytesMax } from './delivery.ts';
 
 interface Kept {
   readonly generation: number;
@@ -107,7 +107,8 @@ export class Deliveries {
   ): ContinuationPlan | undefined {
     const { words, at } = this.#slots;
     // Its ids would not fit, and they are not asked for in vain.
-    const isTooLong = body.length / bytesPerToken > bytesMax / bytesPerId;
+    const isTooLong =
+      body.length > idBodyBytesMax || body.length / bytesPerToken > bytesMax / bytesPerId;
     if (mode === 'token_ids' && isTooLong) return undefined;
     const { shape } = routeOf(words[row + at.route] as number);
     if (shape !== 'openai-chat' && shape !== 'openai-completions') return undefined;

@@ -24,6 +24,7 @@ interface Kept {
 /** A token has so many bytes at most, with what is around it in a request; of most it is a quarter. */
 const bytesPerToken = 16;
 const bytesPerId = 4;
+const sweepEveryUs = 20_000;
 
 export class Deliveries {
   readonly #slots: RequestSlots;
@@ -31,10 +32,17 @@ export class Deliveries {
   readonly #kept = new Map<number, Kept>();
   /** Slots of those that are with the scheduler. */
   readonly #resuming = new Set<number>();
+  /** When they are looked at next. */
+  #sweepUs = 0;
 
   constructor(slots: RequestSlots, models: readonly ModelRow[]) {
     this.#slots = slots;
     this.#models = models;
+  }
+
+  /** Some have to be looked at. */
+  get waits(): boolean {
+    return this.#resuming.size > 0;
   }
 
   /** The one of the earlier attempts of the request, which has begun the answer. */
@@ -81,8 +89,10 @@ export class Deliveries {
     this.#forgetIfOver(slot);
   }
 
-  /** Forgets those whose requests the scheduler has ended. */
-  sweep(): void {
+  /** Forgets those whose requests the scheduler has ended, now and then. */
+  sweep(us: number): void {
+    if (us < this.#sweepUs) return;
+    this.#sweepUs = us + sweepEveryUs;
     for (const slot of this.#resuming) this.#forgetIfOver(slot);
   }
 

@@ -8,6 +8,8 @@
  */
 import { type ErrorEntry, errors } from '../errors/catalogue.ts';
 import { isBetweenEvents } from '../protocol/event-end.ts';
+import { metrics } from '../telemetry/catalogue.ts';
+import { defaultMetricDims, modelIndex } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer, errorEvent, errorStatus, replicaErrorEvent } from './answers.ts';
 import { announceClosing } from './closing.ts';
@@ -36,6 +38,7 @@ export class Ending {
     }
     if (this.#isLeft(request)) return;
     if (exchange.hasBegun) {
+      this.#countTruncated(request);
       this.#withEvent(request, errorEvent(entry, facts));
       return;
     }
@@ -74,6 +77,11 @@ export class Ending {
       if (exchange.isBlocked) return; // by its last bytes
     }
     this.#settlement.finish(request);
+  }
+
+  #countTruncated({ isEventStream, model }: Request): void {
+    if (!isEventStream) return;
+    this.#state.metrics.add(metrics.streamTruncated, modelIndex(model, defaultMetricDims), 1);
   }
 
   #withEvent(request: Request, event: Uint8Array): void {

@@ -68,8 +68,6 @@ export class Request implements ExchangePeer, Due<Request> {
   isKeptAlive = false;
   /** Last bytes of the answer so far (protocol/event-end.ts). */
   tail = 0;
-  /** All of a complete answer has come; whoever ends it, it is not cut short. */
-  hasAll = false;
   /** Complete but for what the outbox keeps. */
   isEnding = false;
   /** Bytes taken when slow readers were last looked for; -1: never. */

@@ -206,7 +206,6 @@ export class Responder {
   #onChunk(request: Request, source: ByteRingConsumer): void {
     if (request.isGone) return; // its cancellation is under way
     const { data, payload, length, kind } = source;
-    request.hasAll = kind === ResponseKind.last;
     const { outbox } = request;
     if (request.isKeptAlive) {
       outbox.skip(length); // of an answer that is no stream
@@ -286,8 +285,7 @@ export class Responder {
   }
 
   #onEnd(request: Request, error: number, retryAfterMs: number): void {
-    // Its forwarder may have died behind the last byte, before it could say that it was the last.
-    if (error !== 0 && !request.hasAll) {
+    if (error !== 0) {
       this.#ending.withError(request, errorOf(error), retryAfterMs);
       return;
     }

@@ -126,17 +126,17 @@ export class AttemptRecord {
     return this.#usage;
   }
 
-  /** All of the answer is in the response ring: whoever ends it in our place ends it well. */
-  complete(lease: number): void {
-    const { slots } = this.#services;
-    slots.words[this.#row + slots.at.complete] = lease;
+  /** Once the response ring is at `position`, whoever ends the answer in our place ends it well. */
+  complete(lease: number, position: number): void {
+    const { words, at } = this.#services.slots;
+    words[this.#row + at.completeAt] = position;
+    words[this.#row + at.complete] = lease;
   }
 
-  failed(error: number, truncated: boolean): void {
-    const { slots, metrics } = this.#services;
+  failed(error: number): void {
+    const { slots } = this.#services;
     this.#error = error;
     slots.words[this.#row + slots.at.error] = error;
-    if (truncated) metrics.add(catalogue.streamTruncated, this.#model, 1);
   }
 
   /** A stream that broke goes on, or does not. */

@@ -150,7 +150,7 @@ export class Attempt implements OutputOwner {
       return;
     }
     this.outcome = failure.outcome;
-    this.record.failed(failure.error, false);
+    this.record.failed(failure.error);
     this.output.withdraw();
     this.output.error = failure.error;
     // No usage: what the client never got is not on its account.
@@ -160,7 +160,7 @@ export class Attempt implements OutputOwner {
   /** The request for the scheduler, behind the part of the answer that the client has. */
   handOver({ outcome, error }: Failure): void {
     this.outcome = outcome;
-    this.record.failed(error, false);
+    this.record.failed(error);
     this.output.error = error;
     this.output.notice = Notice.handOver;
     this.writer.enqueue(this.output);
@@ -177,7 +177,7 @@ export class Attempt implements OutputOwner {
   /** The answer ends with an error. */
   end(failure: Failure): void {
     this.outcome = failure.outcome;
-    this.record.failed(failure.error, failure.outcome === Outcome.truncated);
+    this.record.failed(failure.error);
     if (!this.committed) this.output.withdraw();
     this.output.notice = Notice.end;
     this.output.error = failure.error;
@@ -186,8 +186,8 @@ export class Attempt implements OutputOwner {
 
   // --- the output -------------------------------------------------------------------------------
 
-  allWritten(): void {
-    this.record.complete(this.lease);
+  completes(position: number): void {
+    this.record.complete(this.lease, position);
   }
 
   claimSettlement(): boolean {

@@ -4,7 +4,8 @@
  *
  * What is added counts once it is confirmed. Past `bytesMax`, or once a token came without its id,
  * nothing is kept and nothing can be continued. Ids whose text has not come (a character in several
- * tokens) wait with the event that brought them, so that another replica generates them again.
+ * tokens) wait with the events that brought them, and are not confirmed before it comes or the stream
+ * ends, so that another replica generates them again.
  */
 import { Buffer } from 'node:buffer';
 import { openBracket } from '../protocol/json-skip.ts';
@@ -53,7 +54,8 @@ export class DeliveredIds implements Delivered {
     if ((hasText || chunk.reasons) && !hasIds) this.#lose();
     // There is nothing to put the ids behind.
     if (hasIds && this.#promptLength === 0) this.#lose();
-    this.isWaiting = hasIds && !hasText && !chunk.reasons && !hasFinish;
+    if (hasText || chunk.reasons || hasFinish) this.isWaiting = false;
+    else if (hasIds) this.isWaiting = true;
   }
 
   confirm(): void {

@@ -13,7 +13,7 @@ import { routeOf } from '../protocol/routes.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
 import type { ModelRow } from '../shm/threads.ts';
-import { Delivery } from './delivery.ts';
+import { Delivery, idBodyBytesMax } from './delivery.ts';
 
 interface Kept {
   readonly generation: number;
@@ -24,6 +24,7 @@ interface Kept {
 /** A token has so many bytes at most, with what is around it in a request; of most it is a quarter. */
 const bytesPerToken = 16;
 const bytesPerId = 4;
+const sweepEveryUs = 20_000;
 
 export class Deliveries {
   readonly #slots: RequestSlots;
@@ -31,10 +32,17 @@ export class Deliveries {
   readonly #kept = new Map<number, Kept>();
   /** Slots of those that are with the scheduler. */
   readonly #resuming = new Set<number>();
+  /** When they are looked at next. */
+  #sweepUs = 0;
 
   constructor(slots: RequestSlots, models: readonly ModelRow[]) {
     this.#slots = slots;
     this.#models = models;
+  }
+
+  /** Some have to be looked at. */
+  get waits(): boolean {
+    return this.#resuming.size > 0;
   }
 
   /** The one of the earlier attempts of the request, which has begun the answer. */
@@ -81,8 +89,10 @@ export class Deliveries {
     this.#forgetIfOver(slot);
   }
 
-  /** Forgets those whose requests the scheduler has ended. */
-  sweep(): void {
+  /** Forgets those whose requests the scheduler has ended, now and then. */
+  sweep(us: number): void {
+    if (us < this.#sweepUs) return;
+    this.#sweepUs = us + sweepEveryUs;
     for (const slot of this.#resuming) this.#forgetIfOver(slot);
   }
 
@@ -107,7 +117,8 @@ export class Deliveries {
   ): ContinuationPlan | undefined {
     const { words, at } = this.#slots;
     // Its ids would not fit, and they are not asked for in vain.
-    const isTooLong = body.length / bytesPerToken > bytesMax / bytesPerId;
+    const isTooLong =
+      body.length > idBodyBytesMax || body.length / bytesPerToken > bytesMax / bytesPerId;
     if (mode === 'token_ids' && isTooLong) return undefined;
     const { shape } = routeOf(words[row + at.route] as number);
     if (shape !== 'openai-chat' && shape !== 'openai-completions') return undefined;

@@ -46,8 +46,11 @@ const doneEvent = 'data: [DONE]\n\n';
 
 const chunk = new StreamChunk();
 
-/** What the ids of a prompt can take for each byte of its request, in an event. */
+/** What the ids of a prompt can take for each byte of its request, in an event, and at the very most. */
 const idBytesPerByte = 8;
+const idBytesMax = 32 * 1024 * 1024;
+/** The ids of a longer request are not asked for: the event that brings them could be too large. */
+export const idBodyBytesMax = idBytesMax / idBytesPerByte;
 
 /** The part of a request that an attempt is made of. */
 export interface Sent {
@@ -58,8 +61,6 @@ export interface Sent {
 export class Delivery {
   readonly plan: ContinuationPlan;
   readonly bytesMax: number;
-  /** An event may have so many bytes; undefined: what any may. */
-  readonly eventBytesMax: number | undefined;
   readonly #kept: Delivered;
   /** Values of the first chunk, as JSON. */
   #id = '';
@@ -71,6 +72,10 @@ export class Delivery {
   #isReasoning = false;
   #hasFinish = false;
   #hasUsageChunk = false;
+  /** The ids of the prompt of the current attempt may come. */
+  #awaitsPrompt = false;
+  /** The client has events with ids whose text has not come. */
+  #isAhead = false;
   /** Of the current attempt: tokens that came, those of them the client has, what its replica said. */
   #came = 0;
   #given = 0;
@@ -84,13 +89,17 @@ export class Delivery {
     this.plan = plan;
     this.bytesMax = bytesMax;
     const isOfIds = plan.mode === 'token_ids';
-    const idBytes = idBytesPerByte * plan.endAt;
-    this.eventBytesMax = isOfIds ? eventBytesMaxDefault + idBytes : undefined;
     this.#kept = isOfIds ? new DeliveredIds(bytesMax) : new DeliveredText(bytesMax, this.#isChat);
   }
 
   get isContinued(): boolean {
     return this.earlier !== undefined;
+  }
+
+  /** What the next event may have: in that with the ids of the prompt there is room for these. */
+  get eventBytesMax(): number {
+    const idBytes = Math.min(idBytesPerByte * (this.plan.endAt + this.#tokensBefore), idBytesMax);
+    return eventBytesMaxDefault + (this.#awaitsPrompt ? idBytes : 0);
   }
 
   /** Nothing more is given to the client before what follows is known. */
@@ -104,7 +113,8 @@ export class Delivery {
     this.#kept.begin();
     this.#came = this.#given = 0;
     this.#usage = { prompt: -1, completion: -1, cached: -1 };
-    this.#isReasoning = false;
+    this.#isReasoning = this.#isAhead = false;
+    this.#awaitsPrompt = plan.mode === 'token_ids';
     if (this.earlier === undefined || this.#kept.isEmpty) {
       return { path, body: observedBody(body, plan) };
     }
@@ -118,10 +128,11 @@ export class Delivery {
 
   /** What the current attempt used, of what the client has. */
   get usage(): Usage {
-    const { prompt, completion, cached } = this.#usage;
-    const isKnown = completion >= 0 || this.isContinued;
+    const { completion, cached } = this.#usage;
+    // Ids that came are counted.
+    const isKnown = completion >= 0 || this.isContinued || this.#kept.promptTokens >= 0;
     return {
-      prompt: this.isContinued ? -1 : prompt,
+      prompt: this.isContinued ? -1 : this.#promptTokens,
       completion: isKnown ? this.#given : -1,
       cached: this.isContinued ? -1 : cached,
     };
@@ -151,8 +162,16 @@ export class Delivery {
 
   /** Everything taken so far is on its way to the client. */
   confirm(): void {
+    this.#isAhead = this.isWaiting && this.plan.mode === 'token_ids';
+    if (this.#isAhead) return; // there was more than can wait
     this.#given = this.#came;
     this.#kept.confirm();
+  }
+
+  /** The stream ends: everything taken is the client's, and nothing follows. */
+  close(): void {
+    this.#isDone = true;
+    this.confirm();
   }
 
   /** An event was left out of the stream that may have been text. */
@@ -163,8 +182,11 @@ export class Delivery {
   /** What becomes of the stream that broke by `failure`. What was not given to the client is gone. */
   onBreak(failure: Failure): Break {
     this.#kept.withdraw();
-    if (!isContinuable(failure) || this.#isBlocked || this.#isReasoning) return Break.ends;
-    if (!this.#kept.canContinue) return Break.ends;
+    if (!isContinuable(failure) || this.#isBlocked) return Break.ends;
+    if (this.#hasFinish) return Break.isComplete;
+    if (this.#isReasoning || !this.#kept.canContinue) return Break.ends;
+    // Its ids would come once more.
+    if (this.#isAhead && this.plan.wantsIds) return Break.ends;
     const left = tokensLeft(this.plan, this.#tokensBefore + this.#given);
     return left > 0 ? Break.continues : Break.isComplete;
   }
@@ -187,6 +209,11 @@ export class Delivery {
     return this.plan.shape === 'openai-chat';
   }
 
+  /** Of the first attempt. */
+  get #promptTokens(): number {
+    return this.#usage.prompt >= 0 ? this.#usage.prompt : this.#kept.promptTokens;
+  }
+
   get #tokensBefore(): number {
     return this.earlier?.usage.completion ?? 0;
   }
@@ -206,6 +233,9 @@ export class Delivery {
     if (chunk.content.end - chunk.content.start > 2) this.#isReasoning = false;
     else if (chunk.reasons) this.#isReasoning = true;
     if ((flags & Observed.finish) !== 0) this.#hasFinish = true;
+    if ((flags & (Observed.token | Observed.finish)) !== 0 || chunk.namesPrompt(data)) {
+      this.#awaitsPrompt = false;
+    }
     if ((flags & Observed.token) !== 0) this.#came++;
     if ((flags & Observed.usage) !== 0) {
       this.#usage = { ...usage };
@@ -254,7 +284,8 @@ export class Delivery {
     const before = this.earlier?.usage;
     const completion = this.#tokensBefore + this.#came;
     // Whoever continues was given the delivered text as a part of its prompt.
-    const read = Math.max(0, this.#usage.prompt - this.#tokensBefore);
+    const { prompt: all } = this.#usage;
+    const read = Math.max(0, all >= 0 ? all - this.#tokensBefore : this.#kept.promptTokens);
     const prompt = before !== undefined && before.prompt >= 0 ? before.prompt : read;
     const cached = before?.cached ?? this.#usage.cached;
     const details = cached >= 0 ? `,"prompt_tokens_details":{"cached_tokens":${cached}}` : '';
@@ -263,7 +294,7 @@ export class Delivery {
 
   /** The usage the client asked for, if it has not got it and it is known. */
   #missingUsage(): Buffer {
-    const isKnown = this.#usage.prompt >= 0 || (this.earlier?.usage.prompt ?? -1) >= 0;
+    const isKnown = this.#promptTokens >= 0 || (this.earlier?.usage.prompt ?? -1) >= 0;
     if (!this.plan.wantsUsage || this.#hasUsageChunk || !isKnown) return Buffer.alloc(0);
     this.#hasUsageChunk = true;
     return Buffer.from(this.#event('[]', `,"usage":${this.#usageJson}`));

@@ -110,6 +110,7 @@ export class EventStream implements Answer {
 
   #follow(delivery: Delivery, event: SseEvent, flags: number, begins: boolean): void {
     const bytes = delivery.take(event, flags, this.#observer.usage);
+    this.#scanner.eventBytesMax = delivery.eventBytesMax;
     if (bytes !== undefined) {
       this.#owesLf = owesLf(event);
       this.#hold.push(bytes);
@@ -184,7 +185,10 @@ export class EventStream implements Answer {
       this.#sink.handOver(failure);
       return;
     }
-    if (end === Break.ends) this.#hold.release(this.#sink); // white space that came is the client's
+    if (end === Break.ends) {
+      this.#delivery?.close();
+      this.#hold.release(this.#sink); // what came and waits is the client's
+    }
     this.#sink.fail(failure);
   }
 }

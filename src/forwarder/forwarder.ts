@@ -7,6 +7,7 @@
  * thread; a successor attaches to the same rings, ends what it left (take-over.ts) and goes on.
  */
 import { Bag } from '../lib/bag.ts';
+import { nowUs } from '../lib/clock.ts';
 import { arenaBytes } from '../shm/arena.ts';
 import { ByteRingProducer } from '../shm/byte-ring.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
@@ -159,7 +160,7 @@ export class Forwarder implements RunningOwner {
       cell = this.#dispatches.peek();
     }
     for (const writer of this.#writers) writer.recheck();
-    this.#deliveries.sweep();
+    if (this.#deliveries.waits) this.#deliveries.sweep(nowUs());
     return cell >= 0;
   }
 

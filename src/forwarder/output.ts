@@ -15,8 +15,8 @@ export type Notice = (typeof Notice)[keyof typeof Notice];
 export interface OutputOwner {
   /** Moves the slot to settled; false: it is no longer ours and nothing may be published. */
   claimSettlement(): boolean;
-  /** The last bytes of a good answer are in the ring, its end is still to come. */
-  allWritten(): void;
+  /** The last bytes of a good answer come into the ring next, before `position`. */
+  completes(position: number): void;
   /** The settling record is in the ring. */
   settled(): void;
   /** The bytes before a hand-over are in the ring. */

@@ -57,6 +57,11 @@ export class ResponseWriter {
     return Math.min(headBytesMax, this.#recordBytesMax);
   }
 
+  /** Everything before `position` is in the ring. */
+  hasReached(position: number): boolean {
+    return this.#ring.hasReached(position);
+  }
+
   /** Takes note that `output` has something to write. */
   enqueue(output: Output): void {
     if (output.queued) return;
@@ -134,10 +139,10 @@ export class ResponseWriter {
       const kind = isLast ? ResponseKind.last : ResponseKind.chunk;
       output.moveTo(this.#ring.data, offset, length);
       this.#credit.spend(output, length);
+      // Said before it is so: the position tells a successor whether it came to that.
+      if (isLast) output.owner.completes(this.#ring.positionBehind(length));
       this.#ring.commit(kind, output.slot, output.lease, length);
-      if (!isLast) continue;
-      faultPoint('all-written');
-      output.owner.allWritten();
+      if (isLast) faultPoint('all-written');
     }
     return Flush.written;
   }

@@ -4,11 +4,11 @@
  *
  * The rings need no repair (spsc-ring.ts, byte-ring.ts): the successor goes on at their positions, behind
  * everything that was published. What was not, the slot rows tell: `taken` names the attempt that left
- * the dispatch ring, `told` the end of which the scheduler knows, `complete` the answer that is all there.
+ * the dispatch ring, `told` the end of which the scheduler knows, `complete` the answer that is all there
+ * if the response ring has reached `completeAt`.
  *
  *   dispatched        nothing has reached the client: the request goes back to the scheduler
- *   streaming         it ends behind what is in the ring: well when that is all, else with an error; an
- *                     acceptor that has had the last byte of a whole answer knows better (responder.ts)
+ *   streaming         it ends behind what is in the ring: well when that is all, else with an error
  *   settled           the same record; behind one that the predecessor published it is late
  *   any other         the scheduler is told of the end
  */
@@ -16,8 +16,6 @@ import { errors } from '../errors/catalogue.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { leaseOf, stateOf } from '../shm/request-slots.ts';
 import { Outcome } from '../shm/rings.layout.ts';
-import { metrics as catalogue } from '../telemetry/catalogue.ts';
-import { defaultMetricDims, modelIndex } from '../telemetry/labels.ts';
 import { Notice, Output, type OutputOwner } from './output.ts';
 import type { Services } from './services.ts';
 
@@ -50,7 +48,11 @@ function end(services: Services, slot: number, lease: number): void {
     case SlotState.streaming:
     case SlotState.settled: {
       const writer = services.writers[words[row + at.acceptor] as number];
-      writer?.enqueue(new Ending(services, slot, lease, row).output);
+      if (writer === undefined) return;
+      const isWhole =
+        words[row + at.complete] === lease &&
+        writer.hasReached(words[row + at.completeAt] as number);
+      writer.enqueue(new Ending(services, slot, lease, row, isWhole).output);
       return;
     }
     case SlotState.resuming:
@@ -74,23 +76,20 @@ class Ending implements OutputOwner {
   readonly output: Output;
   readonly #services: Services;
 
-  constructor(services: Services, slot: number, lease: number, row: number) {
+  constructor(services: Services, slot: number, lease: number, row: number, isWhole: boolean) {
     const { words, at } = services.slots;
     this.#services = services;
     this.output = new Output(this, slot, lease, row, words[row + at.producedBytes] as number);
     this.output.notice = Notice.end;
-    if (words[row + at.complete] !== lease) this.output.error = errors.FORWARDER_LOST.number;
+    if (!isWhole) this.output.error = errors.FORWARDER_LOST.number;
   }
 
   claimSettlement(): boolean {
-    const { slots, metrics } = this.#services;
+    const { slots } = this.#services;
     const { slot, lease, row, error } = this.output;
     // The predecessor has settled it, and may have died before it could say so.
     if (!slots.transition(slot, lease, SlotState.streaming, SlotState.settled)) return true;
-    if (error === 0) return true;
-    slots.words[row + slots.at.error] = error;
-    const model = slots.words[row + slots.at.model] as number;
-    metrics.add(catalogue.streamTruncated, modelIndex(model, defaultMetricDims), 1);
+    if (error !== 0) slots.words[row + slots.at.error] = error;
     return true;
   }
 
@@ -98,7 +97,7 @@ class Ending implements OutputOwner {
     tell(this.#services, this.output.slot, this.output.lease, this.output.error);
   }
 
-  allWritten(): void {}
+  completes(): void {}
 
   handedOver(): void {}
 

@@ -9,7 +9,7 @@ export const faultStages = {
   /** Taken from the ring; chosen a replica; the slot is dispatched and its record is not published. */
   scheduler: ['popped', 'picked', 'dispatched'],
   /**
-   * The last two: all of an answer is in the ring and its row does not say so; the slot is settled and
+   * The last two: all of an answer is in the ring but the record of its end; the slot is settled and
    * the record that says so is not published.
    */
   forwarder: ['connecting', 'sent', 'headers', 'mid-event', 'all-written', 'done-before-release'],

@@ -4,7 +4,7 @@
  *
  * A plan is made from one walk over the top-level keys of a body that the acceptor has validated. What
  * decides about a token must be in what went before alone: tools, grammars, penalties, stop strings,
- * logprobs and several choices are not. With token ids images are not either: their place among the
+ * bans of words, logprobs and several choices are not. With token ids images are not either: their place among the
  * ids says nothing of what they show.
  */
 import { JsonCursor } from './json-cursor.ts';
@@ -64,13 +64,19 @@ const refusing: ReadonlySet<string> = new Set([
   ...['prompt_embeds', 'stop', 'use_beam_search', 'truncate_prompt_tokens', 'audio'],
   ...['structured_outputs', 'structural_tag', 'grammar', 'json_schema', 'regex', 'ebnf'],
   ...['return_token_ids', 'return_tokens_as_token_ids', 'continue_final_message'],
+  // What remembers the tokens so far, and may.
+  ...['bad_words', 'stop_regex', 'logits_processors', 'custom_logit_processor', 'vllm_xargs'],
 ]);
+const refusingStarts = ['guided_', 'dry_'];
 /** The value that says nothing. */
 const neutral: ReadonlyMap<string, number> = new Map([
   ['presence_penalty', 0],
   ['frequency_penalty', 0],
   ['repetition_penalty', 1],
   ['repeat_penalty', 1],
+  ['no_repeat_ngram_size', 0],
+  ['dry_multiplier', 0],
+  ['mirostat', 0],
   ['top_logprobs', 0],
   ['n', 1],
   ['best_of', 1],
@@ -138,9 +144,10 @@ function takeMember(key: string, draft: Draft): boolean {
   if (key === 'logprobs') draft.logprobs = valueSpan();
   if (key === 'response_format') return textFormat.test(shortValue());
   if (key === 'add_generation_prompt') return shortValue() === 'null';
-  if (refusing.has(key) || key.startsWith('guided_')) return saysNothing.test(shortValue());
   const value = neutral.get(key);
-  return value === undefined || shortValue() === 'null' || Number(shortValue()) === value;
+  if (value !== undefined) return shortValue() === 'null' || Number(shortValue()) === value;
+  const isRefusing = refusing.has(key) || refusingStarts.some((start) => key.startsWith(start));
+  return !isRefusing || saysNothing.test(shortValue());
 }
 
 const valueSpan = (): Span => ({ start: cursor.valueStart, end: cursor.valueEnd });

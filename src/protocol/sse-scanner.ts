@@ -45,7 +45,7 @@ export type SseSink = (event: SseEvent) => void;
 
 export class SseScanner {
   readonly #sink: SseSink;
-  readonly #eventBytesMax: number;
+  #eventBytesMax: number;
   readonly #event: SseEvent = {
     bytes: empty,
     start: 0,
@@ -74,6 +74,12 @@ export class SseScanner {
     assert(eventBytesMax > 0);
     this.#sink = sink;
     this.#eventBytesMax = eventBytesMax;
+  }
+
+  /** What the events behind those that were reported may have. */
+  set eventBytesMax(bytes: number) {
+    assert(bytes > 0);
+    this.#eventBytesMax = bytes;
   }
 
   /** Reports the events that `chunk` completes. 0, or the number of an entry of errors/. */

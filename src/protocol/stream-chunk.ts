@@ -66,6 +66,11 @@ export class StreamChunk {
     }
   }
 
+  /** Brings the ids of the prompt. */
+  namesPrompt(data: Uint8Array): boolean {
+    return isFullList(data, this.promptIds) || isFullList(data, this.choicePromptIds);
+  }
+
   #take(member: Member): void {
     const cursor = this.#cursor;
     member.at = cursor.keyStart - 1;
@@ -129,6 +134,9 @@ export class StreamChunk {
     return this.#cursor.valueEnd - this.#cursor.valueStart > 2;
   }
 }
+
+const isFullList = (data: Uint8Array, { start, end }: Member): boolean =>
+  end > 0 && data[start] === openBracket && end - start > 2;
 
 /** Takes members out of their objects, each with one of the commas around it. */
 export function without(bytes: Uint8Array, members: readonly Member[]): Edit[] {

@@ -46,6 +46,8 @@ export interface FaultPlan {
   refuseContinuation?: boolean;
   /** Does not know `return_token_ids`. */
   noTokenIds?: boolean;
+  /** Does not know `stream_options`. */
+  noUsage?: boolean;
   /** One payload byte, then this pause; each byte is a chunk of its own. */
   dripMs?: number;
   /** One byte of the framed body, then this pause. */
@@ -101,6 +103,7 @@ const READERS: Record<string, Reader> = {
   'error-event': whole('errorEvent', 0, NUMBER_MAX),
   'refuse-continuation': flag('refuseContinuation'),
   'no-token-ids': flag('noTokenIds'),
+  'no-usage': flag('noUsage'),
   drip: whole('dripMs', 0, NUMBER_MAX),
   'drip-raw': whole('dripRawMs', 0, NUMBER_MAX),
   split: whole('split', 0, NUMBER_MAX),

@@ -131,7 +131,11 @@ export class ReplicaService {
       return;
     }
     if (record !== undefined) this.#noteGeneration(record, generation);
-    const known = plan.noTokenIds === true ? { ...generation, returnTokenIds: false } : generation;
+    const known = {
+      ...generation,
+      ...(plan.noTokenIds === true ? { returnTokenIds: false } : {}),
+      ...(plan.noUsage === true ? { includeUsage: false, continuousUsage: false } : {}),
+    };
     const answer =
       this.#faultAnswer(plan, path, generation) ?? this.#generationAnswer(request, known);
     const held = this.#control.gate.holdAll || generation.tagged.includes('[[hold]]');

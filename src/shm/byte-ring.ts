@@ -92,6 +92,16 @@ export class ByteRingProducer extends ByteRingView {
     return headBytes;
   }
 
+  /** The position behind the reserved record, if its payload has `length` bytes; wraps. */
+  positionBehind(length: number): number {
+    return (this.#position + recordBytes(length)) | 0;
+  }
+
+  /** Everything before `position` has been published, by this producer or the one before it. */
+  hasReached(position: number): boolean {
+    return ((this.#position - position) | 0) >= 0;
+  }
+
   /** Publishes the reserved record with the payload length it really has. */
   commit(kind: number, slot: number, lease: number, length: number): void {
     const index = this.wordAt(this.#position & (this.capacity - 1));

@@ -145,7 +145,11 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     ),
     taken: i32('forwarder', 'Lease of the attempt last taken from the dispatch ring; 0 for none.'),
     told: i32('forwarder', 'Lease of the attempt whose end the event ring was told last.'),
-    complete: i32('forwarder', 'Lease whose answer is in the response ring, all but its end.'),
+    complete: i32(
+      'forwarder',
+      'Lease whose answer needs nothing but its end, once it is in the ring.',
+    ),
+    completeAt: i32('forwarder', 'Position of the response ring behind that answer; wraps.'),
     sharers: i32('forwarder', 'Attempts in the call to the replica, this one included.'),
     producedBytes: i32('forwarder', 'Answer bytes written to the response ring; wraps.'),
     status: i32('forwarder', 'Status of the replica, 0 before its head.'),

@@ -117,8 +117,8 @@ export const metrics = {
   streamTruncated: counter(
     'sluice_stream_truncated_total',
     ['model'],
-    ['acceptor', 'forwarder'],
-    'Streams that ended without [DONE] or a finish_reason for every choice.',
+    ['acceptor'],
+    'Streams that ended with an error: without [DONE] or a finish_reason for every choice.',
   ),
   streamContinuations: counter(
     'sluice_stream_continuations_total',

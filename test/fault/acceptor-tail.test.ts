@@ -4,9 +4,12 @@
  */
 import { describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
+import { SlotState } from '../../src/shm/request-slots.layout.ts';
+import { answerHead } from '../support/acceptor-forwarder.ts';
 import { AcceptorHarness } from '../support/acceptor-harness.ts';
 import { chat, post } from '../support/acceptor-wire.ts';
 import { RawClient } from '../support/raw-client.ts';
+import { eventually } from '../support/until.ts';
 
 /** Larger than what the sockets between two processes take. */
 const tooMuch = 16 * 1024 * 1024;
@@ -21,25 +24,32 @@ interface Stream {
 }
 
 describe.each(['uws', 'node'] as const)('engine %s', (engine) => {
-  test('a forwarder that dies behind the last byte takes nothing back', async () => {
+  test('a stream is truncated once its client is told so, and no other answer is', async () => {
     const harness = await AcceptorHarness.start({ engine });
-    const client = await RawClient.connect(harness.port);
-    const done = Buffer.from('data: [DONE]\n\n');
-    for (const isAll of [true, false]) {
+    const { FORWARDER_LOST, TRUNCATED_STREAM } = errors;
+    const event = Buffer.from('data: {}\n\n');
+    for (const [i, error] of [0, FORWARDER_LOST.number, TRUNCATED_STREAM.number].entries()) {
+      const client = await RawClient.connect(harness.port);
       await client.send(post(chat({ stream: true })));
       const { slot } = await harness.arrival();
       const lease = harness.head({ slot, lease: harness.slots.lease(slot) });
-      if (isAll) await harness.last(slot, lease, done, errors.FORWARDER_LOST.number);
-      else {
-        harness.tryChunk(slot, lease, done);
-        harness.end(slot, lease, errors.FORWARDER_LOST.number);
-      }
-      const { complete, body } = (await client.responses(isAll ? 1 : 2)).responses.at(-1)!;
+      harness.tryChunk(slot, lease, event);
+      harness.end(slot, lease, error);
+      const { complete, body } = (await client.responses(1)).responses[0]!;
       expect(complete).toBe(true);
-      if (isAll) expect(body.toString()).toBe(done.toString());
-      else expect(body.toString()).toContain(errors.FORWARDER_LOST.code);
+      expect(body.toString().includes('"error"')).toBe(error !== 0);
+      expect(harness.counter('streamTruncated')).toBe(i);
+      await client.close();
     }
-    await client.close();
+    const other = await RawClient.connect(harness.port);
+    await other.send(post(chat({})));
+    const { slot } = await harness.arrival();
+    const lease = harness.head({ slot, lease: harness.slots.lease(slot) }, 200, answerHead);
+    harness.tryChunk(slot, lease, event);
+    harness.end(slot, lease, TRUNCATED_STREAM.number);
+    await eventually('the slot is free', () => harness.slots.state(slot) === SlotState.free);
+    expect(harness.counter('streamTruncated')).toBe(2);
+    await other.close();
     expect(await harness.stop()).toBe(0);
   });
 

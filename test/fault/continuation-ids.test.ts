@@ -14,7 +14,7 @@ import {
 } from '../../src/replica/tokens.ts';
 import { expectQuiet, type GatewayProcess, gatewayProcess } from '../support/gateway.ts';
 import { type ReplicaProcess, replicaProcess } from '../support/replica.ts';
-import { post } from '../support/scenario.ts';
+import { post, total } from '../support/scenario.ts';
 
 const tokens = 20;
 
@@ -88,6 +88,12 @@ async function stream(body: object, nonce: string, path: string): Promise<Got> {
   };
 }
 
+async function billed(): Promise<{ input: number; output: number }> {
+  const families = await gateway.metrics();
+  const of = (type: string): number => total(families, 'sluice_tokens_total', { type });
+  return { input: of('input'), output: of('output') };
+}
+
 const [chatPath, textPath] = ['/v1/chat/completions', '/v1/completions'];
 
 const messagesOf = (nonce: string, tags: string) => [
@@ -138,6 +144,28 @@ test('two breaks, with usage: prompt and answer are counted as those of one answ
       completion_tokens: tokens,
     }),
   ]);
+});
+
+test('what is billed is what the client got, by ids where no usage comes', async () => {
+  const before = await billed();
+  const tags = '[[fault@a:fin-after=10;no-usage]] [[fault@b:no-usage;reset-after=15]]';
+  const got = await chat(`${tags} [[fault@c:no-usage]]`);
+  expect(got.content).toBe(tokensText(got.series, 0, tokens));
+  expect(got.paths).toEqual([[chatPath], [textPath], [textPath]]);
+  const after = await billed();
+  const prompt = renderChat(messagesOf(got.nonce, `${tags} [[fault@c:no-usage]]`));
+  expect([after.input - before.input, after.output - before.output]).toEqual([
+    promptTokenIds(prompt).length,
+    tokens,
+  ]);
+});
+
+test('an event too large is cut as without continuation, however long the prompt', async () => {
+  const got = await chat(`[[fault@a:big-event=1500000]] ${'x'.repeat(100_000)}`);
+  expect(got.content).toBe(tokensText(got.series, 0, 1));
+  expect(got.text).not.toContain('padding');
+  expect(got.text).toContain('"code":"event_too_large"');
+  expect(got.isDone).toBe(false);
 });
 
 test('a client that asks for ids gets them, over the break, and those of the prompt once', async () => {

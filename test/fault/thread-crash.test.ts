@@ -14,7 +14,7 @@ import {
   withGateway,
 } from '../support/gateway.ts';
 import { expectHonest } from '../support/invariants.ts';
-import { configOf, withReplicas } from '../support/scenario.ts';
+import { configOf, total, withReplicas } from '../support/scenario.ts';
 import {
   crash,
   expectNoBlame,
@@ -77,6 +77,7 @@ test.each(casesOf(faultStages.forwarder))(
         await expectQuiet(gateway);
         const { descriptors } = await gateway.slots();
         const restartsMs: number[] = [];
+        let told = 0;
         for (const [i, how] of kinds.entries()) {
           const open = Array.from({ length: 8 }, (_, n) =>
             call(gateway.port, { nonce: `held-${how}-${n}`, tags: held, stream: true }),
@@ -104,8 +105,11 @@ test.each(casesOf(faultStages.forwarder))(
           await expectQuiet(gateway);
           await expectNoBlame(gateway);
           await descriptorsAre(gateway, descriptors);
-          const told = `${JSON.stringify(endsOf(calls))}; streams told ${lost.length}, untouched ${rest.length}`;
-          figure('T33', `${engine}, ${stage}, ${how}`, `back after ${ms} ms; ${told}`);
+          told += [...calls, ...open].filter(({ end }) => end === 'stream-error').length;
+          const truncated = total(await gateway.metrics(), 'sluice_stream_truncated_total');
+          expect(truncated, 'streams whose clients were told of an error').toBe(told);
+          const ends = `${JSON.stringify(endsOf(calls))}; streams told ${lost.length}, untouched ${rest.length}`;
+          figure('T33', `${engine}, ${stage}, ${how}`, `back after ${ms} ms; ${ends}`);
           restartsMs.push(ms);
         }
         expect(Math.min(...restartsMs)).toBeLessThanOrEqual(await restartMsMax());

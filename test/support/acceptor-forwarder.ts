@@ -21,7 +21,7 @@ export interface Arrival {
   readonly lease: number;
 }
 
-const answerHead = encodeHeaders(['content-type', 'application/json']) as Uint8Array;
+export const answerHead = encodeHeaders(['content-type', 'application/json']) as Uint8Array;
 const streamHead = encodeHeaders(['content-type', 'text/event-stream']) as Uint8Array;
 
 export abstract class ForwarderEnd {
@@ -117,13 +117,13 @@ export abstract class ForwarderEnd {
     }
   }
 
-  /** The last chunk and the end, as a forwarder that has both; `error`: the end is its successor's. */
-  async last(slot: number, lease: number, bytes: Uint8Array, error = 0): Promise<void> {
+  /** The last chunk and the end, as a forwarder that has both. */
+  async last(slot: number, lease: number, bytes: Uint8Array): Promise<void> {
     await eventually('room in the response ring', () => this.#responses.depth() === 0);
     const offset = this.#reserve(bytes.length);
     this.#responses.data.set(bytes, offset);
     this.#responses.commit(ResponseKind.last, slot, lease, bytes.length);
-    this.end(slot, lease, error);
+    this.end(slot, lease);
   }
 
   end(slot: number, lease: number, error = 0): void {

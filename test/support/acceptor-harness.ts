@@ -269,7 +269,7 @@ export class AcceptorHarness extends ForwarderEnd {
     return Atomics.load(this.#control, this.#row(ThreadId.acceptor(0)) + this.#thread.at.beats);
   }
 
-  counter(name: 'handlerErrors' | 'lateEvents' | 'settleConflicts'): number {
+  counter(name: 'handlerErrors' | 'lateEvents' | 'settleConflicts' | 'streamTruncated'): number {
     return this.#reader.snapshot().counter(metrics[name], 0);
   }
 

@@ -2,6 +2,7 @@
 import { Delivery } from '../../src/forwarder/delivery.ts';
 import { EventStream, type StreamSink } from '../../src/forwarder/event-stream.ts';
 import { type Failure, failures } from '../../src/forwarder/failure.ts';
+import type { Usage } from '../../src/protocol/completion-observer.ts';
 import { type ContinuationMode, planContinuation } from '../../src/protocol/continuation.ts';
 import type { AnswerShape } from '../../src/protocol/routes.ts';
 
@@ -18,6 +19,8 @@ export class StreamClient {
   text = '';
   end = '';
   path = '';
+  /** By each attempt that is over. */
+  readonly used: Usage[] = [];
   readonly delivery: Delivery;
   readonly #body: Buffer;
   readonly #shape: AnswerShape;
@@ -50,12 +53,15 @@ export class StreamClient {
       progress: () => {},
       dropped: () => {},
       complete: () => {
+        this.#use();
         this.end = 'complete';
       },
       fail: () => {
+        this.#use();
         this.end = 'fail';
       },
       handOver: () => {
+        this.#use();
         this.end = 'handOver';
         this.delivery.suspend(1);
       },
@@ -69,6 +75,10 @@ export class StreamClient {
     const before = this.text.length;
     this.#stream?.push(Buffer.from(events.join('')));
     return this.text.slice(before);
+  }
+
+  #use(): void {
+    if (this.#stream !== undefined) this.used.push(this.#stream.usage);
   }
 
   break(failure: Failure = failures.truncated): string {

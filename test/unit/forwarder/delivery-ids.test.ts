@@ -1,6 +1,8 @@
 /** Streams whose token ids are kept: what their clients see, and when they may not be continued. */
 import { describe, expect, test } from 'vitest';
+import { failures } from '../../../src/forwarder/failure.ts';
 import { completionPath } from '../../../src/protocol/continued-body.ts';
+import { eventBytesMaxDefault } from '../../../src/protocol/sse-scanner.ts';
 import { done, event, request, StreamClient, usageOf } from '../../support/stream-client.ts';
 
 const options = { mode: 'token_ids' } as const;
@@ -75,6 +77,80 @@ test('a token without its text waits for it, and is generated again behind a bre
   expect(client.push(said('', [4]))).toBe('');
   expect(client.break()).toBe('handOver');
   expect(client.attempt()).toMatchObject({ prompt: [7, 8, 1, 2, 3], max_tokens: 6 });
+});
+
+test('it waits through events that bring neither', () => {
+  const client = begun();
+  client.push(role, said('a', [1]), said('', [2]));
+  const empty = event({ delta: {} }, { usage: usageOf(2, 2) });
+  expect(client.push(empty, ': ping\n\n', said('', null))).toBe('');
+  expect(client.delivery.usage.completion).toBe(1);
+  expect(client.break()).toBe('handOver');
+  expect(client.attempt()).toMatchObject({ prompt: [7, 8, 1], max_tokens: 8 });
+});
+
+test('more than can wait is given; its ids are not gone on behind, twice the client has none', () => {
+  const padded = event({ delta: { content: '' }, token_ids: [2] }, { pad: 'x'.repeat(20_000) });
+  for (const [wantsIds, end] of [
+    [false, 'handOver'],
+    [true, 'fail'],
+  ] as const) {
+    const client = begun({ return_token_ids: wantsIds });
+    client.push(role, said('a', [1]));
+    expect(client.push(padded)).toContain('"pad"');
+    expect(client.break()).toBe(end);
+    if (!wantsIds) expect(client.attempt()).toMatchObject({ prompt: [7, 8, 1], max_tokens: 8 });
+  }
+  const client = begun({ return_token_ids: true });
+  client.push(role, said('a', [1]), padded, said('b', [3]));
+  expect(client.break()).toBe('handOver');
+  expect(client.attempt()).toMatchObject({ prompt: [7, 8, 1, 2, 3], max_tokens: 6 });
+});
+
+test('what is given at the end is counted', () => {
+  const client = begun();
+  client.push(role, said('a', [1]), said('', [2]));
+  expect(client.delivery.usage.completion).toBe(1);
+  expect(client.break(failures.clientDeadline)).toBe('fail');
+  expect(client.text).toContain(plain('a') + plain(''));
+  expect(client.delivery.usage).toEqual({ prompt: 2, completion: 2, cached: -1 });
+});
+
+test('tokens are counted by their ids where no usage comes', () => {
+  const client = begun();
+  expect(client.delivery.usage).toEqual({ prompt: -1, completion: -1, cached: -1 });
+  client.push(role, said('a', [1, 2]), said('', [3]));
+  expect(client.break()).toBe('handOver');
+  expect(client.used).toEqual([{ prompt: 2, completion: 2, cached: -1 }]);
+  client.attempt();
+  client.push(chunk('b', { token_ids: [3] }), chunk('', { finish_reason: 'stop' }), done);
+  expect(client.used[1]).toEqual({ prompt: -1, completion: 1, cached: -1 });
+});
+
+test('a client that asks for usage gets it by the ids where no usage comes', () => {
+  const client = begun({ stream_options: { include_usage: true } });
+  const text = client.push(role, said('a', [1, 2]), said('b', [3]), done);
+  expect(text).toContain('"usage":{"prompt_tokens":2,"total_tokens":5,"completion_tokens":3}');
+  expect(client.used).toEqual([{ prompt: 2, completion: 3, cached: -1 }]);
+});
+
+test('only the ids of the prompt may make an event large', () => {
+  const large = 'x'.repeat(eventBytesMaxDefault);
+  const more = { messages: [{ role: 'user', content: 'x'.repeat(200_000) }] };
+  const client = begun(more);
+  const padded = event({ delta: { role: 'assistant', content: '' } }, { pad: large });
+  const named = event({ delta: {} }, { ...prompt, pad: large });
+  expect(client.push(padded, named)).toContain(padded);
+  expect(client.push(said('a', [1]))).toContain(plain('a'));
+  const late = event({ delta: { content: 'b' }, token_ids: [2] }, { pad: large });
+  expect(client.push(late)).toBe('');
+  expect(client.end).toBe('handOver');
+  // The one that goes on names those of its own prompt.
+  client.attempt();
+  const again = { token_ids: [2], prompt_token_ids: [7, 8, 1] };
+  expect(client.push(chunk(large, again))).toContain(large);
+  expect(client.push(chunk(large, { token_ids: [3] }))).toBe('');
+  expect(client.end).toBe('handOver');
 });
 
 test('reasoning does not wait; a stream that breaks inside it is not continued', () => {

@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { Break } from '../../../src/forwarder/delivery.ts';
 import { failures } from '../../../src/forwarder/failure.ts';
+import { eventBytesMaxDefault } from '../../../src/protocol/sse-scanner.ts';
 import {
   done,
   event,
@@ -163,4 +164,38 @@ test('an attempt that fails before it goes on changes nothing', () => {
   expect(client.break()).toBe('fail'); // not committed: the scheduler decides
   const { messages, max_tokens } = client.attempt();
   expect([messages.at(-1)?.content, max_tokens]).toEqual(['a', 8]);
+});
+
+test.each([
+  ['an error', 'data: {"error":{"message":"late"}}\n\n'],
+  ['an event too large', `data: "${'x'.repeat(eventBytesMaxDefault)}"\n\n`],
+])('nothing goes on behind a finish: %s before [DONE]', (_, late) => {
+  const client = new StreamClient({
+    body: { ...request, stream_options: { include_usage: true } },
+  });
+  client.attempt();
+  client.push(role(), said('a', 'one', usageOf(5, 1)), finish());
+  const before = client.text.length;
+  client.push(late);
+  expect(client.end).toBe('complete');
+  const rest = client.text.slice(before);
+  expect(rest).toMatch(/^data: {[^\n]*"choices":\[],"usage":[^\n]*}\n\ndata: \[DONE]\n\n$/);
+  expect(client.text.match(/"finish_reason":"/g)).toHaveLength(1);
+});
+
+test('an error behind a finish ends a stream that lost an event', () => {
+  const client = new StreamClient();
+  client.attempt();
+  client.push(role(), said('a'), 'data: {"x\n\n', finish(), 'data: {"error":{}}\n\n');
+  expect(client.end).toBe('fail');
+});
+
+test('white space that is given at the end is counted', () => {
+  const client = new StreamClient();
+  client.attempt();
+  client.push(role(), said('a', 'one', usageOf(5, 1)), said(' ', 'one', usageOf(5, 2)));
+  expect(client.delivery.usage.completion).toBe(1);
+  expect(client.break(failures.clientDeadline)).toBe('fail');
+  expect(client.text).toBe(role() + said('a') + said(' '));
+  expect(client.delivery.usage).toEqual({ prompt: 5, completion: 2, cached: -1 });
 });

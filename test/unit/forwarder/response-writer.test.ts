@@ -10,7 +10,7 @@ import { ResponseKind, readUint32 } from '../../../src/shm/response-records.ts';
 const slotCount = 8;
 
 class Owner implements OutputOwner {
-  allWritten(): void {}
+  completes(): void {}
   claims = 0;
   settlements = 0;
   refuses = false;

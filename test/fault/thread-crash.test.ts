@@ -164,7 +164,9 @@ test.each(casesOf(faultStages.scheduler))(
 
 test('T37: a scheduler that stalls for 200 ms loses nothing, for 3 s it is not ready meanwhile', async () => {
   await withReplicas(2, { profile }, async (replicas) => {
-    const config = configOf(replicas, { admin: { token: faultToken }, queue: { max: 12 } });
+    const rows = replicas.map(({ url }, i) => ({ url, name: `r${i + 1}`, max_in_flight: 4 }));
+    const more = { admin: { token: faultToken }, queue: { max: 12 } };
+    const config = configOf(replicas, more, { replicas: rows });
     await withGateway({ config, env: faultEnv }, async (gateway) => {
       const short = new ClientLoad(gateway.port, 8, 'short');
       await inject(gateway, { kind: 'stall', thread: 'scheduler', ms: 200 });
@@ -175,20 +177,33 @@ test('T37: a scheduler that stalls for 200 ms loses nothing, for 3 s it is not r
       );
       for (const c of await short.stop()) expect(c.end, c.body.toString()).toBe('done');
       await inject(gateway, { kind: 'stall', thread: 'scheduler', ms: 3000 });
-      const long = new ClientLoad(gateway.port, 8, 'long');
+      // More than eight places and twelve that may wait.
+      const long = new ClientLoad(gateway.port, 40, 'long');
       await reached(
         () => gateway.ready(),
         ({ ready }) => !ready,
         'not ready',
         2000,
       );
-      expect((await gateway.cluster()).queue_depth).toBeLessThanOrEqual(12);
       await reached(
         () => gateway.ready(),
         ({ ready }) => ready,
         'ready again',
       );
-      for (const c of await long.stop()) expect(c.end, c.body.toString()).toBe('done');
+      let deepest = 0;
+      await reached(
+        async () => {
+          deepest = Math.max(deepest, (await gateway.cluster()).queue_depth);
+          return endsOf(long.calls)['http-error'] ?? 0;
+        },
+        (refused) => refused > 0,
+        'what is too much is refused',
+      );
+      expect(deepest).toBeLessThanOrEqual(12);
+      for (const c of await long.stop()) {
+        if (c.end !== 'done') expect([c.status, c.errorCode]).toEqual([429, 'rate_limit_exceeded']);
+      }
+      expect(endsOf(long.calls).done).toBeGreaterThan(0);
       await expectQuiet(gateway);
       expect(gateway.output()).not.toContain('died');
       expect((await gateway.stop()).code).toBe(0);

@@ -9,6 +9,7 @@ import { type AddressInfo, Server as NetServer } from 'node:net';
 import { ListenError } from '../lib/listen-error.ts';
 import { quietTurn } from '../lib/quiet-turn.ts';
 import { validRequestId } from '../protocol/request-id.ts';
+import { probeSole } from './addresses.ts';
 import { type Access, mayChange, mayRead } from './admin-access.ts';
 
 /** What the listener shows and does; the gateway implements it. */
@@ -89,11 +90,7 @@ export class AdminServer {
   /** `shared`: with the process that has the address and will leave it. Otherwise nobody may have it. */
   async listen(host: string, port: number, shared: boolean): Promise<number> {
     // A socket that may be shared would join whoever has the port; one that may not finds out.
-    if (!shared && canShare && port !== 0) {
-      const sole = new NetServer((socket) => socket.destroy());
-      await listenOn(sole, host, port, false);
-      await new Promise((resolve) => sole.close(resolve));
-    }
+    if (!shared && canShare) await probeSole('admin', { host, port });
     return listenOn(this.#server, host, port, canShare);
   }
 

@@ -373,7 +373,7 @@ export class GatewayAdmin implements AdminActions {
           }),
         ringDepths: () => views.ringDepths(),
         slotsInUse: () => views.slotsInUse(),
-        arenaBytesInUse: () => views.threads().reduce((sum, t) => sum + t.arenaBytes, 0),
+        arenaBytesInUse: () => views.arenaBytesInUse(),
         overload: () => overload.readings(),
         httpConnections: () => views.connections(),
       },

@@ -32,6 +32,7 @@ import { GatewayThreads } from './gateway-threads.ts';
 import type { HealthChecker } from './health.ts';
 import type { EngineScraper } from './health-engine.ts';
 import { Membership } from './membership.ts';
+import { responseRingBytes } from './memory-limit.ts';
 import { OverloadWatch } from './overload.ts';
 import { createHealth, createScraper } from './replica-watch.ts';
 import { Restarts } from './restarts.ts';
@@ -74,8 +75,6 @@ export class ClosedWhileStarting extends Error {
   }
 }
 
-/** Bytes of answers on their way between one forwarder and one acceptor. */
-const responseRingBytes = 4 * 1024 * 1024;
 const pollMs = 10;
 /** After the cut, streams have this long to end with an error event. */
 const cutGraceMs = 1000;
@@ -148,7 +147,9 @@ export class Gateway {
     this.restarts = new Restarts(options.restart, this.#metrics, this.logger);
     this.#health = createHealth(config, this.#membership, this.#metrics, this.logger);
     this.#scraper = createScraper(config, this.#membership, this.logger);
-    this.#overload = new OverloadWatch(this.#memory, config, this.logger);
+    this.#overload = new OverloadWatch(this.#memory, config, this.logger, () =>
+      this.#views.arenaBytesInUse(),
+    );
     this.#actions = this.#createActions();
     this.#admin = new AdminServer(this.#actions, config.admin.token);
     this.#breakerLog = new BreakerLog(this.#membership, this.logger);

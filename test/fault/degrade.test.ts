@@ -165,13 +165,15 @@ describe.each(testEngines)('memory, engine %s', (engine) => {
 
 test('a limit below what the process really uses: it starts, says so and takes nobody', async () => {
   const models = [{ name: 'm', replicas: [{ url: replica.url }] }];
-  await withGateway({ config: { degrade: { memory: '64MiB' }, models } }, async (gateway) => {
+  const config = { degrade: { memory: '64MiB' }, models };
+  await withGateway({ config, unquiet: 'it closes the connection of a probe' }, async (gateway) => {
     const { overload } = await gateway.cluster();
     expect(overload.memory).toMatchObject({ stage: 'refuse_connections', limit: 64 * 1024 ** 2 });
     expect(overload.memory.share).toBeGreaterThan(1);
     const client = await RawClient.connect(gateway.port);
     await client.closed;
     expect(client.received.length).toBe(0);
+    expect(gateway.output()).toContain('lower memory.arena or raise the limit');
     expect(gateway.output()).toMatch(/overload: memory at \d{3} % of 64MiB, stage refuse_conn/);
   });
 });

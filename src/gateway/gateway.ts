@@ -151,7 +151,7 @@ export class Gateway {
       this.#views.arenaBytesInUse(),
     );
     this.#actions = this.#createActions();
-    this.#admin = new AdminServer(this.#actions, config.admin.token);
+    this.#admin = new AdminServer(this.#actions, config.admin.token, this.restarts.byHand);
     this.#breakerLog = new BreakerLog(this.#membership, this.logger);
     this.#threads = new GatewayThreads({
       context: () => this.#startContext(),

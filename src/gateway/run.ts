@@ -114,8 +114,10 @@ class Signals {
         gateway.drain().then(resolve, reject);
       };
       process.on('message', (message: FromSupervisor) => {
-        if (message.kind === 'replaced') gateway.leave().then(resolve, reject);
-        else if (message.kind === 'alone') gateway.hurry();
+        if (message.kind === 'replaced') {
+          gateway.restarts.replaced();
+          gateway.leave().then(resolve, reject);
+        } else if (message.kind === 'alone') gateway.hurry();
         else if (message.kind === 'restarted') gateway.restarts.ended(message.problem);
       });
       process.on('SIGTERM', stop);

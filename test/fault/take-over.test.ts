@@ -118,12 +118,19 @@ test('a broken config keeps the old one; a mended one takes over with keys that 
     gateway.writeConfig(configOf([replica], { ...config, ...more }));
     const restart = (headers: Record<string, string>): Promise<Response> =>
       fetch(`${gateway.adminUrl}/admin/restart`, { method: 'POST', headers });
+    const authorization = `Bearer ${token}`;
+    const name = (await gateway.cluster()).replicas[0]!.name;
+    const drain = `${gateway.adminUrl}/admin/replicas/${name}/drain`;
+    await fetch(drain, { method: 'POST', headers: { authorization } });
     expect((await restart({})).status).toBe(401);
     const asked = await restart({ authorization: `Bearer ${token}` });
     expect([asked.status, await asked.json()]).toEqual([202, { state: 'asked', pid: old }]);
     await gateway.starts(2);
     await alone(gateway);
     expect(gateway.servingPid).not.toBe(old);
+    expect(gateway.output()).toMatch(
+      new RegExp(`${name} drained.*changes by hand are not taken over`),
+    );
     const slots = await gateway.slots();
     expect(slots.count).toBe(64);
     expect(slots.threads.map(({ name }) => name)).toContain('acceptor-1');

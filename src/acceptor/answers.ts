@@ -81,9 +81,10 @@ export function errorEvent(entry: ErrorEntry, asker: Asker, message?: string): U
 }
 
 /**
- * The error body of a replica as the last event of a stream; undefined for what is no JSON object or
- * too long for one line. The text stays as it is but for its line breaks, which are white space in JSON
- * and the end of a line in a stream. Without an `error` in it the whole object is the error.
+ * The error body of a replica as the last event of a stream; undefined for what is no JSON object with
+ * something in it, or too long for one line. Where clients know it for an error the text stays
+ * as it is but for its line breaks, which are white space in JSON and the end of a line in a stream.
+ * Elsewhere its `error`, or the whole object where that says nothing, is wrapped.
  */
 export function replicaErrorEvent(
   body: Uint8Array,
@@ -91,18 +92,30 @@ export function replicaErrorEvent(
 ): Uint8Array | undefined {
   if (body.length > replicaErrorBytesMax) return undefined;
   let text: string;
-  let value: unknown;
+  let value: { readonly type?: unknown; readonly error?: unknown };
   try {
     text = utf8.decode(body.slice()); // a copy: the decoder may refuse shared memory
     value = JSON.parse(text);
   } catch {
     return undefined;
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  if (!isFilledObject(value)) return undefined;
   const line = text.replace(/[\r\n]+/g, ' ').trim();
-  const opening = isAnthropic ? '{"type":"error","error":' : '{"error":';
-  const data = Object.hasOwn(value, 'error') ? line : `${opening}${line}}`;
-  return encoder.encode(`${isAnthropic ? 'event: error\n' : ''}data: ${data}\n\n`);
+  const { type, error } = value;
+  if (!isAnthropic) {
+    const isError = isFilledObject(error) || (typeof error === 'string' && error !== '');
+    return encoder.encode(`data: ${isError ? line : `{"error":${line}}`}\n\n`);
+  }
+  const isError = type === 'error' && isFilledObject(error);
+  const inner = isFilledObject(error) ? JSON.stringify(error) : line;
+  const data = isError ? line : `{"type":"error","error":${inner}}`;
+  return encoder.encode(`event: error\ndata: ${data}\n\n`);
+}
+
+/** Clients take an event for an error by what is in it: an empty object is none. */
+function isFilledObject(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.keys(value).length > 0;
 }
 
 /** Head of an answer that came from a replica; `fromReplica` is its flat header list. */

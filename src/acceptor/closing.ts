@@ -6,10 +6,11 @@ import { isDegraded } from './overload.ts';
 
 /**
  * While the gateway drains, or its memory or descriptors run out, every answer says that its connection
- * closes. Call before its head.
+ * closes. Once its head has gone out (keep-alive.ts) nothing can be announced: the connection stays, and
+ * its next answer closes it.
  */
 export function announceClosing(state: AcceptorState, exchange: Exchange): void {
-  if (exchange.closing !== Closing.keep) return;
+  if (exchange.hasBegun || exchange.closing !== Closing.keep) return;
   const { words, draining } = state.control;
   const isDraining = Atomics.load(words, draining) !== DrainStage.none;
   if (isDraining || isDegraded(state, OverloadAction.keepAliveOff)) {

@@ -11,7 +11,6 @@ import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import { encodeHeadersInto } from '../protocol/header-codec.ts';
-import { hasForeignMedia } from '../protocol/media-urls.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
 import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id.ts';
 import { adapterSalt, hashSession } from '../protocol/request-keys.ts';
@@ -28,6 +27,7 @@ import { announceClosing } from './closing.ts';
 import type { EdgeHead } from './edge-head.ts';
 import type { Exchange, ExchangePeer, ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
+import { MediaPolicy } from './media-policy.ts';
 import { isDegraded } from './overload.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
 import { deadlineOf, hedgeOf, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
@@ -45,11 +45,13 @@ export class Ingest implements ListenerHandler {
   readonly #owner: RequestOwner;
   readonly #match: RouteMatch = { route: undefined, allow: '', parameter: '' };
   readonly #scan = createRequestFacts();
+  readonly #media: MediaPolicy;
   readonly #batchKey = new Int32Array(2);
   readonly #headers: string[] = [];
 
   constructor(state: AcceptorState, settlement: Settlement, owner: RequestOwner) {
     this.#state = state;
+    this.#media = new MediaPolicy(state);
     this.#settlement = settlement;
     this.#owner = owner;
   }
@@ -270,7 +272,7 @@ export class Ingest implements ListenerHandler {
 
   /** Finds the model and fills the scan record. 0 or an error number. */
   #scanBody(request: Request): number {
-    const { arenaData, modelByName, mediaDomains, start } = this.#state;
+    const { arenaData, modelByName, start } = this.#state;
     const { route, contentType } = request.facts;
     const from = request.block + request.bodyStart;
     const body = arenaData.subarray(from, from + request.bodyLength);
@@ -283,7 +285,7 @@ export class Ingest implements ListenerHandler {
     }
     const error =
       source === 'multipart'
-        ? scanMultipartModel(body, body.length, contentType, facts)
+        ? scanMultipartModel(body, body.length, contentType, facts, this.#media.formUrls)
         : scanRequest(body, body.length, facts);
     if (error !== 0) return error;
     facts.errorParam = '';
@@ -292,9 +294,8 @@ export class Ingest implements ListenerHandler {
     if (named === undefined) return errors.MODEL_NOT_FOUND.number;
     request.model = named.model;
     request.adapter = named.adapter;
-    const domains = mediaDomains[named.model];
-    if (domains === undefined || source === 'multipart') return 0;
-    return hasForeignMedia(body, body.length, domains) ? errors.MEDIA_NOT_ALLOWED.number : 0;
+    const isRefused = this.#media.refuses(named.model, body, source === 'multipart');
+    return isRefused ? errors.MEDIA_NOT_ALLOWED.number : 0;
   }
 
   #writeColumns(request: Request): void {

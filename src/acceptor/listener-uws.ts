@@ -106,13 +106,14 @@ class UwsListener implements Listener {
   async stopListening(): Promise<void> {
     await quietTurn(() => this.connections);
     if (this.#socket !== false && !this.#closed) this.#uws.us_listen_socket_close(this.#socket);
+    this.#socket = false; // a second close of it would be a use after free
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     process.off('exit', this.#atExit);
-    if (this.#socket !== false) this.#app.close();
+    if (this.port !== 0) this.#app.close();
   }
 
   #onRequest(res: HttpResponse, req: HttpRequest): void {
@@ -180,10 +181,7 @@ class UwsExchange implements Exchange {
     this.#isHead = head.method === 'HEAD';
     if (head.mustClose) this.closing = Closing.force;
     const error = head.check();
-    if (error !== 0) {
-      this.#handler.reject(error, head, this);
-      return;
-    }
+    if (error !== 0) return void this.#handler.reject(error, head, this);
     this.#peer = this.#handler.open(head, this);
     if (this.#peer === undefined && !this.#isBodyDue) return;
     this.#res.onWritable(() => this.#onWritable());

@@ -3,7 +3,7 @@
  * that asks for it. Acceptor threads; never blocks.
  *
  * A slow reader has taken nothing since the sample before: a connection that is full for a moment only
- * is left alone. The whole table is looked at, four times a second, in an emergency only.
+ * is left alone, and so is one that holds less than half a window, which gives nothing back. The whole table is looked at, four times a second, in an emergency only.
  */
 import { errors } from '../errors/catalogue.ts';
 import { OverloadAction } from '../shm/control.layout.ts';
@@ -36,7 +36,7 @@ export class SlowReaders {
 
   #largest(): Request | undefined {
     let largest: Request | undefined;
-    let most = 0;
+    let most = this.#state.start.streamWindow / 2;
     for (const request of this.#state.requests) {
       if (request === undefined || request.isGone || !request.exchange.isBlocked) continue;
       const { exchange, outbox } = request;

@@ -36,7 +36,9 @@ export function checkCommand(): Command {
 
 async function summaryRows(config: Config): Promise<readonly Row[]> {
   const { formatSize } = await import('../lib/quantity.ts');
+  const { memoryWarning } = await import('../gateway/memory-limit.ts');
   const { listen, admin, threads, memory } = config;
+  const warning = memoryWarning(config);
   const models = config.models.map((model): Row => {
     const names = [model.name, ...model.aliases].join(', ');
     const replicas = model.replicas.map((replica) => `${replica.name} ${replica.url}`).join(', ');
@@ -53,6 +55,7 @@ async function summaryRows(config: Config): Promise<readonly Row[]> {
     ['admin', `http://${admin.host}:${admin.port}, ${adminRights}`],
     ['threads', `acceptors ${threads.acceptors}, scheduler 1, forwarders ${threads.forwarders}`],
     ['memory', `${memory.slots} slots, ${formatSize(memory.arena)} for request bodies`],
+    ...(warning === '' ? [] : [['note', warning] satisfies Row]),
     ...models,
   ];
 }

@@ -10,6 +10,7 @@ import { Command, Option } from 'commander';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
+import { besideVariable } from '../lib/process-messages.ts';
 import { portNumber } from './options.ts';
 
 interface ServeFlags {
@@ -71,7 +72,7 @@ async function serve(flags: ServeFlags): Promise<number> {
     ...(flags.replica.length === 0 && { reload: () => reload(flags) }),
     ...(watch && { watch }),
     isSupervised: flags.child !== undefined,
-    takesOver: flags.child === 'beside',
+    takesOver: flags.child === 'beside' ? addressesBeside() : undefined,
     onReady: ({ port, adminPort }, engine) => {
       const scheme = config.listen.tls === undefined ? 'http' : 'https';
       const url = `${scheme}://${hostForUrl(config.listen.host)}:${port}`;
@@ -87,6 +88,13 @@ async function serve(flags: ServeFlags): Promise<number> {
     complain([`sluice: ${error.message}`]);
     return ExitCode.failed;
   });
+}
+
+/** What the supervisor knows of the process that serves; an older one says nothing. */
+function addressesBeside() {
+  const text = process.env[besideVariable] ?? '';
+  const { listen, admin } = text === '' ? {} : (JSON.parse(text) as Record<string, string>);
+  return { ...(listen && { listen }), ...(admin && { admin }) };
 }
 
 async function watchOf(flags: ServeFlags) {

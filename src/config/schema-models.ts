@@ -49,10 +49,21 @@ const policyNames = [
 const modelName = () =>
   z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be 1 to 256 visible ASCII characters' });
 
+const mediaDomainText =
+  'must be a host in lower case without scheme or port, as a URL has it, or *';
 const mediaDomain = () =>
-  z.string().regex(/^(?:\*|[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])$/, {
-    error: 'must be a host in lower case without scheme or port, or *',
-  });
+  z
+    .string()
+    .regex(/^(?:\*|[a-z0-9]([a-z0-9.-]{0,252}[a-z0-9])?|\[[0-9a-f:.]{2,45}\])$/, {
+      error: mediaDomainText,
+      abort: true,
+    })
+    // `010.0.0.1` and `[0:0::1]` are spelled otherwise in a URL that was read: they would match nothing.
+    .refine((host) => host === '*' || URL.parse(`http://${host}`)?.hostname === host, {
+      error: mediaDomainText,
+      abort: true,
+    })
+    .refine((host) => !host.includes('..'), { error: mediaDomainText });
 
 const Batching = z.strictObject({
   window: duration('10us', '10s')

@@ -99,7 +99,7 @@ const Degrade = z.strictObject({
   memory: size('64MiB', '16384GiB', 'auto', 'off')
     .prefault('auto')
     .describe(
-      'Memory the gateway process may have. At 85 % of it answers close their connections, at 92 % new requests are answered 503, at 95 % the largest slow reader is cut four times a second, at 97 % new connections are closed; each ends 3 % lower. `auto`: the limit of its control group, else the memory of the machine.',
+      'Memory the gateway process may have. At 85 % of it answers close their connections, at 92 % new requests are answered 503, at 95 % each acceptor cuts its largest slow reader (half a `stream_window` or more) four times a second, at 97 % new connections are closed; each ends 3 % lower. `auto`: the limit of its control group, else the memory of the machine.',
     ),
   descriptors: z
     .boolean()

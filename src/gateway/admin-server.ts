@@ -9,7 +9,9 @@ import { type AddressInfo, Server as NetServer } from 'node:net';
 import { ListenError } from '../lib/listen-error.ts';
 import { quietTurn } from '../lib/quiet-turn.ts';
 import { validRequestId } from '../protocol/request-id.ts';
+import { probeSole } from './addresses.ts';
 import { type Access, mayChange, mayRead } from './admin-access.ts';
+import type { ByHand } from './by-hand.ts';
 
 /** What the listener shows and does; the gateway implements it. */
 export interface AdminActions {
@@ -24,7 +26,7 @@ export interface AdminActions {
   drain(name: string): unknown;
   undrain(name: string): unknown;
   remove(name: string): Promise<unknown>;
-  add(body: unknown): Promise<unknown>;
+  add(body: unknown): Promise<{ readonly name: string }>;
   reload(): Promise<unknown>;
   /** Asks for a restart that overlaps. */
   restart(): unknown;
@@ -50,6 +52,7 @@ interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+const changes = { drain: 'drained', undrain: 'undrained', remove: 'removed' } as const;
 const explainPath = '/admin/explain/';
 const bodyBytesMax = 64 * 1024;
 const json = (status: number, value: unknown): Answer => ({
@@ -64,11 +67,13 @@ export class AdminServer {
   readonly #server: Server;
   readonly #actions: AdminActions;
   readonly #token: string;
+  readonly #byHand: ByHand;
   #accepted = 0;
   #isReplaced = false;
 
-  constructor(actions: AdminActions, token: string) {
+  constructor(actions: AdminActions, token: string, byHand: ByHand) {
     this.#actions = actions;
+    this.#byHand = byHand;
     this.#token = token;
     this.#server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (req, res) => {
       this.#answer(req)
@@ -89,11 +94,7 @@ export class AdminServer {
   /** `shared`: with the process that has the address and will leave it. Otherwise nobody may have it. */
   async listen(host: string, port: number, shared: boolean): Promise<number> {
     // A socket that may be shared would join whoever has the port; one that may not finds out.
-    if (!shared && canShare && port !== 0) {
-      const sole = new NetServer((socket) => socket.destroy());
-      await listenOn(sole, host, port, false);
-      await new Promise((resolve) => sole.close(resolve));
-    }
+    if (!shared && canShare) await probeSole('admin', { host, port });
     return listenOn(this.#server, host, port, canShare);
   }
 
@@ -155,12 +156,18 @@ export class AdminServer {
     const { fault } = this.#actions;
     if (path === '/admin/fault' && fault !== undefined)
       return json(200, fault(await readJson(req)));
-    if (path === '/admin/replicas') return json(201, await this.#actions.add(await readJson(req)));
+    if (path === '/admin/replicas') {
+      const added = await this.#actions.add(await readJson(req));
+      this.#byHand.added(added.name);
+      return json(201, added);
+    }
     const match = /^\/admin\/replicas\/([A-Za-z0-9._-]{1,64})\/(drain|undrain|remove)$/.exec(path);
     if (match === null) return failure(404, 'no such admin action');
     const name = match[1] as string;
     const action = match[2] as 'drain' | 'undrain' | 'remove';
-    return json(200, await this.#actions[action](name));
+    const done = await this.#actions[action](name);
+    this.#byHand[changes[action]](name);
+    return json(200, done);
   }
 
   #refusal(access: Access): Answer | undefined {

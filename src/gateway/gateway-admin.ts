@@ -174,7 +174,7 @@ export class GatewayAdmin implements AdminActions {
     });
   }
 
-  add(body: unknown): Promise<unknown> {
+  add(body: unknown): Promise<{ readonly name: string }> {
     const { membership, options } = this.#parts;
     const parsed = parseNewReplica(body);
     if (!parsed.ok) throw new AdminError(400, parsed.message);
@@ -206,6 +206,7 @@ export class GatewayAdmin implements AdminActions {
     return this.#inTurn(async () => {
       try {
         const done = await this.#reload();
+        this.#parts.restarts.byHand.reloaded();
         this.#parts.writer.add(metrics.configReloads, Result.ok, 1);
         return done;
       } catch (error) {
@@ -373,7 +374,7 @@ export class GatewayAdmin implements AdminActions {
           }),
         ringDepths: () => views.ringDepths(),
         slotsInUse: () => views.slotsInUse(),
-        arenaBytesInUse: () => views.threads().reduce((sum, t) => sum + t.arenaBytes, 0),
+        arenaBytesInUse: () => views.arenaBytesInUse(),
         overload: () => overload.readings(),
         httpConnections: () => views.connections(),
       },

@@ -33,6 +33,11 @@ export class GatewayThreads {
     this.#parts = parts;
   }
 
+  /** One at least listens, or is about to. */
+  get hasAcceptors(): boolean {
+    return this.#acceptors.length > 0;
+  }
+
   /** Starts the scheduler and the forwarders; resolves once all of them serve. */
   async startServing(): Promise<void> {
     const { forwarders } = this.#parts.context().memory.size;

@@ -20,18 +20,21 @@ import { createMetricsRegion } from '../shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
 import { metrics } from '../telemetry/catalogue.ts';
-import { defaultMetricDims, Result, ThreadKind } from '../telemetry/labels.ts';
+import { defaultMetricDims, ThreadKind } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
+import { isJoined, type ListenerAddresses, probeSole } from './addresses.ts';
 import { AdminServer } from './admin-server.ts';
 import { BreakerLog } from './breaker-log.ts';
 import { descriptorProblem, replicaConnections } from './descriptors.ts';
 import { ExplainView } from './explain.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
 import { GatewayThreads } from './gateway-threads.ts';
-import { HealthChecker } from './health.ts';
-import { EngineScraper } from './health-engine.ts';
+import type { HealthChecker } from './health.ts';
+import type { EngineScraper } from './health-engine.ts';
 import { Membership } from './membership.ts';
+import { responseRingBytes } from './memory-limit.ts';
 import { OverloadWatch } from './overload.ts';
+import { createHealth, createScraper } from './replica-watch.ts';
 import { Restarts } from './restarts.ts';
 import { type StartContext, wantsPretty } from './start-data.ts';
 import { untilReplicasServe } from './take-over.ts';
@@ -49,8 +52,13 @@ export interface GatewayOptions {
   readonly reload?: (() => Promise<LoadResult>) | undefined;
   /** Asks the supervisor for a restart that overlaps; undefined where there is none. */
   readonly restart?: (() => void) | undefined;
-  /** Another process serves on the same addresses, and leaves them once this one does. */
-  readonly takesOver?: boolean | undefined;
+  /**
+   * Addresses of another process that serves, and leaves them once this one does. What is not known of
+   * them is taken to be what this one's are.
+   */
+  readonly takesOver?: Partial<ListenerAddresses> | undefined;
+  /** It ends once its clients are served, for as long as `drain.timeout`; not called when it has none. */
+  readonly onLeaving?: (() => void) | undefined;
 }
 
 export interface Addresses {
@@ -67,8 +75,6 @@ export class ClosedWhileStarting extends Error {
   }
 }
 
-/** Bytes of answers on their way between one forwarder and one acceptor. */
-const responseRingBytes = 4 * 1024 * 1024;
 const pollMs = 10;
 /** After the cut, streams have this long to end with an error event. */
 const cutGraceMs = 1000;
@@ -95,6 +101,9 @@ export class Gateway {
   readonly restarts: Restarts;
   readonly #overload: OverloadWatch;
   #closing: Promise<void> | undefined;
+  #leaving: Promise<void> | undefined;
+  /** What is awaited before clients are taken is awaited no longer. */
+  #isHurried = false;
   #cut = false;
   /** True from the moment the last acceptor listens. */
   #isServing = false;
@@ -136,11 +145,13 @@ export class Gateway {
     this.#membership = new Membership(this.#memory, config.models.map(adaptersOf));
     this.#views = new GatewayViews(this.#memory);
     this.restarts = new Restarts(options.restart, this.#metrics, this.logger);
-    this.#health = this.#createHealth();
-    this.#scraper = this.#createScraper();
-    this.#overload = new OverloadWatch(this.#memory, config, this.logger);
+    this.#health = createHealth(config, this.#membership, this.#metrics, this.logger);
+    this.#scraper = createScraper(config, this.#membership, this.logger);
+    this.#overload = new OverloadWatch(this.#memory, config, this.logger, () =>
+      this.#views.arenaBytesInUse(),
+    );
     this.#actions = this.#createActions();
-    this.#admin = new AdminServer(this.#actions, config.admin.token);
+    this.#admin = new AdminServer(this.#actions, config.admin.token, this.restarts.byHand);
     this.#breakerLog = new BreakerLog(this.#membership, this.logger);
     this.#threads = new GatewayThreads({
       context: () => this.#startContext(),
@@ -162,18 +173,18 @@ export class Gateway {
   /**
    * Opens the admin listener, starts every thread, probes every replica once, then listens for clients:
    * a second gateway of the same config ends at the admin port, before the kernel gives it connections.
-   * One that takes over opens the admin listener last, so that nobody meets it while it starts.
+   * One that takes over opens the admin listener last where it has that of the other process, so that
+   * nobody meets it while it starts.
    * Rejects with a ListenError when an address is taken.
    */
   async listen(): Promise<Addresses> {
     try {
       return await this.#start();
     } catch (error) {
-      if (this.#closing === undefined) {
-        // The other process goes on; the clients that came here meanwhile are served.
-        if (this.#isServing) await this.leave();
-        throw error;
-      }
+      const isTakenBack = this.#closing !== undefined || this.#leaving !== undefined;
+      // The other process goes on; the clients that came here meanwhile are served.
+      if (this.#isServing || this.#leaving !== undefined) await this.leave();
+      if (!isTakenBack) throw error;
       // What else fails of a start that is taken back is no news.
       await this.#closing;
       await this.#admin.close(); // it may have opened since
@@ -182,10 +193,13 @@ export class Gateway {
   }
 
   async #start(): Promise<Addresses> {
-    const { config, takesOver = false } = this.#options;
-    const listenAdmin = () => this.#admin.listen(config.admin.host, config.admin.port, takesOver);
+    const { config, takesOver } = this.#options;
+    const joins = takesOver !== undefined && isJoined(config.admin, takesOver.admin);
+    const listenAdmin = () => this.#admin.listen(config.admin.host, config.admin.port, joins);
     this.#overload.start();
-    let adminPort = takesOver ? 0 : await listenAdmin();
+    let adminPort = joins ? 0 : await listenAdmin();
+    if (takesOver !== undefined && !isJoined(config.listen, takesOver.listen))
+      await probeSole('listen', config.listen);
     this.#assertOpen();
     for (const [model, { replicas }] of config.models.entries()) {
       for (const replica of replicas) this.#membership.add(replica, model);
@@ -195,26 +209,32 @@ export class Gateway {
     this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
     this.#scraper.start();
-    if (takesOver) {
-      const { logger } = this;
-      const parts = {
+    if (takesOver !== undefined) {
+      await untilReplicasServe({
         membership: this.#membership,
         readiness: new Readiness(this.#memory),
-        logger,
-      };
-      await untilReplicasServe({ ...parts, assertOpen: () => this.#assertOpen() });
+        logger: this.logger,
+        limitMs: config.restart.timeout,
+        isHurried: () => this.#isHurried,
+        assertOpen: () => this.#assertOpen(),
+      });
     }
     const port = await this.#threads.startAcceptors(() => this.#assertOpen());
     this.#watchdog.start();
     this.#breakerLog.start();
     this.#isServing = true;
-    if (takesOver) adminPort = await listenAdmin();
+    if (joins) adminPort = await listenAdmin();
     return { port, adminPort };
   }
 
   /** Whoever closes stops the threads there are: a start goes on to the next step only while it is open. */
   #assertOpen(): void {
-    if (this.#closing !== undefined) throw new ClosedWhileStarting();
+    if (this.#closing !== undefined || this.#leaving !== undefined) throw new ClosedWhileStarting();
+  }
+
+  /** The process that served is gone: every moment of a start that goes on is an outage. */
+  hurry(): void {
+    this.#isHurried = true;
   }
 
   /**
@@ -241,9 +261,16 @@ export class Gateway {
    * Another process has taken over: gives it the addresses, serves the connections that are left, each
    * until its next answer, and closes when none is left or at `drain.timeout`.
    */
-  async leave(): Promise<void> {
+  leave(): Promise<void> {
+    this.#leaving ??= this.#leave();
+    return this.#leaving;
+  }
+
+  async #leave(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing;
-    if (!this.#isServing && this.#views.slotsInUse() === 0) return this.close();
+    // Acceptors may have clients of whom nothing shows in the table, from the moment they listen.
+    if (!this.#threads.hasAcceptors) return this.close();
+    this.#options.onLeaving?.();
     const deadline = performance.now() + this.#options.config.drain.timeout;
     // Before answers close connections: whose client comes back at once must not queue here again.
     await Promise.all([this.#admin.stopListening(), this.#threads.unlisten()]);
@@ -346,32 +373,6 @@ export class Gateway {
       pretty: wantsPretty(log.pretty),
       access: { rate: log.sample, slowMs: Number.POSITIVE_INFINITY },
       onDrop: (lines) => this.#metrics.add(metrics.logDropped, 0, lines),
-    });
-  }
-
-  #createHealth(): HealthChecker {
-    return new HealthChecker(
-      this.#membership,
-      this.#options.config.health,
-      (member) => this.#options.config.models[member.model]?.name ?? '',
-      (member, result) => {
-        if (result === 'void') return;
-        const index = result === 'ok' ? Result.ok : Result.failed;
-        this.#metrics.addPair(metrics.replicaHealthChecks, member.row, index, 1);
-      },
-      (member, healthy) => {
-        const replica = member.name;
-        if (healthy) this.logger.info('replica is healthy', { replica });
-        else this.logger.warn('replica is unhealthy', { replica, err: member.reason });
-      },
-    );
-  }
-
-  #createScraper(): EngineScraper {
-    const options = this.#options.config.engine_metrics;
-    return new EngineScraper(this.#membership, options, ({ name: replica }, reason) => {
-      if (reason === '') this.logger.info('engine reports its load', { replica });
-      else this.logger.warn('engine does not report its load', { replica, err: reason });
     });
   }
 

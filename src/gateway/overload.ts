@@ -6,13 +6,13 @@
  * stage needs no bell and is over everywhere at once. While the main thread stands still, the last
  * sample holds.
  */
-import { totalmem } from 'node:os';
 import type { Config } from '../config/schema.ts';
 import { formatSize } from '../lib/quantity.ts';
 import { ControlLayout, overloadSampleShift } from '../shm/control.layout.ts';
 import { controlCounts, type SharedMemory } from '../shm/memory.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { descriptorLimit, descriptorsOpen } from './descriptors.ts';
+import { countedBytes, excessBytes, memoryLimit, memoryWarning } from './memory-limit.ts';
 import {
   actionsOf,
   descriptorLadder,
@@ -90,14 +90,25 @@ export class OverloadWatch {
 
   constructor(
     memory: SharedMemory,
-    { degrade }: Pick<Config, 'degrade'>,
+    config: Pick<Config, 'degrade' | 'memory' | 'threads'>,
     logger: Pick<Logger, 'info' | 'warn'>,
+    arenaUsed: () => number,
   ) {
+    const { degrade } = config;
     this.#control = new Int32Array(memory.control);
     this.#overload = ControlLayout.attach(memory.control, controlCounts(memory.size)).at.overload;
     this.#logger = logger;
     const bytes = memoryLimit(degrade.memory);
-    this.#memory = new Gauge('memory', memoryLadder, bytes, residentBytes);
+    const excess = excessBytes(config);
+    let arenaPeak = 0;
+    this.#memory = new Gauge('memory', memoryLadder, bytes, () => {
+      const used = arenaUsed();
+      arenaPeak = Math.max(arenaPeak, used);
+      const resident = residentBytes();
+      return resident < 0 ? resident : countedBytes(resident, used, arenaPeak, excess);
+    });
+    const warning = memoryWarning(config);
+    if (warning !== '') logger.warn(warning);
     const files = degrade.descriptors ? descriptorLimit() : Number.POSITIVE_INFINITY;
     this.#descriptors = new Gauge('descriptors', descriptorLadder, files, () => {
       const open = descriptorsOpen();
@@ -136,14 +147,6 @@ export class OverloadWatch {
     if (change > 0) this.#logger.warn(text);
     else this.#logger.info(text);
   }
-}
-
-/** `auto`: what the control group of the process allows, else the memory of the machine. */
-function memoryLimit(limit: Config['degrade']['memory']): number {
-  if (limit === 'off') return Number.POSITIVE_INFINITY;
-  if (limit !== 'auto') return limit;
-  const constrained = process.constrainedMemory(); // 0 or past all memory: there is none
-  return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
 }
 
 /** Negative when no descriptor is left to read it with. */

@@ -6,11 +6,13 @@ import type { MetricsWriter } from '../shm/metrics.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { Result } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { ByHand } from './by-hand.ts';
 
 export class Restarts {
   readonly #ask: (() => void) | undefined;
   readonly #writer: MetricsWriter;
   readonly #logger: Logger;
+  readonly byHand = new ByHand();
   #problem = '';
 
   /** `ask` tells the supervisor; undefined where there is none. */
@@ -29,6 +31,12 @@ export class Restarts {
   ask(): boolean {
     this.#ask?.();
     return this.#ask !== undefined;
+  }
+
+  /** Another process has taken over, with the replicas of its file. */
+  replaced(): void {
+    const { text } = this.byHand;
+    if (text !== '') this.#logger.warn('changes by hand are not taken over', { err: text });
   }
 
   ended(problem: string): void {

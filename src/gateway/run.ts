@@ -13,6 +13,7 @@ import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
 import { isListenError } from '../lib/listen-error.ts';
 import type { FromSupervisor, ToSupervisor } from '../lib/process-messages.ts';
+import { addressText, type ListenerAddresses } from './addresses.ts';
 import type { ConfigWatch } from './config-watch.ts';
 import { type Addresses, ClosedWhileStarting, Gateway } from './gateway.ts';
 
@@ -24,8 +25,8 @@ export interface RunOptions {
   readonly watch?: ConfigWatch;
   /** Started by a supervisor, which may start another beside it. */
   readonly isSupervised?: boolean;
-  /** Another process serves on the same addresses; this one is to take over from it. */
-  readonly takesOver?: boolean;
+  /** Addresses of another process that serves; this one is to take over from it. */
+  readonly takesOver?: Partial<ListenerAddresses> | undefined;
   readonly onReady: (addresses: Addresses, engine: string) => void;
 }
 
@@ -49,14 +50,18 @@ export async function runGateway(options: RunOptions): Promise<number> {
   failed.catch(() => {}); // it may fail before anybody waits for it
   setFlagsFromString(`--heap-growing-percent=${heapGrowingPercent}`);
   const restart = isSupervised ? () => tell({ kind: 'restart' }) : undefined;
-  const gateway = new Gateway({ config, reload, restart, takesOver, onFatal: fail });
+  const drainMs = config.drain.timeout;
+  const onLeaving = (): void => tell({ kind: 'leaving', drainMs });
+  const gateway = new Gateway({ config, reload, restart, takesOver, onLeaving, onFatal: fail });
   const { logger } = gateway;
   // Before the start, which may take as long as the slowest probe: the default of each would kill.
   const signals = new Signals(gateway);
   try {
     const addresses = await Promise.race([gateway.listen(), failed]);
     // The supervisor hears of it first: whoever reads the ready line may kill this process at once.
-    tell({ kind: 'ready', restartMs: config.restart.timeout, drainMs: config.drain.timeout });
+    const listen = addressText(config.listen);
+    const admin = addressText(config.admin);
+    tell({ kind: 'ready', restartMs: config.restart.timeout, drainMs, listen, admin });
     onReady(addresses, gateway.engine);
     signals.serving();
     watch?.follow(() => void gateway.reload());
@@ -109,7 +114,10 @@ class Signals {
         gateway.drain().then(resolve, reject);
       };
       process.on('message', (message: FromSupervisor) => {
-        if (message.kind === 'replaced') gateway.leave().then(resolve, reject);
+        if (message.kind === 'replaced') {
+          gateway.restarts.replaced();
+          gateway.leave().then(resolve, reject);
+        } else if (message.kind === 'alone') gateway.hurry();
         else if (message.kind === 'restarted') gateway.restarts.ended(message.problem);
       });
       process.on('SIGTERM', stop);

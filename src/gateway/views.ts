@@ -77,6 +77,10 @@ export class GatewayViews {
       .reduce((sum, { connections }) => sum + connections, 0);
   }
 
+  arenaBytesInUse(): number {
+    return this.threads().reduce((sum, { arenaBytes }) => sum + arenaBytes, 0);
+  }
+
   /** ThreadId of a thread by its name. */
   threadId(name: string): number {
     return this.#names.indexOf(name);

@@ -1,17 +1,31 @@
 /**
- * What a supervisor and its gateway processes tell each other over IPC. Types only.
+ * What a supervisor and its gateway processes tell each other over IPC. Types and one name.
  *
  * The two may be of different versions, for as long as a supervisor lives: fields are added, never changed.
  */
 
 export type ToSupervisor =
   /** It serves. The supervisor waits for a successor, and for this one to leave, by its times. */
-  | { readonly kind: 'ready'; readonly restartMs: number; readonly drainMs: number }
+  | {
+      readonly kind: 'ready';
+      readonly restartMs: number;
+      readonly drainMs: number;
+      /** `HOST:PORT` of its listeners, as configured, for the one that is started beside it. */
+      readonly listen?: string;
+      readonly admin?: string;
+    }
+  /** It will not serve, or no longer, and ends once the clients it has are served. */
+  | { readonly kind: 'leaving'; readonly drainMs: number }
   /** Somebody asked it for a restart. */
   | { readonly kind: 'restart' };
 
 export type FromSupervisor =
   /** Another process has the addresses: finish what is there and go. */
   | { readonly kind: 'replaced' }
+  /** The process it was to take over from is gone: serve as soon as you can. */
+  | { readonly kind: 'alone' }
   /** How a restart ended, to the process that serves behind it; '' when it is the new one. */
   | { readonly kind: 'restarted'; readonly problem: string };
+
+/** Variable with the addresses of a process that another is started beside, as JSON. */
+export const besideVariable = 'SLUICE_BESIDE';

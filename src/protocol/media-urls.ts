@@ -1,21 +1,22 @@
 /**
- * Media that a replica would fetch: URLs in a request body that name an image, a video, audio or a
- * file. Pure; any thread; never blocks. An engine that follows them reaches whatever it can reach
+ * Media that a replica would fetch: URLs in a request that name an image, a video, audio or a file.
+ * Pure; any thread; never blocks. An engine that follows them reaches whatever it can reach
  * (CVE-2025-6242), so only the domains of an allow-list and `data:` pass.
  *
  * Counted as media: a text under one of `mediaKeys` at any depth, and a text under `url` inside an
- * object under one of those or under `source` (the Messages API). The body is valid JSON already
- * (request-scanner.ts). A body that can hold none of the keys costs three native searches.
+ * object under one of those or under `source` (the Messages API, where `type` says what it is; an engine
+ * may look at the URL alone, so it is not asked). The body is valid JSON already (request-scanner.ts).
+ * A body that can hold none of the keys costs three native searches, any other one walk more.
  */
 import { Buffer } from 'node:buffer';
 import {
-  allowKeys,
-  depthLimit,
+  closeBrace,
+  closeBracket,
   openBrace,
+  openBracket,
   quote,
   skipSpace,
   skipString,
-  skipValue,
 } from './json-skip.ts';
 import { jsonText, textOf } from './text.ts';
 
@@ -23,7 +24,8 @@ const mediaKeys: ReadonlySet<string> = new Set(['image_url', 'video_url', 'audio
 /** What must be somewhere in a body with such a key: its end, or an ASCII letter as an escape. */
 const traces = ['_url"', 'source"', '\\u00'];
 
-const urlBytesMax = 8 * 1024;
+/** Of a URL that is no `data:`. */
+export const urlBytesMax = 8 * 1024;
 const colon = 0x3a;
 const dataScheme = /^data:/i;
 /** What two readers of one URL may take for another host. */
@@ -35,31 +37,42 @@ export function hasForeignMedia(
   length: number,
   domains: ReadonlySet<string>,
 ): boolean {
-  const bytes = Buffer.from(body.buffer, body.byteOffset, length);
-  if (!traces.some((trace) => bytes.includes(trace))) return false;
-  allowKeys(length); // they have been counted
-  let holderEnd = 0;
-  for (let p = bytes.indexOf(quote); p >= 0; p = bytes.indexOf(quote, p)) {
-    const end = skipString(bytes, p + 1, length);
-    const after = skipSpace(bytes, end, length);
-    if (bytes[after] !== colon) {
-      p = end;
+  const searched = Buffer.from(body.buffer, body.byteOffset, length);
+  if (!traces.some((trace) => searched.includes(trace))) return false;
+  let depth = 0;
+  /** Depth of the outermost object whose `url` is media; 0: we are in none. */
+  let holder = 0;
+  for (let p = 0; p < length; ) {
+    const c = body[p] as number;
+    if (c === quote) {
+      const end = skipString(body, p + 1, length);
+      const after = skipSpace(body, end, length);
+      if (body[after] !== colon) {
+        p = end;
+        continue;
+      }
+      // Only a key has a colon behind it.
+      const key = keyOf(body, p, end);
+      p = skipSpace(body, after + 1, length);
+      const isMedia = mediaKeys.has(key);
+      if (body[p] === openBrace) {
+        if (holder === 0 && (isMedia || key === 'source')) holder = depth + 1;
+      } else if (body[p] === quote && (isMedia || (key === 'url' && holder > 0))) {
+        const valueEnd = skipString(body, p + 1, length);
+        if (!isAllowed(body, p, valueEnd, domains)) return true;
+        p = valueEnd;
+      }
       continue;
     }
-    const key = keyOf(bytes, p, end);
-    const isMedia = mediaKeys.has(key);
-    const value = skipSpace(bytes, after + 1, length);
-    if (bytes[value] === openBrace && (isMedia || key === 'source')) {
-      if (value >= holderEnd) holderEnd = skipValue(bytes, value, length, depthLimit);
-    } else if (bytes[value] === quote && (isMedia || (key === 'url' && value < holderEnd))) {
-      const valueEnd = skipString(bytes, value + 1, length);
-      if (!isAllowed(bytes, value, valueEnd, domains)) return true;
+    if (c === openBrace || c === openBracket) depth++;
+    else if (c === closeBrace || c === closeBracket) {
+      if (depth === holder) holder = 0;
+      depth--;
     }
-    p = value;
+    p++;
   }
   return false;
 }
-
 /** '' for one that is too long to be of interest, whatever its escapes spell. */
 function keyOf(bytes: Uint8Array, start: number, end: number): string {
   return end - start > 64 ? '' : jsonText(bytes, start, end);
@@ -72,8 +85,12 @@ function isAllowed(
   domains: ReadonlySet<string>,
 ): boolean {
   if (dataScheme.test(textOf(bytes, start + 1, Math.min(start + 6, end)))) return true;
-  if (end - start > urlBytesMax) return false;
-  const text = jsonText(bytes, start, end);
+  return end - start <= urlBytesMax && isAllowedMedia(jsonText(bytes, start, end), domains);
+}
+
+/** Whether a replica may be told to fetch this. */
+export function isAllowedMedia(text: string, domains: ReadonlySet<string>): boolean {
+  if (dataScheme.test(text)) return true;
   const url = URL.parse(text);
   if (url === null || ambiguous.test(text)) return false;
   if (url.protocol === 'data:') return true;

@@ -7,6 +7,7 @@
  */
 import { Buffer } from 'node:buffer';
 import { errors } from '../errors/catalogue.ts';
+import { urlBytesMax } from './media-urls.ts';
 import { type RequestFacts, resetRequestFacts } from './request-scanner.ts';
 
 const partsMax = 128;
@@ -21,14 +22,22 @@ export function multipartBoundary(contentType: string): string {
   return match?.[1] ?? match?.[2] ?? '';
 }
 
-/** Sets `facts.model` and `facts.stream`. 0 when fine, else the number of an entry of errors/. */
+/** Fields of a form whose text names media that a replica would fetch; lists have brackets. */
+const urlField = /^(?:url|image_url|video_url|audio_url|file_url)(?:\[\d*\])?$/;
+
+/**
+ * Sets `facts.model`, `facts.stream`, and `urls` to what the form names as media, the beginning of those that
+ * are too long. 0 when fine, else the number of an entry of errors/.
+ */
 export function scanMultipartModel(
   body: Uint8Array,
   length: number,
   contentType: string,
   facts: RequestFacts,
+  urls: string[] = [],
 ): number {
   resetRequestFacts(facts);
+  urls.length = 0;
   const boundary = multipartBoundary(contentType);
   if (boundary === '') return errors.BAD_MULTIPART.number;
   const bytes = Buffer.from(body.buffer, body.byteOffset, length);
@@ -58,6 +67,9 @@ export function scanMultipartModel(
     } else if (name === 'stream') {
       const text = next - contentStart <= 5 ? bytes.toString('latin1', contentStart, next) : '';
       facts.stream = text.toLowerCase() === 'true' || text === '1';
+    } else if (next > contentStart && urlField.test(name)) {
+      const isLong = next - contentStart > urlBytesMax;
+      urls.push(bytes.toString('utf8', contentStart, isLong ? contentStart + 5 : next));
     }
     at = next;
   }

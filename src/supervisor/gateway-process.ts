@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { ExitCode } from '../lib/exit-code.ts';
-import type { FromSupervisor, ToSupervisor } from '../lib/process-messages.ts';
+import { besideVariable, type FromSupervisor, type ToSupervisor } from '../lib/process-messages.ts';
 
 export interface Ending {
   readonly code: number | null;
@@ -14,30 +14,26 @@ export interface Ending {
 
 export interface ProcessEvents {
   ready(process: GatewayProcess): void;
+  /** It ends as soon as the clients it has are served, `drainMs` from now at the latest. */
+  leaving(process: GatewayProcess, drainMs: number): void;
   /** It was asked for a restart. */
   restart(): void;
   ended(process: GatewayProcess, ending: Ending): void;
 }
 
-type Ready = Extract<ToSupervisor, { kind: 'ready' }>;
+export type Ready = Extract<ToSupervisor, { kind: 'ready' }>;
 
 export class GatewayProcess {
   readonly startedMs = performance.now();
   /** What it said when it came to serve; undefined before. */
   ready: Ready | undefined;
-  readonly #child: ChildProcess;
+  /** Undefined: it could not be started. */
+  readonly #child: ChildProcess | undefined;
   #wantsReload = false;
   #limit: NodeJS.Timeout | undefined;
 
-  /** `beside`: another one serves on the same addresses. */
-  constructor(args: readonly string[], beside: boolean, events: ProcessEvents) {
-    const program = process.argv[1] as string;
-    const role = beside ? 'beside' : 'alone';
-    this.#child = spawn(
-      process.execPath,
-      [...process.execArgv, program, ...args, '--no-supervisor', '--child', role],
-      { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], detached: true },
-    );
+  /** `beside`: what another one said that serves. One that cannot be started ends, in a later turn. */
+  constructor(args: readonly string[], beside: Ready | undefined, events: ProcessEvents) {
     let isOver = false;
     const end = (ending: Ending): void => {
       if (isOver) return;
@@ -45,10 +41,19 @@ export class GatewayProcess {
       clearTimeout(this.#limit);
       events.ended(this, ending);
     };
-    this.#child.once('error', () => end({ code: ExitCode.failed, signal: null }));
+    const failed = (): void => end({ code: ExitCode.failed, signal: null });
+    try {
+      this.#child = start(args, beside);
+    } catch {
+      // Thrown and not told: no memory, a table of processes that is full.
+      setImmediate(failed);
+      return;
+    }
+    this.#child.once('error', failed);
     this.#child.once('exit', (code, signal) => end({ code, signal }));
     this.#child.on('message', (message: ToSupervisor) => {
       if (message.kind === 'restart') events.restart();
+      if (message.kind === 'leaving') events.leaving(this, message.drainMs);
       if (message.kind !== 'ready' || this.ready !== undefined) return;
       this.ready = message;
       if (this.#wantsReload) this.kill('SIGHUP');
@@ -57,7 +62,7 @@ export class GatewayProcess {
   }
 
   kill(signal: NodeJS.Signals): void {
-    this.#child.kill(signal);
+    this.#child?.kill(signal);
   }
 
   /** The signal kills a process that does not listen for it yet, so it waits until it serves. */
@@ -68,7 +73,7 @@ export class GatewayProcess {
 
   tell(message: FromSupervisor): void {
     // One that is gone has no use for it.
-    if (this.#child.connected) this.#child.send(message, () => {});
+    if (this.#child?.connected) this.#child.send(message, () => {});
   }
 
   /** Calls `late` unless within the time it ends, or another limit or none is set. */
@@ -80,4 +85,19 @@ export class GatewayProcess {
   unlimited(): void {
     clearTimeout(this.#limit);
   }
+}
+
+function start(args: readonly string[], beside: Ready | undefined): ChildProcess {
+  const program = process.argv[1] as string;
+  const role = beside === undefined ? 'alone' : 'beside';
+  const addresses = { listen: beside?.listen, admin: beside?.admin };
+  return spawn(
+    process.execPath,
+    [...process.execArgv, program, ...args, '--no-supervisor', '--child', role],
+    {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      detached: true,
+      env: { ...process.env, [besideVariable]: JSON.stringify(addresses) },
+    },
+  );
 }

@@ -7,7 +7,7 @@
  * serve, at most one starts beside it, at most one has been replaced and leaves; no two of the last two.
  */
 import { ExitCode } from '../lib/exit-code.ts';
-import { type Ending, GatewayProcess, type ProcessEvents } from './gateway-process.ts';
+import { type Ending, GatewayProcess, type ProcessEvents, type Ready } from './gateway-process.ts';
 
 export interface SupervisorOptions {
   /** Arguments of the gateway process after the program, as `serve …`. */
@@ -57,6 +57,8 @@ class Supervisor implements ProcessEvents {
   #next: GatewayProcess | undefined;
   /** Has been replaced and finishes what it has. */
   #leaving: GatewayProcess | undefined;
+  /** Started beside one that has died since; serves as soon as it can. */
+  #promoted: GatewayProcess | undefined;
   #backoff: NodeJS.Timeout | undefined;
   #hasServed = false;
   #isStopping = false;
@@ -98,13 +100,20 @@ class Supervisor implements ProcessEvents {
 
   ready(process: GatewayProcess): void {
     if (process === this.#leaving) {
-      this.#limitLeaving(process);
+      this.#limitLeaving(process, process.ready?.drainMs ?? 0);
       return;
     }
     this.#hasServed = true;
     process.unlimited();
     if (process === this.#next && !this.#isStopping) this.#replace(process);
+    else if (process === this.#promoted) process.tell({ kind: 'restarted', problem: '' });
+    this.#promoted = undefined;
     this.#settle();
+  }
+
+  /** Its limit for a start, or for one that is taken back, holds no longer: it has clients. */
+  leaving(process: GatewayProcess, drainMs: number): void {
+    if (process !== this.#current) this.#limitLeaving(process, drainMs);
   }
 
   ended(process: GatewayProcess, ending: Ending): void {
@@ -123,7 +132,7 @@ class Supervisor implements ProcessEvents {
     if (old === undefined) return;
     this.#leaving = old;
     old.tell({ kind: 'replaced' });
-    this.#limitLeaving(old);
+    this.#limitLeaving(old, old.ready?.drainMs ?? 0);
   }
 
   #onLeft(ending: Ending): void {
@@ -143,7 +152,9 @@ class Supervisor implements ProcessEvents {
   #onDeath(process: GatewayProcess, ending: Ending): void {
     // Whoever was to take over has nobody to take over from.
     this.#current = this.#next;
+    this.#promoted = this.#next;
     this.#next = undefined;
+    this.#promoted?.tell({ kind: 'alone' });
     if (this.#current !== undefined || this.#isStopping) {
       // Asked to stop before it served: it has, whether or not it could hear of it.
       if (this.#isStopping && process.ready !== undefined)
@@ -175,17 +186,18 @@ class Supervisor implements ProcessEvents {
     const isBusy = this.#next !== undefined || this.#leaving !== undefined;
     if (!this.#wantsRestart || isBusy || this.#current?.ready === undefined) return;
     this.#wantsRestart = false;
-    this.#startBeside(this.#current.ready.restartMs);
+    this.#startBeside(this.#current.ready);
   }
 
   #startAlone(): void {
     // It reads the file anew: nobody need be started after it.
     this.#wantsRestart = false;
-    this.#current = new GatewayProcess(this.#options.args, false, this);
+    this.#current = new GatewayProcess(this.#options.args, undefined, this);
   }
 
-  #startBeside(limitMs: number): void {
-    const next = new GatewayProcess(this.#options.args, true, this);
+  #startBeside(ready: Ready): void {
+    const { restartMs: limitMs } = ready;
+    const next = new GatewayProcess(this.#options.args, ready, this);
     this.#next = next;
     next.limit(limitMs, () => {
       // The one it was to replace has died: another start will not wait for replicas.
@@ -202,8 +214,8 @@ class Supervisor implements ProcessEvents {
     next.limit(abandonMs, () => next.kill('SIGKILL'));
   }
 
-  #limitLeaving(leaving: GatewayProcess): void {
-    leaving.limit((leaving.ready?.drainMs ?? 0) + leaveGraceMs, () => {
+  #limitLeaving(leaving: GatewayProcess, drainMs: number): void {
+    leaving.limit(drainMs + leaveGraceMs, () => {
       this.#options.say('the process that was replaced does not end; it is killed');
       leaving.kill('SIGKILL');
     });

@@ -40,6 +40,16 @@ describe.each(testEngines)('T51, engine %s', (engine) => {
         for (const url of ['data:image/png;base64,AAAA', 'https://img.example.com/a.png']) {
           expect((await post(gateway.url, image(url))).status, url).toBe(200);
         }
+        const edit = async (url: string): Promise<number> => {
+          const body = new FormData();
+          body.set('model', model);
+          body.set('url', url);
+          return (await fetch(`${gateway.url}/v1/images/edits`, { method: 'POST', body })).status;
+        };
+        expect(await edit('http://169.254.169.254/')).toBe(400);
+        expect(await edit('https://img.example.com/a.png')).not.toBe(400);
+        const said = gateway.output().split('not in allowed_media_domains').length - 1;
+        expect(said, 'in the log, once for all of them').toBe(1);
       });
     });
   });

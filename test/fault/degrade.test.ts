@@ -173,6 +173,7 @@ test('a limit below what the process really uses: it starts, says so and takes n
     const client = await RawClient.connect(gateway.port);
     await client.closed;
     expect(client.received.length).toBe(0);
+    expect(gateway.output()).toContain('lower memory.arena or raise the limit');
     expect(gateway.output()).toMatch(/overload: memory at \d{3} % of 64MiB, stage refuse_conn/);
   });
 });

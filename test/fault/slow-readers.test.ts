@@ -146,7 +146,7 @@ test.concurrent.each(testEngines)(
     const config = {
       listen: { engine },
       memory: { stream_window: '64KiB' },
-      health: { interval: '1s', timeout: '10s', unhealthy_after: 10 },
+      health: { interval: '10s', timeout: '10s', unhealthy_after: 10 },
       timeouts: { inter_token: '60s' },
       models: [{ name: 'm', replicas: [{ url: replica.url }] }],
     };

@@ -28,7 +28,7 @@ import {
   usageEvent,
 } from '../support/raw-replica.ts';
 import { type ReplicaProcess, replicaProcess } from '../support/replica.ts';
-import { answerTokens, type Call, type CallEnd, call, heldBack } from '../support/traffic.ts';
+import { answerTokens, Call, type CallEnd, call, heldBack } from '../support/traffic.ts';
 
 /** Default of src/protocol/sse-scanner.ts. */
 const eventBytesMax = 1024 * 1024;
@@ -214,7 +214,7 @@ describe.each(testEngines)('faults of a stream, engine %s', (engine) => {
   test.each(Object.entries(SSE_VARIANTS))('T12: %s', async (name, { legal }) => {
     const tags = `[[fault:sse=${name}]]`;
     const nonce = `t12-${name}`;
-    const c = await call(gateway.port, { nonce, tags, stream: true, model: 'single' }).ended;
+    const c = await new Call(gateway.port, { nonce, tags, stream: true, model: 'single' }).ended;
     const { tokens, errors, foreign, duplicates } = c.ledger;
     expect([foreign, duplicates]).toEqual([0, 0]);
     expect(c.ledger.malformed, 'what is no JSON does not pass').toEqual([]);

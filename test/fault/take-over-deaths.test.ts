@@ -1,6 +1,8 @@
 /** SIGUSR2, and then one of the two processes does not live as it should, or both are told to go. */
 import { describe, expect, test } from 'vitest';
+import { freePort } from '../support/free-port.ts';
 import { isAlive } from '../support/pids.ts';
+import { configOf, quickHealth, total } from '../support/scenario.ts';
 import {
   alone,
   expectWhole,
@@ -96,6 +98,25 @@ describe('a crash', () => {
       expect(gateway.servingPids).toEqual([next]);
       expect((await gateway.ready()).status).toBe(200);
       expect(gateway.output()).not.toContain('starting it again');
+    });
+  });
+
+  test('of the old one while the new one waits for replicas: it serves as one that starts alone', {
+    timeout: 2 * startMs,
+  }, async () => {
+    await supervised({ health: quickHealth }, async (gateway, _, config) => {
+      const url = `http://127.0.0.1:${await freePort()}`;
+      gateway.writeConfig(configOf([{ url }], config));
+      gateway.kill('SIGUSR2');
+      await gateway.said('waits for healthy replicas before it takes over');
+      const [old = 0, next] = gateway.servingPids;
+      process.kill(old, 'SIGKILL');
+      await gateway.starts(2);
+      expect(gateway.servingPids).toEqual([next]);
+      expect(await serves(gateway)).toBe(503);
+      expect(gateway.output()).not.toContain('starting it again');
+      await gateway.said('this process has taken over');
+      expect(total(await gateway.metrics(), 'sluice_restarts_total', { result: 'ok' })).toBe(1);
     });
   });
 

@@ -1,6 +1,6 @@
 /** SIGUSR2: another process beside the one that serves, on the same port, takes over from it. */
 import http from 'node:http';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import type { Replica } from '../../src/replica/replica.ts';
 import { freePort } from '../support/free-port.ts';
@@ -118,12 +118,19 @@ test('a broken config keeps the old one; a mended one takes over with keys that 
     gateway.writeConfig(configOf([replica], { ...config, ...more }));
     const restart = (headers: Record<string, string>): Promise<Response> =>
       fetch(`${gateway.adminUrl}/admin/restart`, { method: 'POST', headers });
+    const authorization = `Bearer ${token}`;
+    const name = (await gateway.cluster()).replicas[0]!.name;
+    const drain = `${gateway.adminUrl}/admin/replicas/${name}/drain`;
+    await fetch(drain, { method: 'POST', headers: { authorization } });
     expect((await restart({})).status).toBe(401);
     const asked = await restart({ authorization: `Bearer ${token}` });
     expect([asked.status, await asked.json()]).toEqual([202, { state: 'asked', pid: old }]);
     await gateway.starts(2);
     await alone(gateway);
     expect(gateway.servingPid).not.toBe(old);
+    expect(gateway.output()).toMatch(
+      new RegExp(`${name} drained.*changes by hand are not taken over`),
+    );
     const slots = await gateway.slots();
     expect(slots.count).toBe(64);
     expect(slots.threads.map(({ name }) => name)).toContain('acceptor-1');
@@ -152,28 +159,36 @@ test('another port of the listener: the new one has it, the old one finishes', {
   });
 });
 
-test('one that cannot have its admin port leaves again, and what it took meanwhile is served', {
-  timeout: 2 * startMs,
-}, async () => {
-  const taken = createServer();
-  await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve));
-  const address = taken.address();
-  const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
-  try {
-    await supervised({}, async (gateway, replica, config) => {
-      const old = gateway.servingPid;
-      const knocking = new Knocking(gateway, { fresh: 4, kept: 2 });
-      gateway.writeConfig(configOf([replica], { ...config, admin: { port } }));
-      gateway.kill('SIGUSR2');
-      await gateway.said('restart failed: the new process ended (exit 1) before it served');
-      expect(gateway.output()).toMatch(new RegExp(`${port}: the port is in use \\(admin.port\\)`));
-      await knocking.stop();
-      expect(gateway.servingPids).toEqual([old]);
-    });
-  } finally {
-    taken.close();
-  }
-});
+// One that is shared belongs to another gateway: its clients are not this one's to take.
+test.each([
+  ['admin', false],
+  ['admin', true],
+  ['listen', true],
+] as const)(
+  'one whose %s port is taken, by one that shares it: %s, is met by nobody',
+  { timeout: 2 * startMs },
+  async (section, reusePort) => {
+    const taken = createServer();
+    const address = { host: '127.0.0.1', port: 0, reusePort };
+    await new Promise<void>((resolve) => taken.listen(address, resolve));
+    const { port } = taken.address() as AddressInfo;
+    try {
+      await supervised({}, async (gateway, replica, config) => {
+        const old = gateway.servingPid;
+        const knocking = new Knocking(gateway, { fresh: 4, kept: 2 });
+        const more = { ...config[section], host: '127.0.0.1', port };
+        gateway.writeConfig(configOf([replica], { ...config, [section]: more }));
+        gateway.kill('SIGUSR2');
+        await gateway.said('restart failed: the new process ended (exit 1) before it served');
+        expect(gateway.output()).toContain(`${port}: the port is in use (${section}.port)`);
+        expect(await knocking.stop()).toEqual([]);
+        expect(gateway.servingPids).toEqual([old]);
+      });
+    } finally {
+      taken.close();
+    }
+  },
+);
 
 test('one whose replicas are not healthy waits, and takes over once they are', {
   timeout: 2 * startMs,

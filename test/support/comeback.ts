@@ -35,7 +35,9 @@ export async function expectComeback(
   try {
     await withGateway({ config }, async (gateway) => {
       let isOver = false;
-      const load = new ClientLoad(gateway.port, clients, `back-${engine}`);
+      const load = new ClientLoad(gateway.port, clients, `back-${engine}`, (_, i) => {
+        return { stream: i % 2 === 0, isShort: true };
+      });
       /** Whether it is in, each time that changes. */
       const states: boolean[] = [];
       const watched = (async () => {

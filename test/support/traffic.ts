@@ -23,6 +23,8 @@ export interface CallOptions {
   /** Tags for the replica, as `[[hold]]`. */
   readonly tags?: string;
   readonly tokens?: number;
+  /** The replica may have less to say than it is asked for. */
+  readonly isShort?: boolean;
   readonly extra?: Readonly<Record<string, unknown>>;
   readonly headers?: Readonly<Record<string, string>>;
 }
@@ -62,8 +64,8 @@ export class Call {
     const body = JSON.stringify({ model, messages, stream, max_tokens: tokens, ...options.extra });
     this.nonce = nonce;
     this.isStream = stream;
-    this.tokensDue =
-      tokens <= answerTokens && options.extra?.max_tokens === undefined ? tokens : -1;
+    const isExact = tokens <= answerTokens && options.extra?.max_tokens === undefined;
+    this.tokensDue = isExact && options.isShort !== true ? tokens : -1;
     this.series = tokenSeries(renderChat(messages));
     this.#request = http.request({
       host: '127.0.0.1',

@@ -128,7 +128,12 @@ test('while the gateway drains the head says that the connection closes', () => 
 test.each([
   ['{"error":{"message":"no"}}', 'data: {"error":{"message":"no"}}\n\n'],
   ['{"error":"no"}', 'data: {"error":"no"}\n\n'],
-  [' {\r\n"error":\n1e400}\n', 'data: { "error": 1e400}\n\n'],
+  [' {\r\n"error":\n1e400}\n', 'data: {"error":{ "error": 1e400}}\n\n'],
+  ['{"error":null,"code":5}', 'data: {"error":{"error":null,"code":5}}\n\n'],
+  ['{"error":""}', 'data: {"error":{"error":""}}\n\n'],
+  ['{"error":{}}', 'data: {"error":{"error":{}}}\n\n'],
+  ['{"error":[]}', 'data: {"error":{"error":[]}}\n\n'],
+  ['{}', undefined],
   ['{"detail":[1]}', 'data: {"error":{"detail":[1]}}\n\n'],
   ['{"__proto__":{"error":1}}', 'data: {"error":{"__proto__":{"error":1}}}\n\n'],
   ['', undefined],
@@ -144,6 +149,18 @@ test.each([
   bytes.set(Buffer.from(body));
   const built = replicaErrorEvent(bytes, asker);
   expect(built === undefined ? undefined : Buffer.from(built).toString()).toBe(event);
+});
+
+test.each([
+  ['{"type":"error","error":{"type":"t"}}', '{"type":"error","error":{"type":"t"}}'],
+  ['{"error":{"message":"no","code":1}}', '{"type":"error","error":{"message":"no","code":1}}'],
+  ['{"type":"error","error":"no"}', '{"type":"error","error":{"type":"error","error":"no"}}'],
+  ['{"type":"error","error":null}', '{"type":"error","error":{"type":"error","error":null}}'],
+  ['{"detail":"no"}', '{"type":"error","error":{"detail":"no"}}'],
+])('the error %s of a replica as an event of the Messages API', (body, data) => {
+  const asker = { requestId: 'id', isAnthropic: true, hasOrigin: false };
+  const event = Buffer.from(replicaErrorEvent(Buffer.from(body), asker)!).toString();
+  expect(event).toBe(`event: error\ndata: ${data}\n\n`);
 });
 
 test('what is no UTF-8 is no error of a replica', () => {

@@ -68,7 +68,7 @@ function look(actions: number): void {
 }
 
 test('one a sample is cut, the one with the most bytes first', () => {
-  const readers = [reader(100), reader(300), reader(200)];
+  const readers = [reader(40_000), reader(60_000), reader(50_000)];
   const cut = (): boolean[] => readers.map(({ connection }) => connection.isCut);
   look(OverloadAction.cutSlowReaders);
   expect(cut(), 'they may have taken something since').toEqual([false, false, false]);
@@ -84,13 +84,13 @@ test('one a sample is cut, the one with the most bytes first', () => {
 });
 
 test('nobody is cut in other stages', () => {
-  const { connection } = reader(100);
+  const { connection } = reader(40_000);
   for (let i = 0; i < 3; i++) look(OverloadAction.refuseRequests | OverloadAction.keepAliveOff);
   expect(connection.isCut).toBe(false);
 });
 
 test('who takes something between two samples, and who is not behind, is left alone', () => {
-  const moving = reader(1000);
+  const moving = reader(40_000);
   const idle = reader(5);
   idle.connection.isBlocked = false;
   for (let i = 0; i < 5; i++) {
@@ -100,4 +100,10 @@ test('who takes something between two samples, and who is not behind, is left al
     moving.request.outbox.flush();
   }
   expect([moving.connection.isCut, idle.connection.isCut]).toEqual([false, false]);
+});
+
+test('who holds less than half a window is left alone', () => {
+  const [small, large] = [reader(32_768), reader(32_769)];
+  for (let i = 0; i < 4; i++) look(OverloadAction.cutSlowReaders);
+  expect([small.connection.isCut, large.connection.isCut]).toEqual([false, true]);
 });

@@ -260,3 +260,20 @@ test('a word where a key knows one, in place of its quantity', () => {
   ]);
   expect(problems(`timeouts: { queue: off }\n${models}`).length).toBe(1);
 });
+
+const domains = (list: string): string =>
+  `models: [{ name: m, allowed_media_domains: [${list}], replicas: [{ url: "http://h:1" }] }]`;
+
+test('hosts for media are spelled as a URL has them', () => {
+  const good = '"*", localhost, img.example.com, 10.0.0.1, xn--mnchen-3ya.de, "[::1]"';
+  expect(loaded(domains(good)).models[0]?.allowed_media_domains).toHaveLength(6);
+});
+
+test.each(['"[0:0:0:0:0:0:0:1]"', '"010.0.0.1"', '"1.2.3.4.5"', '"a..b"', '"a:1"', 'A', '"xn--a"'])(
+  '%s could match no host and is refused',
+  (host) => {
+    expect(problems(domains(host))).toEqual([
+      expect.stringContaining('must be a host in lower case without scheme or port'),
+    ]);
+  },
+);

@@ -86,3 +86,11 @@ test('whatever is around it, a foreign image is found and an allowed one is not'
     }),
   );
 });
+
+test('many strings, or deep ones, behind and around a source cost one walk', () => {
+  const strings = `[${'"",'.repeat(200_000)}""]`;
+  const body = (url: string): string =>
+    `{"source":{"a":${strings}},"url":"http://app/","b":${'['.repeat(500)}{"source":{"url":"${url}"}}${']'.repeat(500)}}`;
+  expect(foreign(body('https://img.example.com/'))).toBe(false);
+  expect(foreign(body('http://evil/'))).toBe(true);
+});

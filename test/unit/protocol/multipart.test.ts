@@ -44,6 +44,25 @@ test.each([
   expect(facts.model).toBe(model);
 });
 
+test('what a form names as media is found, however often it is scanned', () => {
+  const arena = Buffer.from(
+    form(
+      field('model', 'm'),
+      field('url', 'http://a/'),
+      field('image_url[]', 'http://b/'),
+      field('image_url[1]', `http://${'c'.repeat(9000)}/`),
+      field('url[]', ''),
+      field('prompt', 'http://d/'),
+      field('file_url', `data:;base64,${'A'.repeat(9000)}`),
+    ),
+  );
+  const urls: string[] = [];
+  for (let i = 0; i < 2; i++) {
+    expect(scanMultipartModel(arena, arena.length, type, facts, urls)).toBe(0);
+    expect(urls).toEqual(['http://a/', 'http://b/', 'http:', 'data:']);
+  }
+});
+
 const bad = errors.BAD_MULTIPART.number;
 test.each([
   ['two models', form(field('model', 'a'), field('model', 'b')), errors.DUPLICATE_KEY.number],

@@ -59,7 +59,9 @@ export interface ReplicaProcessOptions {
 /** A replica in a process of its own; resolves when it listens. */
 export async function replicaProcess(options: ReplicaProcessOptions = {}): Promise<ReplicaProcess> {
   const child = spawn(process.execPath, [mainFile, 'replica', '--json', ...flagsOf(options)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    // Over the channel it notices that its test is gone: one that a failed hook left would hold the
+    // output of the whole run open.
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
   const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
   const ready = await Promise.race([readyLine(child), exited]);

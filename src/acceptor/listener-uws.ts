@@ -8,9 +8,11 @@
  * answer that must close ends with its own last chunk, because `end(body, true)` writes a header line
  * into a body that has begun; connections above the cap are closed before a descriptor runs out.
  */
+
 import type { HttpRequest, HttpResponse, TemplatedApp, us_listen_socket } from 'uWebSockets.js';
 import { assert } from '../lib/assert.ts';
 import { listenErrorAt } from '../lib/listen-error.ts';
+import { noBytes } from '../lib/no-bytes.ts';
 import { quietTurn } from '../lib/quiet-turn.ts';
 import { DescriptorWatch } from './descriptors.ts';
 import { EdgeHead } from './edge-head.ts';
@@ -37,8 +39,6 @@ const lastChunkValue = '1\r\n';
 
 const State = { waiting: 0, headPending: 1, streaming: 2, lingering: 3, over: 4 } as const;
 type State = (typeof State)[keyof typeof State];
-
-const noBytes = new Uint8Array(0);
 
 type UwsModule = typeof import('uWebSockets.js');
 

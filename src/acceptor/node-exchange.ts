@@ -4,12 +4,14 @@
  * Bytes handed to write() are copied: Node sends them after the call. A streamed answer stays blocked
  * until the connection has taken its last byte, so whoever waits for that loses nothing.
  */
+
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import type { Bagged } from '../lib/bag.ts';
 import { nowMs } from '../lib/clock.ts';
+import { noBytes } from '../lib/no-bytes.ts';
 import type { EdgeHead } from './edge-head.ts';
 import {
   Closing,
@@ -26,8 +28,6 @@ export const windowMs = 10_000;
 const bodyBytesPerWindow = 16 * 1024 * 10;
 /** A client that takes nothing for this long is dropped. */
 const stalledMs = 20_000;
-const noBytes = new Uint8Array(0);
-
 export class NodeExchange implements Exchange, Bagged {
   /** Among the open exchanges of the listener. */
   place = -1;

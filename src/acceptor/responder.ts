@@ -7,10 +7,12 @@
  * was drained far enough to matter to a forwarder that found it full. A record whose handling
  * throws is a defect: it is counted, its request is cut, and the drain goes on behind it.
  */
+
 import { errorOf, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
+import { noBytes } from '../lib/no-bytes.ts';
 import { tailAfter } from '../protocol/event-end.ts';
 import { decodeHeaders } from '../protocol/header-codec.ts';
 import { ByteRingConsumer } from '../shm/byte-ring.ts';
@@ -41,8 +43,6 @@ const recordsPerDrain = 256;
 const bytesPerDrain = 1024 * 1024;
 /** Bytes of a header list that only its forwarder can have got wrong. */
 const headerBlobMax = 64 * 1024;
-const noBytes = new Uint8Array(0);
-
 export class Responder {
   readonly #state: AcceptorState;
   readonly #settlement: Settlement;

@@ -9,7 +9,9 @@
  * section 6.3). JSON shows by its brackets whether that is true; of anything else a reset is a cut, an
  * orderly close is taken at its word.
  */
+
 import { Buffer } from 'node:buffer';
+import { noBytes } from '../lib/no-bytes.ts';
 import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
 import { UsageTail } from '../protocol/usage-tail.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
@@ -23,8 +25,6 @@ const answerBytesMax = 256 * 1024 * 1024;
  * the client must know that they are the last (acceptor/outbox.ts).
  */
 const restBytes = 2;
-const noBytes = new Uint8Array(0);
-
 /** Bodies and tails are looked at in one call, so one observer serves all of them. */
 const observer = new CompletionObserver();
 

@@ -15,6 +15,12 @@ export const headBytesMax = 4 * 1024;
 /** The largest body that one `answer` carries. */
 export const answerBytesMax = corkBytesMax - headBytesMax;
 
+/**
+ * The least time after which an engine cuts a client that takes nothing of its answer: uWebSockets.js
+ * does after 8 to 12 s (its own limit of 10 s, looked at every 4 s).
+ */
+export const stalledMsMin = 7500;
+
 /** What a refused client may still send, and for how long, so that it reads its answer. */
 export const discardMs = 1000;
 export const discardBytesMax = 64 * 1024 * 1024;

@@ -5,6 +5,7 @@
  * it counts what the connection is known to have taken, wraps, and never counts a byte twice.
  */
 import { assert } from '../lib/assert.ts';
+import { nowMs } from '../lib/clock.ts';
 import type { Exchange } from './listener.ts';
 
 /**
@@ -23,10 +24,17 @@ export class Outbox {
   #handedBytes = 0;
   /** The last bytes handed over were aside: it is they that may not have been taken. */
   #wasAside = false;
+  /** When the connection refused what was written last; 0: it did not. */
+  #blockedMs = 0;
   keptBytes = 0;
 
   constructor(exchange: Exchange) {
     this.#exchange = exchange;
+  }
+
+  /** For how long the connection has taken nothing although there is something. */
+  get stalledMs(): number {
+    return this.#blockedMs === 0 ? 0 : nowMs() - this.#blockedMs;
   }
 
   get takenBytes(): number {
@@ -75,6 +83,7 @@ export class Outbox {
     let at = start + exchange.write(data, start, bulkEnd);
     while (at >= bulkEnd && at < end && !exchange.isBlocked) at += exchange.write(data, at, at + 1);
     if (at > start) this.#wasAside = false;
+    this.#blockedMs = exchange.isBlocked ? nowMs() : 0;
     this.#handedBytes = (this.#handedBytes + at - start) | 0;
     return at - start;
   }

@@ -60,7 +60,7 @@ export class Request implements ExchangePeer, Due<Request> {
   status = 0;
   /** Why the answer failed, though its status may say otherwise. */
   failure: ErrorEntry | undefined;
-  /** Why we cut its connection, where the client is not to blame; undefined: we did not. */
+  /** Why its connection was cut from here; undefined: it was not. */
   cutFor: ErrorEntry | undefined;
   isGone = false;
   isEventStream = false;

@@ -29,13 +29,13 @@ import {
 import { ReplyRingLayout } from '../shm/rings.layout.ts';
 import { SpscConsumer } from '../shm/spsc-ring.ts';
 import { metrics } from '../telemetry/catalogue.ts';
-import { Stage } from '../telemetry/labels.ts';
+import { SlowReader, Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { isEventStream, pushStreamHeaders, replicaAnswerHeaders } from './answers.ts';
 import { announceClosing } from './closing.ts';
 import type { Ending } from './ending.ts';
 import { pushExplanation } from './explain-header.ts';
-import { answerBytesMax } from './listener.ts';
+import { answerBytesMax, stalledMsMin } from './listener.ts';
 import { Phase, type Request } from './request.ts';
 import type { Settlement } from './settlement.ts';
 
@@ -99,6 +99,7 @@ export class Responder {
   gone(request: Request): void {
     if (request.phase === Phase.over) return;
     request.isGone = true;
+    this.#noteStalled(request);
     request.outbox.clear();
     if (request.phase === Phase.reading) {
       this.#settlement.recordGone(request);
@@ -106,6 +107,13 @@ export class Responder {
     } else if (request.phase === Phase.published) this.#settlement.cancel(request);
     else this.#settlement.finish(request);
     faultPoint('aborted');
+  }
+
+  /** The engine cut it (listener.ts), or it left after as long: either way it did not read. */
+  #noteStalled(request: Request): void {
+    if (request.cutFor !== undefined || request.outbox.stalledMs < stalledMsMin) return;
+    request.cutFor = errors.CLIENT_STALLED;
+    this.#state.metrics.add(metrics.slowReadersCut, SlowReader.stalled, 1);
   }
 
   #requestOf(slot: number, lease: number): Request | undefined {

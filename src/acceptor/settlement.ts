@@ -138,7 +138,8 @@ export class Settlement {
     const { facts } = request;
     const failure = this.#causeOf(request);
     const ms = (nowUs() - facts.arrivedUs) / 1000;
-    const hasLeft = request.isGone && request.cutFor === undefined;
+    const isOurs = request.cutFor !== undefined && request.cutFor.source !== 'client';
+    const hasLeft = request.isGone && !isOurs;
     const status = hasLeft ? errors.CLIENT_GONE.status : request.status;
     this.#count(request.model, status, ms);
     if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms)) return;

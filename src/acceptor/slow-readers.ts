@@ -8,6 +8,7 @@
 import { errors } from '../errors/catalogue.ts';
 import { OverloadAction } from '../shm/control.layout.ts';
 import { metrics } from '../telemetry/catalogue.ts';
+import { SlowReader } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { isDegraded } from './overload.ts';
 import type { Request } from './request.ts';
@@ -30,7 +31,7 @@ export class SlowReaders {
     const request = this.#largest();
     if (request === undefined) return;
     request.cutFor = errors.SLOW_READER;
-    counters.add(metrics.slowReadersCut, 0, 1);
+    counters.add(metrics.slowReadersCut, SlowReader.overload, 1);
     request.exchange.cut();
   }
 

@@ -6,75 +6,9 @@
  * else. `flag` is the Envoy response flag that the access log prints.
  */
 
-export interface ErrorEntry {
-  readonly name: string;
-  readonly number: number;
-  readonly status: number;
-  readonly type: string;
-  readonly code: string;
-  readonly param: string | null;
-  readonly source: 'client' | 'gateway' | 'upstream';
-  readonly flag: string;
-  readonly retry: 'never' | 'beforeFirstByte';
-  /** Seconds for `retry-after`; 0: the header is not sent. */
-  readonly retryAfterS: number;
-  readonly message: string;
-  readonly hint: string;
-}
+import { client, type Entry, type ErrorEntry, entry, gateway, upstream } from './entry.ts';
 
-type Entry = Omit<ErrorEntry, 'name'>;
-interface Words {
-  readonly message: string;
-  readonly hint: string;
-  readonly type?: string;
-  readonly param?: string;
-  readonly retryAfterS?: number;
-  readonly retry?: 'never';
-  readonly status?: number;
-}
-
-const client = (number: number, status: number, code: string, flag: string, words: Words): Entry =>
-  entry(
-    'client',
-    'never',
-    number,
-    status,
-    words.type ?? 'invalid_request_error',
-    code,
-    flag,
-    words,
-  );
-
-const gateway = (number: number, status: number, code: string, flag: string, words: Words): Entry =>
-  entry('gateway', 'never', number, status, words.type ?? 'overloaded', code, flag, words);
-
-const upstream = (number: number, code: string, flag: string, words: Words): Entry =>
-  entry(
-    'upstream',
-    words.retry ?? 'beforeFirstByte',
-    number,
-    words.status ?? 502,
-    words.type ?? 'server_error',
-    code,
-    flag,
-    words,
-  );
-
-function entry(
-  source: ErrorEntry['source'],
-  retry: ErrorEntry['retry'],
-  number: number,
-  status: number,
-  type: string,
-  code: string,
-  flag: string,
-  words: Words,
-): Entry {
-  const param = words.param ?? null;
-  const retryAfterS = words.retryAfterS ?? 0;
-  const { message, hint } = words;
-  return { number, status, type, code, param, source, flag, retry, retryAfterS, message, hint };
-}
+export type { ErrorEntry } from './entry.ts';
 
 const rows = {
   BAD_FRAMING: client(1, 400, 'bad_request_framing', 'DPE', {
@@ -364,6 +298,10 @@ const rows = {
     message: 'The request took too long.',
     hint: '`timeouts.total` or `x-sluice-deadline-ms` passed.',
     type: 'timeout',
+  }),
+  CLIENT_STALLED: client(98, 499, 'client_stalled', 'SI', {
+    message: 'The client took nothing of its answer for too long.',
+    hint: 'For logs and metrics only: its connection was cut.',
   }),
   CLIENT_GONE: client(99, 499, 'client_gone', 'DC', {
     message: 'The client closed the connection.',

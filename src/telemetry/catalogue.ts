@@ -326,9 +326,9 @@ export const metrics = {
   ),
   slowReadersCut: counter(
     'sluice_slow_readers_cut_total',
-    [],
+    ['reason'],
     ['acceptor'],
-    'Clients cut in an overload because they took nothing of their answers.',
+    'Clients cut because they took nothing of their answers: in an overload, or stalled for too long.',
   ),
   overloadStage: gauge(
     'sluice_overload_stage',

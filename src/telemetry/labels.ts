@@ -33,6 +33,10 @@ export type ThreadKind = (typeof ThreadKind)[keyof typeof ThreadKind];
 /** As the brain tells them (dispatch/decisions.ts). */
 const HedgeEnd = { won: 0, lost: 1, failed: 2, cancelled: 3 } as const;
 
+/** Why a client that takes nothing was cut. */
+export const SlowReader = { overload: 0, stalled: 1 } as const;
+export type SlowReader = (typeof SlowReader)[keyof typeof SlowReader];
+
 /** Labels that span a dimension of the cells; `replica` also resolves to the `model` it serves. */
 export type SeriesLabel =
   | 'model'
@@ -43,7 +47,8 @@ export type SeriesLabel =
   | 'type'
   | 'result'
   | 'thread'
-  | 'end';
+  | 'end'
+  | 'reason';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'replica'>;
 
 /** How many models and replicas the cells have room for; fixed before any thread starts. */
@@ -62,6 +67,7 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   result: Object.keys(Result),
   thread: Object.keys(ThreadKind),
   end: Object.keys(HedgeEnd),
+  reason: Object.keys(SlowReader),
 };
 
 export function labelSize(label: SeriesLabel, dims: MetricDims): number {

@@ -8,6 +8,7 @@ import { nowMs } from '../../src/lib/clock.ts';
 import { figure } from '../support/figures.ts';
 import { Flood } from '../support/flood.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
+import { logged } from '../support/logged.ts';
 import {
   chunk,
   doneEvent,
@@ -18,6 +19,7 @@ import {
   sseHead,
   tokenEvent,
 } from '../support/raw-replica.ts';
+import { total } from '../support/scenario.ts';
 import { Call, heldBack, quantile, reached, streamWindow } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
@@ -113,6 +115,11 @@ async function flooded(gateway: GatewayProcess, floods: Map<string, Flood>): Pro
     droppedMsMax - (nowMs() - started),
   );
   const dropped = nowMs() - started;
+  expect(total(await gateway.metrics(), 'sluice_slow_readers_cut_total')).toBe(readersNot);
+  for (const { nonce } of stuck) {
+    const line = { status: 499, err: 'client_stalled', flag: 'SI' };
+    expect(await logged(gateway, nonce)).toMatchObject(line);
+  }
   for (const c of stuck) c.leave();
   await expectQuiet(gateway);
   figure(
@@ -145,6 +152,7 @@ test.concurrent.each(testEngines)(
     });
     const config = {
       listen: { engine },
+      log: { level: 'info' as const, sample: 1 },
       memory: { stream_window: '64KiB' },
       health: { interval: '10s', timeout: '10s', unhealthy_after: 10 },
       timeouts: { inter_token: '60s' },

@@ -19,6 +19,7 @@ import { type CpuProfile, readThread, type ThreadProfile } from './profile/cpu-p
 
 interface Flags {
   readonly stream: boolean;
+  readonly continuation: string;
   readonly seconds: number;
   readonly clinic?: ClinicTool;
   readonly out: string;
@@ -27,6 +28,11 @@ interface Flags {
 const flags = new Command('npm run profile --')
   .description('Profiles the gateway under load, one CPU profile per thread.')
   .option('--stream', 'ask for streams', false)
+  .addOption(
+    new Option('--continuation <mode>', 'of the model')
+      .choices(['off', 'text', 'token_ids'])
+      .default('off'),
+  )
   .option('--seconds <n>', 'how long, 1 to 600', secondsOf, 10)
   .addOption(new Option('--clinic <tool>', 'one HTML page of clinic instead').choices(clinicTools))
   .option('--out <folder>', 'where the profiles go', 'artifacts/profile')
@@ -88,7 +94,9 @@ async function profile(
   );
   const [port, adminPort] = (await freePorts(2)) as [number, number];
   const file = join(bench.folder, 'sluice.yaml');
-  writeFileSync(file, JSON.stringify(gatewayConfig(fleet, port, adminPort)));
+  const changes = { model: { continuation: flags.continuation } };
+  const config = gatewayConfig(fleet, port, adminPort, 'least_in_flight', changes);
+  writeFileSync(file, JSON.stringify(config));
   const serve = [mainFile, 'serve', '--config', file, '--no-supervisor'];
   const options: ChildOptions = {
     readyUrl: `http://127.0.0.1:${adminPort}/readyz`,

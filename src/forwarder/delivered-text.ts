@@ -6,10 +6,12 @@
  * continued. White space at the end of the text of a chat waits: templates cut it off.
  */
 import { Buffer } from 'node:buffer';
+import { put } from '../protocol/byte-edits.ts';
 import type { StreamChunk } from '../protocol/stream-chunk.ts';
 import { jsonText } from '../protocol/text.ts';
 import type { Delivered } from './delivered.ts';
 
+/** From the pool of node: most answers end before they have outgrown it. */
 const bytesMin = 1024;
 const backslash = 0x5c;
 /** Escapes of one character, as one of U+3000, are this long at most. */
@@ -85,12 +87,11 @@ export class DeliveredText implements Delivered {
     }
     if (length > this.#bytes.length) {
       const size = Math.min(Math.max(2 * length, bytesMin), this.#bytesMax);
-      const grown = Buffer.allocUnsafeSlow(size);
+      const grown = size === bytesMin ? Buffer.allocUnsafe(size) : Buffer.allocUnsafeSlow(size);
       grown.set(this.#bytes.subarray(0, this.#length));
       this.#bytes = grown;
     }
-    this.#bytes.set(source.subarray(start + 1, end - 1), this.#length);
-    this.#length = length;
+    this.#length = put(this.#bytes, this.#length, source, start + 1, end - 1);
   }
 }
 

@@ -10,7 +10,7 @@
  */
 import { Buffer } from 'node:buffer';
 import { errorOf } from '../errors/catalogue.ts';
-import { type Edit, edit, edited } from '../protocol/byte-edits.ts';
+import { type Edit, edit, noEdits } from '../protocol/byte-edits.ts';
 import { Observed, type Usage } from '../protocol/completion-observer.ts';
 import { type ContinuationPlan, tokensLeft } from '../protocol/continuation.ts';
 import {
@@ -25,7 +25,6 @@ import { Outcome } from '../shm/rings.layout.ts';
 import type { Delivered } from './delivered.ts';
 import { DeliveredIds } from './delivered-ids.ts';
 import { DeliveredText } from './delivered-text.ts';
-import { copyOf } from './event-bytes.ts';
 import type { Failure } from './failure.ts';
 
 /** What becomes of a stream that broke. */
@@ -38,12 +37,11 @@ export interface Earlier {
   readonly lastTokenUs: number;
 }
 
-const dataStart = Buffer.from('data: ');
-const dataEnd = Buffer.from('\n\n');
 const deltaStart = Buffer.from('"delta":{"content":');
 const deltaEnd = Buffer.from('}');
 const doneEvent = 'data: [DONE]\n\n';
 
+/** Of the event at hand, of whichever stream. */
 const chunk = new StreamChunk();
 
 /** What the ids of a prompt can take for each byte of its request, in an event, and at the very most. */
@@ -92,6 +90,11 @@ export class Delivery {
     this.#kept = isOfIds ? new DeliveredIds(bytesMax) : new DeliveredText(bytesMax, this.#isChat);
   }
 
+  /** What the observer of the current attempt fills before an event is taken. */
+  get parts(): StreamChunk {
+    return chunk;
+  }
+
   get isContinued(): boolean {
     return this.earlier !== undefined;
   }
@@ -138,14 +141,17 @@ export class Delivery {
     };
   }
 
-  /** What the client gets of an event, `flags` being what it carries; undefined: nothing. */
-  take(event: SseEvent, flags: number, usage: Usage): Uint8Array | undefined {
-    if (event.dataLines === 0) return copyOf(event);
+  /**
+   * What is changed in an event, `flags` being what it carries, before the client gets it: edits of its
+   * data. Undefined: the client does not get it.
+   */
+  take(event: SseEvent, flags: number, usage: Usage): readonly Edit[] | undefined {
+    if (event.dataLines === 0) return noEdits;
     if ((flags & Observed.done) !== 0) {
       this.#isDone = true;
-      return Buffer.concat([this.#missingUsage(), copyOf(event)]);
+      const missing = this.#missingUsage();
+      return missing === '' ? noEdits : [edit(event.start, event.start, missing)];
     }
-    chunk.read(event.data, event.dataStart, event.dataEnd);
     this.#note(event, flags, usage);
     if ((flags & Observed.usageOnly) !== 0 && chunk.usage.end > 0) {
       if (!this.plan.wantsUsage) return undefined;
@@ -154,10 +160,7 @@ export class Delivery {
       // A second role, or a token without text.
       if (!this.plan.wantsIds || chunk.tokenIds.end === 0) return undefined;
     }
-    const edits = this.#editsOf(event.data, flags);
-    if (edits.length === 0) return copyOf(event);
-    const payload = edited(event.data, event.dataStart, event.dataEnd, edits);
-    return Buffer.concat([dataStart, payload, dataEnd]);
+    return this.#editsOf(event.data, flags);
   }
 
   /** Everything taken so far is on its way to the client. */
@@ -202,7 +205,7 @@ export class Delivery {
   /** The events that a stream lacks whose text is complete. */
   ending(): Buffer {
     const finish = this.#hasFinish ? '' : this.#event(`[${this.#lastChoice}]`, '');
-    return Buffer.concat([Buffer.from(finish), this.#missingUsage(), Buffer.from(doneEvent)]);
+    return Buffer.from(finish + this.#missingUsage() + doneEvent);
   }
 
   get #isChat(): boolean {
@@ -238,7 +241,10 @@ export class Delivery {
     }
     if ((flags & Observed.token) !== 0) this.#came++;
     if ((flags & Observed.usage) !== 0) {
-      this.#usage = { ...usage };
+      const { prompt, completion, cached } = usage;
+      this.#usage.prompt = prompt;
+      this.#usage.completion = completion;
+      this.#usage.cached = cached;
       if (usage.completion >= 0) this.#came = usage.completion;
     }
     this.#kept.note(data, chunk, this.#hasFinish);
@@ -263,7 +269,7 @@ export class Delivery {
       if (!wantsIds) unwanted.push(chunk.tokenIds);
       if (!wantsIds || this.isContinued) unwanted.push(chunk.promptIds, chunk.choicePromptIds);
     }
-    if (!this.isContinued) return [...edits, ...without(data, unwanted)];
+    if (!this.isContinued) return unwanted.length === 0 ? edits : without(data, unwanted);
     const replace = ({ start, end }: Member, text: string): void => {
       if (end > 0 && text !== '') edits.push(edit(start, end, text));
     };
@@ -293,11 +299,11 @@ export class Delivery {
   }
 
   /** The usage the client asked for, if it has not got it and it is known. */
-  #missingUsage(): Buffer {
+  #missingUsage(): string {
     const isKnown = this.#promptTokens >= 0 || (this.earlier?.usage.prompt ?? -1) >= 0;
-    if (!this.plan.wantsUsage || this.#hasUsageChunk || !isKnown) return Buffer.alloc(0);
+    if (!this.plan.wantsUsage || this.#hasUsageChunk || !isKnown) return '';
     this.#hasUsageChunk = true;
-    return Buffer.from(this.#event('[]', `,"usage":${this.#usageJson}`));
+    return this.#event('[]', `,"usage":${this.#usageJson}`);
   }
 
   #event(choices: string, more: string): string {

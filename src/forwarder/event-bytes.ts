@@ -1,17 +1,24 @@
-/** Bytes of events that are not where they came. Pure; forwarder threads. */
+/** Bytes of events that are not passed on where they came. Pure; forwarder threads. */
 import { Buffer } from 'node:buffer';
+import { type Edit, edited, noEdits } from '../protocol/byte-edits.ts';
 import type { SseEvent } from '../protocol/sse-scanner.ts';
 
 const lf = 0x0a;
 const cr = 0x0d;
 const oneLine = Buffer.from('\n');
 const twoLines = Buffer.from('\n\n');
-const nothing = Buffer.alloc(0);
+const dataField = Buffer.from('data: ');
 
-/** A copy of the event; one that lacks its blank line gets it, or a client would never be given it. */
-export function copyOf(event: SseEvent): Buffer {
-  const bytes = event.bytes.subarray(event.start, event.end);
-  return Buffer.concat([bytes, event.terminated ? nothing : terminatorOf(event)]);
+/**
+ * A copy of the event with `edits` made in its data. One that lacks its blank line gets it, or a client
+ * would never be given it; several data lines become one.
+ */
+export function copyOf(event: SseEvent, edits: readonly Edit[] = noEdits): Buffer {
+  const { bytes, start, end, data, dataStart, dataEnd } = event;
+  if (edits.length === 0 || data === bytes) {
+    return edited(bytes, start, end, edits, event.terminated ? undefined : terminatorOf(event));
+  }
+  return Buffer.concat([dataField, edited(data, dataStart, dataEnd, edits, twoLines)]);
 }
 
 function terminatorOf(event: SseEvent): Uint8Array {

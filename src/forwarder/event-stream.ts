@@ -1,13 +1,14 @@
 /**
  * One answer that is a stream of events. Forwarder threads.
  *
- * Only complete events pass, byte for byte; the bytes of the event in progress wait in the scanner
+ * Only complete events pass, byte for byte, where they came: nobody else reads the chunk. The bytes of the event in progress wait in the scanner
  * (bounded), so a cut never reaches the client in the middle of one. A malformed event is left out
  * and counted. Until the first content the events are held (hold.ts): whatever fails before it can
  * be asked of another replica. Complete is what the observer says, never the end of the connection.
  * With a delivery (delivery.ts) events pass as it gives them, and a break may be continued.
  */
 import { Buffer } from 'node:buffer';
+import { areCuts, closeUp, type Edit, noEdits } from '../protocol/byte-edits.ts';
 import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
 import { type SseEvent, SseScanner } from '../protocol/sse-scanner.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
@@ -31,7 +32,7 @@ export class EventStream implements Answer {
   readonly #sink: StreamSink;
   readonly #facts: AnswerFacts;
   readonly #scanner: SseScanner;
-  readonly #observer = new CompletionObserver();
+  readonly #observer: CompletionObserver;
   readonly #hold = new Hold();
   readonly #delivery: Delivery | undefined;
   #over = false;
@@ -49,6 +50,7 @@ export class EventStream implements Answer {
     this.#facts = facts;
     this.#delivery = delivery;
     this.#scanner = new SseScanner((event) => this.#onEvent(event), delivery?.eventBytesMax);
+    this.#observer = new CompletionObserver(delivery?.parts);
     this.#observer.reset(facts.shape, facts.choices);
   }
 
@@ -109,31 +111,34 @@ export class EventStream implements Answer {
   }
 
   #follow(delivery: Delivery, event: SseEvent, flags: number, begins: boolean): void {
-    const bytes = delivery.take(event, flags, this.#observer.usage);
+    const edits = delivery.take(event, flags, this.#observer.usage);
     this.#scanner.eventBytesMax = delivery.eventBytesMax;
-    if (bytes !== undefined) {
-      this.#owesLf = owesLf(event);
-      this.#hold.push(bytes);
-    }
     const isHeld = delivery.isWaiting || (!begins && !this.#sink.committed);
+    if (edits !== undefined) {
+      if (isHeld || !this.#sink.committed || !this.#hold.isEmpty) {
+        this.#passRun();
+        this.#owesLf = owesLf(event);
+        this.#hold.push(copyOf(event, edits));
+      } else this.#pass(event, edits);
+    }
     if (isHeld && !this.#hold.full(0)) return;
-    this.#release();
+    if (!this.#sink.committed || !this.#hold.isEmpty) this.#release();
     if (!this.#over) delivery.confirm();
   }
 
-  /** Bytes of the chunk at hand grow one run as long as nothing is left out between them. */
-  #pass(event: SseEvent): void {
+  /** Events of the chunk at hand become one run: what is cut or left out between them is closed up. */
+  #pass(event: SseEvent, edits: readonly Edit[] = noEdits): void {
     this.#owesLf = owesLf(event);
-    if (event.bytes === this.#chunk) {
-      if (event.start !== this.#runEnd) {
-        this.#passRun();
-        this.#runStart = event.start;
-      }
-      this.#runEnd = event.end;
+    // Edits are of the data, which is elsewhere if it was joined of several lines.
+    const isHere = edits.length === 0 || (event.data === event.bytes && areCuts(edits));
+    if (event.bytes !== this.#chunk || !isHere) {
+      this.#passRun();
+      // An event that spans chunks lies in a buffer the scanner uses again.
+      this.#give(copyOf(event, edits));
       return;
     }
-    // An event that spans chunks lies in a buffer the scanner uses again.
-    this.#give(copyOf(event));
+    if (this.#runEnd === this.#runStart) this.#runStart = this.#runEnd = event.start;
+    this.#runEnd = closeUp(this.#chunk, this.#runEnd, event.start, event.end, edits);
   }
 
   #passRun(): void {

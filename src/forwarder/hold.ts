@@ -10,12 +10,16 @@ import type { AnswerSink } from './answer.ts';
 const holdBytesMax = 16 * 1024;
 
 export class Hold {
-  #held: Uint8Array[] = [];
+  readonly #held: Uint8Array[] = [];
   #bytes = 0;
 
   push(bytes: Uint8Array): void {
     this.#held.push(bytes);
     this.#bytes += bytes.length;
+  }
+
+  get isEmpty(): boolean {
+    return this.#held.length === 0;
   }
 
   /** Whether with `more` bytes the bound is passed. */
@@ -25,7 +29,7 @@ export class Hold {
 
   release(sink: AnswerSink): void {
     for (const bytes of this.#held) sink.emit(bytes);
-    this.#held = [];
+    this.#held.length = 0;
     this.#bytes = 0;
   }
 }

@@ -11,6 +11,7 @@ import { equalsAscii, JsonCursor } from './json-cursor.ts';
 import { closeBrace, closeBracket, openBrace, openBracket, quote } from './json-skip.ts';
 import type { AnswerShape } from './routes.ts';
 import type { SseEvent } from './sse-scanner.ts';
+import type { StreamChunk } from './stream-chunk.ts';
 import { jsonNumber, jsonText } from './text.ts';
 
 /** What one payload was; a set of bits. */
@@ -66,6 +67,12 @@ export class CompletionObserver {
   /** Choices that the payload at hand finishes; they count once it has proved to be JSON. */
   readonly #stagedIndexes: number[] = [];
   #staged = 0;
+  readonly #parts: StreamChunk | undefined;
+
+  /** `parts` is filled with those of each payload of a chat or a completion. */
+  constructor(parts?: StreamChunk) {
+    this.#parts = parts;
+  }
 
   reset(shape: AnswerShape, choices: number): void {
     this.#shape = shape;
@@ -97,6 +104,7 @@ export class CompletionObserver {
   /** Takes the payload of one event; returns bits of `Observed`. */
   onPayload(data: Uint8Array, start: number, end: number): number {
     this.#flags = 0;
+    this.#parts?.clear();
     while (end > start && data[end - 1] === 0x20) end--;
     if (data[start] === openBracket && equalsAscii(data, start, end, '[DONE]')) {
       this.#flags = Observed.done;
@@ -143,36 +151,41 @@ export class CompletionObserver {
   #walkTop(): void {
     if (!cursor.enterObject()) return;
     while (cursor.nextMember()) {
-      const first = cursor.peek();
-      switch (cursor.keyEnd - cursor.keyStart) {
-        case 2:
-          if (first === quote && this.id === '' && cursor.keyIs('id')) this.#takeId();
-          else cursor.skip();
-          break;
-        case 4:
-          if (first === quote && cursor.keyIs('type')) this.#takeType();
-          else cursor.skip();
-          break;
-        case 5:
-          this.#takeFiveLetterKey(first);
-          break;
-        case 6:
-          if (first === quote && cursor.keyIs('object')) this.#takeObject();
-          else if (first === quote && cursor.keyIs('status')) this.#takeStatus();
-          else cursor.skip();
-          break;
-        case 7:
-          if (first === openBracket && cursor.keyIs('choices')) this.#walkChoices();
-          else if (first === openBrace && cursor.keyIs('message')) this.#walkEnvelope();
-          else cursor.skip();
-          break;
-        case 8:
-          if (first === openBrace && cursor.keyIs('response')) this.#walkEnvelope();
-          else cursor.skip();
-          break;
-        default:
-          cursor.skip();
-      }
+      const { keyStart, keyEnd, position } = cursor;
+      this.#takeTop(cursor.peek());
+      this.#parts?.top(cursor.bytes, keyStart, keyEnd, position, cursor.position);
+    }
+  }
+
+  #takeTop(first: number): void {
+    switch (cursor.keyEnd - cursor.keyStart) {
+      case 2:
+        if (first === quote && this.id === '' && cursor.keyIs('id')) this.#takeId();
+        else cursor.skip();
+        break;
+      case 4:
+        if (first === quote && cursor.keyIs('type')) this.#takeType();
+        else cursor.skip();
+        break;
+      case 5:
+        this.#takeFiveLetterKey(first);
+        break;
+      case 6:
+        if (first === quote && cursor.keyIs('object')) this.#takeObject();
+        else if (first === quote && cursor.keyIs('status')) this.#takeStatus();
+        else cursor.skip();
+        break;
+      case 7:
+        if (first === openBracket && cursor.keyIs('choices')) this.#walkChoices();
+        else if (first === openBrace && cursor.keyIs('message')) this.#walkEnvelope();
+        else cursor.skip();
+        break;
+      case 8:
+        if (first === openBrace && cursor.keyIs('response')) this.#walkEnvelope();
+        else cursor.skip();
+        break;
+      default:
+        cursor.skip();
     }
   }
 
@@ -249,6 +262,7 @@ export class CompletionObserver {
       count++;
     }
     if (count === 0) this.#flags |= Observed.usageOnly;
+    this.#parts?.choices(count);
   }
 
   #walkChoice(position: number): void {
@@ -256,6 +270,7 @@ export class CompletionObserver {
     let reasonLength = 0;
     if (!cursor.enterObject()) return;
     while (cursor.nextMember()) {
+      const { keyStart, keyEnd, position } = cursor;
       const first = cursor.peek();
       if (first === openBrace && (cursor.keyIs('delta') || cursor.keyIs('message'))) {
         this.#walkDelta();
@@ -270,6 +285,7 @@ export class CompletionObserver {
         if (!cursor.skip()) return;
         if (carriesSomething(first)) this.#flags |= Observed.token;
       } else cursor.skip();
+      this.#parts?.choice(cursor.bytes, keyStart, keyEnd, position, cursor.position);
     }
     if (cursor.failure === 0) this.#finish(index, reasonLength);
   }
@@ -280,7 +296,11 @@ export class CompletionObserver {
     while (cursor.nextMember()) {
       const isRole = cursor.keyIs('role');
       const first = cursor.peek();
-      if (cursor.skip() && !isRole && carriesSomething(first)) this.#flags |= Observed.token;
+      if (!cursor.skip()) return;
+      const carries = carriesSomething(first);
+      if (!isRole && carries) this.#flags |= Observed.token;
+      const { bytes, keyStart, keyEnd, valueStart, valueEnd } = cursor;
+      this.#parts?.delta(bytes, keyStart, keyEnd, valueStart, valueEnd, carries);
     }
   }
 

@@ -1,16 +1,16 @@
 /**
  * The parts of one streamed chunk of a chat or a completion that continuing it takes, as positions.
- * Pure; forwarder threads, for models with `continuation`; one instance, read again for each chunk.
+ * Pure; forwarder threads, for models with `continuation`; one instance, filled again for each chunk.
  *
- * The payload has been validated by the completion observer.
+ * The completion observer fills it on the one walk that it makes over a payload: what is here is of no
+ * use where that walk says malformed.
  */
 import type { Edit } from './byte-edits.ts';
-import { JsonCursor } from './json-cursor.ts';
+import { equalsAscii } from './json-cursor.ts';
 import { comma, openBrace, openBracket, quote } from './json-skip.ts';
 
-const depthMax = 64;
-const keysMax = 100_000;
 const space = 0x20;
+const zero = 0x30;
 const empty = new Uint8Array(0);
 
 /** A value, and the opening quote of its key; `end` 0: it is not there. */
@@ -41,29 +41,71 @@ export class StreamChunk {
   reasons = false;
   /** Carries nothing but text, reasoning and a finish reason of the one choice. */
   isPlain = true;
-  readonly #cursor = new JsonCursor();
   readonly #members = [
     ...[this.id, this.created, this.model, this.object, this.usage, this.role, this.content],
     ...[this.tokenIds, this.promptIds, this.choicePromptIds],
   ];
 
-  read(bytes: Uint8Array, start: number, end: number): void {
-    const cursor = this.#cursor;
+  clear(): void {
     for (const member of this.#members) member.end = 0;
     this.reasons = this.isCompletion = false;
     this.isPlain = true;
-    cursor.reset(bytes, start, end, depthMax, keysMax);
-    cursor.enterObject();
-    while (cursor.nextMember()) {
-      if (cursor.keyIs('choices') && cursor.peek() === openBracket) this.#walkChoices();
-      else if (cursor.keyIs('id')) this.#take(this.id);
-      else if (cursor.keyIs('created')) this.#take(this.created);
-      else if (cursor.keyIs('model')) this.#take(this.model);
-      else if (cursor.keyIs('object')) this.#take(this.object);
-      else if (cursor.keyIs('usage')) this.#take(this.usage);
-      else if (cursor.keyIs('prompt_token_ids')) this.#take(this.promptIds);
-      else cursor.skip();
+  }
+
+  /** Takes note of a member of the chunk: its key without quotes, its value. */
+  top(bytes: Uint8Array, keyStart: number, keyEnd: number, start: number, end: number): void {
+    const member = this.#topMember(bytes, keyStart, keyEnd);
+    if (member !== undefined) take(member, keyStart, start, end);
+  }
+
+  /** Takes note of how many choices there are. */
+  choices(count: number): void {
+    if (count > 1) this.isPlain = false;
+  }
+
+  /** Takes note of a member of a choice. */
+  choice(bytes: Uint8Array, keyStart: number, keyEnd: number, start: number, end: number): void {
+    const first = bytes[start] as number;
+    switch (keyEnd - keyStart) {
+      case 4:
+        if (first !== quote || !equalsAscii(bytes, keyStart, keyEnd, 'text')) return;
+        take(this.content, keyStart, start, end);
+        this.isCompletion = true;
+        return;
+      case 5:
+        if (first !== zero && equalsAscii(bytes, keyStart, keyEnd, 'index')) this.isPlain = false;
+        return;
+      case 8:
+        if (first !== openBrace || !equalsAscii(bytes, keyStart, keyEnd, 'logprobs')) return;
+        this.isPlain = false;
+        return;
+      case 9:
+        if (equalsAscii(bytes, keyStart, keyEnd, 'token_ids')) {
+          take(this.tokenIds, keyStart, start, end);
+        }
+        return;
+      case 16:
+        if (equalsAscii(bytes, keyStart, keyEnd, 'prompt_token_ids')) {
+          take(this.choicePromptIds, keyStart, start, end);
+        }
     }
+  }
+
+  /** Takes note of a member of a delta, which `carries` something or is empty. */
+  delta(
+    bytes: Uint8Array,
+    keyStart: number,
+    keyEnd: number,
+    start: number,
+    end: number,
+    carries: boolean,
+  ): void {
+    const isKey = (name: string): boolean => equalsAscii(bytes, keyStart, keyEnd, name);
+    if (bytes[start] === quote && isKey('content')) take(this.content, keyStart, start, end);
+    else if (isKey('role')) take(this.role, keyStart, start, end);
+    else if (!carries) return;
+    else if (isKey('reasoning_content') || isKey('reasoning')) this.reasons = true;
+    else this.isPlain = false;
   }
 
   /** Brings the ids of the prompt. */
@@ -71,68 +113,30 @@ export class StreamChunk {
     return isFullList(data, this.promptIds) || isFullList(data, this.choicePromptIds);
   }
 
-  #take(member: Member): void {
-    const cursor = this.#cursor;
-    member.at = cursor.keyStart - 1;
-    if (!cursor.skip()) return;
-    member.start = cursor.valueStart;
-    member.end = cursor.valueEnd;
-  }
-
-  #walkChoices(): void {
-    const cursor = this.#cursor;
-    let count = 0;
-    cursor.enterArray();
-    while (cursor.nextElement()) {
-      if (count++ === 0 && cursor.peek() === openBrace) this.#walkChoice();
-      else cursor.skip();
-    }
-    if (count > 1) this.isPlain = false;
-  }
-
-  #walkChoice(): void {
-    const cursor = this.#cursor;
-    cursor.enterObject();
-    while (cursor.nextMember()) {
-      const first = cursor.peek();
-      if (cursor.keyIs('delta') && first === openBrace) this.#walkDelta();
-      else if (cursor.keyIs('text') && first === quote) {
-        this.#take(this.content);
-        this.isCompletion = true;
-      } else if (cursor.keyIs('token_ids')) this.#take(this.tokenIds);
-      else if (cursor.keyIs('prompt_token_ids')) this.#take(this.choicePromptIds);
-      else if (cursor.keyIs('logprobs')) {
-        if (first === openBrace) this.isPlain = false;
-        cursor.skip();
-      } else if (cursor.keyIs('index')) {
-        cursor.skip();
-        if (cursor.bytes[cursor.valueStart] !== 0x30) this.isPlain = false;
-      } else cursor.skip();
+  #topMember(bytes: Uint8Array, keyStart: number, keyEnd: number): Member | undefined {
+    const isKey = (name: string): boolean => equalsAscii(bytes, keyStart, keyEnd, name);
+    switch (keyEnd - keyStart) {
+      case 2:
+        return isKey('id') ? this.id : undefined;
+      case 5:
+        if (isKey('usage')) return this.usage;
+        return isKey('model') ? this.model : undefined;
+      case 6:
+        return isKey('object') ? this.object : undefined;
+      case 7:
+        return isKey('created') ? this.created : undefined;
+      case 16:
+        return isKey('prompt_token_ids') ? this.promptIds : undefined;
+      default:
+        return undefined;
     }
   }
+}
 
-  #walkDelta(): void {
-    const cursor = this.#cursor;
-    cursor.enterObject();
-    while (cursor.nextMember()) {
-      const first = cursor.peek();
-      if (cursor.keyIs('content') && first === quote) this.#take(this.content);
-      else if (cursor.keyIs('role')) this.#take(this.role);
-      else if (cursor.keyIs('reasoning_content') || cursor.keyIs('reasoning')) {
-        cursor.skip();
-        if (this.#carriesSomething(first)) this.reasons = true;
-      } else {
-        cursor.skip();
-        if (this.#carriesSomething(first)) this.isPlain = false;
-      }
-    }
-  }
-
-  /** The value just skipped is more than `""`, `[]` or `{}`. */
-  #carriesSomething(first: number): boolean {
-    if (first !== quote && first !== openBracket && first !== openBrace) return false;
-    return this.#cursor.valueEnd - this.#cursor.valueStart > 2;
-  }
+function take(member: Member, keyStart: number, start: number, end: number): void {
+  member.at = keyStart - 1;
+  member.start = start;
+  member.end = end;
 }
 
 const isFullList = (data: Uint8Array, { start, end }: Member): boolean =>
@@ -140,6 +144,10 @@ const isFullList = (data: Uint8Array, { start, end }: Member): boolean =>
 
 /** Takes members out of their objects, each with one of the commas around it. */
 export function without(bytes: Uint8Array, members: readonly Member[]): Edit[] {
+  const [only] = members;
+  if (members.length === 1 && only !== undefined) {
+    return only.end > 0 ? [withoutRange(bytes, only.at, only.end)] : [];
+  }
   const edits: Edit[] = [];
   const sorted = members.filter(({ end }) => end > 0).sort((a, b) => a.at - b.at);
   for (let i = 0; i < sorted.length; ) {

@@ -16,7 +16,6 @@ interface Options {
 export const request = { messages: [{ role: 'user', content: 'x' }], max_tokens: 9 };
 
 export class StreamClient {
-  text = '';
   end = '';
   path = '';
   /** By each attempt that is over. */
@@ -25,6 +24,8 @@ export class StreamClient {
   readonly #body: Buffer;
   readonly #shape: AnswerShape;
   #stream: EventStream | undefined;
+  /** Views, as the forwarder keeps them until its turn ends. */
+  readonly #given: Uint8Array[] = [];
 
   constructor({ body = request, shape = 'openai-chat', bytesMax = 1024, mode }: Options = {}) {
     this.#body = Buffer.from(JSON.stringify(body));
@@ -46,7 +47,7 @@ export class StreamClient {
         return true;
       },
       emit: (bytes) => {
-        this.text += Buffer.from(bytes).toString();
+        this.#given.push(bytes);
       },
       whole: () => {},
       token: () => {},
@@ -70,11 +71,19 @@ export class StreamClient {
     return JSON.parse(body.toString());
   }
 
+  get text(): string {
+    return Buffer.concat(this.#given).toString();
+  }
+
   /** Gives back what is new for the client. */
   push(...events: string[]): string {
     const before = this.text.length;
-    this.#stream?.push(Buffer.from(events.join('')));
+    this.pushBytes(Buffer.from(events.join('')));
     return this.text.slice(before);
+  }
+
+  pushBytes(bytes: Uint8Array): void {
+    this.#stream?.push(bytes);
   }
 
   #use(): void {

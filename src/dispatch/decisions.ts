@@ -28,9 +28,17 @@ export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 /**
  * What the cause of a failure allows. `anywhere`: nothing was sent, so the same replica may serve.
  * `alone`: its batch has failed, which says nothing about this request. `again`: the gateway itself lost
- * the attempt, so every replica may be asked, the same one too.
+ * the attempt, so every replica may be asked, the same one too. `unserved`: as `elsewhere`, but the replica
+ * turned the request away unread, so that no work is done twice.
  */
-export const RetryRule = { never: 0, elsewhere: 1, anywhere: 2, alone: 3, again: 4 } as const;
+export const RetryRule = {
+  never: 0,
+  elsewhere: 1,
+  anywhere: 2,
+  alone: 3,
+  again: 4,
+  unserved: 5,
+} as const;
 export type RetryRule = (typeof RetryRule)[keyof typeof RetryRule];
 
 /** What the end of an attempt says of its replica: nothing, that it works, that it does not. */

@@ -22,8 +22,9 @@ import { RetryBudget } from './retry-budget.ts';
 /** A pause shorter than this is waited for; to send the client away would cost it more. */
 const pauseWaitedForUs = 250_000;
 
-/** The budget bounds work that is done again; a request that was never sent has done none. */
-const needsBudget = (release: Release): boolean => release.retry !== RetryRule.anywhere;
+/** The budget bounds work that is done again; a request that was not sent, or not read, has done none. */
+const needsBudget = ({ retry }: Release): boolean =>
+  retry !== RetryRule.anywhere && retry !== RetryRule.unserved;
 
 export class Retries {
   readonly budget: RetryBudget;

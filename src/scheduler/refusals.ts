@@ -34,6 +34,7 @@ export function retryRuleOf(error: number): RetryRule {
   if (errorOf(error).retry === 'never') return RetryRule.never;
   if (ofBatch.has(error)) return RetryRule.alone;
   if (error === errors.FORWARDER_LOST.number) return RetryRule.again;
+  if (error === errors.REPLICA_UNAUTHORIZED.number) return RetryRule.unserved;
   return beforeSend.has(error) ? RetryRule.anywhere : RetryRule.elsewhere;
 }
 

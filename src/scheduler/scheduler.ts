@@ -55,6 +55,9 @@ const createEventConsumer = (region: SharedArrayBuffer, capacity: number) =>
   new SpscConsumer(EventRingLayout, region, capacity);
 type EventConsumer = ReturnType<typeof createEventConsumer>;
 
+/** So often a replica that refuses the key of the gateway is asked whether it still does. */
+const misconfiguredMs = 5000;
+
 export class Scheduler {
   readonly #slots: RequestSlots;
   readonly #replicas: ReplicaRows;
@@ -245,10 +248,12 @@ export class Scheduler {
     const verdict = verdictOf(outcome);
     const isExcused = verdict === Verdict.bad && this.#isLagging();
     release.verdict = isExcused ? Verdict.none : verdict;
-    // A replica that refuses connections fails at once, so it looks the least loaded: it is paused
-    // as a busy one is, until the probes take it out.
+    // A replica that refuses connections, or our key, fails at once, so it looks the least loaded: it is
+    // paused as a busy one is, until the probes take it out or somebody mends its key.
     const isRefusing = release.retry === RetryRule.anywhere && !isExcused;
-    release.busy = outcome === Outcome.busy || isRefusing;
+    const isMisconfigured = release.retry === RetryRule.unserved;
+    if (isMisconfigured) release.retryAfterMs = misconfiguredMs;
+    release.busy = outcome === Outcome.busy || isRefusing || isMisconfigured;
     const { replica: ofFirst, hedgeReplica } = this.#slots.at;
     const field = this.#slots.row(slot) + (hedge ? hedgeReplica : ofFirst);
     const replica = this.#slots.words[field] as number;

@@ -50,7 +50,6 @@ const rows: readonly (readonly [
     'T15',
     '500 for 30 % of the requests of a replica',
     'breaker trips, others serve; errors < 1 %, ejected <= 50 % of fleet',
-    'one replica fails all, then 90 % of all replicas',
   ],
   [
     'T16',

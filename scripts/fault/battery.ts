@@ -38,7 +38,7 @@ const rows: readonly (readonly [
     'T13',
     'an event of 20 MB, an endless line',
     'cut with an error, RSS delta < 2x cap',
-    'RSS delta < 5 caps',
+    'RSS delta at its peak, median of 20 events in a gateway at work',
   ],
   ['T14', '429 and 503 with retry-after', 'another first, no hammering, breaker unmoved'],
   [

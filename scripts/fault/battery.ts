@@ -50,6 +50,7 @@ const rows: readonly (readonly [
     'T16',
     'all replicas down',
     'fast 503 with retry-after, p99 < 50 ms; recover <= 2 s after the first is back',
+    'timed once the probes have seen it, 5 s by default; until then 502 or 503 in about half a second',
   ],
   ['T17', 'a replica restarts 20 times in 2 min', 'state changes <= 2 per restart'],
   ['T18', '/health is 200, completions hang', 'out by the token probe'],

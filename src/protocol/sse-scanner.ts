@@ -58,7 +58,7 @@ export class SseScanner {
     typeEnd: 0,
     terminated: true,
   };
-  #carry: Uint8Array = empty;
+  #carry: Uint8Array<ArrayBuffer> = empty;
   #carried = 0;
   /** True while nothing of the current line has been seen. */
   #lineEmpty = true;
@@ -165,9 +165,7 @@ export class SseScanner {
     if (needed > this.#eventBytesMax) return this.#fail();
     if (needed > this.#carry.length) {
       const doubled = Math.max(needed, 2 * this.#carry.length, carryBytesMin);
-      const grown = Buffer.allocUnsafeSlow(Math.min(doubled, this.#eventBytesMax));
-      grown.set(this.#carry.subarray(0, this.#carried));
-      this.#carry = grown;
+      this.#growCarry(Math.min(doubled, this.#eventBytesMax));
     }
     // A chunk of a few bytes is not worth a view.
     if (end - start < 16) {
@@ -179,10 +177,21 @@ export class SseScanner {
     return true;
   }
 
-  #fail(): false {
-    this.#failed = errors.EVENT_TOO_LARGE.number;
+  /** What it outgrows is given back at once: a collection may come only after many large events. */
+  #growCarry(bytes: number): void {
+    if (this.#carry.length === 0) this.#carry = Buffer.allocUnsafeSlow(bytes);
+    else this.#carry = Buffer.from(this.#carry.buffer.transfer(bytes));
+  }
+
+  #dropCarry(): void {
+    if (this.#carry.length > 0) this.#carry.buffer.transfer(0);
     this.#carry = empty;
     this.#carried = 0;
+  }
+
+  #fail(): false {
+    this.#failed = errors.EVENT_TOO_LARGE.number;
+    this.#dropCarry();
     return false;
   }
 

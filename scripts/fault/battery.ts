@@ -92,7 +92,6 @@ const rows: readonly (readonly [
     'T36',
     'SIGKILL, acceptor OOM, acceptor terminate under load; one of two on a port',
     'back <= 2 s; with two, errors <= in-flight share',
-    'SIGKILL only: the others abort the process as it does',
   ],
   ['T37', 'the scheduler stalls for 200 ms and 3 s', 'no loss; not ready meanwhile; bounds kept'],
   [

@@ -163,8 +163,8 @@ test.each(testEngines)(
         expect(said).toContain('injected at sent');
         expect(said).toContain('forwarder-0 died');
         expect(said).toContain('scheduler died');
-        const end = engine === 'uws' ? 'SIGABRT' : 'exit 1';
-        expect(said.split(`the gateway process ended (${end})`)).toHaveLength(3);
+        const ends = said.match(/the gateway process ended \((SIGABRT|SIGSEGV|exit 1)\)/g);
+        expect(ends).toHaveLength(2);
         expect(said).not.toMatch(pattern);
         figure('T52', `${engine}: secrets found after 7 deaths`, 0, `of ${sent}`);
       });

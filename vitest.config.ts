@@ -21,11 +21,14 @@ const measuring = [
   'test/fault/acceptor-load.test.ts', // loop lag, time of a refusal
   'test/fault/drain.test.ts', // how soon readiness is off, how soon streams are cut
   'test/fault/forwarder-abort.test.ts', // how soon a cancel is seen
+  'test/fault/log-sinks.test.ts', // latency beside a bad log
   'test/fault/overload.test.ts', // time of a refusal
   'test/fault/pressure.test.ts', // processor use, loop lag, time of a refusal
   'test/fault/replica-deaths.test.ts', // how soon others answer, time of a refusal
   'test/fault/restart-time.test.ts', // how soon a killed gateway is back
   'test/fault/scorecard.test.ts', // time of an answer beside the clocks of each fault
+  'test/fault/slow-pace.test.ts', // latency beside slow clients
+  'test/fault/slow-readers.test.ts', // latency beside slow clients, memory
   'test/fault/thread-crash.test.ts', // how soon a thread is back
   'test/integration/bench-generator.test.ts', // the generator's own clocks
   'test/integration/bench-script.test.ts', // rebuilds the program that the others start
@@ -41,7 +44,6 @@ const longest = [
   'test/fault/take-over.test.ts',
   'test/fault/take-over-deaths.test.ts',
   'test/fault/streams.test.ts',
-  'test/fault/slow-readers.test.ts',
   'test/integration/scenarios-a.test.ts',
   'test/fault/acceptor-limits.test.ts',
   'test/fault/supervisor.test.ts',

@@ -3,11 +3,15 @@
  * others read: logs of every level, metrics, cluster page, slot table, explanations, answers to others.
  */
 import { expect, test } from 'vitest';
+import type { FaultStage } from '../../src/lib/fault-point.ts';
+import type { CrashKind } from '../../src/shm/threads.ts';
 import { figure } from '../support/figures.ts';
 import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
+import { chunk, jsonAnswer, lastChunk, RawReplica, sseHead } from '../support/raw-replica.ts';
 import { configOf, withReplicas } from '../support/scenario.ts';
 import { crash, faultEnv, restarted } from '../support/thread-faults.ts';
 import { call } from '../support/traffic.ts';
+import { eventually } from '../support/until.ts';
 
 const secret = (n: number): string => `sEcReT${String(n).padStart(2, '0')}x7Qz`;
 const pattern = /sEcReT\d\dx7Qz/;
@@ -47,13 +51,16 @@ const cases: readonly ((s: string) => Case)[] = [
   (s) => ({ headers: { [`x-${s}`]: s }, body: chat('hi') }),
 ];
 
-async function send(gateway: GatewayProcess, { path, method, headers, body }: Case): Promise<void> {
+/** Head and body of the answer, as far as it came. */
+async function send(gateway: GatewayProcess, { path, method, headers, body }: Case) {
   const response = await fetch(gateway.url + (path ?? '/v1/chat/completions'), {
     method: method ?? 'POST',
     headers: { 'content-type': 'application/json', ...headers },
     ...(body !== undefined && { body }),
   });
-  await response.text().catch(() => '');
+  const text = await response.text().catch(() => '');
+  const head = JSON.stringify([...response.headers]);
+  return { isError: response.status >= 400 || text.includes('"error"'), text: head + text };
 }
 
 test.each(testEngines)('T52: secrets stay where they went, engine %s', async (engine) => {
@@ -67,7 +74,14 @@ test.each(testEngines)('T52: secrets stay where they went, engine %s', async (en
     } as const;
     const config = configOf(replicas, more, { replicas: rows });
     await withGateway({ config, env: { ...faultEnv } }, async (gateway) => {
-      for (const [n, of] of cases.entries()) await send(gateway, of(secret(n)));
+      let errors = 0;
+      for (const [n, of] of cases.entries()) {
+        const { isError, text } = await send(gateway, of(secret(n)));
+        if (isError) errors++;
+        // Nobody gets back what he sent: what stands between the two may keep it.
+        expect(text, `case ${n}`).not.toMatch(pattern);
+      }
+      expect(errors).toBeGreaterThanOrEqual(9);
       // A thread dies with a prompt in its hands.
       const last = secret(cases.length + 2);
       const held = call(gateway.port, {
@@ -97,5 +111,96 @@ test.each(testEngines)('T52: secrets stay where they went, engine %s', async (en
       expect(gateway.output()).not.toMatch(pattern);
     });
   });
-  figure('T52', 'secrets found', 0, `of ${cases.length + 4}`);
+  figure('T52', `${engine}: secrets found`, 0, `of ${cases.length + 4}`);
+});
+
+/** Everything about a request that may be secret is this one. */
+const confided = (s: string): Case => ({
+  path: `/v1/chat/completions?api_key=${s}`,
+  headers: { authorization: `Bearer ${s}`, 'x-api-key': s, cookie: `session=${s}` },
+  body: chat(s, { user: s, session_id: s, metadata: { token: s }, stream: true }),
+});
+
+const kinds = ['throw', 'exit', 'oom', 'terminate'] as const;
+
+test.each(testEngines)(
+  'T52: a dying thread or process writes no secret, engine %s',
+  async (engine) => {
+    const adminToken = secret(0);
+    const apiKey = secret(1);
+    await withReplicas(2, { profile: 'instant', apiKey }, async (replicas) => {
+      const rows = replicas.map(({ url }, i) => ({ url, name: `r${i + 1}`, api_key: apiKey }));
+      const more = {
+        ...{ listen: { engine }, admin: { token: adminToken } },
+        log: { level: 'debug', sample: 1, pretty: 'never' },
+      } as const;
+      const config = configOf(replicas, more, { replicas: rows });
+      await withGateway({ config, env: faultEnv, supervisor: true }, async (gateway) => {
+        let sent = 2;
+        const strike = async (thread: string, stage: FaultStage, how: CrashKind): Promise<void> => {
+          await crash(gateway, thread, stage, how, 0, adminToken);
+          const answer = await send(gateway, confided(secret(sent++))).catch(() => undefined);
+          expect(answer?.text ?? '').not.toMatch(pattern);
+        };
+        for (const [i, how] of kinds.entries()) {
+          await strike('forwarder-0', 'sent', how);
+          await restarted(gateway, 'forwarder', i + 1);
+        }
+        await strike('scheduler', 'picked', 'throw');
+        // It reads its messages now and then, between two batches.
+        const again = async (): Promise<boolean> => {
+          await send(gateway, confided(secret(sent++ % 100)));
+          return gateway.output().includes('scheduler died');
+        };
+        await eventually('the scheduler dies', again);
+        await gateway.said('scheduler serves again');
+        for (const [i, how] of (['oom', 'terminate'] as const).entries()) {
+          await strike('acceptor-0', 'admitted', how);
+          await gateway.starts(i + 2);
+        }
+        expect((await gateway.stop()).code).toBe(0);
+        const said = gateway.output();
+        expect(said).toContain('injected at sent');
+        expect(said).toContain('forwarder-0 died');
+        expect(said).toContain('scheduler died');
+        const ends = said.match(/the gateway process ended \((SIGABRT|SIGSEGV|exit 1)\)/g);
+        expect(ends).toHaveLength(2);
+        expect(said).not.toMatch(pattern);
+        figure('T52', `${engine}: secrets found after 7 deaths`, 0, `of ${sent}`);
+      });
+    });
+  },
+  90_000,
+);
+
+/** What a replica says of the request itself (400, 404) is the client's, unchanged (F11). */
+test('T52: a replica that repeats its key in an error tells no client', async () => {
+  const apiKey = secret(0);
+  const answers = ['401', '403', '429', '500', '503', 'ok', 'event'] as const;
+  const replica = await RawReplica.listen(({ method, headers, body, connection: { socket } }) => {
+    if (method === 'GET') return void socket.write(jsonAnswer({ data: [] }));
+    const error = { error: { message: `bad key: ${headers.authorization}`, type: 'x', code: 'y' } };
+    const how = answers.find((each) => body.includes(`answer=${each}`));
+    if (how === 'event') {
+      const event = chunk(`data: ${JSON.stringify(error)}\n\n`).toString('latin1');
+      return void socket.write(sseHead + event + lastChunk);
+    }
+    return void socket.write(jsonAnswer(error, how === 'ok' ? 200 : Number(how)));
+  });
+  const rows = [{ url: replica.url, name: 'r1', api_key: apiKey }];
+  const more = { log: { level: 'debug', sample: 1, pretty: 'never' }, breaker: { window: 1000 } };
+  const config = configOf(rows, more as object, { replicas: rows });
+  try {
+    await withGateway({ config, unquiet: 'its only replica is out' }, async (gateway) => {
+      for (const how of answers) {
+        const body = chat(`answer=${how}`, { stream: how === 'event' });
+        const { isError, text } = await send(gateway, { body });
+        expect(isError, how).toBe(true);
+        expect(text, how).not.toMatch(pattern);
+      }
+      expect(gateway.output()).not.toMatch(pattern);
+    });
+  } finally {
+    await replica.close();
+  }
 });

@@ -4,6 +4,7 @@
  */
 import { expect, test } from 'vitest';
 import { type FaultStage, faultStages } from '../../src/lib/fault-point.ts';
+import type { Replica } from '../../src/replica/replica.ts';
 import { ClientLoad, endsOf } from '../support/client-load.ts';
 import { figure } from '../support/figures.ts';
 import {
@@ -14,6 +15,7 @@ import {
   withGateway,
 } from '../support/gateway.ts';
 import { expectHonest } from '../support/invariants.ts';
+import { replicaInProcess } from '../support/replica.ts';
 import { configOf, total, withReplicas } from '../support/scenario.ts';
 import {
   crash,
@@ -115,6 +117,82 @@ test.each(casesOf(faultStages.forwarder))(
         expect(Math.min(...restartsMs)).toBeLessThanOrEqual(await restartMsMax());
         for (const replica of replicas) await replica.until(({ in_flight }) => in_flight === 0);
         expect((await gateway.stop()).code).toBe(0);
+      });
+    });
+  },
+  90_000,
+);
+
+/** The first breaks every stream behind a token or two, the second goes on with it. */
+async function withBreakingReplica(
+  use: (replicas: readonly Replica[]) => Promise<void>,
+): Promise<void> {
+  const replicas = [await replicaInProcess({ profile, name: 'a' })];
+  try {
+    replicas.push(await replicaInProcess({ profile, name: 'b' }));
+    await use(replicas);
+  } finally {
+    for (const replica of replicas) await replica.close();
+  }
+}
+
+test.each(casesOf(faultStages.forwarder))(
+  'T33: streams that are continued, forwarder, engine %s, stage %s',
+  async (engine, stage, kinds) => {
+    await withBreakingReplica(async (replicas) => {
+      const more = {
+        ...{ listen: { engine }, admin: { token: faultToken }, breaker: { window: 1000 } },
+        ...{ threads: { forwarders: 2 }, retry: { budget: 1, budget_min: 1000 } },
+      };
+      const rows = replicas.map(({ url }, i) => ({ url, name: 'ab'[i]!, weight: 1000 / 1e6 ** i }));
+      const policy = 'weighted_least_connections' as const;
+      const config = configOf(replicas, more, { policy, continuation: 'text', replicas: rows });
+      await withGateway({ config, env: faultEnv }, async (gateway) => {
+        let told = 0;
+        for (const [i, how] of kinds.entries()) {
+          // Half of them in the hands of the second replica, half of the first.
+          const open = Array.from({ length: 16 }, (_, n) =>
+            call(gateway.port, {
+              ...{ nonce: `held-${how}-${n}`, stream: true },
+              tags: n % 2 === 0 ? `[[fault@a:fin-after=2]] [[fault@b:hold-after=4]]` : held,
+            }),
+          );
+          await Promise.all(open.map((c, n) => c.until(({ tokens }) => tokens === 4 - (n % 2))));
+          const { rows: slots } = await gateway.slots();
+          const elsewhere = slots.filter(({ forwarder }) => forwarder === 1).length;
+          const load = new ClientLoad(gateway.port, 8, how, (client, turn) => {
+            const tags = (client + turn) % 4 === 0 ? '' : `[[fault@a:fin-after=${1 + (turn % 9)}]]`;
+            return { stream: true, tags };
+          });
+          await crash(gateway, 'forwarder-0', stage, how, 5);
+          const ms = await restarted(gateway, 'forwarder', i + 1);
+          await reached(
+            async () => open.filter(({ endedAt }) => endedAt > 0).length,
+            (ended) => ended === open.length - elsewhere,
+            'the streams of the dead forwarder have ended',
+          );
+          for (const replica of replicas) replica.gate.release();
+          const calls = [...(await load.stop()), ...open];
+          for (const c of calls) {
+            await c.ended;
+            expectHonest(c);
+            // Whole, or told: by an event, or with a status before the first byte.
+            expect(['done', 'stream-error', 'http-error'], c.body.toString()).toContain(c.end);
+          }
+          await expectQuiet(gateway);
+          const families = await gateway.metrics();
+          const ends = endsOf(calls);
+          told += ends['stream-error'] ?? 0;
+          expect(total(families, 'sluice_stream_truncated_total')).toBe(told);
+          const continued = total(families, 'sluice_stream_continuations_total', { result: 'ok' });
+          expect(continued).toBeGreaterThan(8);
+          const seen = `back after ${ms} ms; ${JSON.stringify(ends)}; ${continued} continued so far`;
+          figure('T33', `continuation, ${engine}, ${stage}, ${how}`, seen);
+        }
+        for (const replica of replicas) {
+          await replica.until(({ in_flight }) => in_flight === 0);
+          expect(replica.stats().continuation_mismatches).toBe(0);
+        }
       });
     });
   },

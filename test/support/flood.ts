@@ -53,3 +53,28 @@ export class Flood {
     return this.#socket.write(chunk(text));
   }
 }
+
+const repeated = Buffer.concat(
+  Array.from({ length: 64 }, () => chunk(tokenEvent('x'.repeat(4000)))),
+);
+
+/** The same events again and again, without an end: many at once cost the test's own thread little. */
+export class Torrent {
+  written = 0;
+  readonly #socket: Socket;
+
+  constructor({ connection: { socket } }: RawRequest) {
+    this.#socket = socket;
+    socket.write(sseHead);
+    socket.on('drain', () => this.#write());
+    this.#write();
+  }
+
+  #write(): void {
+    let isTaken = true;
+    while (isTaken) {
+      this.written += repeated.length;
+      isTaken = this.#socket.write(repeated);
+    }
+  }
+}

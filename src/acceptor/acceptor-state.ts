@@ -18,6 +18,7 @@ import type { AcceptorStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
+import { KeyRing } from './key-ring.ts';
 import type { Request } from './request.ts';
 import { SchedulerBell } from './scheduler-bell.ts';
 import { SlotsPool } from './slots-pool.ts';
@@ -49,6 +50,8 @@ export interface AcceptorState {
   readonly modelByName: ReadonlyMap<string, ModelRef>;
   /** Hosts that media of a request may be on, by model; undefined: any. */
   readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
+  /** Who is let in. */
+  keyRing: KeyRing;
   /** Names of replicas by row. */
   readonly replicaNames: string[];
   /** Some replica takes batches, or did: requests are given the key of theirs. */
@@ -107,6 +110,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     mediaDomains: models.map(({ mediaDomains: hosts = ['*'] }) =>
       hosts.includes('*') ? undefined : new Set(hosts),
     ),
+    keyRing: new KeyRing(start.keys),
     replicaNames,
     batches: start.replicas.some(({ takesBatches }) => takesBatches),
   };

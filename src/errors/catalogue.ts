@@ -299,6 +299,28 @@ const rows = {
     hint: '`timeouts.total` or `x-sluice-deadline-ms` passed.',
     type: 'timeout',
   }),
+  KEY_REQUIRED: client(100, 401, 'invalid_api_key', 'UAEX', {
+    message: 'No API key was given.',
+    hint: 'Send one as `Authorization: Bearer …` or `x-api-key: …`.',
+  }),
+  KEY_UNKNOWN: client(101, 401, 'invalid_api_key', 'UAEX', {
+    message: 'The API key is not known.',
+    hint: 'No tenant of the config has a key with its SHA-256.',
+  }),
+  KEY_DISABLED: client(102, 401, 'invalid_api_key', 'UAEX', {
+    message: 'The API key is disabled.',
+    hint: '`disabled` of the key in the config, or the admin listener.',
+  }),
+  KEY_EXPIRED: client(103, 401, 'invalid_api_key', 'UAEX', {
+    message: 'The API key has expired.',
+    hint: '`expires` of the key in the config.',
+  }),
+  MODEL_NOT_ALLOWED: client(104, 403, 'model_not_allowed', 'UAEX', {
+    message: 'The API key may not use this model.',
+    hint: '`models` of its tenant, or of the key itself.',
+    type: 'permission_error',
+    param: 'model',
+  }),
   CLIENT_STALLED: client(98, 499, 'client_stalled', 'SI', {
     message: 'The client took nothing of its answer for too long.',
     hint: 'For logs and metrics only: its connection was cut.',

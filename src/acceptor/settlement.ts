@@ -86,7 +86,7 @@ export class Settlement {
       log.access({
         req_id: requestId,
         tenant: holder?.tenantName,
-        key: holder?.keyId,
+        key_id: holder?.keyId,
         status,
         e2e_ms: ms,
         failed: false,
@@ -159,7 +159,7 @@ export class Settlement {
     log.access({
       req_id: facts.requestId,
       tenant: facts.holder?.tenantName,
-      key: facts.holder?.keyId,
+      key_id: facts.holder?.keyId,
       model: start.models[request.model]?.name,
       replica: attempts > 0 ? replicaNames[slots.servingReplica(request.slot)] : undefined,
       status,

@@ -85,44 +85,6 @@ export function applyRules<S extends z.ZodType<RuleInput>>(schema: S): S {
 
 export const rules: readonly Rule[] = [
   {
-    // A key that two tenants have would be billed to the one that stands first.
-    name: 'tenants_and_keys_unique',
-    reads: ['tenants'],
-    check({ tenants }, report) {
-      const claimName = uniqueNames(report);
-      const claimKey = uniqueNames(report);
-      for (const [index, { name, keys }] of tenants.entries()) {
-        claimName(name, ['tenants', index, 'name']);
-        const claimId = uniqueNames(report);
-        for (const [nth, { id, sha256 }] of keys.entries()) {
-          claimId(id, ['tenants', index, 'keys', nth, 'id']);
-          claimKey(sha256, ['tenants', index, 'keys', nth, 'sha256']);
-        }
-      }
-    },
-  },
-  {
-    // A name that nobody has would allow nothing, and whoever wrote it meant something.
-    name: 'allowed_models_exist',
-    reads: ['tenants', 'models'],
-    check({ tenants, models }, report) {
-      const known = new Set(
-        models.flatMap((model) => [model.name, ...model.aliases, ...adaptersOf(model)]),
-      );
-      const look = (names: readonly string[] | undefined, path: ConfigPath): void => {
-        for (const [place, name] of names?.entries() ?? []) {
-          if (!known.has(name)) report([...path, place], 'is no model, alias or adapter');
-        }
-      };
-      for (const [index, { models: own, keys }] of tenants.entries()) {
-        look(own, ['tenants', index, 'models']);
-        for (const [nth, key] of keys.entries()) {
-          look(key.models, ['tenants', index, 'keys', nth, 'models']);
-        }
-      }
-    },
-  },
-  {
     // The request rings are sized from it and wrap by a mask.
     name: 'slots_power_of_two',
     reads: ['memory'],
@@ -291,6 +253,44 @@ export const rules: readonly Rule[] = [
       for (const [index, model] of models.entries()) {
         if (model.replicas.some((replica) => replica.weight > 0)) continue;
         report(['models', index, 'replicas'], 'must have a replica with a weight above 0');
+      }
+    },
+  },
+  {
+    // A key that two tenants have would be billed to the one that stands first.
+    name: 'tenants_and_keys_unique',
+    reads: ['tenants'],
+    check({ tenants }, report) {
+      const claimName = uniqueNames(report);
+      const claimKey = uniqueNames(report);
+      for (const [index, { name, keys }] of tenants.entries()) {
+        claimName(name, ['tenants', index, 'name']);
+        const claimId = uniqueNames(report);
+        for (const [nth, { id, sha256 }] of keys.entries()) {
+          claimId(id, ['tenants', index, 'keys', nth, 'id']);
+          claimKey(sha256, ['tenants', index, 'keys', nth, 'sha256']);
+        }
+      }
+    },
+  },
+  {
+    // A name that nobody has would allow nothing, and whoever wrote it meant something.
+    name: 'allowed_models_exist',
+    reads: ['tenants', 'models'],
+    check({ tenants, models }, report) {
+      const known = new Set(
+        models.flatMap((model) => [model.name, ...model.aliases, ...adaptersOf(model)]),
+      );
+      const look = (names: readonly string[] | undefined, path: ConfigPath): void => {
+        for (const [place, name] of names?.entries() ?? []) {
+          if (!known.has(name)) report([...path, place], 'is no model, alias or adapter');
+        }
+      };
+      for (const [index, { models: own, keys }] of tenants.entries()) {
+        look(own, ['tenants', index, 'models']);
+        for (const [nth, key] of keys.entries()) {
+          look(key.models, ['tenants', index, 'keys', nth, 'models']);
+        }
       }
     },
   },

@@ -7,8 +7,8 @@
 import { hash, randomBytes } from 'node:crypto';
 
 /** Keys of other make may be longer; nothing beyond is a key. */
-export const keyLengthMax = 512;
-export const digestBytes = 32;
+const keyLengthMax = 512;
+const digestBytes = 32;
 
 const bearer = /^bearer +(\S+) *$/i;
 

@@ -11,7 +11,7 @@ export interface LogFields {
   readonly trace_id?: string | undefined;
   readonly tenant?: string | undefined;
   /** The id of the key, never the key. */
-  readonly key?: string | undefined;
+  readonly key_id?: string | undefined;
   readonly model?: string | undefined;
   readonly replica?: string | undefined;
   readonly status?: number | undefined;
@@ -31,7 +31,7 @@ const textMax = {
   req_id: 128,
   trace_id: 64,
   tenant: 64,
-  key: 64,
+  key_id: 64,
   model: 128,
   replica: 128,
   flag: 8,

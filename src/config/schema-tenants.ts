@@ -35,7 +35,7 @@ export const Key = z.strictObject({
   ),
 });
 
-export const Tenant = z.strictObject({
+const Tenant = z.strictObject({
   name: shortName().describe('Name in logs, metrics and usage; unique.'),
   models: modelNames().describe(
     'Models the tenant may use, by name, alias or adapter; others are a 403. Absent: all.',

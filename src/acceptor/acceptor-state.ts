@@ -9,6 +9,7 @@ import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { explainRecords } from '../shm/explain.layout.ts';
 import { ExplainReader } from '../shm/explain.ts';
+import { LimitTable } from '../shm/limits.ts';
 import { controlCounts, requestRingSize } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
@@ -50,6 +51,7 @@ export interface AcceptorState {
   readonly modelByName: ReadonlyMap<string, ModelRef>;
   /** Hosts that media of a request may be on, by model; undefined: any. */
   readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
+  readonly limits: LimitTable;
   /** Who is let in. */
   keyRing: KeyRing;
   /** Names of replicas by row. */
@@ -110,6 +112,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     mediaDomains: models.map(({ mediaDomains: hosts = ['*'] }) =>
       hosts.includes('*') ? undefined : new Set(hosts),
     ),
+    limits: new LimitTable(memory.limits),
     keyRing: new KeyRing(start.keys),
     replicaNames,
     batches: start.replicas.some(({ takesBatches }) => takesBatches),

@@ -47,6 +47,9 @@ export class Columns {
     words[row + at.acceptor] = start.index;
     words[row + at.model] = request.model;
     words[row + at.adapter] = request.adapter;
+    const { holder } = facts;
+    words[row + at.limitRow] = holder?.limitRow ?? -1;
+    words[row + at.limitModelRow] = holder?.modelRows.get(request.model) ?? -1;
     words[row + at.route] = facts.route?.id ?? 0;
     words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls;
     words[row + at.headStart] = request.block;

@@ -20,6 +20,9 @@ export interface Holder {
   readonly priority: number;
   /** What it may ask for (config/tenants.ts, `refOf`); undefined: everything. */
   readonly refs: ReadonlySet<number> | undefined;
+  /** Row of the limits of its tenant; -1: it has none. And those of its models that have some. */
+  readonly limitRow: number;
+  readonly modelRows: ReadonlyMap<number, number>;
 }
 
 interface Entry {
@@ -41,9 +44,12 @@ export class KeyRing {
   constructor({ isRequired, tenants, keys }: KeyTable) {
     this.isRequired = isRequired;
     for (const row of keys) {
-      const { name: tenantName, priority } = tenants[row.tenant] as TenantRow;
+      const tenant = tenants[row.tenant] as TenantRow;
+      const { name: tenantName, priority, limitRow } = tenant;
+      const modelRows = new Map(tenant.modelRows);
       const refs = row.refs === null ? undefined : new Set(row.refs);
-      const holder = { tenant: row.tenant, tenantName, keyId: row.id, priority, refs };
+      const of = { tenant: row.tenant, tenantName, keyId: row.id };
+      const holder = { ...of, priority, refs, limitRow, modelRows };
       const digest = Buffer.from(row.sha256, 'hex');
       const entries = this.#entries.get(headOf(digest)) ?? [];
       entries.push({ digest, row, holder });

@@ -9,7 +9,7 @@ import { blockOrder } from '../lib/block-size.ts';
 import { formatDuration, formatSize } from '../lib/quantity.ts';
 import { adaptersOf } from './adapters.ts';
 import { isLoopbackHost } from './address.ts';
-import { adaptersMax, headBlobBytesMax, replicasMax } from './capacities.ts';
+import { adaptersMax, headBlobBytesMax, limitRowsMax, replicasMax } from './capacities.ts';
 import type { ConfigPath } from './problems.ts';
 
 interface ReplicaShape {
@@ -20,6 +20,7 @@ interface ReplicaShape {
 }
 interface TenantShape {
   readonly name: string;
+  readonly model_limits: Readonly<Record<string, unknown>>;
   readonly models?: readonly string[] | undefined;
   readonly keys: readonly {
     readonly id: string;
@@ -286,12 +287,26 @@ export const rules: readonly Rule[] = [
           if (!known.has(name)) report([...path, place], 'is no model, alias or adapter');
         }
       };
-      for (const [index, { models: own, keys }] of tenants.entries()) {
+      for (const [index, { models: own, keys, model_limits }] of tenants.entries()) {
         look(own, ['tenants', index, 'models']);
+        for (const name of Object.keys(model_limits)) {
+          if (models.some((model) => model.name === name)) continue;
+          report(['tenants', index, 'model_limits', name], 'is the name of no model');
+        }
         for (const [nth, key] of keys.entries()) {
           look(key.models, ['tenants', index, 'keys', nth, 'models']);
         }
       }
+    },
+  },
+  {
+    // The table of limits has a fixed size: a row per tenant and per model with limits of its own.
+    name: 'limits_fit_the_table',
+    reads: ['tenants'],
+    check({ tenants }, report) {
+      const rows = tenants.reduce((sum, t) => sum + 1 + Object.keys(t.model_limits).length, 0);
+      if (rows > limitRowsMax)
+        report(['tenants'], `must have at most ${limitRowsMax} limits in all`);
     },
   },
 ];

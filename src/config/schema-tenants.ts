@@ -1,6 +1,7 @@
 /** The config of tenants and of their keys. Pure; see schema.ts. */
 import { z } from 'zod';
 import { keysMax, tenantsMax } from './capacities.ts';
+import { duration } from './units.ts';
 import { integer } from './values.ts';
 
 const shortName = () =>
@@ -35,6 +36,27 @@ export const Key = z.strictObject({
   ),
 });
 
+/** 0: no limit. */
+const perMinute = () => integer(0, 1_000_000_000_000).prefault(0);
+
+const Limits = z.strictObject({
+  requests_per_minute: perMinute().describe('Requests it may begin; over it: 429. 0: no limit.'),
+  input_tokens_per_minute: perMinute().describe(
+    'Prompt tokens, as estimated when a request comes and as counted when it is over. 0: no limit.',
+  ),
+  output_tokens_per_minute: perMinute().describe(
+    'Output tokens: `max_tokens` is set aside when a request comes, or what answers of the model have without one, and what was not used comes back. 0: no limit.',
+  ),
+  burst: duration('1s', '24h')
+    .prefault('60s')
+    .describe(
+      'What a full bucket holds: so long a time of each rate may come at once. A request that is larger than that passes a full one.',
+    ),
+  concurrency: integer(0, 262_144)
+    .prefault(0)
+    .describe('Requests in the gateway at one time; over it: 429. 0: no limit.'),
+});
+
 const Tenant = z.strictObject({
   name: shortName().describe('Name in logs, metrics and usage; unique.'),
   models: modelNames().describe(
@@ -43,6 +65,11 @@ const Tenant = z.strictObject({
   priority: integer(-100, 100)
     .prefault(0)
     .describe('Added to the priority of its requests (`x-sluice-priority`).'),
+  limits: Limits.prefault({}).describe('Over all of its requests.'),
+  model_limits: z
+    .record(z.string().min(1).max(256), Limits)
+    .prefault({})
+    .describe('Limits for one model each, by its name, beside those over all of its requests.'),
   keys: z.array(Key).max(keysMax).prefault([]).describe('Keys that its clients send.'),
 });
 

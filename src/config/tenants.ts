@@ -10,6 +10,9 @@ export const refOf = (model: number, adapter: number): number =>
 export interface TenantRow {
   readonly name: string;
   readonly priority: number;
+  /** Row of its limits; -1: it has none. And those of its models that have some of their own. */
+  readonly limitRow: number;
+  readonly modelRows: readonly (readonly [model: number, row: number])[];
 }
 
 export interface KeyRow {
@@ -31,11 +34,12 @@ export interface KeyTable {
   readonly keys: readonly KeyRow[];
 }
 
-export function keyTable({
-  auth,
-  tenants,
-  models,
-}: Pick<Config, 'auth' | 'tenants' | 'models'>): KeyTable {
+export type TenantSource = Pick<Config, 'auth' | 'tenants' | 'models'>;
+
+/** Where the limits of a tenant are, and those of a model of its; -1: there are none. */
+export type LimitRowOf = (tenant: string, model?: string) => number;
+
+export function keyTable({ auth, tenants, models }: TenantSource, rowOf: LimitRowOf): KeyTable {
   const known = modelsByName(models.map((model) => ({ ...model, adapters: adaptersOf(model) })));
   const refsOf = (names: readonly string[] | undefined): number[] | null => {
     if (names === undefined) return null;
@@ -52,7 +56,14 @@ export function keyTable({
     });
   });
   const isRequired = auth.keys === 'required' || (auth.keys === 'auto' && keys.length > 0);
-  return { isRequired, tenants: tenants.map(({ name, priority }) => ({ name, priority })), keys };
+  const rows = tenants.map(({ name, priority, model_limits }): TenantRow => {
+    const modelRows = Object.keys(model_limits).flatMap((model) => {
+      const index = models.findIndex((each) => each.name === model);
+      return index < 0 ? [] : [[index, rowOf(name, model)] as const];
+    });
+    return { name, priority, limitRow: rowOf(name), modelRows };
+  });
+  return { isRequired, tenants: rows, keys };
 }
 
 const meet = (

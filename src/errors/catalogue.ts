@@ -321,6 +321,24 @@ const rows = {
     type: 'permission_error',
     param: 'model',
   }),
+  REQUEST_LIMIT: gateway(105, 429, 'rate_limit_exceeded', 'RL', {
+    message: 'The tenant has used up its requests per minute.',
+    hint: '`limits.requests_per_minute` of the tenant, or of the model for it.',
+    type: 'requests',
+    retryAfterS: 1,
+  }),
+  TOKEN_LIMIT: gateway(106, 429, 'rate_limit_exceeded', 'RL', {
+    message: 'The tenant has used up its tokens per minute.',
+    hint: '`limits.input_tokens_per_minute` or `output_tokens_per_minute`; `max_tokens` is set aside until the answer is over.',
+    type: 'tokens',
+    retryAfterS: 1,
+  }),
+  CONCURRENCY_LIMIT: gateway(107, 429, 'rate_limit_exceeded', 'RL', {
+    message: 'The tenant has as many requests at one time as it may have.',
+    hint: '`limits.concurrency` of the tenant, or of the model for it.',
+    type: 'requests',
+    retryAfterS: 1,
+  }),
   CLIENT_STALLED: client(98, 499, 'client_stalled', 'SI', {
     message: 'The client took nothing of its answer for too long.',
     hint: 'For logs and metrics only: its connection was cut.',

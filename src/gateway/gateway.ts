@@ -101,6 +101,7 @@ export class Gateway {
   readonly #recovery: ThreadRecovery;
   readonly #breakerLog: BreakerLog;
   readonly restarts: Restarts;
+  readonly #tenants: Tenants;
   readonly #overload: OverloadWatch;
   #closing: Promise<void> | undefined;
   #leaving: Promise<void> | undefined;
@@ -147,6 +148,8 @@ export class Gateway {
     this.#membership = new Membership(this.#memory, config.models.map(adaptersOf));
     this.#views = new GatewayViews(this.#memory);
     this.restarts = new Restarts(options.restart, this.#metrics, this.logger);
+    const { limits } = this.#memory;
+    this.#tenants = new Tenants(config, limits, (keys) => this.#threads.tellKeys(keys));
     this.#health = createHealth(config, this.#membership, this.#metrics, this.logger);
     this.#scraper = createScraper(config, this.#membership, this.logger);
     this.#overload = new OverloadWatch(this.#memory, config, this.logger, () =>
@@ -364,6 +367,7 @@ export class Gateway {
       memory: this.#memory,
       metrics: this.#metricsRegions,
       members: [...this.#membership, ...this.#membership.leaving],
+      keys: this.#tenants.table,
     };
   }
 
@@ -382,7 +386,7 @@ export class Gateway {
       writer: this.#metrics,
       readiness: new Readiness(this.#memory),
       restarts: this.restarts,
-      tenants: new Tenants(this.#options.config, (keys) => this.#threads.tellKeys(keys)),
+      tenants: this.#tenants,
       fault: faultAdmin && ((body) => faultAdmin.applyFault(body, this.#threads)),
       tellForwarders: (message) => this.#threads.tellForwarders(message),
       tellAcceptors: (message) => this.#threads.tellAcceptors(message),

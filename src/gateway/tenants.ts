@@ -8,30 +8,40 @@
 import { keysMax } from '../config/capacities.ts';
 import { parseNewKey } from '../config/new-key.ts';
 import type { Config } from '../config/schema.ts';
-import { type KeyTable, keyTable } from '../config/tenants.ts';
+import { type KeyTable, keyTable, type TenantSource } from '../config/tenants.ts';
 import { newKey, sha256Of } from '../protocol/api-key.ts';
 import { AdminError } from './admin-server.ts';
+import { LimitRows } from './limit-rows.ts';
 
 type TenantConfig = Config['tenants'][number];
 type KeyConfig = TenantConfig['keys'][number];
-type Source = Pick<Config, 'auth' | 'tenants' | 'models'>;
 
 export class Tenants {
-  #source: Source;
+  #source: TenantSource;
   readonly #tell: (keys: KeyTable) => Promise<void>;
 
-  constructor(source: Source, tell: (keys: KeyTable) => Promise<void>) {
+  readonly #limits: LimitRows;
+
+  /** `limits`: region of the limit table. */
+  constructor(
+    source: TenantSource,
+    limits: SharedArrayBuffer,
+    tell: (keys: KeyTable) => Promise<void>,
+  ) {
     this.#source = source;
+    this.#limits = new LimitRows(limits);
     this.#tell = tell;
+    this.#limits.apply(source.tenants);
   }
 
   get table(): KeyTable {
-    return keyTable(this.#source);
+    return keyTable(this.#source, this.#limits.rowOf);
   }
 
   /** Takes what a reload has read; resolves when every acceptor goes by it. */
-  replace(source: Source): Promise<void> {
+  replace(source: TenantSource): Promise<void> {
     this.#source = source;
+    this.#limits.apply(source.tenants);
     return this.#tell(this.table);
   }
 
@@ -40,10 +50,17 @@ export class Tenants {
     const nowMs = Date.now();
     return {
       keys_required: isRequired,
-      tenants: this.#source.tenants.map(({ name, models, priority, keys }) => ({
+      tenants: this.#source.tenants.map(({ name, models, priority, keys, model_limits }) => ({
         name,
         models: models ?? null,
         priority,
+        limits: this.#limits.view(this.#limits.rowOf(name)),
+        model_limits: Object.fromEntries(
+          Object.keys(model_limits).map((model) => [
+            model,
+            this.#limits.view(this.#limits.rowOf(name, model)),
+          ]),
+        ),
         keys: keys.map(({ id, sha256, expires, disabled, models: own }) => ({
           id,
           sha256: `${sha256.slice(0, 8)}…`,

@@ -13,9 +13,11 @@ const row = (id: string, key: string, more: Partial<KeyRow> = {}): KeyRow => ({
   ...more,
 });
 
+const free = { limitRow: -1, modelRows: [] };
+
 const ring = new KeyRing({
   isRequired: true,
-  tenants: [{ name: 'acme', priority: 5 }],
+  tenants: [{ ...free, name: 'acme', priority: 5 }],
   keys: [
     row('ci', first),
     row('old', second, { expiresMs: nowMs }),
@@ -24,7 +26,10 @@ const ring = new KeyRing({
 });
 
 test('a bearer token and x-api-key are the same key', () => {
-  const holder = { tenant: 0, tenantName: 'acme', keyId: 'ci', priority: 5, refs: undefined };
+  const holder = {
+    ...{ tenant: 0, tenantName: 'acme', keyId: 'ci', priority: 5, refs: undefined },
+    ...{ limitRow: -1, modelRows: new Map() },
+  };
   expect(ring.find(`Bearer ${first}`, '', nowMs)).toEqual(holder);
   expect(ring.find(`bearer   ${first} `, '', nowMs)).toEqual(holder);
   expect(ring.find('', first, nowMs)).toEqual(holder);
@@ -46,14 +51,17 @@ test('keys whose digests begin alike are told apart', () => {
   const other = `${sha256Of(first).slice(0, 8)}${'0'.repeat(56)}`;
   const twin = new KeyRing({
     isRequired: true,
-    tenants: [{ name: 'acme', priority: 0 }],
+    tenants: [{ ...free, name: 'acme', priority: 0 }],
     keys: [row('twin', first, { sha256: other }), row('ci', first)],
   });
   expect(twin.find('', first, nowMs)).toMatchObject({ keyId: 'ci' });
 });
 
 test('a model is allowed by itself, an adapter of it is not', () => {
-  const holder = { tenant: 0, tenantName: 'acme', keyId: 'ci', priority: 0 };
+  const holder = {
+    ...{ tenant: 0, tenantName: 'acme', keyId: 'ci', priority: 0 },
+    ...{ limitRow: -1, modelRows: new Map() },
+  };
   const refs = new Set([refOf(1, 0), refOf(2, 256)]);
   expect(mayUse({ ...holder, refs }, 1, 0)).toBe(true);
   expect(mayUse({ ...holder, refs }, 1, 1)).toBe(false);

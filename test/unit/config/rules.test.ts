@@ -129,14 +129,27 @@ const cases: readonly Case[] = [
   },
   {
     rule: 'allowed_models_exist',
-    broken: `tenants: [{ name: t, models: [a, x], keys: [{ id: k, sha256: "${digest(1)}", models: [y] }] }]\nmodels: [${m('a', url(1))}]`,
+    broken: `tenants: [{ name: t, models: [a, x], model_limits: { b: {} }, keys: [{ id: k, sha256: "${digest(1)}", models: [y] }] }]\nmodels: [${m('a', url(1))}]`,
     problems: [
       expect.stringMatching(/tenants\.0\.models\.1: is no model, alias or adapter$/),
+      expect.stringMatching(/tenants\.0\.model_limits\.b: is the name of no model$/),
       expect.stringMatching(/tenants\.0\.keys\.0\.models\.0: is no model, alias or adapter$/),
     ],
     kept: `tenants: [{ name: t, models: [a, b, c] }]\nmodels: [${m('a', url(1, ', adapters: [c]'), ', aliases: [b]')}]`,
   },
+  {
+    rule: 'limits_fit_the_table',
+    broken: `tenants: [${manyTenants(9000)}]\n${models}`,
+    problems: [expect.stringMatching(/tenants: must have at most 16384 limits in all$/)],
+    kept: `tenants: [${manyTenants(8000)}]\n${models}`,
+  },
 ];
+
+/** Each with limits for the one model. */
+function manyTenants(count: number): string {
+  const one = (n: number): string => `{ name: t${n}, model_limits: { m: {} } }`;
+  return Array.from({ length: count }, (_, n) => one(n)).join(', ');
+}
 
 function manyUrls(count: number): string {
   return Array.from({ length: count }, (_, index) => url(index + 1)).join(', ');

@@ -15,6 +15,7 @@ import { Brain } from '../src/dispatch/brain.ts';
 import { Candidates, type ReplicaLoad } from '../src/dispatch/candidates.ts';
 import { filterNames } from '../src/dispatch/choice.ts';
 import { type DecisionSink, RetryRule, Verdict } from '../src/dispatch/decisions.ts';
+import { unlimited } from '../src/dispatch/limits.ts';
 import type { PickRequest } from '../src/dispatch/policies/policy.ts';
 import { policyFactory, policyNames } from '../src/dispatch/policies/registry.ts';
 import { createPrng } from '../src/lib/prng.ts';
@@ -159,6 +160,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   const sink: DecisionSink = {
     ...{
       placed: nothing,
+      admitted: nothing,
       batchBegins: nothing,
       batchEnds: nothing,
       dispatch: nothing,
@@ -209,6 +211,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   };
   const arrival = {
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
+    ...unlimited,
     ...{ promptBytes: 0, promptTokens, maxTokens: 256, priority: 0, tenant: 0, adapter: 0 },
     ...{ streams: true, hedgeUs: -1 },
     ...{ session0: 0, session1: 0, head0: 1, head1: 1, batch0: 0, batch1: 0 },

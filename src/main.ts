@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { benchCommand } from './cli/bench.ts';
 import { checkCommand } from './cli/check.ts';
 import { demoCommand } from './cli/demo.ts';
+import { keyCommand } from './cli/key.ts';
 import { helpStyle } from './cli/options.ts';
 import { replicaCommand } from './cli/replica.ts';
 import { serveCommand } from './cli/serve.ts';
@@ -21,6 +22,7 @@ for (const command of [
   checkCommand(),
   demoCommand(),
   replicaCommand(),
+  keyCommand(),
   benchCommand(),
   simulateCommand(),
 ]) {

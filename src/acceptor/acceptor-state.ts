@@ -9,6 +9,7 @@ import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { explainRecords } from '../shm/explain.layout.ts';
 import { ExplainReader } from '../shm/explain.ts';
+import { LimitTable } from '../shm/limits.ts';
 import { controlCounts, requestRingSize } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
@@ -18,6 +19,7 @@ import type { AcceptorStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
+import { KeyRing } from './key-ring.ts';
 import type { Request } from './request.ts';
 import { SchedulerBell } from './scheduler-bell.ts';
 import { SlotsPool } from './slots-pool.ts';
@@ -49,6 +51,9 @@ export interface AcceptorState {
   readonly modelByName: ReadonlyMap<string, ModelRef>;
   /** Hosts that media of a request may be on, by model; undefined: any. */
   readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
+  readonly limits: LimitTable;
+  /** Who is let in. */
+  keyRing: KeyRing;
   /** Names of replicas by row. */
   readonly replicaNames: string[];
   /** Some replica takes batches, or did: requests are given the key of theirs. */
@@ -107,6 +112,8 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     mediaDomains: models.map(({ mediaDomains: hosts = ['*'] }) =>
       hosts.includes('*') ? undefined : new Set(hosts),
     ),
+    limits: new LimitTable(memory.limits),
+    keyRing: new KeyRing(start.keys),
     replicaNames,
     batches: start.replicas.some(({ takesBatches }) => takesBatches),
   };

@@ -27,8 +27,13 @@ export interface Asker {
   readonly hasOrigin: boolean;
 }
 
-const exposedHeaders =
-  'x-request-id, x-sluice-replica, x-sluice-attempts, x-sluice-batch, x-sluice-explain, server-timing';
+const exposedHeaders = [
+  'x-request-id, x-sluice-replica, x-sluice-attempts, x-sluice-batch, x-sluice-explain, server-timing',
+  'retry-after, retry-after-ms',
+  ...['requests', 'tokens'].flatMap((of) =>
+    ['limit', 'remaining', 'reset'].map((what) => `x-ratelimit-${what}-${of}`),
+  ),
+].join(', ');
 
 /** Headers every answer starts with. */
 export function commonHeaders(asker: Asker): string[] {

@@ -14,6 +14,7 @@ import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer, errorEvent, errorStatus, replicaErrorEvent } from './answers.ts';
 import { announceClosing } from './closing.ts';
 import { pushExplanation } from './explain-header.ts';
+import { pushLimits } from './limit-headers.ts';
 import { Closing } from './listener.ts';
 import { Phase, type Request } from './request.ts';
 import type { Settlement } from './settlement.ts';
@@ -49,6 +50,7 @@ export class Ending {
       headers.push('x-sluice-attempts', String(attempts));
       pushExplanation(this.#state, request, headers);
     }
+    pushLimits(this.#state, request, headers);
     request.status = status;
     exchange.answer(status, headers, body);
     this.#settlement.finish(request);

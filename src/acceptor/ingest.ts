@@ -9,13 +9,17 @@ import { type ErrorEntry, errorOf, errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
-import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import { encodeHeadersInto } from '../protocol/header-codec.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
 import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id.ts';
-import { adapterSalt, hashSession } from '../protocol/request-keys.ts';
 import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
-import { isAnthropicTarget, matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
+import {
+  isAnthropicTarget,
+  matchRoute,
+  type Route,
+  type RouteAction,
+  type RouteMatch,
+} from '../protocol/routes.ts';
 import { DrainStage, OverloadAction } from '../shm/control.layout.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
@@ -24,13 +28,15 @@ import { Ring, Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer } from './answers.ts';
 import { announceClosing } from './closing.ts';
+import { Columns } from './columns.ts';
 import type { EdgeHead } from './edge-head.ts';
+import { type Holder, isHolder, mayUse } from './key-ring.ts';
 import type { Exchange, ExchangePeer, ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
 import { MediaPolicy } from './media-policy.ts';
 import { isDegraded } from './overload.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
-import { deadlineOf, hedgeOf, invalidHints, priorityOf, tenantOf } from './request-hints.ts';
+import { invalidHints } from './request-hints.ts';
 import type { Settlement } from './settlement.ts';
 
 /** Room for a body of which nothing is here yet: what a head claims costs its sender nothing. */
@@ -46,11 +52,12 @@ export class Ingest implements ListenerHandler {
   readonly #match: RouteMatch = { route: undefined, allow: '', parameter: '' };
   readonly #scan = createRequestFacts();
   readonly #media: MediaPolicy;
-  readonly #batchKey = new Int32Array(2);
+  readonly #columns: Columns;
   readonly #headers: string[] = [];
 
   constructor(state: AcceptorState, settlement: Settlement, owner: RequestOwner) {
     this.#state = state;
+    this.#columns = new Columns(state);
     this.#media = new MediaPolicy(state);
     this.#settlement = settlement;
     this.#owner = owner;
@@ -68,7 +75,7 @@ export class Ingest implements ListenerHandler {
 
   reject(error: number, head: EdgeHead, exchange: Exchange): void {
     const route = matchRoute(head.method, head.target, this.#match);
-    const asker = this.#factsOf(head, route, nowUs());
+    const asker = this.#factsOf(head, route, nowUs(), undefined);
     // Where the body of a broken head ends is not known: nothing behind it is read.
     this.#refuseHead(errorOf(error), head, exchange, asker, head.rules.errorParam, false);
   }
@@ -78,9 +85,15 @@ export class Ingest implements ListenerHandler {
     const arrivedUs = nowUs();
     announceClosing(this.#state, exchange);
     const route = matchRoute(head.method, head.target, this.#match);
-    const facts = this.#factsOf(head, route, arrivedUs);
+    const found = needsKey(route) ? this.#holderOf(head) : undefined;
+    const holder = found !== undefined && isHolder(found) ? found : undefined;
+    const facts = this.#factsOf(head, route, arrivedUs, holder);
     if (route === undefined) {
       this.#refuseUnrouted(head, exchange, facts);
+      return undefined;
+    }
+    if (found !== undefined && !isHolder(found)) {
+      this.#refuseHead(found, head, exchange, facts, undefined);
       return undefined;
     }
     if (route.action !== 'proxy') {
@@ -97,6 +110,13 @@ export class Ingest implements ListenerHandler {
   get #drainStage(): number {
     const { words, draining } = this.#state.control;
     return Atomics.load(words, draining);
+  }
+
+  /** Whose key came with the head, or why it does not let in; undefined where none is asked for. */
+  #holderOf({ rules }: EdgeHead): Holder | ErrorEntry | undefined {
+    const { keyRing } = this.#state;
+    if (!keyRing.isRequired) return undefined;
+    return keyRing.find(rules.authorization, rules.apiKey, Date.now());
   }
 
   /** Why a routed head is refused before its body. */
@@ -128,12 +148,18 @@ export class Ingest implements ListenerHandler {
     isBodyDue = facts.contentLength !== 0,
   ): void {
     const { status, headers, body } = errorAnswer(entry, facts, 0, param);
+    if (status === 401) headers.push('www-authenticate', 'Bearer');
     if (entry === errors.METHOD_NOT_ALLOWED) headers.push('allow', this.#match.allow);
     exchange.answerAndClose(status, headers, body, isBodyDue);
     this.#settlement.recordRefusal(entry, facts, status, head.method);
   }
 
-  #factsOf(head: EdgeHead, route: Route | undefined, arrivedUs: number): RequestFacts {
+  #factsOf(
+    head: EdgeHead,
+    route: Route | undefined,
+    arrivedUs: number,
+    holder: Holder | undefined,
+  ): RequestFacts {
     const { requestId, contentType, contentLength, isChunked, sessionId } = head.rules;
     return {
       route,
@@ -144,6 +170,7 @@ export class Ingest implements ListenerHandler {
       contentLength: isChunked ? -1 : Math.max(contentLength, 0),
       sessionId,
       wantsExplain: head.rules.explain !== '',
+      holder,
       arrivedUs,
     };
   }
@@ -176,7 +203,7 @@ export class Ingest implements ListenerHandler {
 
   /** Takes the arena block, writes the header blob, and the columns known from the head. */
   #writeHead(request: Request, head: EdgeHead): ErrorEntry | undefined {
-    const { arena, arenaData, slots } = this.#state;
+    const { arena, arenaData } = this.#state;
     const { facts } = request;
     const headers = this.#collectHeaders(head, facts);
     let blobBytes = 2;
@@ -190,18 +217,12 @@ export class Ingest implements ListenerHandler {
     faultPoint('admitted');
     const written = encodeHeadersInto(arenaData, block, headers);
     assert(written === blobBytes, 'the header blob has the size that was counted');
-    const { at, words } = slots;
-    const row = slots.row(request.slot);
-    words[row + at.headLength] = blobBytes;
-    words[row + at.priority] = priorityOf(head);
-    words[row + at.tenant] = tenantOf(head);
-    words[row + at.deadlineMs] = deadlineOf(head);
-    words[row + at.hedgeMs] = hedgeOf(head);
+    this.#columns.writeHead(request, head, blobBytes);
     return undefined;
   }
 
   /** What the replica is sent; the forwarder adds the rest (forwarder/upstream-head.ts). */
-  #collectHeaders(head: EdgeHead, { route, requestId }: RequestFacts): string[] {
+  #collectHeaders(head: EdgeHead, { route, requestId, holder }: RequestFacts): string[] {
     const list = this.#headers;
     list.length = 0;
     if (route?.dynamic === true || head.target.length !== route?.path.length) {
@@ -209,7 +230,8 @@ export class Ingest implements ListenerHandler {
     }
     const { forwarded, authorization, traceparent } = head.rules;
     for (const text of forwarded) list.push(text);
-    if (authorization !== '') list.push('authorization', authorization);
+    // A key of ours is nothing to a replica.
+    if (authorization !== '' && holder === undefined) list.push('authorization', authorization);
     if (validTraceparent(traceparent)) list.push('traceparent', traceparent);
     list.push('x-request-id', requestId);
     return list;
@@ -266,7 +288,7 @@ export class Ingest implements ListenerHandler {
       this.#refuse(request, errorOf(error), this.#scan.errorParam);
       return;
     }
-    this.#writeColumns(request);
+    this.#columns.writeBody(request, this.#scan);
     this.#publish(request, readUs);
   }
 
@@ -281,7 +303,8 @@ export class Ingest implements ListenerHandler {
     if (source === 'path') {
       // Nothing in the request names the model; only a gateway of one model can know it.
       request.model = start.models.length === 1 ? 0 : -1;
-      return request.model < 0 ? errors.MODEL_NOT_FOUND.number : 0;
+      if (request.model < 0) return errors.MODEL_NOT_FOUND.number;
+      return this.#permission(request);
     }
     const error =
       source === 'multipart'
@@ -294,65 +317,16 @@ export class Ingest implements ListenerHandler {
     if (named === undefined) return errors.MODEL_NOT_FOUND.number;
     request.model = named.model;
     request.adapter = named.adapter;
+    const permission = this.#permission(request);
+    if (permission !== 0) return permission;
     const isRefused = this.#media.refuses(named.model, body, source === 'multipart');
     return isRefused ? errors.MEDIA_NOT_ALLOWED.number : 0;
   }
 
-  #writeColumns(request: Request): void {
-    const { slots, start, pool } = this.#state;
-    const { words, at } = slots;
-    const { facts } = request;
-    const scan = this.#scan;
-    const hasScan = facts.route?.model !== 'path';
-    assert(request.slot >= pool.first, 'a request has a slot');
-    const row = slots.row(request.slot);
-    const isStream = hasScan && scan.stream && facts.route?.streams === true;
-    const usage = hasScan && scan.includeUsage ? RequestFlag.includeUsage : 0;
-    const tls = start.tls === null ? 0 : RequestFlag.tls;
-    words[row + at.clientGone] = 0;
-    words[row + at.acceptor] = start.index;
-    words[row + at.model] = request.model;
-    words[row + at.adapter] = request.adapter;
-    words[row + at.route] = facts.route?.id ?? 0;
-    words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls;
-    words[row + at.headStart] = request.block;
-    words[row + at.bodyStart] = request.block + request.bodyStart;
-    words[row + at.bodyLength] = request.bodyLength;
-    words[row + at.maxTokens] = hasScan ? scan.maxTokens : 0;
-    words[row + at.choices] = hasScan ? Math.max(scan.n, 1) * scan.prompts : 1;
-    words[row + at.promptStart] = hasScan ? scan.promptStart : 0;
-    words[row + at.promptBytes] = hasScan ? scan.promptBytes : 0;
-    const prefixCount = hasScan ? scan.prefixCount : 0;
-    words[row + at.prefixCount] = prefixCount;
-    const salt = adapterSalt(request.adapter);
-    for (let i = 0; i < 2 * prefixCount; i++) {
-      words[row + at.prefixHash + i] = (scan.prefixHashes[i] as number) ^ salt;
-    }
-    const session = facts.sessionId === '' && hasScan ? scan.sessionKey : facts.sessionId;
-    hashSession(session, words, row + at.sessionHash);
-    const hasHead = hasScan && (scan.headHash[0] !== 0 || scan.headHash[1] !== 0);
-    words[row + at.headHash] = hasHead ? (scan.headHash[0] as number) ^ salt : 0;
-    words[row + at.headHash + 1] = hasHead ? (scan.headHash[1] as number) ^ salt : 0;
-    hashSession(facts.requestId, words, row + at.idHash);
-    this.#writeBatchKey(request, row);
-    slots.writeTime(request.slot, at.clientGoneUs, 0);
-    slots.writeTime(request.slot, at.arrivedUs, facts.arrivedUs);
-    Atomics.store(words, row + at.consumedBytes, 0);
-  }
-
-  /** Only where some replica takes batches; requests of two sessions are in no batch together. */
-  #writeBatchKey(request: Request, row: number): void {
-    const { arenaData, batches, slots } = this.#state;
-    const { words, at } = slots;
-    const key = this.#batchKey.fill(0);
-    const isCompletion = request.facts.route?.shape === 'openai-completions';
-    if (batches && isCompletion && isBatchable(this.#scan)) {
-      const start = request.block + request.bodyStart;
-      const body = arenaData.subarray(start, start + request.bodyLength);
-      batchKey(body, body.length, this.#scan, key);
-      key[0] = (key[0] as number) ^ (words[row + at.sessionHash] as number);
-    }
-    words.set(key, row + at.batchKey);
+  /** 0 when the key may ask for the model that the scan has found, else an error number. */
+  #permission({ facts: { holder }, model, adapter }: Request): number {
+    const may = holder === undefined || mayUse(holder, model, adapter);
+    return may ? 0 : errors.MODEL_NOT_ALLOWED.number;
   }
 
   #publish(request: Request, readUs: number): void {
@@ -397,3 +371,8 @@ export class Ingest implements ListenerHandler {
     this.#settlement.recordRefusal(entry, facts, status, method, request.model);
   }
 }
+
+/** Probes bring no keys. */
+const keyedActions: ReadonlySet<RouteAction> = new Set(['proxy', 'models', 'model']);
+const needsKey = (route: Route | undefined): boolean =>
+  route !== undefined && keyedActions.has(route.action);

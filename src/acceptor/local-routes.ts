@@ -11,6 +11,7 @@ import { faultPoint } from '../lib/fault-point.ts';
 import type { Route } from '../protocol/routes.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { commonHeaders, errorAnswer } from './answers.ts';
+import { mayUse } from './key-ring.ts';
 import { answerBytesMax, Closing, type Exchange, type ExchangePeer } from './listener.ts';
 import { Outbox } from './outbox.ts';
 import type { RequestFacts } from './request.ts';
@@ -29,7 +30,7 @@ export function answerLocally(
 ): ExchangePeer | undefined {
   switch (route.action) {
     case 'models':
-      return answerJson(state, exchange, facts, 200, modelList(state));
+      return answerJson(state, exchange, facts, 200, modelList(state, facts));
     case 'model':
       return answerModel(state, parameter, facts, exchange);
     case 'ready': {
@@ -126,8 +127,11 @@ function modelObject({ start }: AcceptorState, id: string, { model, adapter }: M
   return object;
 }
 
-function modelList(state: AcceptorState): object {
-  const data = [...state.modelByName].map(([id, named]) => modelObject(state, id, named));
+/** Those that the key of the request may ask for. */
+function modelList(state: AcceptorState, { holder }: RequestFacts): object {
+  const data = [...state.modelByName]
+    .filter(([, { model, adapter }]) => holder === undefined || mayUse(holder, model, adapter))
+    .map(([id, named]) => modelObject(state, id, named));
   return { object: 'list', data };
 }
 
@@ -138,7 +142,9 @@ function answerModel(
   exchange: Exchange,
 ): ExchangePeer | undefined {
   const named = state.modelByName.get(id);
-  if (named !== undefined) {
+  const { holder } = facts;
+  const mayAsk = named && (holder === undefined || mayUse(holder, named.model, named.adapter));
+  if (named !== undefined && mayAsk) {
     return answerJson(state, exchange, facts, 200, modelObject(state, id, named));
   }
   const { status, headers, body } = errorAnswer(errors.MODEL_NOT_FOUND, facts);

@@ -20,6 +20,7 @@ import { type AcceptorState, createAcceptorState } from './acceptor-state.ts';
 import { Ending } from './ending.ts';
 import { Ingest } from './ingest.ts';
 import { KeepAlive } from './keep-alive.ts';
+import { KeyRing } from './key-ring.ts';
 import type { Listener } from './listener.ts';
 import type { Request, RequestOwner } from './request.ts';
 import { Responder } from './responder.ts';
@@ -77,6 +78,10 @@ async function run(start: AcceptorStart): Promise<void> {
         state.replicaNames[message.replica.row] = message.replica.name;
         if (message.replica.takesBatches) state.batches = true;
         post({ kind: 'applied', row: message.replica.row, epoch: message.replica.epoch });
+        return;
+      case 'keys':
+        state.keyRing = new KeyRing(message.keys);
+        post({ kind: 'keysApplied' });
         return;
       case 'unlisten':
         void listener.stopListening().then(() => {

@@ -33,9 +33,10 @@ export function invalidHints({ rules }: EdgeHead): string {
   return sessionId.length > sessionLengthMax ? 'x-session-id' : '';
 }
 
-/** From -100 to 100; 0 is the default. */
-export function priorityOf({ rules }: EdgeHead): number {
-  return rules.priority === '' ? 0 : Number(rules.priority);
+/** From -100 to 100; 0 is the default. `base` is that of its tenant. */
+export function priorityOf({ rules }: EdgeHead, base = 0): number {
+  const asked = rules.priority === '' ? 0 : Number(rules.priority);
+  return Math.max(-priorityMax, Math.min(priorityMax, base + asked));
 }
 
 /** Lane of fair queueing, from the key that came with the request. */

@@ -8,6 +8,7 @@ import type { ErrorEntry } from '../errors/catalogue.ts';
 import type { Due } from '../lib/due-list.ts';
 import type { Route } from '../protocol/routes.ts';
 import type { Asker } from './answers.ts';
+import type { Holder } from './key-ring.ts';
 import type { Exchange, ExchangePeer } from './listener.ts';
 import { Outbox } from './outbox.ts';
 
@@ -32,6 +33,8 @@ export interface RequestFacts extends Asker {
   /** -1 for a chunked body. */
   readonly contentLength: number;
   readonly sessionId: string;
+  /** Whose request it is; undefined where nobody is asked for a key. */
+  readonly holder: Holder | undefined;
   /** The answer says why it came from its replica. */
   readonly wantsExplain: boolean;
 }

@@ -35,6 +35,7 @@ import { isEventStream, pushStreamHeaders, replicaAnswerHeaders } from './answer
 import { announceClosing } from './closing.ts';
 import type { Ending } from './ending.ts';
 import { pushExplanation } from './explain-header.ts';
+import { pushLimits } from './limit-headers.ts';
 import { answerBytesMax, stalledMsMin } from './listener.ts';
 import { Phase, type Request } from './request.ts';
 import type { Settlement } from './settlement.ts';
@@ -245,6 +246,7 @@ export class Responder {
     const name = replicaNames[slots.servingReplica(request.slot)] ?? '';
     const headers = replicaAnswerHeaders(request.facts, this.#decoded, slots, request.slot, name);
     pushExplanation(this.#state, request, headers);
+    pushLimits(this.#state, request, headers);
     return headers;
   }
 

@@ -82,8 +82,17 @@ export class Settlement {
     this.#count(model, status, ms);
     const { log } = this.#state;
     if (log.sampler.keeps(facts.requestId, status, false, ms)) {
-      const { requestId } = facts;
-      log.access({ req_id: requestId, status, e2e_ms: ms, failed: false, err: code, flag });
+      const { requestId, holder } = facts;
+      log.access({
+        req_id: requestId,
+        tenant: holder?.tenantName,
+        key_id: holder?.keyId,
+        status,
+        e2e_ms: ms,
+        failed: false,
+        err: code,
+        flag,
+      });
     }
   }
 
@@ -149,6 +158,8 @@ export class Settlement {
     const firstTokenUs = slots.readTime(request.slot, at.firstTokenUs);
     log.access({
       req_id: facts.requestId,
+      tenant: facts.holder?.tenantName,
+      key_id: facts.holder?.keyId,
       model: start.models[request.model]?.name,
       replica: attempts > 0 ? replicaNames[slots.servingReplica(request.slot)] : undefined,
       status,

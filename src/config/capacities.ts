@@ -4,6 +4,12 @@ export const modelsMax = 64;
 export const adaptersMax = 256;
 /** Over all models together. */
 export const replicasMax = 256;
+/** Over all tenants 64 keys each: what a table that is sent to every acceptor may have. */
+export const tenantsMax = 10_000;
+/** Tenants, and models with limits of their own, over all tenants. */
+export const limitRowsMax = 16_384;
+/** Of one tenant. */
+export const keysMax = 64;
 /** Request line and headers; both engines refuse more. */
 const headBytesMax = 16 * 1024;
 /**

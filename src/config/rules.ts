@@ -9,7 +9,7 @@ import { blockOrder } from '../lib/block-size.ts';
 import { formatDuration, formatSize } from '../lib/quantity.ts';
 import { adaptersOf } from './adapters.ts';
 import { isLoopbackHost } from './address.ts';
-import { adaptersMax, headBlobBytesMax, replicasMax } from './capacities.ts';
+import { adaptersMax, headBlobBytesMax, limitRowsMax, replicasMax } from './capacities.ts';
 import type { ConfigPath } from './problems.ts';
 
 interface ReplicaShape {
@@ -17,6 +17,16 @@ interface ReplicaShape {
   readonly name?: string | undefined;
   readonly weight: number;
   readonly adapters: readonly string[];
+}
+interface TenantShape {
+  readonly name: string;
+  readonly model_limits: Readonly<Record<string, unknown>>;
+  readonly models?: readonly string[] | undefined;
+  readonly keys: readonly {
+    readonly id: string;
+    readonly sha256: string;
+    readonly models?: readonly string[] | undefined;
+  }[];
 }
 interface ModelShape {
   readonly name: string;
@@ -34,6 +44,7 @@ export interface RuleInput {
   readonly health: { readonly interval: number; readonly timeout: number };
   readonly engine_metrics: { readonly interval: number; readonly timeout: number };
   readonly models: readonly ModelShape[];
+  readonly tenants: readonly TenantShape[];
 }
 
 type Report = (path: ConfigPath, message: string) => void;
@@ -244,6 +255,58 @@ export const rules: readonly Rule[] = [
         if (model.replicas.some((replica) => replica.weight > 0)) continue;
         report(['models', index, 'replicas'], 'must have a replica with a weight above 0');
       }
+    },
+  },
+  {
+    // A key that two tenants have would be billed to the one that stands first.
+    name: 'tenants_and_keys_unique',
+    reads: ['tenants'],
+    check({ tenants }, report) {
+      const claimName = uniqueNames(report);
+      const claimKey = uniqueNames(report);
+      for (const [index, { name, keys }] of tenants.entries()) {
+        claimName(name, ['tenants', index, 'name']);
+        const claimId = uniqueNames(report);
+        for (const [nth, { id, sha256 }] of keys.entries()) {
+          claimId(id, ['tenants', index, 'keys', nth, 'id']);
+          claimKey(sha256, ['tenants', index, 'keys', nth, 'sha256']);
+        }
+      }
+    },
+  },
+  {
+    // A name that nobody has would allow nothing, and whoever wrote it meant something.
+    name: 'allowed_models_exist',
+    reads: ['tenants', 'models'],
+    check({ tenants, models }, report) {
+      const known = new Set(
+        models.flatMap((model) => [model.name, ...model.aliases, ...adaptersOf(model)]),
+      );
+      const look = (names: readonly string[] | undefined, path: ConfigPath): void => {
+        for (const [place, name] of names?.entries() ?? []) {
+          if (!known.has(name)) report([...path, place], 'is no model, alias or adapter');
+        }
+      };
+      for (const [index, { models: own, keys, model_limits }] of tenants.entries()) {
+        look(own, ['tenants', index, 'models']);
+        for (const name of Object.keys(model_limits)) {
+          if (models.some((model) => model.name === name)) continue;
+          report(['tenants', index, 'model_limits', name], 'is the name of no model');
+        }
+        for (const [nth, key] of keys.entries()) {
+          look(key.models, ['tenants', index, 'keys', nth, 'models']);
+        }
+      }
+    },
+  },
+  {
+    // The table of limits has a fixed size: a row per tenant and per model with limits of its own.
+    name: 'limits_fit_the_table',
+    reads: ['tenants'],
+    check({ tenants }, report) {
+      const rows = tenants.reduce((sum, t) => sum + 1 + Object.keys(t.model_limits).length, 0);
+      if (rows > limitRowsMax)
+        report(['tenants'], `must have at most ${limitRowsMax} limits in all`);
     },
   },
 ];

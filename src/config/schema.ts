@@ -10,6 +10,7 @@ import { z } from 'zod';
 import { modelsMax } from './capacities.ts';
 import { applyRules } from './rules.ts';
 import { Model } from './schema-models.ts';
+import { Auth, tenants } from './schema-tenants.ts';
 import { duration, size } from './units.ts';
 import { file, host, integer, path, port, secret, share } from './values.ts';
 
@@ -291,6 +292,10 @@ const Sections = z.strictObject({
   retry: Retry.prefault({}).describe('Further attempts, before the first byte of the answer only.'),
   hedge: Hedge.prefault({}).describe('Second attempts beside a slow first one.'),
   log: Log.prefault({}).describe('The log on standard output.'),
+  auth: Auth.prefault({}).describe('Who may use the listener.'),
+  tenants: tenants()
+    .prefault([])
+    .describe('Who uses it: their keys, and what these may ask for. Reloaded without a restart.'),
   models: z.array(Model).min(1).max(modelsMax).describe('The models and their replicas.'),
 });
 

@@ -20,6 +20,12 @@ export interface Arrival {
   priority: number;
   /** Lane of fair queueing, 0 to tenants - 1. */
   tenant: number;
+  /** Rows of the limits that it counts in, of its tenant and of its tenant and model; -1 for none. */
+  limitRow: number;
+  limitModelRow: number;
+  /** What it took of them under an earlier brain; -1: nothing. */
+  takenInput: number;
+  takenOutput: number;
   /** Adapter of the model, counted from 1: only replicas that have it may serve; 0 for none. */
   adapter: number;
   /** The replica says when the first token is out; else its prefill is over after the modelled time. */

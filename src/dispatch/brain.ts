@@ -11,7 +11,6 @@ import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Attempts } from './attempts.ts';
 import { Batching } from './batching.ts';
-import type { BreakerState } from './breaker.ts';
 import { type Candidates, NONE } from './candidates.ts';
 import { Filter } from './choice.ts';
 import {
@@ -31,6 +30,7 @@ import { Lanes } from './lanes.ts';
 import { Passing } from './passing.ts';
 import { Placement } from './placement.ts';
 import { Prefills } from './prefills.ts';
+import { Quotas } from './quotas.ts';
 import { Refusing } from './refusing.ts';
 import type { ReplicaFacts } from './replica-state.ts';
 import { Phase, Requests } from './requests.ts';
@@ -50,6 +50,7 @@ export class Brain {
   readonly #retries: Retries;
   readonly #refusing: Refusing;
   readonly #hedges: Hedges;
+  readonly #quotas: Quotas;
   readonly #sink: DecisionSink;
   #stopping = false;
   #nowUs = 0;
@@ -71,7 +72,8 @@ export class Brain {
     const choosing = { ...parts, placement: this.#placement, retryBudget: this.#retries.budget };
     this.#attempts = new Attempts({ ...choosing, prefills: this.#prefills }, sink);
     this.#hedges = new Hedges(config, { ...choosing, attempts: this.#attempts });
-    this.#refusing = new Refusing({ ...parts, retries: this.#retries }, sink);
+    this.#quotas = new Quotas(config.limits, slots, this.#placement, sink);
+    this.#refusing = new Refusing({ ...parts, retries: this.#retries, quotas: this.#quotas }, sink);
     this.#door = new Door({ ...parts, ...door }, config.queueMax);
     this.#batching = new Batching(slots, parts, sink, {
       dispatch: (slot, allowed) => this.#dispatch(slot, allowed, Filter.notOfBatch),
@@ -100,17 +102,9 @@ export class Brain {
     return this.#lanes.depth(model);
   }
 
-  inFlight(replica: number): number {
-    return this.#fleet.inFlight(replica);
-  }
-
-  breakerState(replica: number): BreakerState {
-    return this.#fleet.breakerState(replica);
-  }
-
-  /** Prompt tokens of what is in flight there. */
-  contextTokens(replica: number): number {
-    return this.#fleet.contextTokens(replica);
+  /** How the replicas stand. */
+  get fleet(): Pick<Fleet, 'inFlight' | 'breakerState' | 'contextTokens'> {
+    return this.#fleet;
   }
 
   /** When tick() has something to do; Infinity for never. */
@@ -142,13 +136,13 @@ export class Brain {
       // Its last request has ended and the news of it is still on its way: the room is given out now.
       this.#hedges.end(slot);
       this.#attempts.end(slot);
-      this.#refusing.close(slot);
+      this.#refusing.close(slot, nowUs);
       this.#pump(requests.model[slot] as number);
     }
     if (this.#prefills.nextUs <= nowUs) this.#prefills.expire(nowUs, this.#resumed);
     requests.open(arrival, this.#placement.promptTokens(arrival));
-    if (this.#stopping) this.#refuse(slot, Refusal.stopping);
-    else if (nowUs >= arrival.deadlineUs) this.#refuse(slot, Refusal.deadline);
+    const refusal = this.#stopping ? Refusal.stopping : this.#quotas.whyNot(arrival, nowUs);
+    if (refusal !== NONE) this.#refuse(slot, refusal);
     else if (!this.#batching.gather(arrival, nowUs)) this.#dispatchOrAdmit(slot, model);
     return true;
   }
@@ -183,7 +177,8 @@ export class Brain {
     this.#nowUs = nowUs;
     this.#hedges.end(slot);
     this.#attempts.conclude(release, nowUs);
-    if (release.settled) this.#refusing.close(slot);
+    this.#quotas.answered(release);
+    if (release.settled) this.#refusing.close(slot, nowUs);
     else this.#decideRetry(slot, requests.replica[slot] as number, release);
     this.#pump(requests.model[slot] as number);
     return true;
@@ -250,6 +245,7 @@ export class Brain {
   restore(attempt: RunningAttempt): void {
     this.#attempts.restore(attempt);
     this.#retries.restore(attempt);
+    this.#quotas.restore(attempt.arrival);
   }
 
   /** Recounts everything from the requests. */

@@ -7,6 +7,7 @@
 import type { Arrival, PrefixSource } from './arrival.ts';
 import type { BreakerRules } from './breaker.ts';
 import type { Choice } from './choice.ts';
+import type { LimitRows } from './limits.ts';
 
 /** Why a request ends without an answer of a replica. */
 export const Refusal = {
@@ -22,6 +23,8 @@ export const Refusal = {
   tooLate: 8,
   /** Turned away for requests of higher priority. */
   shed: 9,
+  /** A limit of its tenant. */
+  limited: 10,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 
@@ -125,6 +128,8 @@ export interface DecisionSink {
   batchEnds(): void;
   /** The request ends here. `error`: of its last attempt or of the pause; 0 for none. */
   refuse(slot: number, refusal: Refusal, error: number, retryAfterMs: number): void;
+  /** The request has taken so many tokens of the limits of its tenant. */
+  admitted(slot: number, inputTokens: number, outputTokens: number): void;
   /** The client of a running attempt has left; the end of the attempt is still to come. */
   abort(slot: number): void;
   /** The attempt is no longer counted. */
@@ -159,6 +164,8 @@ export interface BrainConfig {
   /** Lanes of fair queueing per model. */
   readonly tenants: number;
   readonly prefixes: PrefixSource;
+  /** What tenants may use; absent: they have no limits. */
+  readonly limits?: LimitRows | undefined;
   readonly seed: number;
   /** Requests that may wait, per model. */
   readonly queueMax: number;

@@ -105,6 +105,12 @@ export class Placement {
     return (this.#estimates[model] as Estimates).promptTokens(promptBytes);
   }
 
+  /** Output tokens that the request may have: its limit, or what answers of the model have. */
+  outputAllowance({ model, maxTokens }: Arrival): number {
+    if (maxTokens > 0) return maxTokens;
+    return Math.ceil((this.#estimates[model] as Estimates).expectedOutput(0));
+  }
+
   /** The attempt of the slot has ended; the replica says what it came to. */
   learn(slot: number, { promptTokens, completionTokens }: Release): void {
     const { promptBytes, model } = this.#requests;

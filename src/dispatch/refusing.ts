@@ -7,6 +7,7 @@
 import { assert } from '../lib/assert.ts';
 import { type DecisionSink, Refusal } from './decisions.ts';
 import type { Fleet } from './fleet.ts';
+import type { Quotas } from './quotas.ts';
 import { Phase, type Requests } from './requests.ts';
 import type { Retries } from './retries.ts';
 
@@ -14,6 +15,7 @@ export interface RefusingParts {
   readonly requests: Requests;
   readonly fleet: Fleet;
   readonly retries: Retries;
+  readonly quotas: Quotas;
 }
 
 export class Refusing {
@@ -27,8 +29,11 @@ export class Refusing {
 
   refuse(slot: number, refusal: Refusal, nowUs: number, retryAfterMs = 0): void {
     const { requests, fleet } = this.#parts;
-    this.close(slot);
-    if (refusal === Refusal.busy) {
+    this.close(slot, nowUs);
+    if (refusal === Refusal.limited) {
+      const { kind, waitUs } = this.#parts.quotas;
+      this.#sink.refuse(slot, refusal, kind, Math.ceil(waitUs / 1000));
+    } else if (refusal === Refusal.busy) {
       // The outlook that led here said `paused`: its first replica to resume is what to wait for.
       const { pauseEndUs, pauseError } = fleet.cluster(requests.model[slot] as number);
       const waitMs = Math.max(1, Math.ceil((pauseEndUs - nowUs) / 1000));
@@ -47,8 +52,9 @@ export class Refusing {
   }
 
   /** The request is over for the brain. */
-  close(slot: number): void {
+  close(slot: number, nowUs: number): void {
     assert(this.#parts.requests.phase[slot] === Phase.idle, 'it neither waits nor runs');
     this.#parts.retries.close(slot);
+    this.#parts.quotas.close(slot, nowUs);
   }
 }

@@ -28,6 +28,11 @@ export interface AdminActions {
   remove(name: string): Promise<unknown>;
   add(body: unknown): Promise<{ readonly name: string }>;
   reload(): Promise<unknown>;
+  /** Tenants and the ids of their keys. */
+  tenants(): unknown;
+  /** Answers with the key, this once. */
+  createKey(tenant: string, body: unknown): Promise<unknown>;
+  disableKey(tenant: string, id: string, disabled: boolean): Promise<unknown>;
   /** Asks for a restart that overlaps. */
   restart(): unknown;
   /** Does something to a thread; absent in a gateway that is not under test. */
@@ -54,6 +59,8 @@ interface Answer {
 
 const changes = { drain: 'drained', undrain: 'undrained', remove: 'removed' } as const;
 const explainPath = '/admin/explain/';
+const tenantsPath = '/admin/tenants/';
+const keyPath = /^([A-Za-z0-9._-]{1,64})\/keys(?:\/([A-Za-z0-9._-]{1,64})\/(disable|enable))?$/;
 const bodyBytesMax = 64 * 1024;
 const json = (status: number, value: unknown): Answer => ({
   status,
@@ -130,6 +137,8 @@ export class AdminServer {
         return json(200, this.#actions.cluster());
       case '/admin/slots':
         return json(200, this.#actions.slots());
+      case '/admin/tenants':
+        return json(200, this.#actions.tenants());
       default:
         if (path.startsWith(explainPath)) return this.#explain(path.slice(explainPath.length));
         return failure(404, 'no such admin page');
@@ -161,6 +170,7 @@ export class AdminServer {
       this.#byHand.added(added.name);
       return json(201, added);
     }
+    if (path.startsWith(tenantsPath)) return this.#changeKeys(req, path.slice(tenantsPath.length));
     const match = /^\/admin\/replicas\/([A-Za-z0-9._-]{1,64})\/(drain|undrain|remove)$/.exec(path);
     if (match === null) return failure(404, 'no such admin action');
     const name = match[1] as string;
@@ -168,6 +178,16 @@ export class AdminServer {
     const done = await this.#actions[action](name);
     this.#byHand[changes[action]](name);
     return json(200, done);
+  }
+
+  async #changeKeys(req: IncomingMessage, path: string): Promise<Answer> {
+    const match = keyPath.exec(path);
+    if (match === null) return failure(404, 'no such admin action');
+    const [, tenant, id, action] = match as unknown as [string, string, string?, string?];
+    if (id === undefined) {
+      return json(201, await this.#actions.createKey(tenant, await readJson(req)));
+    }
+    return json(200, await this.#actions.disableKey(tenant, id, action === 'disable'));
   }
 
   #refusal(access: Access): Answer | undefined {

@@ -4,6 +4,7 @@
  * The handle of a thread is replaced in the same turn in which its successor is made from the current
  * members, so a message goes to the one or is known to the other.
  */
+import type { KeyTable } from '../config/tenants.ts';
 import { ControlLayout, ThreadPhase } from '../shm/control.layout.ts';
 import { controlCounts } from '../shm/memory.ts';
 import type { ToThread } from '../shm/threads.ts';
@@ -110,6 +111,11 @@ export class GatewayThreads {
 
   async tellAcceptors(message: Applied): Promise<void> {
     await Promise.all(this.#acceptors.map((thread) => thread.apply(message)));
+  }
+
+  /** Resolves when every acceptor goes by them. */
+  async tellKeys(keys: KeyTable): Promise<void> {
+    await Promise.all(this.#acceptors.map((thread) => thread.applyKeys(keys)));
   }
 
   async stop(): Promise<void> {

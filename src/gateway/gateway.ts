@@ -21,7 +21,7 @@ import { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, ThreadKind } from '../telemetry/labels.ts';
-import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
+import type { Logger } from '../telemetry/log.ts';
 import { isJoined, type ListenerAddresses, probeSole } from './addresses.ts';
 import { AdminServer } from './admin-server.ts';
 import { BreakerLog } from './breaker-log.ts';
@@ -31,13 +31,15 @@ import { GatewayAdmin } from './gateway-admin.ts';
 import { GatewayThreads } from './gateway-threads.ts';
 import type { HealthChecker } from './health.ts';
 import type { EngineScraper } from './health-engine.ts';
+import { createMainLog } from './main-log.ts';
 import { Membership } from './membership.ts';
 import { responseRingBytes } from './memory-limit.ts';
 import { OverloadWatch } from './overload.ts';
 import { createHealth, createScraper } from './replica-watch.ts';
 import { Restarts } from './restarts.ts';
-import { type StartContext, wantsPretty } from './start-data.ts';
+import type { StartContext } from './start-data.ts';
 import { untilReplicasServe } from './take-over.ts';
+import { Tenants } from './tenants.ts';
 import { ThreadRecovery } from './thread-recovery.ts';
 import { GatewayViews } from './views.ts';
 import { Watchdog } from './watchdog.ts';
@@ -99,6 +101,7 @@ export class Gateway {
   readonly #recovery: ThreadRecovery;
   readonly #breakerLog: BreakerLog;
   readonly restarts: Restarts;
+  readonly #tenants: Tenants;
   readonly #overload: OverloadWatch;
   #closing: Promise<void> | undefined;
   #leaving: Promise<void> | undefined;
@@ -140,11 +143,13 @@ export class Gateway {
       this.#metricsRegions[ThreadId.main] as SharedArrayBuffer,
       defaultMetricDims,
     );
-    this.logger = this.#createLogger();
+    this.logger = createMainLog(config.log, this.#metrics);
     if (resolved.fallback !== '') this.logger.warn(resolved.fallback);
     this.#membership = new Membership(this.#memory, config.models.map(adaptersOf));
     this.#views = new GatewayViews(this.#memory);
     this.restarts = new Restarts(options.restart, this.#metrics, this.logger);
+    const { limits } = this.#memory;
+    this.#tenants = new Tenants(config, limits, (keys) => this.#threads.tellKeys(keys));
     this.#health = createHealth(config, this.#membership, this.#metrics, this.logger);
     this.#scraper = createScraper(config, this.#membership, this.logger);
     this.#overload = new OverloadWatch(this.#memory, config, this.logger, () =>
@@ -362,18 +367,8 @@ export class Gateway {
       memory: this.#memory,
       metrics: this.#metricsRegions,
       members: [...this.#membership, ...this.#membership.leaving],
+      keys: this.#tenants.table,
     };
-  }
-
-  #createLogger(): Logger {
-    const { log } = this.#options.config;
-    return createLogger({
-      thread: 'main',
-      level: log.level as LogLevel,
-      pretty: wantsPretty(log.pretty),
-      access: { rate: log.sample, slowMs: Number.POSITIVE_INFINITY },
-      onDrop: (lines) => this.#metrics.add(metrics.logDropped, 0, lines),
-    });
   }
 
   #createActions(): GatewayAdmin {
@@ -391,6 +386,7 @@ export class Gateway {
       writer: this.#metrics,
       readiness: new Readiness(this.#memory),
       restarts: this.restarts,
+      tenants: this.#tenants,
       fault: faultAdmin && ((body) => faultAdmin.applyFault(body, this.#threads)),
       tellForwarders: (message) => this.#threads.tellForwarders(message),
       tellAcceptors: (message) => this.#threads.tellAcceptors(message),

@@ -1,8 +1,8 @@
 /**
  * What a reload would change, decided before anything is touched. Pure.
  *
- * Replicas come, go and change while the gateway runs; every other key is fixed when the process
- * starts. A reload that changes such a key is refused whole. The replicas of the file are compared
+ * Replicas, tenants and their keys come, go and change while the gateway runs; every other key is fixed
+ * when the process starts. A reload that changes such a key is refused whole. The replicas of the file are compared
  * with those that run, whoever added or removed them: afterwards the running state is the file's.
  */
 import { isDeepStrictEqual } from 'node:util';
@@ -41,7 +41,7 @@ export function planReload(
   });
   return {
     restart: [
-      ...changedPaths(withoutReplicas(current), withoutReplicas(next), ''),
+      ...changedPaths(fixedPart(current), fixedPart(next), ''),
       ...newAdapters(current, next),
     ],
     add: wanted.filter(({ replica }) => !before.has(replica.name)),
@@ -86,7 +86,7 @@ function newAdapters(current: Config, next: Config): string[] {
 const haveEqualNames = (a: readonly string[], b: readonly string[]): boolean =>
   a.length === b.length && a.every((name) => b.includes(name));
 
-const withoutReplicas = (config: Config): unknown => ({
+const fixedPart = ({ tenants: _tenants, auth: _auth, ...config }: Config): unknown => ({
   ...config,
   models: config.models.map((model) => ({ ...model, replicas: [] })),
 });

@@ -2,6 +2,7 @@
 import { adaptersOf } from '../config/adapters.ts';
 import { modelRules, schedulingLimits } from '../config/scheduling.ts';
 import type { Config } from '../config/schema.ts';
+import type { KeyTable } from '../config/tenants.ts';
 import { ThreadId } from '../shm/control.layout.ts';
 import type { SharedMemory } from '../shm/memory.ts';
 import type {
@@ -18,6 +19,8 @@ export interface StartContext {
   /** One region per ThreadId. */
   readonly metrics: readonly SharedArrayBuffer[];
   readonly members: readonly ReplicaAddress[];
+  /** Who is let in. */
+  readonly keys: KeyTable;
 }
 
 /** Lines for people: when asked for, or by default on a terminal. */
@@ -63,6 +66,7 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
     maxConnections: listen.max_connections,
     streamWindow: memory.stream_window,
     keepAlive: streams.keep_alive === 'off' ? 0 : streams.keep_alive,
+    keys: context.keys,
     // Keys stay with the forwarders.
     replicas: addresses(context).map((replica) => ({ ...replica, apiKey: '' })),
   };

@@ -3,6 +3,7 @@
  * Runs on the main thread.
  */
 import { Worker } from 'node:worker_threads';
+import type { KeyTable } from '../config/tenants.ts';
 import { nowMs } from '../lib/clock.ts';
 import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import type { FromThread, ToThread } from '../shm/threads.ts';
@@ -83,6 +84,12 @@ export class ThreadHandle {
     const { row, epoch } = message.kind === 'replica' ? message.replica : message;
     const applied = this.#next('applied', (m) => m.row === row && m.epoch === epoch);
     this.send(message);
+    await Promise.race([applied, this.#exited]);
+  }
+
+  async applyKeys(keys: KeyTable): Promise<void> {
+    const applied = this.#next('keysApplied');
+    this.send({ kind: 'keys', keys });
     await Promise.race([applied, this.#exited]);
   }
 

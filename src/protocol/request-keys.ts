@@ -20,6 +20,9 @@ export function tenantLane(key: string): number {
   return 1 + ((mix32((keyHash[0] as number) ^ (keyHash[1] as number)) >>> 0) % (tenantLanes - 1));
 }
 
+/** The lane of the tenant of that index: its own as long as there are no more tenants than lanes. */
+export const laneOfTenant = (tenant: number): number => 1 + (tenant % (tenantLanes - 1));
+
 /** Blocks in a KV cache belong to one adapter: equal prompts of two must not look alike. */
 export const adapterSalt = (adapter: number): number => Math.imul(adapter, 0x9e3779b1);
 

@@ -9,6 +9,7 @@ export function createArrival(): Arrival {
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
     ...{ promptBytes: 0, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
     ...{ streams: false, hedgeUs: -1 },
+    ...{ limitRow: -1, limitModelRow: -1, takenInput: -1, takenOutput: -1 },
     ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
   };
 }
@@ -31,6 +32,11 @@ export function readArrival(
   arrival.maxTokens = words[row + at.maxTokens] as number;
   arrival.priority = words[row + at.priority] as number;
   arrival.tenant = words[row + at.tenant] as number;
+  arrival.limitRow = words[row + at.limitRow] as number;
+  arrival.limitModelRow = words[row + at.limitModelRow] as number;
+  const hasTaken = words[row + at.limitedAs] === arrival.generation;
+  arrival.takenInput = hasTaken ? (words[row + at.limitInput] as number) : -1;
+  arrival.takenOutput = hasTaken ? (words[row + at.limitOutput] as number) : -1;
   arrival.adapter = words[row + at.adapter] as number;
   arrival.streams = ((words[row + at.flags] as number) & RequestFlag.stream) !== 0;
   const hedgeMs = words[row + at.hedgeMs] as number;

@@ -18,7 +18,7 @@ import { ring } from '../shm/doorbell.ts';
 import { controlCounts, recordRingCapacity, type SharedMemory } from '../shm/memory.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
-import { attemptOf, type RequestSlots } from '../shm/request-slots.ts';
+import { attemptOf, generationOf, type RequestSlots } from '../shm/request-slots.ts';
 import { DispatchKind, DispatchRingLayout, ReplyRingLayout } from '../shm/rings.layout.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { Result, Ring, Stage } from '../telemetry/labels.ts';
@@ -179,6 +179,14 @@ export class Executor implements DecisionSink {
     record[2] = words[row + at.refusedError] as number;
     record[3] = words[row + at.refusedRetryMs] as number;
     if (!outbox.send()) this.#metrics.add(catalogue.ringFull, Ring.reply, 1);
+  }
+
+  admitted(slot: number, inputTokens: number, outputTokens: number): void {
+    const { words, at } = this.#slots;
+    const row = this.#slots.row(slot);
+    words[row + at.limitInput] = inputTokens;
+    words[row + at.limitOutput] = outputTokens;
+    words[row + at.limitedAs] = generationOf(this.#slots.lease(slot));
   }
 
   abort(slot: number): void {

@@ -1,8 +1,11 @@
 /** The brain's decisions and the error catalogue: which number answers a refusal. Pure. */
 import { Refusal, RetryRule } from '../dispatch/decisions.ts';
+import { LimitKind } from '../dispatch/limits.ts';
 import { errorOf, errors } from '../errors/catalogue.ts';
 
-const numbers: Readonly<Record<Exclude<Refusal, typeof Refusal.failed>, number>> = {
+type Plain = Exclude<Refusal, typeof Refusal.failed | typeof Refusal.limited>;
+
+const numbers: Readonly<Record<Plain, number>> = {
   [Refusal.queueFull]: errors.QUEUE_FULL.number,
   [Refusal.queueWaitOver]: errors.QUEUE_TIMEOUT.number,
   [Refusal.noReplica]: errors.NO_REPLICA.number,
@@ -13,6 +16,13 @@ const numbers: Readonly<Record<Exclude<Refusal, typeof Refusal.failed>, number>>
   [Refusal.stopping]: errors.SHUTTING_DOWN.number,
   [Refusal.tooLate]: errors.DEADLINE_TOO_SOON.number,
   [Refusal.shed]: errors.SHED.number,
+};
+
+const ofLimit: Readonly<Record<LimitKind, number>> = {
+  [LimitKind.requests]: errors.REQUEST_LIMIT.number,
+  [LimitKind.input]: errors.TOKEN_LIMIT.number,
+  [LimitKind.output]: errors.TOKEN_LIMIT.number,
+  [LimitKind.concurrency]: errors.CONCURRENCY_LIMIT.number,
 };
 
 /** Failures in which no byte of the request was sent. */
@@ -43,6 +53,7 @@ export function retryRuleOf(error: number): RetryRule {
  * and so do one that forbids a retry and one that the client can mend; several are summed up.
  */
 export function errorOfRefusal(refusal: Refusal, lastError: number, attempts: number): number {
+  if (refusal === Refusal.limited) return ofLimit[lastError as LimitKind];
   if (refusal === Refusal.busy && lastError !== 0) return lastError;
   if (refusal !== Refusal.failed) return numbers[refusal];
   const isTelling =

@@ -15,6 +15,7 @@ import { faultPoint } from '../lib/fault-point.ts';
 import { tenantLanes } from '../protocol/request-keys.ts';
 import { ControlLayout, ThreadId, ThreadPhase } from '../shm/control.layout.ts';
 import { BlockingBell } from '../shm/doorbell.ts';
+import { LimitTable } from '../shm/limits.ts';
 import { controlCounts, modelRows, recordRingCapacity, requestRingSize } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { replicaRows } from '../shm/replica-table.layout.ts';
@@ -119,6 +120,7 @@ export class Scheduler {
         }),
         tenants: tenantLanes,
         prefixes: prefixesOf(this.#slots),
+        limits: new LimitTable(memory.limits),
         seed: start.seed,
         queueMax: start.queueMax,
         queueTimeoutMs: start.queueTimeout,
@@ -315,8 +317,12 @@ export class Scheduler {
 
   #publishGauges(): void {
     for (let row = 0; row < this.#replicas.count; row++) {
-      this.#replicas.setLoad(row, this.#brain.inFlight(row), this.#brain.contextTokens(row));
-      if (this.#replicas.setBreaker(row, this.#brain.breakerState(row))) {
+      this.#replicas.setLoad(
+        row,
+        this.#brain.fleet.inFlight(row),
+        this.#brain.fleet.contextTokens(row),
+      );
+      if (this.#replicas.setBreaker(row, this.#brain.fleet.breakerState(row))) {
         this.#metrics.add(catalogue.replicaEjections, row, 1);
       }
     }

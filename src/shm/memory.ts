@@ -3,11 +3,13 @@
  *
  * Each thread attaches the views it needs; which thread may write which word is said in the layouts.
  */
+import { limitRowsMax } from '../config/capacities.ts';
 import { createArena } from './arena.ts';
 import { createByteRing } from './byte-ring.ts';
 import { ControlLayout, type ThreadCounts, ThreadId } from './control.layout.ts';
 import { explainRecords } from './explain.layout.ts';
 import { createExplain } from './explain.ts';
+import { LimitsLayout } from './limits.layout.ts';
 import { ReplicaTableLayout, replicaRows } from './replica-table.layout.ts';
 import { createRequestRing, type RequestRingSize } from './request-ring.ts';
 import { createRequestSlots } from './request-slots.ts';
@@ -30,6 +32,7 @@ export interface SharedMemory {
   readonly arena: SharedArrayBuffer;
   readonly replicas: SharedArrayBuffer;
   readonly explain: SharedArrayBuffer;
+  readonly limits: SharedArrayBuffer;
   readonly requestRing: SharedArrayBuffer;
   /** Scheduler -> forwarder f. */
   readonly dispatchRings: readonly SharedArrayBuffer[];
@@ -60,6 +63,8 @@ export const controlCounts = (size: MemorySize) => ({
 });
 export const replicaCounts = { replica: replicaRows } as const;
 
+export const limitCounts = { row: limitRowsMax } as const;
+
 export function createMemory(size: MemorySize): SharedMemory {
   const records = recordRingCapacity(size);
   const forwarders = Array.from({ length: size.forwarders });
@@ -71,6 +76,7 @@ export function createMemory(size: MemorySize): SharedMemory {
     arena: createArena(size.arenaBytes),
     replicas: ReplicaTableLayout.create(replicaCounts),
     explain: createExplain(explainRecords),
+    limits: LimitsLayout.create(limitCounts),
     requestRing: createRequestRing(requestRingSize(size)),
     dispatchRings: forwarders.map(() => createSpscRing(DispatchRingLayout, records)),
     eventRings: forwarders.map(() => createSpscRing(EventRingLayout, records)),

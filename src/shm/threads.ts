@@ -6,6 +6,7 @@
  * milliseconds, all sizes bytes. Types only: nothing here runs.
  */
 import type { SchedulingLimits } from '../config/scheduling.ts';
+import type { KeyTable } from '../config/tenants.ts';
 import type { FaultStage } from '../lib/fault-point.ts';
 import type { SharedMemory } from './memory.ts';
 
@@ -69,6 +70,8 @@ export interface AcceptorStart extends ThreadStart {
   readonly streamWindow: number;
   /** Silence before a stream that has not begun gets a comment; 0: none. */
   readonly keepAlive: number;
+  /** Who is let in; kept current by `keys` messages. */
+  readonly keys: KeyTable;
   /** Names of the replicas by row, for x-sluice-replica; kept current by `replicas` messages. */
   readonly replicas: readonly ReplicaAddress[];
 }
@@ -115,6 +118,8 @@ export type Fault = { readonly thread: string } & (
 export type ToThread =
   | { readonly kind: 'replica'; readonly replica: ReplicaAddress }
   | { readonly kind: 'forget'; readonly row: number; readonly epoch: number }
+  /** To acceptors: who is let in from here on. */
+  | { readonly kind: 'keys'; readonly keys: KeyTable }
   /** To acceptors: close the listening socket, keep the connections. */
   | { readonly kind: 'unlisten' }
   | { readonly kind: 'stop' }
@@ -126,4 +131,5 @@ export type FromThread =
   | { readonly kind: 'unlistened' }
   | { readonly kind: 'stopped' }
   | { readonly kind: 'terminate' }
+  | { readonly kind: 'keysApplied' }
   | { readonly kind: 'applied'; readonly row: number; readonly epoch: number };

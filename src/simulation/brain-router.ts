@@ -15,6 +15,7 @@ import {
   RetryRule,
   Verdict,
 } from '../dispatch/decisions.ts';
+import { unlimited } from '../dispatch/limits.ts';
 import { assert } from '../lib/assert.ts';
 import { createPrng, type Prng } from '../lib/prng.ts';
 import { prefixDepths } from '../protocol/prefix-hash.ts';
@@ -192,6 +193,8 @@ class Gateway implements DecisionSink {
     if (settled) this.#free(slot);
   }
 
+  admitted(): void {}
+
   placed(): void {
     // Reasons are for people who ask about one request.
   }
@@ -279,6 +282,7 @@ function emptyArrival(): Arrival {
       maxTokens: 0,
       priority: 0,
       tenant: 0,
+      ...unlimited,
       adapter: 0,
       streams: true,
       hedgeUs: -1,

@@ -10,6 +10,8 @@ export interface LogFields {
   readonly req_id?: string | undefined;
   readonly trace_id?: string | undefined;
   readonly tenant?: string | undefined;
+  /** The id of the key, never the key. */
+  readonly key_id?: string | undefined;
   readonly model?: string | undefined;
   readonly replica?: string | undefined;
   readonly status?: number | undefined;
@@ -29,6 +31,7 @@ const textMax = {
   req_id: 128,
   trace_id: 64,
   tenant: 64,
+  key_id: 64,
   model: 128,
   replica: 128,
   flag: 8,

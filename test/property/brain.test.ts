@@ -186,7 +186,7 @@ class Walk {
     const [running, waiting] = [this.#random.below(9), this.#random.below(9)];
     const scrapedUs = this.harness.nowUs - this.#random.below(6_000_000);
     const row = this.#random.below(rows);
-    const ownRequests = this.harness.brain.inFlight(row);
+    const ownRequests = this.harness.brain.fleet.inFlight(row);
     const kvTokens = this.#random.below(10_000);
     this.harness.report(row, { running, waiting, kvTokens, scrapedUs, ownRequests });
   }
@@ -249,8 +249,8 @@ class Walk {
     const isPaused = (this.#pausedUntilUs[row] as number) > this.harness.nowUs;
     if (isPaused || !this.#active[row] || !this.#healthy[row]) return 0;
     // One that is out by its breaker may be asked, where too few are left, and need not be.
-    if (this.harness.brain.breakerState(row) !== BreakerState.closed) return 0;
-    return (this.#limits[row] as number) - this.harness.brain.inFlight(row);
+    if (this.harness.brain.fleet.breakerState(row) !== BreakerState.closed) return 0;
+    return (this.#limits[row] as number) - this.harness.brain.fleet.inFlight(row);
   }
 }
 

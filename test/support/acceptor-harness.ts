@@ -33,6 +33,7 @@ import type { AcceptorStart, FromThread, TlsFiles } from '../../src/shm/threads.
 import { metrics } from '../../src/telemetry/catalogue.ts';
 import { defaultMetricDims } from '../../src/telemetry/labels.ts';
 import { type Arrival, ForwarderEnd } from './acceptor-forwarder.ts';
+import { noKeys } from './no-keys.ts';
 import { replicaAddress } from './replica-address.ts';
 
 export type { Arrival } from './acceptor-forwarder.ts';
@@ -144,6 +145,7 @@ export class AcceptorHarness extends ForwarderEnd {
       maxBody: options.maxBody ?? 16 * 1024 * 1024,
       maxConnections: options.maxConnections ?? 10_000,
       streamWindow,
+      keys: noKeys,
       keepAlive: options.keepAlive ?? 0,
       replicas: [{ ...replicaAddress(0, 1, 'http://127.0.0.1:1', { maxInFlight: 1 }), name: 'r1' }],
     };

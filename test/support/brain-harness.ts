@@ -18,6 +18,7 @@ import type { EngineReport } from '../../src/dispatch/foreign-load.ts';
 import type { ReplicaFacts } from '../../src/dispatch/replica-state.ts';
 import { errors } from '../../src/errors/catalogue.ts';
 import { assert } from '../../src/lib/assert.ts';
+import { plainArrival } from './plain-arrival.ts';
 
 const refusalNames = Object.keys(Refusal);
 
@@ -52,13 +53,6 @@ export const replicaFacts: ReplicaFacts = {
 export const breakerRules: BrainConfig['breaker'] = {
   ...{ mode: 'off', window: 10, failureRate: 0.5, consecutive: 5, openUs: 5_000_000 },
   ...{ maxEjected: 0.5, panicBelow: 0.5 },
-};
-
-const plainArrival: Arrival = {
-  ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
-  ...{ promptBytes: 400, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
-  ...{ streams: true, hedgeUs: -1 },
-  ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
 };
 
 export const plainRelease = {
@@ -241,9 +235,10 @@ export class BrainHarness implements DecisionSink {
   }
 
   get lastRefusal(): string | undefined {
-    const last = this.refusals.at(-1);
-    return last && refusalNames[last.refusal];
+    return refusalNames[this.refusals.at(-1)?.refusal ?? -1];
   }
+
+  admitted(): void {}
 
   placed(slot: number, attempt: number, heldUs: number, choice: Choice): void {
     const { candidates, index, members, request } = choice;
@@ -367,7 +362,10 @@ export class BrainHarness implements DecisionSink {
     this.brain.assertExact();
     assert(this.brain.running === this.running.size, 'running as told');
     for (const row of this.#facts.keys()) {
-      assert(this.brain.inFlight(row) <= this.#loadOf(row), 'what a replica has was given to it');
+      assert(
+        this.brain.fleet.inFlight(row) <= this.#loadOf(row),
+        'what a replica has was given to it',
+      );
     }
   }
 

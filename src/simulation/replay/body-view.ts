@@ -4,8 +4,10 @@
  *
  * Token counts are the brain's estimates from bytes, as they are when it serves.
  */
+
 import type { ModelRef } from '../../config/adapters.ts';
 import type { Arrival } from '../../dispatch/arrival.ts';
+import { unlimited } from '../../dispatch/limits.ts';
 import { errorOf } from '../../errors/catalogue.ts';
 import { prefixBlockBytes } from '../../protocol/prefix-hash.ts';
 import { adapterSalt, hashSession, tenantLane, tenantLanes } from '../../protocol/request-keys.ts';
@@ -85,6 +87,7 @@ function see(request: LoggedRequest, names: Names, totalUs: number): Seen {
       ...{ model, adapter, promptBytes: facts.promptBytes, promptTokens: 0 },
       ...{ maxTokens: facts.maxTokens, streams: facts.stream },
       priority: numberOf(request, 'x-sluice-priority', -100, 100) ?? 0,
+      ...unlimited,
       tenant: tenantLane(headers.get('authorization') ?? ''),
       ...{ session0, session1 },
       hedgeUs: -1, // a request of a simulation runs on one replica at a time

@@ -9,6 +9,7 @@ import { DrainStage } from '../../../src/shm/control.layout.ts';
 import { createMemory } from '../../../src/shm/memory.ts';
 import { createMetricsRegion } from '../../../src/shm/metrics.layout.ts';
 import { defaultMetricDims } from '../../../src/telemetry/labels.ts';
+import { noKeys } from '../../support/no-keys.ts';
 
 const intervalMs = 1000;
 const intervalUs = intervalMs * 1000;
@@ -24,7 +25,7 @@ beforeEach(() => {
     ...{ thread: 'acceptor', index: 0, memory, metrics: createMetricsRegion(defaultMetricDims) },
     ...{ log: { level: 'silent', sample: 0, pretty: false }, engine: 'node', tls: null },
     ...{ host: '127.0.0.1', port: 0, maxBody: 65_536, maxConnections: 8, streamWindow: 65_536 },
-    ...{ models: [], replicas: [], keepAlive: intervalMs },
+    ...{ models: [], replicas: [], keys: noKeys, keepAlive: intervalMs },
   });
   keepAlive = new KeepAlive(state);
 });

@@ -8,6 +8,7 @@ import { OverloadAction, overloadSampleShift } from '../../../src/shm/control.la
 import { createMemory } from '../../../src/shm/memory.ts';
 import { createMetricsRegion } from '../../../src/shm/metrics.layout.ts';
 import { defaultMetricDims } from '../../../src/telemetry/labels.ts';
+import { noKeys } from '../../support/no-keys.ts';
 
 let state: AcceptorState;
 let slowReaders: SlowReaders;
@@ -22,7 +23,7 @@ beforeEach(() => {
     ...{ thread: 'acceptor', index: 0, memory, metrics: createMetricsRegion(defaultMetricDims) },
     ...{ log: { level: 'silent', sample: 0, pretty: false }, engine: 'node', tls: null },
     ...{ host: '127.0.0.1', port: 0, maxBody: 65_536, maxConnections: 8, streamWindow: 65_536 },
-    ...{ models: [], replicas: [], keepAlive: 0 },
+    ...{ models: [], replicas: [], keys: noKeys, keepAlive: 0 },
   });
   slowReaders = new SlowReaders(state);
   sample = 0;

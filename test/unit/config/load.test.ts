@@ -47,6 +47,8 @@ test('a file with models only has every other key at its default', () => {
     scheduler: { seed: 0 },
     hedge: { automatic: false, budget: 0.02 },
     log: { level: 'info', sample: 0.01, pretty: 'auto' },
+    auth: { keys: 'auto' },
+    tenants: [],
     models: [
       {
         name: 'm',

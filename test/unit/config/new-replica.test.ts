@@ -4,7 +4,7 @@ import { parseNewReplica } from '../../../src/config/new-replica.ts';
 test('a replica added at run time has the defaults of the file', () => {
   expect(parseNewReplica({ model: 'm', name: 'r9', url: 'http://h:1/' })).toEqual({
     ok: true,
-    replica: {
+    value: {
       model: 'm',
       name: 'r9',
       url: 'http://h:1',

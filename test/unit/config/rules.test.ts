@@ -5,6 +5,8 @@ import { loaded, models, problems } from './support.ts';
 const m = (name: string, replicas: string, more = ''): string =>
   `{ name: ${name}, replicas: [${replicas}] ${more}}`;
 const url = (port: number, more = ''): string => `{ url: "http://h:${port}" ${more}}`;
+const digest = (n: number): string => String(n).repeat(64);
+const key = (id: string, n: number): string => `{ id: ${id}, sha256: "${digest(n)}" }`;
 
 interface Case {
   readonly rule: string;
@@ -113,7 +115,41 @@ const cases: readonly Case[] = [
     ],
     kept: `models: [${m('a', `${url(1, ', weight: 0')}, ${url(2, ', weight: 0.1')}`)}]`,
   },
+  {
+    rule: 'tenants_and_keys_unique',
+    broken: `tenants: [{ name: t, keys: [${key('a', 1)}, ${key('a', 2)}] }, { name: t, keys: [${key('a', 1)}] }]\n${models}`,
+    problems: [
+      expect.stringMatching(/tenants\.0\.keys\.1\.id: is the same as tenants\.0\.keys\.0\.id$/),
+      expect.stringMatching(/tenants\.1\.name: is the same as tenants\.0\.name$/),
+      expect.stringMatching(
+        /tenants\.1\.keys\.0\.sha256: is the same as tenants\.0\.keys\.0\.sha256$/,
+      ),
+    ],
+    kept: `tenants: [{ name: t, keys: [${key('a', 1)}, ${key('b', 2)}] }, { name: u, keys: [${key('a', 3)}] }]\n${models}`,
+  },
+  {
+    rule: 'allowed_models_exist',
+    broken: `tenants: [{ name: t, models: [a, x], model_limits: { b: {} }, keys: [{ id: k, sha256: "${digest(1)}", models: [y] }] }]\nmodels: [${m('a', url(1))}]`,
+    problems: [
+      expect.stringMatching(/tenants\.0\.models\.1: is no model, alias or adapter$/),
+      expect.stringMatching(/tenants\.0\.model_limits\.b: is the name of no model$/),
+      expect.stringMatching(/tenants\.0\.keys\.0\.models\.0: is no model, alias or adapter$/),
+    ],
+    kept: `tenants: [{ name: t, models: [a, b, c] }]\nmodels: [${m('a', url(1, ', adapters: [c]'), ', aliases: [b]')}]`,
+  },
+  {
+    rule: 'limits_fit_the_table',
+    broken: `tenants: [${manyTenants(9000)}]\n${models}`,
+    problems: [expect.stringMatching(/tenants: must have at most 16384 limits in all$/)],
+    kept: `tenants: [${manyTenants(8000)}]\n${models}`,
+  },
 ];
+
+/** Each with limits for the one model. */
+function manyTenants(count: number): string {
+  const one = (n: number): string => `{ name: t${n}, model_limits: { m: {} } }`;
+  return Array.from({ length: count }, (_, n) => one(n)).join(', ');
+}
 
 function manyUrls(count: number): string {
   return Array.from({ length: count }, (_, index) => url(index + 1)).join(', ');

@@ -40,7 +40,7 @@ describe('load of other clients', () => {
     harness.report(0, { running: 500 });
     for (const slot of range(4)) harness.arrive(slot);
     expect([...harness.running.keys()]).toEqual([0, 1, 2]);
-    expect(harness.brain.inFlight(0)).toBe(3);
+    expect(harness.brain.fleet.inFlight(0)).toBe(3);
   });
 
   test('what is ours in the report is not counted twice', () => {
@@ -49,7 +49,7 @@ describe('load of other clients', () => {
     for (const slot of range(6)) harness.arrive(slot);
     harness.report(0, { running: 3, ownRequests: 3 });
     for (const slot of range(2)) harness.arrive(6 + slot);
-    expect([harness.brain.inFlight(0), harness.brain.inFlight(1)]).toEqual([4, 4]);
+    expect([harness.brain.fleet.inFlight(0), harness.brain.fleet.inFlight(1)]).toEqual([4, 4]);
   });
 
   test('is forgotten with another epoch of the row', () => {
@@ -58,7 +58,7 @@ describe('load of other clients', () => {
     harness.report(0, { running: 50 });
     harness.replica(0, { epoch: 2 });
     for (const slot of range(4)) harness.arrive(slot);
-    expect([harness.brain.inFlight(0), harness.brain.inFlight(1)]).toEqual([2, 2]);
+    expect([harness.brain.fleet.inFlight(0), harness.brain.fleet.inFlight(1)]).toEqual([2, 2]);
   });
 
   test('of a row that is no replica is ignored', () => {

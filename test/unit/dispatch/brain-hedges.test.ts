@@ -20,7 +20,7 @@ function asking(
 }
 
 const loads = (harness: BrainHarness): number[] =>
-  harness.rows.map((row) => harness.brain.inFlight(row));
+  harness.rows.map((row) => harness.brain.fleet.inFlight(row));
 
 describe('asked for', () => {
   test('at once: both replicas have it, each counts it', () => {
@@ -28,7 +28,7 @@ describe('asked for', () => {
     expect(harness.running.get(0)?.replica).toBe(0);
     expect(harness.hedges.get(0)?.replica).toBe(1);
     expect(loads(harness)).toEqual([1, 1]);
-    expect(harness.brain.contextTokens(1)).toBe(harness.brain.contextTokens(0));
+    expect(harness.brain.fleet.contextTokens(1)).toBe(harness.brain.fleet.contextTokens(0));
     expect([harness.brain.running, harness.brain.dispatched]).toEqual([1, 1]);
     expect(harness.brain.nextTimerUs).toBe(Number.POSITIVE_INFINITY);
   });
@@ -143,7 +143,7 @@ describe('asked for', () => {
       const harness = asking(0);
       harness.replica(row, { active: false });
       harness.replica(row, { active: true, epoch: 2 });
-      expect(harness.brain.inFlight(row)).toBe(0);
+      expect(harness.brain.fleet.inFlight(row)).toBe(0);
       harness.drop(0, row === 1);
       harness.finish(0, { hedge: row === 0 });
       expect(loads(harness)).toEqual([0, 0]);
@@ -218,12 +218,12 @@ test('the failure of one is told of its replica, the cut of a loser of none', ()
   const breaker = { ...breakerRules, mode: 'consecutive', consecutive: 1 } as const;
   const failed = asking(0, 2, { breaker });
   failed.drop(0, true);
-  expect(failed.brain.breakerState(1)).toBe(BreakerState.open);
-  expect(failed.brain.breakerState(0)).toBe(BreakerState.closed);
+  expect(failed.brain.fleet.breakerState(1)).toBe(BreakerState.open);
+  expect(failed.brain.fleet.breakerState(0)).toBe(BreakerState.closed);
   const cut = asking(0, 2, { breaker });
   cut.firstToken(0, true);
   cut.finish(0, { hedge: true });
-  expect([0, 1].map((row) => cut.brain.breakerState(row))).toEqual([
+  expect([0, 1].map((row) => cut.brain.fleet.breakerState(row))).toEqual([
     BreakerState.closed,
     BreakerState.closed,
   ]);

@@ -65,14 +65,14 @@ describe('a replica that fails', () => {
     harness.busy(0, 10);
     harness.advance(10);
     harness.finish(0);
-    expect(harness.brain.breakerState(0)).toBe(0);
+    expect(harness.brain.fleet.breakerState(0)).toBe(0);
   });
 
   test('half of them may be out at once, and the rest is asked whatever it does', () => {
     const harness = new BrainHarness({ breaker });
     harness.replicas(4);
     for (const row of range(4)) breakRow(harness, row);
-    expect(range(4).map((row) => harness.brain.breakerState(row))).toEqual([1, 1, 0, 0]);
+    expect(range(4).map((row) => harness.brain.fleet.breakerState(row))).toEqual([1, 1, 0, 0]);
   });
 
   test('one that is drained is no part of that half', () => {
@@ -81,7 +81,7 @@ describe('a replica that fails', () => {
     breakRow(harness, 0);
     harness.replica(0, { active: false });
     breakRow(harness, 1);
-    expect(harness.brain.breakerState(1)).toBe(1);
+    expect(harness.brain.fleet.breakerState(1)).toBe(1);
   });
 
   test('where too few are left, those that are out are asked as well', () => {

@@ -117,13 +117,13 @@ describe('busy replicas', () => {
     harness.busy(0, 5000);
     expect(harness.running.get(0)?.replica).toBe(1);
     for (const slot of range(20)) harness.arrive(slot + 1);
-    expect(harness.brain.inFlight(0)).toBe(0);
+    expect(harness.brain.fleet.inFlight(0)).toBe(0);
     harness.advance(4999);
     harness.arrive(30);
-    expect(harness.brain.inFlight(0)).toBe(0);
+    expect(harness.brain.fleet.inFlight(0)).toBe(0);
     harness.advance(1);
     harness.arrive(31);
-    expect(harness.brain.inFlight(0)).toBe(1);
+    expect(harness.brain.fleet.inFlight(0)).toBe(1);
   });
 
   test('F03: when all are busy the client is told the smallest wait', () => {
@@ -175,9 +175,9 @@ describe('replicas that refuse connections', () => {
     expect(there.length).toBe(8);
     for (const [slot] of there) harness.refuseConnection(slot);
     expect(harness.refusals).toEqual([]);
-    expect([harness.brain.inFlight(0), harness.brain.inFlight(1)]).toEqual([0, 16]);
+    expect([harness.brain.fleet.inFlight(0), harness.brain.fleet.inFlight(1)]).toEqual([0, 16]);
     for (const slot of range(10)) harness.arrive(slot + 16); // nothing for it while it is paused
-    expect(harness.brain.inFlight(0)).toBe(0);
+    expect(harness.brain.fleet.inFlight(0)).toBe(0);
     // Once a replica has got the request, another attempt is a retry like any other.
     harness.replica(2);
     harness.fail(there[0]![0]);
@@ -218,7 +218,7 @@ describe('ends', () => {
     expect(harness.brain.release({ ...release, generation: 2, attempt: 2 }, harness.nowUs)).toBe(
       false,
     );
-    expect(harness.brain.inFlight(0)).toBe(1);
+    expect(harness.brain.fleet.inFlight(0)).toBe(1);
     expect(harness.brain.release({ ...release, generation: 2, attempt: 1 }, harness.nowUs)).toBe(
       true,
     );
@@ -266,11 +266,11 @@ describe('ends', () => {
     harness.replica(0, { maxInFlight: 1 });
     harness.arrive(0);
     harness.brain.updateReplica(0, { ...replicaFacts, epoch: 2, maxInFlight: 1 }, harness.nowUs);
-    expect(harness.brain.inFlight(0)).toBe(0);
+    expect(harness.brain.fleet.inFlight(0)).toBe(0);
     harness.finish(0);
-    expect(harness.brain.inFlight(0)).toBe(0);
+    expect(harness.brain.fleet.inFlight(0)).toBe(0);
     harness.arrive(1);
-    expect(harness.brain.inFlight(0)).toBe(1);
+    expect(harness.brain.fleet.inFlight(0)).toBe(1);
   });
 
   test('a drained replica gets nothing more and keeps what it has', () => {
@@ -279,7 +279,7 @@ describe('ends', () => {
     for (const slot of range(4)) harness.arrive(slot);
     harness.replica(0, { active: false });
     for (const slot of range(4)) harness.arrive(slot + 4);
-    expect([harness.brain.inFlight(0), harness.brain.inFlight(1)]).toEqual([2, 6]);
+    expect([harness.brain.fleet.inFlight(0), harness.brain.fleet.inFlight(1)]).toEqual([2, 6]);
   });
 });
 

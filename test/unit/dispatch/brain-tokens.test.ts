@@ -214,7 +214,7 @@ describe('sessions', () => {
     const harness = new BrainHarness({ models });
     harness.replicas(4);
     for (const slot of range(40)) harness.arrive(slot, 0, minute, { session0: 1, session1: 1 });
-    const loads = range(4).map((row) => harness.brain.inFlight(row));
+    const loads = range(4).map((row) => harness.brain.fleet.inFlight(row));
     expect(Math.max(...loads)).toBeLessThanOrEqual(Math.ceil((1.25 * 41) / 4));
     expect(Math.min(...loads)).toBeGreaterThan(0);
   });

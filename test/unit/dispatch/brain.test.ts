@@ -40,7 +40,7 @@ describe('placement', () => {
     expect(harness.brain.dispatched).toBe(30);
     expect(harness.brain.queued(0)).toBe(0);
     expect(harness.dispatches.every(({ heldUs }) => heldUs === 0)).toBe(true);
-    expect(range(3).map((row) => harness.brain.inFlight(row))).toEqual([10, 10, 10]);
+    expect(range(3).map((row) => harness.brain.fleet.inFlight(row))).toEqual([10, 10, 10]);
   });
 
   test('C-05: 950 streams on 4 replicas stay within 4 % of an even spread', () => {
@@ -54,7 +54,7 @@ describe('placement', () => {
       harness.arrive(slot);
     }
     for (const row of range(4)) {
-      expect(Math.abs(harness.brain.inFlight(row) - 237.5)).toBeLessThanOrEqual(237.5 * 0.04);
+      expect(Math.abs(harness.brain.fleet.inFlight(row) - 237.5)).toBeLessThanOrEqual(237.5 * 0.04);
     }
   });
 
@@ -71,7 +71,7 @@ describe('placement', () => {
     harness.replica(0, { weight: 0 });
     harness.replica(1);
     for (const slot of range(4)) harness.arrive(slot);
-    expect(harness.brain.inFlight(0)).toBe(0);
+    expect(harness.brain.fleet.inFlight(0)).toBe(0);
   });
 });
 

@@ -1,0 +1,94 @@
+/**
+ * The columns of a slot row that its acceptor fills: from the head, then from the scan of the body. Acceptor
+ * threads; before the slot is published nobody else reads them.
+ */
+import { assert } from '../lib/assert.ts';
+import { batchKey, isBatchable } from '../protocol/batch-key.ts';
+import { adapterSalt, hashSession, laneOfTenant } from '../protocol/request-keys.ts';
+import type { RequestFacts as ScanFacts } from '../protocol/request-scanner.ts';
+import { RequestFlag } from '../shm/request-slots.layout.ts';
+import type { AcceptorState } from './acceptor-state.ts';
+import type { EdgeHead } from './edge-head.ts';
+import type { Request } from './request.ts';
+import { deadlineOf, hedgeOf, priorityOf, tenantOf } from './request-hints.ts';
+
+export class Columns {
+  readonly #state: AcceptorState;
+  readonly #batchKey = new Int32Array(2);
+
+  constructor(state: AcceptorState) {
+    this.#state = state;
+  }
+
+  /** `blobBytes`: of the header blob. */
+  writeHead(request: Request, head: EdgeHead, blobBytes: number): void {
+    const { slots } = this.#state;
+    const { at, words } = slots;
+    const { holder } = request.facts;
+    const row = slots.row(request.slot);
+    words[row + at.headLength] = blobBytes;
+    words[row + at.priority] = priorityOf(head, holder?.priority);
+    words[row + at.tenant] = holder === undefined ? tenantOf(head) : laneOfTenant(holder.tenant);
+    words[row + at.deadlineMs] = deadlineOf(head);
+    words[row + at.hedgeMs] = hedgeOf(head);
+  }
+
+  writeBody(request: Request, scan: ScanFacts): void {
+    const { slots, start, pool } = this.#state;
+    const { words, at } = slots;
+    const { facts } = request;
+    const hasScan = facts.route?.model !== 'path';
+    assert(request.slot >= pool.first, 'a request has a slot');
+    const row = slots.row(request.slot);
+    const isStream = hasScan && scan.stream && facts.route?.streams === true;
+    const usage = hasScan && scan.includeUsage ? RequestFlag.includeUsage : 0;
+    const tls = start.tls === null ? 0 : RequestFlag.tls;
+    words[row + at.clientGone] = 0;
+    words[row + at.acceptor] = start.index;
+    words[row + at.model] = request.model;
+    words[row + at.adapter] = request.adapter;
+    const { holder } = facts;
+    words[row + at.limitRow] = holder?.limitRow ?? -1;
+    words[row + at.limitModelRow] = holder?.modelRows.get(request.model) ?? -1;
+    words[row + at.route] = facts.route?.id ?? 0;
+    words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls;
+    words[row + at.headStart] = request.block;
+    words[row + at.bodyStart] = request.block + request.bodyStart;
+    words[row + at.bodyLength] = request.bodyLength;
+    words[row + at.maxTokens] = hasScan ? scan.maxTokens : 0;
+    words[row + at.choices] = hasScan ? Math.max(scan.n, 1) * scan.prompts : 1;
+    words[row + at.promptStart] = hasScan ? scan.promptStart : 0;
+    words[row + at.promptBytes] = hasScan ? scan.promptBytes : 0;
+    const prefixCount = hasScan ? scan.prefixCount : 0;
+    words[row + at.prefixCount] = prefixCount;
+    const salt = adapterSalt(request.adapter);
+    for (let i = 0; i < 2 * prefixCount; i++) {
+      words[row + at.prefixHash + i] = (scan.prefixHashes[i] as number) ^ salt;
+    }
+    const session = facts.sessionId === '' && hasScan ? scan.sessionKey : facts.sessionId;
+    hashSession(session, words, row + at.sessionHash);
+    const hasHead = hasScan && (scan.headHash[0] !== 0 || scan.headHash[1] !== 0);
+    words[row + at.headHash] = hasHead ? (scan.headHash[0] as number) ^ salt : 0;
+    words[row + at.headHash + 1] = hasHead ? (scan.headHash[1] as number) ^ salt : 0;
+    hashSession(facts.requestId, words, row + at.idHash);
+    this.#writeBatchKey(request, scan, row);
+    slots.writeTime(request.slot, at.clientGoneUs, 0);
+    slots.writeTime(request.slot, at.arrivedUs, facts.arrivedUs);
+    Atomics.store(words, row + at.consumedBytes, 0);
+  }
+
+  /** Only where some replica takes batches; requests of two sessions are in no batch together. */
+  #writeBatchKey(request: Request, scan: ScanFacts, row: number): void {
+    const { arenaData, batches, slots } = this.#state;
+    const { words, at } = slots;
+    const key = this.#batchKey.fill(0);
+    const isCompletion = request.facts.route?.shape === 'openai-completions';
+    if (batches && isCompletion && isBatchable(scan)) {
+      const start = request.block + request.bodyStart;
+      const body = arenaData.subarray(start, start + request.bodyLength);
+      batchKey(body, body.length, scan, key);
+      key[0] = (key[0] as number) ^ (words[row + at.sessionHash] as number);
+    }
+    words.set(key, row + at.batchKey);
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * The keys that this acceptor lets in. Acceptor threads; never blocks; replaced as a whole by a reload.
+ *
+ * A key is looked up by the head of its SHA-256 and compared in constant time over all of it: what the
+ * lookup takes tells of the digest of what was sent, which says nothing of the keys.
+ */
+import { Buffer } from 'node:buffer';
+import { timingSafeEqual } from 'node:crypto';
+import { type KeyRow, type KeyTable, refOf, type TenantRow } from '../config/tenants.ts';
+import { type ErrorEntry, errors } from '../errors/catalogue.ts';
+import { digestOfKey, keyOfHeaders } from '../protocol/api-key.ts';
+
+/** Whose request it is. */
+export interface Holder {
+  /** Index of the tenant. */
+  readonly tenant: number;
+  readonly tenantName: string;
+  readonly keyId: string;
+  /** Added to the priority of the request. */
+  readonly priority: number;
+  /** What it may ask for (config/tenants.ts, `refOf`); undefined: everything. */
+  readonly refs: ReadonlySet<number> | undefined;
+  /** Row of the limits of its tenant; -1: it has none. And those of its models that have some. */
+  readonly limitRow: number;
+  readonly modelRows: ReadonlyMap<number, number>;
+}
+
+interface Entry {
+  readonly digest: Uint8Array;
+  readonly row: KeyRow;
+  readonly holder: Holder;
+}
+
+export const isHolder = (found: Holder | ErrorEntry): found is Holder => 'keyId' in found;
+
+export const mayUse = ({ refs }: Holder, model: number, adapter: number): boolean =>
+  refs === undefined || refs.has(refOf(model, adapter));
+
+export class KeyRing {
+  readonly isRequired: boolean;
+  /** By the first 32 bits of the digest. */
+  readonly #entries = new Map<number, Entry[]>();
+
+  constructor({ isRequired, tenants, keys }: KeyTable) {
+    this.isRequired = isRequired;
+    for (const row of keys) {
+      const tenant = tenants[row.tenant] as TenantRow;
+      const { name: tenantName, priority, limitRow } = tenant;
+      const modelRows = new Map(tenant.modelRows);
+      const refs = row.refs === null ? undefined : new Set(row.refs);
+      const of = { tenant: row.tenant, tenantName, keyId: row.id };
+      const holder = { ...of, priority, refs, limitRow, modelRows };
+      const digest = Buffer.from(row.sha256, 'hex');
+      const entries = this.#entries.get(headOf(digest)) ?? [];
+      entries.push({ digest, row, holder });
+      this.#entries.set(headOf(digest), entries);
+    }
+  }
+
+  /** Whose key the headers carry, or why it does not let in. `nowMs` is of the wall clock. */
+  find(authorization: string, apiKey: string, nowMs: number): Holder | ErrorEntry {
+    const key = keyOfHeaders(authorization, apiKey);
+    if (key === '') return errors.KEY_REQUIRED;
+    const digest = digestOfKey(key);
+    let found: Entry | undefined;
+    for (const entry of this.#entries.get(headOf(digest)) ?? []) {
+      if (timingSafeEqual(entry.digest, digest)) found = entry;
+    }
+    if (found === undefined) return errors.KEY_UNKNOWN;
+    const { row, holder } = found;
+    if (row.isDisabled) return errors.KEY_DISABLED;
+    if (row.expiresMs !== 0 && nowMs >= row.expiresMs) return errors.KEY_EXPIRED;
+    return holder;
+  }
+}
+
+const headOf = (digest: Uint8Array): number =>
+  Buffer.from(digest.buffer, digest.byteOffset, 4).readUInt32BE();

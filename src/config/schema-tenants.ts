@@ -1,0 +1,85 @@
+/** The config of tenants and of their keys. Pure; see schema.ts. */
+import { z } from 'zod';
+import { keysMax, tenantsMax } from './capacities.ts';
+import { duration } from './units.ts';
+import { integer } from './values.ts';
+
+const shortName = () =>
+  z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, {
+    error: 'must be 1 to 64 letters, digits, dots, dashes or underscores',
+  });
+
+const digestText = () =>
+  z.string().regex(/^[0-9a-f]{64}$/, {
+    error: 'must be the SHA-256 of a key as 64 hex digits; `sluice key new` prints both',
+  });
+
+const instant = () =>
+  z.iso
+    .datetime({
+      offset: true,
+      error: 'must be a date with time and zone, such as 2027-01-31T00:00:00Z',
+    })
+    .transform((text) => Date.parse(text));
+
+const modelNames = () => z.array(z.string().min(1).max(256)).max(64).optional();
+
+export const Key = z.strictObject({
+  id: shortName().describe('Names the key in logs, usage and admin paths; unique in its tenant.'),
+  sha256: digestText().describe(
+    'SHA-256 of the key in hex. The key itself is nowhere: `sluice key new` prints both.',
+  ),
+  expires: instant().optional().describe('The key is refused from then on.'),
+  disabled: z.boolean().prefault(false).describe('The key is refused.'),
+  models: modelNames().describe(
+    'Models the key may use, of those of its tenant, by name, alias or adapter; absent: all of them.',
+  ),
+});
+
+/** 0: no limit. */
+const perMinute = () => integer(0, 1_000_000_000_000).prefault(0);
+
+const Limits = z.strictObject({
+  requests_per_minute: perMinute().describe('Requests it may begin; over it: 429. 0: no limit.'),
+  input_tokens_per_minute: perMinute().describe(
+    'Prompt tokens, as estimated when a request comes and as counted when it is over. 0: no limit.',
+  ),
+  output_tokens_per_minute: perMinute().describe(
+    'Output tokens: `max_tokens` is set aside when a request comes, or what answers of the model have without one, and what was not used comes back. 0: no limit.',
+  ),
+  burst: duration('1s', '24h')
+    .prefault('60s')
+    .describe(
+      'What a full bucket holds: so long a time of each rate may come at once. A request that is larger than that passes a full one.',
+    ),
+  concurrency: integer(0, 262_144)
+    .prefault(0)
+    .describe('Requests in the gateway at one time; over it: 429. 0: no limit.'),
+});
+
+const Tenant = z.strictObject({
+  name: shortName().describe('Name in logs, metrics and usage; unique.'),
+  models: modelNames().describe(
+    'Models the tenant may use, by name, alias or adapter; others are a 403. Absent: all.',
+  ),
+  priority: integer(-100, 100)
+    .prefault(0)
+    .describe('Added to the priority of its requests (`x-sluice-priority`).'),
+  limits: Limits.prefault({}).describe('Over all of its requests.'),
+  model_limits: z
+    .record(z.string().min(1).max(256), Limits)
+    .prefault({})
+    .describe('Limits for one model each, by its name, beside those over all of its requests.'),
+  keys: z.array(Key).max(keysMax).prefault([]).describe('Keys that its clients send.'),
+});
+
+export const Auth = z.strictObject({
+  keys: z
+    .enum(['auto', 'required', 'off'])
+    .prefault('auto')
+    .describe(
+      'Whether requests need a key (`Authorization: Bearer` or `x-api-key`): `auto` when some tenant has one; `required` refuses everybody while none has; `off` passes on what clients send.',
+    ),
+});
+
+export const tenants = () => z.array(Tenant).max(tenantsMax);

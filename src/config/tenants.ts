@@ -1,0 +1,73 @@
+/** Tenants and keys of the config as the threads know them. Pure. */
+import { adaptersOf, modelsByName } from './adapters.ts';
+import { adaptersMax } from './capacities.ts';
+import type { Config } from './schema.ts';
+
+/** What a request asks for, as one number: the model, or one of its adapters. */
+export const refOf = (model: number, adapter: number): number =>
+  model * (adaptersMax + 1) + adapter;
+
+export interface TenantRow {
+  readonly name: string;
+  readonly priority: number;
+  /** Row of its limits; -1: it has none. And those of its models that have some of their own. */
+  readonly limitRow: number;
+  readonly modelRows: readonly (readonly [model: number, row: number])[];
+}
+
+export interface KeyRow {
+  readonly id: string;
+  /** Index of its tenant. */
+  readonly tenant: number;
+  readonly sha256: string;
+  /** Of the wall clock; 0: it does not expire. */
+  readonly expiresMs: number;
+  readonly isDisabled: boolean;
+  /** What it may ask for (refOf); null: everything. */
+  readonly refs: readonly number[] | null;
+}
+
+export interface KeyTable {
+  /** Requests without a key are refused. */
+  readonly isRequired: boolean;
+  readonly tenants: readonly TenantRow[];
+  readonly keys: readonly KeyRow[];
+}
+
+export type TenantSource = Pick<Config, 'auth' | 'tenants' | 'models'>;
+
+/** Where the limits of a tenant are, and those of a model of its; -1: there are none. */
+export type LimitRowOf = (tenant: string, model?: string) => number;
+
+export function keyTable({ auth, tenants, models }: TenantSource, rowOf: LimitRowOf): KeyTable {
+  const known = modelsByName(models.map((model) => ({ ...model, adapters: adaptersOf(model) })));
+  const refsOf = (names: readonly string[] | undefined): number[] | null => {
+    if (names === undefined) return null;
+    return names.flatMap((name) => {
+      const named = known.get(name);
+      return named === undefined ? [] : [refOf(named.model, named.adapter)];
+    });
+  };
+  const keys = tenants.flatMap(({ keys: own, models: ofTenant }, tenant) => {
+    const allowed = refsOf(ofTenant);
+    return own.map(({ id, sha256, expires = 0, disabled: isDisabled, models: ofKey }): KeyRow => {
+      const refs = meet(refsOf(ofKey), allowed);
+      return { id, tenant, sha256, expiresMs: expires, isDisabled, refs };
+    });
+  });
+  const isRequired = auth.keys === 'required' || (auth.keys === 'auto' && keys.length > 0);
+  const rows = tenants.map(({ name, priority, model_limits }): TenantRow => {
+    const modelRows = Object.keys(model_limits).flatMap((model) => {
+      const index = models.findIndex((each) => each.name === model);
+      return index < 0 ? [] : [[index, rowOf(name, model)] as const];
+    });
+    return { name, priority, limitRow: rowOf(name), modelRows };
+  });
+  return { isRequired, tenants: rows, keys };
+}
+
+const meet = (
+  a: readonly number[] | null,
+  b: readonly number[] | null,
+): readonly number[] | null =>
+  a === null || b === null ? (a ?? b) : a.filter((ref) => b.includes(ref));

@@ -1,0 +1,66 @@
+/**
+ * Quotas: whether the limits of its tenant let a request in. Pure.
+ *
+ * Asked once, before a request may run or wait: what it takes then it keeps over all its attempts, and
+ * under the next brain as well, for its taking is told to the sink.
+ */
+import type { Arrival } from './arrival.ts';
+import { NONE } from './candidates.ts';
+import { type DecisionSink, Refusal, type Release } from './decisions.ts';
+import { type LimitKind, type LimitRows, Limits, unlimitedRows } from './limits.ts';
+import type { Placement } from './placement.ts';
+
+export class Quotas {
+  readonly #limits: Limits;
+  readonly #placement: Placement;
+  readonly #sink: DecisionSink;
+
+  constructor(
+    rows: LimitRows | undefined,
+    slots: number,
+    placement: Placement,
+    sink: DecisionSink,
+  ) {
+    this.#limits = new Limits(rows ?? unlimitedRows, slots);
+    this.#placement = placement;
+    this.#sink = sink;
+  }
+
+  /** Why the last one was not let in, and when it would be; microseconds, 0: nobody knows. */
+  get kind(): LimitKind {
+    return this.#limits.kind;
+  }
+
+  get waitUs(): number {
+    return this.#limits.waitUs;
+  }
+
+  /** Why the request is not let in, its deadline included; NONE when it is. */
+  whyNot(arrival: Arrival, nowUs: number): Refusal | typeof NONE {
+    if (nowUs >= arrival.deadlineUs) return Refusal.deadline;
+    if (arrival.limitRow === NONE && arrival.limitModelRow === NONE) return NONE;
+    if (this.restore(arrival)) return NONE;
+    const promptTokens = this.#placement.promptTokens(arrival);
+    const output = this.#placement.outputAllowance(arrival);
+    if (!this.#limits.admit(arrival, promptTokens, output, nowUs)) return Refusal.limited;
+    this.#sink.admitted(arrival.slot, promptTokens, output);
+    return NONE;
+  }
+
+  /** Takes over what the request took under an earlier brain. False: nothing. */
+  restore(arrival: Arrival): boolean {
+    if (arrival.takenInput < 0) return false;
+    this.#limits.hold(arrival, arrival.takenInput, arrival.takenOutput);
+    return true;
+  }
+
+  /** A part of an answer has reached its client, whole or not. */
+  answered({ slot, settled, continues, promptTokens, completionTokens }: Release): void {
+    if (settled || continues) this.#limits.used(slot, promptTokens, completionTokens);
+  }
+
+  /** The request is over. */
+  close(slot: number, nowUs: number): void {
+    this.#limits.close(slot, nowUs);
+  }
+}

@@ -1,0 +1,202 @@
+/**
+ * Limits of tenants through the whole gateway: as many as the bucket has, over two acceptors; what was not
+ * used comes back; what a client is told. Both engines.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { ConfigInput } from '../../src/config/schema.ts';
+import { createRequestTemplate } from '../../src/load/request-template.ts';
+import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
+import type { Replica } from '../../src/replica/replica.ts';
+import { adminPost } from '../support/admin-post.ts';
+import { type GatewayProcess, gatewayProcess, testEngines } from '../support/gateway.ts';
+import { replicaInProcess } from '../support/replica.ts';
+import { chatBody, chatPath, load, model, post } from '../support/scenario.ts';
+import { crash, faultEnv, restarted } from '../support/thread-faults.ts';
+import { eventually } from '../support/until.ts';
+
+const token = 'faults';
+const keys = new Map<string, string>();
+const keyOf = (tenant: string): string => {
+  const key = keys.get(tenant) ?? newKey();
+  keys.set(tenant, key);
+  return key;
+};
+const bearer = (tenant: string) => ({ authorization: `Bearer ${keyOf(tenant)}` });
+
+interface Left {
+  readonly remaining: number;
+}
+interface LimitsView {
+  readonly requests: Left | null;
+  readonly input_tokens: Left | null;
+  readonly output_tokens: Left | null;
+  readonly concurrency: { readonly running: number } | null;
+}
+
+describe.each(testEngines)('limits, engine %s', (engine) => {
+  let replica: Replica;
+  let gateway: GatewayProcess;
+
+  const tenant = (name: string, limits: object, more: object = {}) => ({
+    ...{ name, limits, keys: [{ id: 'one', sha256: sha256Of(keyOf(name)) }] },
+    ...more,
+  });
+  const file = (): ConfigInput => ({
+    listen: { engine },
+    admin: { token },
+    threads: { acceptors: 2 },
+    tenants: [
+      tenant('free', {}),
+      tenant('rate', { requests_per_minute: 6000, burst: '1s' }),
+      tenant('few', { requests_per_minute: 6, burst: '20s' }),
+      tenant('tokens', { output_tokens_per_minute: 1200, burst: '60s' }),
+      tenant('input', { input_tokens_per_minute: 600, burst: '10s' }),
+      tenant('narrow', { concurrency: 3 }),
+      tenant('model', {}, { model_limits: { m: { requests_per_minute: 2, burst: '60s' } } }),
+    ],
+    models: [
+      { name: 'm', replicas: [{ url: replica.url }] },
+      { name: 'n', replicas: [{ url: replica.url }] },
+    ],
+  });
+
+  async function limitsOf(name: string): Promise<LimitsView> {
+    const page = await fetch(`${gateway.adminUrl}/admin/tenants`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
+    const { tenants } = (await page.json()) as { tenants: { name: string; limits: LimitsView }[] };
+    return tenants.find((each) => each.name === name)!.limits;
+  }
+  const ask = (name: string, more: object = {}, prompt = 'x') =>
+    post(gateway.url, chatBody(prompt, more), bearer(name));
+
+  beforeAll(async () => {
+    replica = await replicaInProcess({ profile: 'instant' });
+    gateway = await gatewayProcess({ config: file(), env: faultEnv });
+  });
+  afterAll(async () => {
+    await gateway?.finish();
+    await replica?.close();
+  });
+
+  test('requests: what the bucket has and not one more, from 8 connections over 2 acceptors', async () => {
+    const [perSecond, burst] = [100, 100];
+    const template = createRequestTemplate(
+      {
+        ...{ endpoint: chatPath, model, stream: false, inputTokens: 0, promptBytes: 0 },
+        ...{ outputTokens: 4, ignoreEos: false, seed: 1 },
+      },
+      new URL(gateway.url).host,
+      bearer('rate'),
+    );
+    const before = performance.now();
+    const { metrics } = await load(gateway, { connections: 8, requestsMax: 10_000, template });
+    const outerS = (performance.now() - before) / 1000;
+    const [ok, limited] = [metrics.statuses.get(200) ?? 0, metrics.statuses.get(429) ?? 0];
+    expect(ok + limited).toBe(10_000);
+    expect(limited, 'more was asked for than there was').toBeGreaterThan(1000);
+    expect(ok).toBeLessThanOrEqual(burst + perSecond * outerS);
+    const { requests } = await limitsOf('rate');
+    const sinceS = (performance.now() - before) / 1000;
+    // All that has run into the bucket went out again or is in it.
+    expect(ok + requests!.remaining).toBeLessThanOrEqual(burst + perSecond * sinceS);
+    expect(ok + requests!.remaining).toBeGreaterThanOrEqual(
+      burst + perSecond * outerS - 0.5 * perSecond,
+    );
+  });
+
+  test('a client is told what it has left and when to come again', async () => {
+    const [first, second, third] = [await ask('few'), await ask('few'), await ask('few')];
+    expect([first, second, third].map(({ status }) => status)).toEqual([200, 200, 429]);
+    expect(first!.headers.get('x-ratelimit-limit-requests')).toBe('6');
+    expect(first!.headers.get('x-ratelimit-remaining-requests')).toBe('1');
+    expect(second!.headers.get('x-ratelimit-remaining-requests')).toBe('0');
+    expect(second!.headers.get('x-ratelimit-reset-requests')).toMatch(/^(19|20)(\.\d)?s$/);
+    expect(JSON.parse(third!.text).error).toMatchObject({
+      ...{ type: 'requests', code: 'rate_limit_exceeded' },
+    });
+    const waitMs = Number(third!.headers.get('retry-after-ms'));
+    expect(waitMs).toBeGreaterThan(5000);
+    expect(waitMs).toBeLessThanOrEqual(10_000);
+    expect(third!.headers.get('retry-after')).toBe(String(Math.ceil(waitMs / 1000)));
+    expect((await ask('free')).headers.get('x-ratelimit-limit-requests')).toBe(null);
+  });
+
+  test('output: max_tokens is set aside and what was not used comes back', async () => {
+    const answer = await ask('tokens', { max_tokens: 1000 }, '[[len=10]]');
+    expect(answer.status).toBe(200);
+    const used = JSON.parse(answer.text).usage.completion_tokens as number;
+    expect(used).toBe(10);
+    await eventually('it comes back', async () => {
+      const left = (await limitsOf('tokens')).output_tokens!.remaining;
+      return left >= 1200 - used;
+    });
+  });
+
+  test('tokens of the prompt', async () => {
+    const prompt = 'word '.repeat(400);
+    const statuses = [];
+    for (let i = 0; i < 3; i++)
+      statuses.push((await ask('input', { max_tokens: 1 }, prompt)).status);
+    expect(statuses).toEqual([200, 429, 429]);
+    const { text } = await ask('input', { max_tokens: 1 }, prompt);
+    expect(JSON.parse(text).error.type).toBe('tokens');
+  });
+
+  test('so many at one time, and their places are free when they leave', async () => {
+    const open = [1, 2, 3].map(() => ask('narrow', {}, '[[hold]]'));
+    await replica.gate.arrivals(3);
+    expect((await ask('narrow')).status).toBe(429);
+    expect((await limitsOf('narrow')).concurrency!.running).toBe(3);
+    replica.gate.release();
+    for (const { status } of await Promise.all(open)) expect(status).toBe(200);
+    await eventually('all are over', async () => {
+      return (await limitsOf('narrow')).concurrency!.running === 0;
+    });
+    expect((await ask('narrow')).status).toBe(200);
+  });
+
+  test('limits for a model, beside those of the tenant', async () => {
+    const statuses = [];
+    for (const model of ['m', 'm', 'm', 'n', 'n'])
+      statuses.push((await ask('model', { model })).status);
+    expect(statuses).toEqual([200, 200, 429, 200, 200]);
+  });
+
+  test('a scheduler that dies leaves the buckets as they are, and who runs keeps the place', async () => {
+    const open = [1, 2].map(() => ask('narrow', {}, '[[hold]]'));
+    await replica.gate.arrivals(2);
+    const before = (await limitsOf('few')).requests!.remaining;
+    await crash(gateway, 'scheduler', 'dispatched', 'throw');
+    // The fault may come to the scheduler after the next request has.
+    let isBack = false;
+    const back = restarted(gateway, 'scheduler', 1).finally(() => {
+      isBack = true;
+    });
+    while (!isBack) await ask('free');
+    await back;
+    expect((await limitsOf('narrow')).concurrency!.running).toBe(2);
+    expect((await limitsOf('few')).requests!.remaining - before).toBeLessThanOrEqual(2);
+    replica.gate.release();
+    for (const { status } of await Promise.all(open)) expect(status).toBe(200);
+    await eventually('all are over', async () => {
+      return (await limitsOf('narrow')).concurrency!.running === 0;
+    });
+  });
+
+  test('a reload changes limits and keeps what is in the buckets', async () => {
+    const config = file();
+    gateway.writeConfig({
+      ...config,
+      tenants: [
+        tenant('free', { requests_per_minute: 60, burst: '60s' }),
+        tenant('few', { requests_per_minute: 6, burst: '20s' }),
+      ],
+    });
+    const before = (await limitsOf('few')).requests!.remaining;
+    expect((await adminPost(gateway.adminUrl, token, 'reload')).status).toBe(200);
+    expect((await limitsOf('few')).requests!.remaining - before).toBeLessThanOrEqual(1);
+    expect((await limitsOf('free')).requests!.remaining).toBe(60);
+    expect((await ask('narrow')).status).toBe(401);
+  });
+});

@@ -36,11 +36,11 @@ const summary = runVitest({
   reportPath: 'artifacts/fault-results.json',
   args: ['test/fault', 'test/integration', '-t', names],
   env: {
+    ...(values.full ? full : {}),
     ...process.env,
     PATH: toolPath,
     SLUICE_FIGURES: figuresPath,
     SLUICE_BATTERY: '1',
-    ...(values.full ? full : {}),
   },
 });
 const rows = outcomes(battery, summary.tests, linesOf(figuresPath));

@@ -161,6 +161,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
     ...{
       placed: nothing,
       admitted: nothing,
+      settledLimits: nothing,
       batchBegins: nothing,
       batchEnds: nothing,
       dispatch: nothing,

@@ -9,6 +9,7 @@ import { helpStyle } from './cli/options.ts';
 import { replicaCommand } from './cli/replica.ts';
 import { serveCommand } from './cli/serve.ts';
 import { simulateCommand } from './cli/simulate.ts';
+import { usageCommand } from './cli/usage.ts';
 import { version } from './gateway/version.ts';
 import { ExitCode } from './lib/exit-code.ts';
 
@@ -23,6 +24,7 @@ for (const command of [
   demoCommand(),
   replicaCommand(),
   keyCommand(),
+  usageCommand(),
   benchCommand(),
   simulateCommand(),
 ]) {

@@ -19,10 +19,12 @@ import type { AcceptorStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
+import type { UsageFile } from '../telemetry/usage-file.ts';
 import { KeyRing } from './key-ring.ts';
 import type { Request } from './request.ts';
 import { SchedulerBell } from './scheduler-bell.ts';
 import { SlotsPool } from './slots-pool.ts';
+import { openUsage } from './usage.ts';
 
 /** A request that took this long is always in the access log. */
 const slowRequestMs = 30_000;
@@ -52,6 +54,8 @@ export interface AcceptorState {
   /** Hosts that media of a request may be on, by model; undefined: any. */
   readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
   readonly limits: LimitTable;
+  /** Of requests that are over; undefined: nobody wants to know. */
+  readonly usage: UsageFile | undefined;
   /** Who is let in. */
   keyRing: KeyRing;
   /** Names of replicas by row. */
@@ -113,6 +117,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
       hosts.includes('*') ? undefined : new Set(hosts),
     ),
     limits: new LimitTable(memory.limits),
+    usage: openUsage(start, metrics, log),
     keyRing: new KeyRing(start.keys),
     replicaNames,
     batches: start.replicas.some(({ takesBatches }) => takesBatches),

@@ -15,6 +15,8 @@ import type { ErrorEntry } from '../errors/catalogue.ts';
 import { isForwardedToClient, isSafeValue } from '../protocol/http-rules.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
 
+/** Longest wait that the clients of OpenAI and Anthropic heed. */
+const adviceMsMax = 60_000;
 /** Longer error bodies of replicas are no messages for people. */
 const replicaErrorBytesMax = 16 * 1024;
 const encoder = new TextEncoder();
@@ -64,6 +66,8 @@ export function errorAnswer(
   const waitMs = retryAfterMs > 0 ? retryAfterMs : entry.retryAfterS * 1000;
   if (waitMs > 0 && (entry.status === 429 || entry.status === 503)) {
     headers.push('retry-after', String(Math.ceil(waitMs / 1000)), 'retry-after-ms', `${waitMs}`);
+    // Clients take no longer advice and would come again at once.
+    if (waitMs > adviceMsMax) headers.push('x-should-retry', 'false');
   }
   if (asker.isAnthropic) {
     const body = anthropicErrorBody(entry, undefined, asker.requestId);

@@ -6,11 +6,20 @@ import { assert } from '../lib/assert.ts';
 import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import { adapterSalt, hashSession, laneOfTenant } from '../protocol/request-keys.ts';
 import type { RequestFacts as ScanFacts } from '../protocol/request-scanner.ts';
+import type { AnswerShape } from '../protocol/routes.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import type { EdgeHead } from './edge-head.ts';
 import type { Request } from './request.ts';
 import { deadlineOf, hedgeOf, priorityOf, tenantOf } from './request-hints.ts';
+
+/** Answers of other routes have no output tokens. */
+const generatingShapes: ReadonlySet<AnswerShape> = new Set([
+  'openai-chat',
+  'openai-completions',
+  'anthropic',
+  'responses',
+]);
 
 export class Columns {
   readonly #state: AcceptorState;
@@ -27,7 +36,7 @@ export class Columns {
     const { holder } = request.facts;
     const row = slots.row(request.slot);
     words[row + at.headLength] = blobBytes;
-    words[row + at.priority] = priorityOf(head, holder?.priority);
+    words[row + at.priority] = priorityOf(head, holder);
     words[row + at.tenant] = holder === undefined ? tenantOf(head) : laneOfTenant(holder.tenant);
     words[row + at.deadlineMs] = deadlineOf(head);
     words[row + at.hedgeMs] = hedgeOf(head);
@@ -51,7 +60,10 @@ export class Columns {
     words[row + at.limitRow] = holder?.limitRow ?? -1;
     words[row + at.limitModelRow] = holder?.modelRows.get(request.model) ?? -1;
     words[row + at.route] = facts.route?.id ?? 0;
-    words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls;
+    const generates = generatingShapes.has(facts.route?.shape ?? 'whole')
+      ? RequestFlag.generates
+      : 0;
+    words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls | generates;
     words[row + at.headStart] = request.block;
     words[row + at.bodyStart] = request.block + request.bodyStart;
     words[row + at.bodyLength] = request.bodyLength;

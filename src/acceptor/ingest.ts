@@ -303,8 +303,9 @@ export class Ingest implements ListenerHandler {
     if (source === 'path') {
       // Nothing in the request names the model; only a gateway of one model can know it.
       request.model = start.models.length === 1 ? 0 : -1;
-      if (request.model < 0) return errors.MODEL_NOT_FOUND.number;
-      return this.#permission(request);
+      // A replica does not know whose they are.
+      if (request.facts.holder !== undefined) return errors.RESPONSE_NOT_ALLOWED.number;
+      return request.model < 0 ? errors.MODEL_NOT_FOUND.number : 0;
     }
     const error =
       source === 'multipart'

@@ -16,8 +16,9 @@ export interface Holder {
   readonly tenant: number;
   readonly tenantName: string;
   readonly keyId: string;
-  /** Added to the priority of the request. */
+  /** Of its requests; what they ask for is added if it may. */
   readonly priority: number;
+  readonly mayPrioritise: boolean;
   /** What it may ask for (config/tenants.ts, `refOf`); undefined: everything. */
   readonly refs: ReadonlySet<number> | undefined;
   /** Row of the limits of its tenant; -1: it has none. And those of its models that have some. */
@@ -45,11 +46,11 @@ export class KeyRing {
     this.isRequired = isRequired;
     for (const row of keys) {
       const tenant = tenants[row.tenant] as TenantRow;
-      const { name: tenantName, priority, limitRow } = tenant;
+      const { name: tenantName, priority, mayPrioritise, limitRow } = tenant;
       const modelRows = new Map(tenant.modelRows);
       const refs = row.refs === null ? undefined : new Set(row.refs);
       const of = { tenant: row.tenant, tenantName, keyId: row.id };
-      const holder = { ...of, priority, refs, limitRow, modelRows };
+      const holder = { ...of, priority, mayPrioritise, refs, limitRow, modelRows };
       const digest = Buffer.from(row.sha256, 'hex');
       const entries = this.#entries.get(headOf(digest)) ?? [];
       entries.push({ digest, row, holder });

@@ -6,7 +6,7 @@
  * emptier one is shown: it is the one that refuses first.
  */
 import { nowUs } from '../lib/clock.ts';
-import { remaining } from '../lib/gcra.ts';
+import { fullInUs, remaining } from '../lib/gcra.ts';
 import { isRateLimit } from '../protocol/http-rules.ts';
 import type { LimitTable } from '../shm/limits.ts';
 import type { AcceptorState } from './acceptor-state.ts';
@@ -76,17 +76,23 @@ function leastLeft(
       const full = read(burst);
       const units = remaining(read(tat), us, perSecond / usPerSecond, full);
       const share = units / full;
-      if (least !== undefined && least.share <= share) continue;
-      const resetMs = ((full - units) / perSecond) * 1000;
-      least = { perMinute: perSecond * 60, units, share, resetMs };
+      const resetMs = fullInUs(read(tat), us) / 1000;
+      // Two that are empty: the one that is longer in debt.
+      const isLess =
+        least === undefined ||
+        share < least.share ||
+        (share === least.share && resetMs > least.resetMs);
+      if (isLess) least = { perMinute: perSecond * 60, units, share, resetMs };
     }
   }
   return least;
 }
 
 /** As the OpenAI API writes it: `12ms`, `1.5s`, `6m0s`. */
-function timeText(ms: number): string {
+export function timeText(ms: number): string {
   if (ms < 1000) return `${Math.ceil(ms)}ms`;
   const seconds = Math.ceil(ms / 100) / 10;
-  return seconds < 60 ? `${seconds}s` : `${Math.floor(seconds / 60)}m${Math.ceil(seconds % 60)}s`;
+  if (seconds < 60) return `${seconds}s`;
+  const whole = Math.ceil(seconds);
+  return `${Math.floor(whole / 60)}m${whole % 60}s`;
 }

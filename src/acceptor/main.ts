@@ -28,6 +28,8 @@ import { Settlement } from './settlement.ts';
 import { SlowReaders } from './slow-readers.ts';
 
 /** Lines still in the log when the thread stops may take this long. */
+/** Less than the main thread waits for an acceptor to stop. */
+const usageCloseMs = 1000;
 const logCloseMs = 500;
 
 const port = parentPort;
@@ -119,6 +121,7 @@ async function stop(
   await listener.close();
   bell.stop();
   heartbeat.stop();
+  await state.usage?.close(usageCloseMs);
   await state.log.close(logCloseMs);
   post({ kind: 'stopped' });
   port?.close();

@@ -64,6 +64,7 @@ export class Outbox {
 
   /** Continues after the connection has become writable. `isLast`: nothing follows what is kept. */
   flush(isLast = false): void {
+    if (!this.#exchange.isBlocked) this.#blockedMs = 0;
     while (this.keptBytes > 0) {
       const piece = this.#kept[0] as Uint8Array;
       const isEnd = isLast && this.#kept.length === 1;

@@ -5,6 +5,7 @@
  */
 import { tenantLane } from '../protocol/request-keys.ts';
 import type { EdgeHead } from './edge-head.ts';
+import type { Holder } from './key-ring.ts';
 
 const priorityPattern = /^-?\d{1,3}$/;
 const priorityMax = 100;
@@ -33,10 +34,12 @@ export function invalidHints({ rules }: EdgeHead): string {
   return sessionId.length > sessionLengthMax ? 'x-session-id' : '';
 }
 
-/** From -100 to 100; 0 is the default. `base` is that of its tenant. */
-export function priorityOf({ rules }: EdgeHead, base = 0): number {
-  const asked = rules.priority === '' ? 0 : Number(rules.priority);
-  return Math.max(-priorityMax, Math.min(priorityMax, base + asked));
+/** From -100 to 100; 0 is the default. Of a tenant: its own, and what it asks for if that is trusted. */
+export function priorityOf({ rules }: EdgeHead, holder: Holder | undefined): number {
+  const isTrusted = holder === undefined || holder.mayPrioritise;
+  const asked = rules.priority === '' || !isTrusted ? 0 : Number(rules.priority);
+  const priority = (holder?.priority ?? 0) + asked;
+  return Math.max(-priorityMax, Math.min(priorityMax, priority));
 }
 
 /** Lane of fair queueing, from the key that came with the request. */

@@ -14,6 +14,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, modelIndex, Ring, statusIndex } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { Phase, type Request, type RequestFacts } from './request.ts';
+import { writeUsage } from './usage.ts';
 
 export class Settlement {
   readonly #state: AcceptorState;
@@ -151,6 +152,8 @@ export class Settlement {
     const hasLeft = request.isGone && !isOurs;
     const status = hasLeft ? errors.CLIENT_GONE.status : request.status;
     this.#count(request.model, status, ms);
+    const outcome = failure === undefined ? 'ok' : 'error';
+    writeUsage(this.#state, request, hasLeft ? 'client_gone' : outcome, failure?.code, ms);
     if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms)) return;
     const { words, at } = slots;
     const row = slots.row(request.slot);

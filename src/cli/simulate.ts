@@ -184,7 +184,8 @@ async function print(
     process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
     return;
   }
-  const { shownKeys, tableOf, textTable } = await import('../simulation/figures.ts');
+  const { shownKeys, tableOf } = await import('../simulation/figures.ts');
+  const { textTable } = await import('../lib/text-table.ts');
   const runs = seeds === 1 ? `seed ${seed}` : `median [range] of ${seeds} seeds`;
   const perSecond = Number(rate.toPrecision(4));
   process.stdout.write(

@@ -51,7 +51,7 @@ export function loadConfig(
     message,
     hint: undefined,
   });
-  const config = withAbsoluteTlsFiles(parsed.data, absolute);
+  const config = withAbsoluteFiles(parsed.data, absolute);
   const unreadable = tlsProblems(config, readFile, problemAt);
   if (unreadable.length > 0) return { ok: false, problems: unreadable };
   return { ok: true, config: freeze(config), warnings: literalSecrets(value, document, problemAt) };
@@ -115,11 +115,14 @@ function problemsOf(
 
 const tlsFiles = ['cert', 'key', 'ca'] as const;
 
-function withAbsoluteTlsFiles(config: Config, absolute: (path: string) => string): Config {
-  const { tls } = config.listen;
-  if (tls === undefined) return config;
+function withAbsoluteFiles(config: Config, absolute: (path: string) => string): Config {
+  const { listen, usage } = config;
+  const file = usage.file === '' ? '' : absolute(usage.file);
+  const { tls } = listen;
+  if (tls === undefined) return { ...config, usage: { ...usage, file } };
   const files = tlsFiles.flatMap((key) => (tls[key] ? [[key, absolute(tls[key])]] : []));
-  return { ...config, listen: { ...config.listen, tls: { ...tls, ...Object.fromEntries(files) } } };
+  const withTls = { ...listen, tls: { ...tls, ...Object.fromEntries(files) } };
+  return { ...config, usage: { ...usage, file }, listen: withTls };
 }
 
 function tlsProblems(

@@ -62,9 +62,11 @@ const Tenant = z.strictObject({
   models: modelNames().describe(
     'Models the tenant may use, by name, alias or adapter; others are a 403. Absent: all.',
   ),
-  priority: integer(-100, 100)
-    .prefault(0)
-    .describe('Added to the priority of its requests (`x-sluice-priority`).'),
+  priority: integer(-100, 100).prefault(0).describe('Priority of its requests.'),
+  priority_header: z
+    .boolean()
+    .prefault(false)
+    .describe('Its requests may ask for more or less (`x-sluice-priority`), which is added.'),
   limits: Limits.prefault({}).describe('Over all of its requests.'),
   model_limits: z
     .record(z.string().min(1).max(256), Limits)
@@ -78,7 +80,7 @@ export const Auth = z.strictObject({
     .enum(['auto', 'required', 'off'])
     .prefault('auto')
     .describe(
-      'Whether requests need a key (`Authorization: Bearer` or `x-api-key`): `auto` when some tenant has one; `required` refuses everybody while none has; `off` passes on what clients send.',
+      'Whether requests need a key (`Authorization: Bearer` or `x-api-key`): `auto` when there are tenants; `required` also while there are none, so that nobody is let in; `off` asks for none, and what clients send as `Authorization` goes on to the replica.',
     ),
 });
 

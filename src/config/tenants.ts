@@ -10,6 +10,7 @@ export const refOf = (model: number, adapter: number): number =>
 export interface TenantRow {
   readonly name: string;
   readonly priority: number;
+  readonly mayPrioritise: boolean;
   /** Row of its limits; -1: it has none. And those of its models that have some of their own. */
   readonly limitRow: number;
   readonly modelRows: readonly (readonly [model: number, row: number])[];
@@ -55,13 +56,14 @@ export function keyTable({ auth, tenants, models }: TenantSource, rowOf: LimitRo
       return { id, tenant, sha256, expiresMs: expires, isDisabled, refs };
     });
   });
-  const isRequired = auth.keys === 'required' || (auth.keys === 'auto' && keys.length > 0);
-  const rows = tenants.map(({ name, priority, model_limits }): TenantRow => {
+  const isRequired = auth.keys === 'required' || (auth.keys === 'auto' && tenants.length > 0);
+  const rows = tenants.map(({ name, priority, priority_header, model_limits }): TenantRow => {
     const modelRows = Object.keys(model_limits).flatMap((model) => {
       const index = models.findIndex((each) => each.name === model);
       return index < 0 ? [] : [[index, rowOf(name, model)] as const];
     });
-    return { name, priority, limitRow: rowOf(name), modelRows };
+    const mayPrioritise = priority_header;
+    return { name, priority, mayPrioritise, limitRow: rowOf(name), modelRows };
   });
   return { isRequired, tenants: rows, keys };
 }

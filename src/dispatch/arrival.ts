@@ -26,6 +26,9 @@ export interface Arrival {
   /** What it took of them under an earlier brain; -1: nothing. */
   takenInput: number;
   takenOutput: number;
+  /** Its answer has output tokens, of so many choices. */
+  generates: boolean;
+  choices: number;
   /** Adapter of the model, counted from 1: only replicas that have it may serve; 0 for none. */
   adapter: number;
   /** The replica says when the first token is out; else its prefill is over after the modelled time. */

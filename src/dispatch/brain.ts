@@ -50,7 +50,7 @@ export class Brain {
   readonly #retries: Retries;
   readonly #refusing: Refusing;
   readonly #hedges: Hedges;
-  readonly #quotas: Quotas;
+  readonly quotas: Quotas;
   readonly #sink: DecisionSink;
   #stopping = false;
   #nowUs = 0;
@@ -72,8 +72,8 @@ export class Brain {
     const choosing = { ...parts, placement: this.#placement, retryBudget: this.#retries.budget };
     this.#attempts = new Attempts({ ...choosing, prefills: this.#prefills }, sink);
     this.#hedges = new Hedges(config, { ...choosing, attempts: this.#attempts });
-    this.#quotas = new Quotas(config.limits, slots, this.#placement, sink);
-    this.#refusing = new Refusing({ ...parts, retries: this.#retries, quotas: this.#quotas }, sink);
+    this.quotas = new Quotas(config.limits, slots, this.#placement, sink);
+    this.#refusing = new Refusing({ ...parts, retries: this.#retries, quotas: this.quotas }, sink);
     this.#door = new Door({ ...parts, ...door }, config.queueMax);
     this.#batching = new Batching(slots, parts, sink, {
       dispatch: (slot, allowed) => this.#dispatch(slot, allowed, Filter.notOfBatch),
@@ -136,12 +136,13 @@ export class Brain {
       // Its last request has ended and the news of it is still on its way: the room is given out now.
       this.#hedges.end(slot);
       this.#attempts.end(slot);
+      this.quotas.lose(slot);
       this.#refusing.close(slot, nowUs);
       this.#pump(requests.model[slot] as number);
     }
     if (this.#prefills.nextUs <= nowUs) this.#prefills.expire(nowUs, this.#resumed);
     requests.open(arrival, this.#placement.promptTokens(arrival));
-    const refusal = this.#stopping ? Refusal.stopping : this.#quotas.whyNot(arrival, nowUs);
+    const refusal = this.#stopping ? Refusal.stopping : this.quotas.whyNot(arrival, nowUs);
     if (refusal !== NONE) this.#refuse(slot, refusal);
     else if (!this.#batching.gather(arrival, nowUs)) this.#dispatchOrAdmit(slot, model);
     return true;
@@ -152,6 +153,7 @@ export class Brain {
     if (!this.#requests.isRunning(slot, generation, attempt)) return false;
     this.#nowUs = nowUs;
     this.#hedges.end(slot);
+    this.quotas.began(slot);
     const isDecided = this.#attempts.decide(slot, hedge);
     this.#hedges.learn(slot, afterUs, isDecided && hedge, nowUs);
     const hasRoom = this.#attempts.answered(slot, nowUs);
@@ -177,7 +179,7 @@ export class Brain {
     this.#nowUs = nowUs;
     this.#hedges.end(slot);
     this.#attempts.conclude(release, nowUs);
-    this.#quotas.answered(release);
+    this.quotas.answered(release);
     if (release.settled) this.#refusing.close(slot, nowUs);
     else this.#decideRetry(slot, requests.replica[slot] as number, release);
     this.#pump(requests.model[slot] as number);
@@ -245,7 +247,7 @@ export class Brain {
   restore(attempt: RunningAttempt): void {
     this.#attempts.restore(attempt);
     this.#retries.restore(attempt);
-    this.#quotas.restore(attempt.arrival);
+    this.quotas.restore(attempt.arrival, attempt.hasToken);
   }
 
   /** Recounts everything from the requests. */

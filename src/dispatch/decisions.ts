@@ -130,6 +130,8 @@ export interface DecisionSink {
   refuse(slot: number, refusal: Refusal, error: number, retryAfterMs: number): void;
   /** The request has taken so many tokens of the limits of its tenant. */
   admitted(slot: number, inputTokens: number, outputTokens: number): void;
+  /** What it did not use of them is given back. */
+  settledLimits(slot: number): void;
   /** The client of a running attempt has left; the end of the attempt is still to come. */
   abort(slot: number): void;
   /** The attempt is no longer counted. */

@@ -55,6 +55,7 @@ export const unlimitedRows: LimitRows = {
 /** What an arrival says that counts in no limit. */
 export const unlimited = {
   ...{ limitRow: NONE, limitModelRow: NONE, takenInput: -1, takenOutput: -1 },
+  ...{ generates: true, choices: 1 },
 } as const;
 
 export type Limited = Pick<Arrival, 'slot' | 'limitRow' | 'limitModelRow'>;
@@ -71,7 +72,7 @@ interface Bucket {
 }
 
 export class Limits {
-  /** Why the last request was refused, and when what it lacked is there. */
+  /** What the last request that was refused will lack for longest, and for how long. */
   kind: LimitKind = LimitKind.requests;
   waitUs = 0;
   readonly #rows: LimitRows;
@@ -85,6 +86,8 @@ export class Limits {
   /** What replicas have counted of it; below 0: an answer of which nobody knows. */
   readonly #usedInput: Float64Array;
   readonly #usedOutput: Float64Array;
+  /** 1: content of its answer has begun. */
+  readonly #hasBegun: Uint8Array;
   /** What `#cost` is asked for, by kind. */
   readonly #costs = new Float64Array(3);
 
@@ -112,6 +115,7 @@ export class Limits {
     this.#output = new Float64Array(slots);
     this.#usedInput = new Float64Array(slots);
     this.#usedOutput = new Float64Array(slots);
+    this.#hasBegun = new Uint8Array(slots);
   }
 
   /** Takes what the request needs. False: `kind` and `waitUs` say what it lacks, and nothing is taken. */
@@ -123,11 +127,12 @@ export class Limits {
     this.#costs[LimitKind.input] = inputTokens;
     this.#costs[LimitKind.output] = outputTokens;
     this.waitUs = 0;
-    if (!this.#fits(limitRow, nowUs) || !this.#fits(limitModelRow, nowUs)) return false;
+    const fits = this.#fits(limitRow, nowUs);
+    if (!this.#fits(limitModelRow, nowUs) || !fits) return false;
     for (const row of [limitRow, limitModelRow]) {
       if (row === NONE) continue;
       for (const { kind } of this.#buckets) {
-        this.#correct(row, kind, this.#costs[kind] as number, nowUs);
+        this.#correct(row, kind, this.#costOf(row, kind, this.#costs[kind] as number), nowUs);
       }
     }
     this.hold(arrival, inputTokens, outputTokens);
@@ -141,32 +146,54 @@ export class Limits {
     this.#input[slot] = input;
     this.#output[slot] = output;
     this.#usedInput[slot] = this.#usedOutput[slot] = 0;
+    this.#hasBegun[slot] = 0;
   }
 
-  /** A part of the answer has come, of so many tokens; below 0: nobody has counted them. */
+  /** Content of an answer is on its way to the client. */
+  began(slot: number): void {
+    this.#hasBegun[slot] = 1;
+  }
+
+  /**
+   * A part of the answer has come, of so many tokens; below 0: nobody has counted them. Of an answer that
+   * has not begun, as an error of the replica is, nothing is counted.
+   */
   used(slot: number, promptTokens: number, completionTokens: number): void {
-    const { [slot]: output = 0 } = this.#usedOutput;
-    if (promptTokens >= 0 && this.#usedInput[slot] === 0) this.#usedInput[slot] = promptTokens;
+    const [input = 0, output = 0] = [this.#usedInput[slot], this.#usedOutput[slot]];
+    if (completionTokens < 0 && this.#hasBegun[slot] === 0) return;
     const isKnown = completionTokens >= 0 && output >= 0;
     this.#usedOutput[slot] = isKnown ? output + completionTokens : -1;
-    if (promptTokens < 0 && this.#usedInput[slot] === 0) this.#usedInput[slot] = -1;
+    // Of several parts one tells of the prompt.
+    if (input <= 0) this.#usedInput[slot] = promptTokens >= 0 ? promptTokens : -1;
   }
 
-  /** The request is over. What nobody has counted stays taken. */
-  close(slot: number, nowUs: number): void {
+  /** What became of the request will not be known: what it took stays taken. */
+  lose(slot: number): void {
+    this.#usedInput[slot] = this.#usedOutput[slot] = -1;
+  }
+
+  /**
+   * The request is over. What nobody has counted stays taken; `isAsked`: a replica was asked for
+   * it. False: it had taken nothing.
+   */
+  close(slot: number, isAsked: boolean, nowUs: number): boolean {
+    let had = false;
     for (let nth = 0; nth < rowsOfRequest; nth++) {
       const place = rowsOfRequest * slot + nth;
       const row = this.#rowOf[place] as number;
       if (row === NONE) continue;
+      had = true;
       this.#rowOf[place] = NONE;
       const { words, at } = this.#rows;
       const word = this.#rows.word(row);
       // Another owner has it meanwhile: what this request took is gone.
       if (words[word + at.usedBy] !== this.#ownerOf[place]) continue;
       words[word + at.running] = (words[word + at.running] as number) - 1;
+      if (!isAsked) this.#correct(row, LimitKind.requests, -1, nowUs);
       this.#settle(row, LimitKind.input, this.#usedInput[slot], this.#input[slot], nowUs);
       this.#settle(row, LimitKind.output, this.#usedOutput[slot], this.#output[slot], nowUs);
     }
+    return had;
   }
 
   #settle(
@@ -177,8 +204,15 @@ export class Limits {
     nowUs: number,
   ): void {
     if (used !== undefined && took !== undefined && used >= 0) {
-      this.#correct(row, kind, used - took, nowUs);
+      this.#correct(row, kind, used - this.#costOf(row, kind, took), nowUs);
     }
+  }
+
+  /** Output is set aside, and no more than there can be: what it comes to is settled at the end. */
+  #costOf(row: number, kind: LimitKind, cost: number): number {
+    if (kind !== LimitKind.output) return cost;
+    const { doubles, at } = this.#rows;
+    return Math.min(cost, doubles[(this.#rows.word(row) + at.outputBurst) >> 1] as number);
   }
 
   #hold(slot: number, nth: number, row: number): void {
@@ -198,26 +232,25 @@ export class Limits {
     const word = this.#rows.word(row);
     this.#claim(word);
     const most = words[word + at.concurrency] as number;
-    if (most > 0 && (words[word + at.running] as number) >= most) {
-      this.kind = LimitKind.concurrency;
-      return false;
-    }
+    let fits = most === 0 || (words[word + at.running] as number) < most;
+    if (!fits && this.waitUs === 0) this.kind = LimitKind.concurrency;
     for (const { kind, rate, burst, tat } of this.#buckets) {
       const perSecond = doubles[(word + rate) >> 1] as number;
       if (perSecond === 0) continue;
       const wait = waitUs(
         doubles[(word + tat) >> 1] as number,
         nowUs,
-        this.#costs[kind] as number,
+        this.#costOf(row, kind, this.#costs[kind] as number),
         perSecond / usPerSecond,
         doubles[(word + burst) >> 1] as number,
       );
       if (wait <= 0) continue;
+      fits = false;
+      if (wait <= this.waitUs) continue;
       this.kind = kind;
       this.waitUs = wait;
-      return false;
     }
-    return true;
+    return fits;
   }
 
   #correct(row: number, kind: LimitKind, cost: number, nowUs: number): void {

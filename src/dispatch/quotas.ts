@@ -37,9 +37,10 @@ export class Quotas {
 
   /** Why the request is not let in, its deadline included; NONE when it is. */
   whyNot(arrival: Arrival, nowUs: number): Refusal | typeof NONE {
+    const isLimited = arrival.limitRow !== NONE || arrival.limitModelRow !== NONE;
+    const hasTaken = isLimited && this.restore(arrival, false);
     if (nowUs >= arrival.deadlineUs) return Refusal.deadline;
-    if (arrival.limitRow === NONE && arrival.limitModelRow === NONE) return NONE;
-    if (this.restore(arrival)) return NONE;
+    if (!isLimited || hasTaken) return NONE;
     const promptTokens = this.#placement.promptTokens(arrival);
     const output = this.#placement.outputAllowance(arrival);
     if (!this.#limits.admit(arrival, promptTokens, output, nowUs)) return Refusal.limited;
@@ -48,19 +49,38 @@ export class Quotas {
   }
 
   /** Takes over what the request took under an earlier brain. False: nothing. */
-  restore(arrival: Arrival): boolean {
+  restore(arrival: Arrival, hasBegun: boolean): boolean {
     if (arrival.takenInput < 0) return false;
     this.#limits.hold(arrival, arrival.takenInput, arrival.takenOutput);
+    if (hasBegun) this.#limits.began(arrival.slot);
     return true;
+  }
+
+  began(slot: number): void {
+    this.#limits.began(slot);
   }
 
   /** A part of an answer has reached its client, whole or not. */
   answered({ slot, settled, continues, promptTokens, completionTokens }: Release): void {
-    if (settled || continues) this.#limits.used(slot, promptTokens, completionTokens);
+    // An attempt that was to go on and gave nothing says nothing.
+    const isPart = settled || (continues && completionTokens >= 0);
+    if (isPart) this.#limits.used(slot, promptTokens, completionTokens);
+  }
+
+  /** A request of an earlier brain that is over: what it did not use comes back. Below 0: not known. */
+  settle(arrival: Arrival, promptTokens: number, completionTokens: number, nowUs: number): void {
+    if (!this.restore(arrival, true)) return;
+    this.#limits.used(arrival.slot, promptTokens, completionTokens);
+    this.close(arrival.slot, true, nowUs);
+  }
+
+  /** What became of the request will not be known. */
+  lose(slot: number): void {
+    this.#limits.lose(slot);
   }
 
   /** The request is over. */
-  close(slot: number, nowUs: number): void {
-    this.#limits.close(slot, nowUs);
+  close(slot: number, isAsked: boolean, nowUs: number): void {
+    if (this.#limits.close(slot, isAsked, nowUs)) this.#sink.settledLimits(slot);
   }
 }

@@ -11,6 +11,9 @@ import type { Quotas } from './quotas.ts';
 import { Phase, type Requests } from './requests.ts';
 import type { Retries } from './retries.ts';
 
+/** Longest advice that is given. */
+const waitMsMax = 24 * 3_600_000;
+
 export interface RefusingParts {
   readonly requests: Requests;
   readonly fleet: Fleet;
@@ -32,7 +35,7 @@ export class Refusing {
     this.close(slot, nowUs);
     if (refusal === Refusal.limited) {
       const { kind, waitUs } = this.#parts.quotas;
-      this.#sink.refuse(slot, refusal, kind, Math.ceil(waitUs / 1000));
+      this.#sink.refuse(slot, refusal, kind, Math.min(Math.ceil(waitUs / 1000), waitMsMax));
     } else if (refusal === Refusal.busy) {
       // The outlook that led here said `paused`: its first replica to resume is what to wait for.
       const { pauseEndUs, pauseError } = fleet.cluster(requests.model[slot] as number);
@@ -55,6 +58,6 @@ export class Refusing {
   close(slot: number, nowUs: number): void {
     assert(this.#parts.requests.phase[slot] === Phase.idle, 'it neither waits nor runs');
     this.#parts.retries.close(slot);
-    this.#parts.quotas.close(slot, nowUs);
+    this.#parts.quotas.close(slot, (this.#parts.requests.attempt[slot] as number) > 0, nowUs);
   }
 }

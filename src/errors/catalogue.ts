@@ -259,7 +259,11 @@ const rows = {
   }),
   REPLICA_UNAUTHORIZED: upstream(78, 'replica_unauthorized', 'UPE', {
     message: 'The replica refused the credentials of the gateway.',
-    hint: 'Status 401 or 403: the replica is misconfigured (`api_key`).',
+    hint: 'Status 401: the replica is misconfigured (`api_key`).',
+  }),
+  REPLICA_FORBIDDEN: upstream(87, 'replica_unauthorized', 'UPE', {
+    message: 'The replica refused the request of the gateway.',
+    hint: 'Status 403: the replica is misconfigured (`api_key`), or does not allow this request.',
   }),
   CLIENT_KEY_REFUSED: upstream(81, 'invalid_api_key', 'UAEX', {
     message: 'The replica refused the API key of the request.',
@@ -338,6 +342,11 @@ const rows = {
     hint: '`limits.concurrency` of the tenant, or of the model for it.',
     type: 'requests',
     retryAfterS: 1,
+  }),
+  RESPONSE_NOT_ALLOWED: client(108, 403, 'response_not_allowed', 'UAEX', {
+    message: 'Stored responses are not served to holders of keys.',
+    hint: 'A replica does not know whose they are: any tenant could read those of another.',
+    type: 'permission_error',
   }),
   CLIENT_STALLED: client(98, 499, 'client_stalled', 'SI', {
     message: 'The client took nothing of its answer for too long.',

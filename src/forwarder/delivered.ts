@@ -14,7 +14,7 @@ export interface Delivered {
   /** Forgets what was not confirmed. */
   withdraw(): void;
   /** The last event is not given to the client before what follows is known. */
-  isWaiting: boolean;
+  readonly isWaiting: boolean;
   /** Tokens of the current attempt; -1: unknown. */
   readonly came: number;
   /** Of the prompt; -1: unknown. */

@@ -8,6 +8,7 @@ import {
   type ContinuationMode,
   type ContinuationPlan,
   planContinuation,
+  planUsage,
 } from '../protocol/continuation.ts';
 import { routeOf } from '../protocol/routes.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
@@ -71,11 +72,13 @@ export class Deliveries {
     this.#forget(slot);
     const { words, at } = this.#slots;
     const row = this.#slots.row(slot);
-    const rule = this.#models[words[row + at.model] as number]?.continuation;
+    const model = this.#models[words[row + at.model] as number];
     const isStream = ((words[row + at.flags] as number) & RequestFlag.stream) !== 0;
-    if (rule === undefined || rule.mode === 'off' || !isStream || body === null) return undefined;
-    if (words[row + at.choices] !== 1) return undefined;
-    const plan = this.#planOf(row, body, rule.mode, rule.bytesMax);
+    if (model === undefined || !isStream || body === null) return undefined;
+    const rule = model.continuation ?? { mode: 'off', bytesMax: 0 };
+    const mayContinue = rule.mode !== 'off' && words[row + at.choices] === 1;
+    const toContinue = mayContinue ? this.#planOf(row, body, rule.mode, rule.bytesMax) : undefined;
+    const plan = toContinue ?? this.#usagePlan(row, body, model.streamUsage);
     if (plan === undefined) return undefined;
     const delivery = new Delivery(plan, rule.bytesMax);
     this.#kept.set(slot, { generation: generationOf(lease), ofExchanges: [delivery] });
@@ -107,6 +110,15 @@ export class Deliveries {
   #forget(slot: number): void {
     this.#kept.delete(slot);
     this.#resuming.delete(slot);
+  }
+
+  /** Answers of other shapes tell their usage unasked. */
+  #usagePlan(row: number, body: Uint8Array, asked: ModelRow['streamUsage']) {
+    const { words, at } = this.#slots;
+    const { shape } = routeOf(words[row + at.route] as number);
+    const isOpenAi = shape === 'openai-chat' || shape === 'openai-completions';
+    if (asked === undefined || asked === 'off' || !isOpenAi) return undefined;
+    return planUsage(body, shape, asked === 'continuous');
   }
 
   #planOf(

@@ -1,7 +1,7 @@
 /**
  * What the client of a stream has been given, over all attempts: enough to have another replica go on
- * behind it, and to make its chunks look like those of the first. Forwarder threads, for models with
- * `continuation`; one for each request, kept while the scheduler looks for a replica.
+ * behind it, and to make its chunks look like those of the first; or, with `stream_usage` alone, to know
+ * what it used. Forwarder threads; one for each request, kept while the scheduler looks for a replica.
  *
  * Tokens are counted by the usage in the chunks, which the gateway asks for and takes out again where
  * the client did not; an event with text and no usage counts as one. With token ids these are counted,
@@ -24,6 +24,7 @@ import { type Member, StreamChunk, without } from '../protocol/stream-chunk.ts';
 import { Outcome } from '../shm/rings.layout.ts';
 import type { Delivered } from './delivered.ts';
 import { DeliveredIds } from './delivered-ids.ts';
+import { deliveredNothing } from './delivered-nothing.ts';
 import { DeliveredText } from './delivered-text.ts';
 import type { Failure } from './failure.ts';
 
@@ -86,8 +87,9 @@ export class Delivery {
   constructor(plan: ContinuationPlan, bytesMax: number) {
     this.plan = plan;
     this.bytesMax = bytesMax;
-    const isOfIds = plan.mode === 'token_ids';
-    this.#kept = isOfIds ? new DeliveredIds(bytesMax) : new DeliveredText(bytesMax, this.#isChat);
+    if (plan.mode === 'usage') this.#kept = deliveredNothing;
+    else if (plan.mode === 'token_ids') this.#kept = new DeliveredIds(bytesMax);
+    else this.#kept = new DeliveredText(bytesMax, this.#isChat);
   }
 
   /** What the observer of the current attempt fills before an event is taken. */
@@ -127,6 +129,11 @@ export class Delivery {
     }
     const completion = completionBody(body, plan, bytes, this.#tokensBefore);
     return { path: completionPath(path), body: completion };
+  }
+
+  /** As `usage`, with the events that the client has where its replica has not said. */
+  get usageSoFar(): Usage {
+    return { ...this.usage, completion: this.#given };
   }
 
   /** What the current attempt used, of what the client has. */
@@ -185,6 +192,7 @@ export class Delivery {
   /** What becomes of the stream that broke by `failure`. What was not given to the client is gone. */
   onBreak(failure: Failure): Break {
     this.#kept.withdraw();
+    if (this.plan.mode === 'usage') return Break.ends;
     if (!isContinuable(failure) || this.#isBlocked) return Break.ends;
     if (this.#hasFinish) return Break.isComplete;
     if (this.#isReasoning || !this.#kept.canContinue) return Break.ends;
@@ -204,6 +212,7 @@ export class Delivery {
 
   /** The events that a stream lacks whose text is complete. */
   ending(): Buffer {
+    if (this.plan.mode === 'usage') return Buffer.alloc(0);
     const finish = this.#hasFinish ? '' : this.#event(`[${this.#lastChoice}]`, '');
     return Buffer.from(finish + this.#missingUsage() + doneEvent);
   }
@@ -301,7 +310,8 @@ export class Delivery {
   /** The usage the client asked for, if it has not got it and it is known. */
   #missingUsage(): string {
     const isKnown = this.#promptTokens >= 0 || (this.earlier?.usage.prompt ?? -1) >= 0;
-    if (!this.plan.wantsUsage || this.#hasUsageChunk || !isKnown) return '';
+    const isAsked = this.plan.wantsUsage && this.plan.mode !== 'usage';
+    if (!isAsked || this.#hasUsageChunk || !isKnown) return '';
     this.#hasUsageChunk = true;
     return this.#event('[]', `,"usage":${this.#usageJson}`);
   }

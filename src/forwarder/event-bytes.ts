@@ -5,6 +5,7 @@ import type { SseEvent } from '../protocol/sse-scanner.ts';
 
 const lf = 0x0a;
 const cr = 0x0d;
+const space = 0x20;
 const oneLine = Buffer.from('\n');
 const twoLines = Buffer.from('\n\n');
 const dataField = Buffer.from('data: ');
@@ -18,7 +19,12 @@ export function copyOf(event: SseEvent, edits: readonly Edit[] = noEdits): Buffe
   if (edits.length === 0 || data === bytes) {
     return edited(bytes, start, end, edits, event.terminated ? undefined : terminatorOf(event));
   }
-  return Buffer.concat([dataField, edited(data, dataStart, dataEnd, edits, twoLines)]);
+  const payload = edited(data, dataStart, dataEnd, edits, twoLines);
+  // Outside of strings a line end is white space, and inside of them JSON has none.
+  for (let i = payload.indexOf(lf); i < payload.length - 2; i = payload.indexOf(lf, i + 1)) {
+    payload[i] = space;
+  }
+  return Buffer.concat([dataField, payload]);
 }
 
 function terminatorOf(event: SseEvent): Uint8Array {

@@ -19,6 +19,7 @@ import { Hold } from './hold.ts';
 
 const lf = 0x0a;
 const cr = 0x0d;
+const bomBytes = 3;
 const oneLine = Buffer.from('\n');
 /** What shows that the answer itself has begun. */
 const commits = Observed.token | Observed.finish | Observed.done;
@@ -56,6 +57,12 @@ export class EventStream implements Answer {
 
   get usage(): Usage {
     return this.#delivery?.usage ?? this.#observer.usage;
+  }
+
+  get usageSoFar(): Usage {
+    if (this.#delivery !== undefined) return this.#delivery.usageSoFar;
+    const { usage, tokenEvents } = this.#observer;
+    return usage.completion >= 0 ? usage : { ...usage, completion: tokenEvents };
   }
 
   push(chunk: Uint8Array): void {
@@ -111,6 +118,8 @@ export class EventStream implements Answer {
   }
 
   #follow(delivery: Delivery, event: SseEvent, flags: number, begins: boolean): void {
+    // The client has had the beginning of a stream.
+    if (delivery.isContinued && startsWithBom(event)) event.start += bomBytes;
     const edits = delivery.take(event, flags, this.#observer.usage);
     this.#scanner.eventBytesMax = delivery.eventBytesMax;
     const isHeld = delivery.isWaiting || (!begins && !this.#sink.committed);
@@ -196,6 +205,11 @@ export class EventStream implements Answer {
     }
     this.#sink.fail(failure);
   }
+}
+
+function startsWithBom({ bytes, start, end }: SseEvent): boolean {
+  const hasRoom = end - start >= bomBytes;
+  return hasRoom && bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf;
 }
 
 /** It ends at the CR of a CRLF whose LF has not come. */

@@ -69,7 +69,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
   }
 
   abort(): void {
-    this.#attempt.record.used(this.#answer?.usage);
+    this.#attempt.record.used(this.#answer?.usageSoFar);
     this.leave('cut');
     this.#attempt.abort();
   }
@@ -180,7 +180,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
 
   fail(failure: Failure): void {
     if (this.over) return;
-    this.#attempt.record.used(this.#answer?.usage);
+    this.#attempt.record.used(this.committed ? this.#answer?.usageSoFar : this.#answer?.usage);
     this.leave('cut');
     const isLost = this.committed && this.#delivery !== undefined && isContinuable(failure);
     if (isLost) this.#attempt.record.continued(Result.failed);
@@ -189,7 +189,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
 
   handOver(failure: Failure): void {
     const { record } = this.#attempt;
-    record.used(this.#answer?.usage);
+    record.used(this.#answer?.usageSoFar);
     this.#delivery?.suspend(record.lastTokenUs);
     this.leave('cut');
     this.#attempt.handOver(failure);

@@ -72,6 +72,7 @@ export const failures = {
   overloaded: failure(errors.REPLICA_OVERLOADED, Outcome.busy),
   rateLimited: failure(errors.REPLICA_RATE_LIMITED, Outcome.busy),
   unauthorized: failure(errors.REPLICA_UNAUTHORIZED, Outcome.clientError),
+  forbidden: failure(errors.REPLICA_FORBIDDEN, Outcome.clientError),
   clientKey: failure(errors.CLIENT_KEY_REFUSED, Outcome.clientError),
 } as const satisfies Record<string, Failure>;
 
@@ -101,7 +102,8 @@ function failureOfStatus(status: number, hasOwnKey: boolean): Failure | undefine
   if (status === 429) return failures.rateLimited;
   if (status === 503) return failures.overloaded;
   if (status === 401 || status === 403) {
-    return hasOwnKey ? failures.unauthorized : failures.clientKey;
+    if (!hasOwnKey) return failures.clientKey;
+    return status === 401 ? failures.unauthorized : failures.forbidden;
   }
   // The replica gave up waiting for a request that the gateway has in full.
   if (status === 408) return failures.headersTimeout;

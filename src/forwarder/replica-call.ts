@@ -118,7 +118,7 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
       this.onAnswer(status, headers);
       return;
     }
-    if (failure === failures.unauthorized || failure === failures.clientKey) {
+    if (isOfKey(failure)) {
       this.services.onMisconfigured(address.name, failure.error);
     }
     const exact = single(headers['retry-after-ms']);
@@ -168,3 +168,9 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
     this.pool.dispatchFresh(this.#request, this);
   }
 }
+
+/** Somebody has to look at a key. */
+const isOfKey = (failure: Failure): boolean =>
+  failure === failures.unauthorized ||
+  failure === failures.forbidden ||
+  failure === failures.clientKey;

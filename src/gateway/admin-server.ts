@@ -31,7 +31,7 @@ export interface AdminActions {
   /** Tenants and the ids of their keys. */
   tenants(): unknown;
   /** Answers with the key, this once. */
-  createKey(tenant: string, body: unknown): Promise<unknown>;
+  createKey(tenant: string, body: unknown): Promise<{ readonly id: string }>;
   disableKey(tenant: string, id: string, disabled: boolean): Promise<unknown>;
   /** Asks for a restart that overlaps. */
   restart(): unknown;
@@ -185,9 +185,13 @@ export class AdminServer {
     if (match === null) return failure(404, 'no such admin action');
     const [, tenant, id, action] = match as unknown as [string, string, string?, string?];
     if (id === undefined) {
-      return json(201, await this.#actions.createKey(tenant, await readJson(req)));
+      const made = await this.#actions.createKey(tenant, await readJson(req));
+      this.#byHand.key(tenant, made.id, 'made');
+      return json(201, made);
     }
-    return json(200, await this.#actions.disableKey(tenant, id, action === 'disable'));
+    const changed = await this.#actions.disableKey(tenant, id, action === 'disable');
+    this.#byHand.key(tenant, id, action === 'disable' ? 'disabled' : 'enabled');
+    return json(200, changed);
   }
 
   #refusal(access: Access): Answer | undefined {

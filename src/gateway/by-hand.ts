@@ -1,8 +1,8 @@
 /**
- * Which replicas are not as the config file has them, because somebody asked the admin listener for it.
+ * Which replicas and keys are not as the config file has them, because somebody asked the admin listener for it.
  * Main thread. A process that takes over knows nothing of it: the one that leaves says what is lost.
  */
-type Change = 'drained' | 'removed' | 'added';
+type Change = 'drained' | 'removed' | 'added' | 'made' | 'disabled' | 'enabled';
 
 export class ByHand {
   readonly #changes = new Map<string, Change>();
@@ -24,10 +24,17 @@ export class ByHand {
     this.#changes.set(name, 'added');
   }
 
-  /** The running replicas are those of the file again; one that is drained stays so. */
+  /** Of a key, by tenant and id. */
+  key(tenant: string, id: string, change: 'made' | 'disabled' | 'enabled'): void {
+    const name = `key ${tenant}/${id}`;
+    if (change === 'enabled' && this.#changes.get(name) === 'disabled') this.#changes.delete(name);
+    else this.#changes.set(name, change);
+  }
+
+  /** All is as the file has it again, but for what is drained or disabled. */
   reloaded(): void {
     for (const [name, change] of this.#changes) {
-      if (change !== 'drained') this.#changes.delete(name);
+      if (change !== 'drained' && change !== 'disabled') this.#changes.delete(name);
     }
   }
 

@@ -139,7 +139,7 @@ export class GatewayAdmin implements AdminActions {
     return this.#parts.tenants.view();
   }
 
-  createKey(tenant: string, body: unknown): Promise<unknown> {
+  createKey(tenant: string, body: unknown): Promise<{ readonly id: string }> {
     return this.#parts.tenants.create(tenant, body);
   }
 

@@ -151,6 +151,8 @@ export class ReplicaChanges {
       throw new AdminError(409, 'the replica table has no room for that many at once');
     }
     this.#assertDescriptorsFor(joining.map(({ replica }) => replica));
+    // Before anything that waits for replicas: a key that is gone is refused from here on.
+    await this.#parts.tenants.replace(loaded.config);
     const leaving = [...remove, ...replace.map(({ replica }) => replica.name)];
     const left = leaving.map((name) => this.#member(name));
     for (const member of left) membership.giveUpName(member);
@@ -164,7 +166,6 @@ export class ReplicaChanges {
     } finally {
       for (const member of left) void this.#leave(member);
     }
-    await this.#parts.tenants.replace(loaded.config);
     const names = (list: readonly NamedReplica[]): string[] => list.map((n) => n.replica.name);
     const done = { added: names(add), replaced: names(replace), reweighed: names(reweigh) };
     return { ...done, removed: remove };

@@ -27,6 +27,9 @@ export interface StartContext {
 export const wantsPretty = (pretty: Config['log']['pretty']): boolean =>
   pretty === 'always' || (pretty === 'auto' && process.stdout.isTTY === true);
 
+const usageOfStreams = ({ tenants, usage }: Config): 'end' | 'off' =>
+  tenants.length > 0 || usage.file !== '' ? 'end' : 'off';
+
 function common({ config, memory, metrics }: StartContext, thread: number) {
   return {
     memory,
@@ -41,7 +44,10 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
       const continuation = { mode, bytesMax };
       const adapters = adaptersOf(model);
       const mediaDomains = model.allowed_media_domains;
-      return { name, aliases, ...modelRules(model), continuation, adapters, mediaDomains };
+      const { stream_usage: asked } = model;
+      const streamUsage = asked === 'auto' ? usageOfStreams(config) : asked;
+      const ofStreams = { continuation, streamUsage };
+      return { name, aliases, ...modelRules(model), ...ofStreams, adapters, mediaDomains };
     }),
   };
 }
@@ -53,7 +59,7 @@ const addresses = ({ members }: StartContext): ReplicaAddress[] =>
   });
 
 export function acceptorStart(context: StartContext, index: number): AcceptorStart {
-  const { listen, memory, streams } = context.config;
+  const { listen, memory, streams, usage } = context.config;
   return {
     ...common(context, ThreadId.acceptor(index)),
     thread: 'acceptor',
@@ -66,6 +72,13 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
     maxConnections: listen.max_connections,
     streamWindow: memory.stream_window,
     keepAlive: streams.keep_alive === 'off' ? 0 : streams.keep_alive,
+    usage:
+      usage.file === ''
+        ? null
+        : {
+            ...{ path: usage.file, maxBytes: usage.max_size },
+            ...{ keep: usage.keep, bufferBytesMax: usage.buffer },
+          },
     keys: context.keys,
     // Keys stay with the forwarders.
     replicas: addresses(context).map((replica) => ({ ...replica, apiKey: '' })),

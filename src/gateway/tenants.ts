@@ -2,8 +2,8 @@
  * Tenants and their keys while the gateway runs: what the config says, what the admin listener has changed
  * since, and the table that acceptors get of both. Main thread.
  *
- * Of a key that is made here only its digest stays; the key is in the one answer and nowhere else. As with
- * replicas, a reload takes back what was changed by hand.
+ * Of a key that is made here only its digest stays; the key is in the one answer and nowhere else. A reload
+ * takes keys back that were made by hand, and lets none in again that was disabled by hand.
  */
 import { keysMax } from '../config/capacities.ts';
 import { parseNewKey } from '../config/new-key.ts';
@@ -14,11 +14,23 @@ import { AdminError } from './admin-server.ts';
 import { LimitRows } from './limit-rows.ts';
 
 type TenantConfig = Config['tenants'][number];
+interface MadeKey {
+  readonly tenant: string;
+  readonly id: string;
+  /** Shown this once. */
+  readonly key: string;
+  readonly sha256: string;
+  readonly note: string;
+}
+
 type KeyConfig = TenantConfig['keys'][number];
 
 export class Tenants {
   #source: TenantSource;
   readonly #tell: (keys: KeyTable) => Promise<void>;
+  #told: Promise<void> = Promise.resolve();
+  /** Digests of keys that were disabled by hand. */
+  readonly #disabled = new Set<string>();
 
   readonly #limits: LimitRows;
 
@@ -38,11 +50,16 @@ export class Tenants {
     return keyTable(this.#source, this.#limits.rowOf);
   }
 
-  /** Takes what a reload has read; resolves when every acceptor goes by it. */
-  replace(source: TenantSource): Promise<void> {
-    this.#source = source;
-    this.#limits.apply(source.tenants);
-    return this.#tell(this.table);
+  /**
+   * Takes what a reload has read; resolves when every acceptor goes by it. Models and adapters keep the
+   * numbers that the threads know them by since the start. A key that was disabled by hand stays so.
+   */
+  replace({ auth, tenants }: TenantSource): Promise<void> {
+    this.#source = { auth, tenants: this.#withoutDisabled(tenants), models: this.#source.models };
+    this.#limits.apply(tenants);
+    // One table after the other: the answer to each says that it is the one in force.
+    this.#told = this.#told.then(() => this.#tell(this.table));
+    return this.#told;
   }
 
   view(): unknown {
@@ -77,7 +94,7 @@ export class Tenants {
   }
 
   /** Makes a key for the tenant; `body` is what `sluice.yaml` has for one, without its digest. */
-  async create(tenant: string, body: unknown): Promise<unknown> {
+  async create(tenant: string, body: unknown): Promise<MadeKey> {
     const { keys } = this.#tenant(tenant);
     const parsed = parseNewKey(body);
     if (!parsed.ok) throw new AdminError(400, parsed.message);
@@ -100,12 +117,24 @@ export class Tenants {
 
   async setDisabled(tenant: string, id: string, disabled: boolean): Promise<unknown> {
     const { keys } = this.#tenant(tenant);
-    if (!keys.some((key) => key.id === id)) throw new AdminError(404, `no key ${id}`);
+    const found = keys.find((key) => key.id === id);
+    if (found === undefined) throw new AdminError(404, `no key ${id}`);
+    if (disabled) this.#disabled.add(found.sha256);
+    else this.#disabled.delete(found.sha256);
     await this.#change(
       tenant,
       keys.map((key) => (key.id === id ? { ...key, disabled } : key)),
     );
     return { tenant, id, state: disabled ? 'disabled' : 'active' };
+  }
+
+  #withoutDisabled(tenants: Config['tenants']): Config['tenants'] {
+    return tenants.map((tenant) => ({
+      ...tenant,
+      keys: tenant.keys.map((key) => {
+        return this.#disabled.has(key.sha256) ? { ...key, disabled: true } : key;
+      }),
+    }));
   }
 
   #tenant(name: string): TenantConfig {

@@ -24,7 +24,10 @@ export function taken(tat: number, nowUs: number, cost: number, ratePerUs: numbe
   return Math.max(nowUs, Math.max(tat, nowUs) + cost / ratePerUs);
 }
 
+/** Microseconds until the bucket is full. */
+export const fullInUs = (tat: number, nowUs: number): number => Math.max(0, tat - nowUs);
+
 /** What the bucket holds now. */
 export function remaining(tat: number, nowUs: number, ratePerUs: number, burst: number): number {
-  return Math.max(0, burst - Math.max(0, tat - nowUs) * ratePerUs);
+  return Math.max(0, burst - fullInUs(tat, nowUs) * ratePerUs);
 }

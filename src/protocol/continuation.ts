@@ -14,6 +14,8 @@ import { jsonNumber, textOf } from './text.ts';
 
 /** What another replica is to go on behind. */
 export type ContinuationMode = 'text' | 'token_ids';
+/** `usage`: nobody goes on behind it, its usage alone is wanted. */
+export type DeliveryMode = ContinuationMode | 'usage';
 
 export interface Span {
   readonly start: number;
@@ -31,7 +33,9 @@ export interface StreamOptions extends Span {
 
 export interface ContinuationPlan {
   readonly shape: AnswerShape;
-  readonly mode: ContinuationMode;
+  readonly mode: DeliveryMode;
+  /** The usage is wanted of every chunk, not of the last one alone. */
+  readonly asksContinuousUsage: boolean;
   /** The messages or the prompt, with the key. */
   readonly prompt: Span;
   /** Where delivered text goes: the end of the messages, or of the prompt inside its quotes. */
@@ -91,18 +95,42 @@ const messageCursor = new JsonCursor();
 
 type Draft = { -readonly [K in keyof ContinuationPlan]: ContinuationPlan[K] } & { maxima: Limit[] };
 
+/**
+ * The plan to have the usage of a stream told, which is possible for every body; undefined where its client
+ * has asked for as much.
+ */
+export function planUsage(
+  body: Uint8Array,
+  shape: AnswerShape,
+  asksContinuousUsage: boolean,
+): ContinuationPlan | undefined {
+  const draft: Draft = { ...emptyDraft(shape, 'usage'), asksContinuousUsage };
+  cursor.reset(body, 0, body.length, depthMax, keysMax);
+  if (!cursor.enterObject()) return undefined;
+  while (cursor.nextMember()) {
+    if (!cursor.keyIs('stream_options')) cursor.skip();
+    else if (!takeStreamOptions(cursor.peek(), draft)) return undefined;
+  }
+  if (cursor.failure !== 0) return undefined;
+  draft.endAt = cursor.position - 1;
+  const isAsked = asksContinuousUsage ? draft.wantsContinuousUsage : draft.wantsUsage;
+  return isAsked ? undefined : draft;
+}
+
+const emptyDraft = (shape: AnswerShape, mode: DeliveryMode): Draft => ({
+  ...{ shape, mode, prompt: { start: -1, end: -1 }, textAt: -1, endAt: -1, maxima: [] },
+  ...{ maxTokens: undefined, minimum: undefined, streamOptions: undefined },
+  ...{ wantsUsage: false, wantsContinuousUsage: false, asksContinuousUsage: true },
+  ...{ returnIds: undefined, wantsIds: false, logprobs: undefined },
+});
+
 /** The plan for a body, or the key that makes it impossible. */
 export function planContinuation(
   body: Uint8Array,
   shape: AnswerShape,
   mode: ContinuationMode = 'text',
 ): ContinuationPlan | string {
-  const draft: Draft = {
-    ...{ shape, mode, prompt: { start: -1, end: -1 }, textAt: -1, endAt: -1, maxima: [] },
-    ...{ maxTokens: undefined, minimum: undefined, streamOptions: undefined },
-    ...{ wantsUsage: false, wantsContinuousUsage: false },
-    ...{ returnIds: undefined, wantsIds: false, logprobs: undefined },
-  };
+  const draft = emptyDraft(shape, mode);
   cursor.reset(body, 0, body.length, depthMax, keysMax);
   if (!cursor.enterObject()) return 'body';
   while (cursor.nextMember()) {

@@ -69,7 +69,8 @@ export function completionPath(path: string): string {
 const messageOpen = Buffer.from(',{"role":"assistant","content":"');
 const messageClose = Buffer.from('"}');
 const promptKey = Buffer.from('"prompt":');
-const usageOptions = '"include_usage":true,"continuous_usage_stats":true';
+const usageAtEnd = '"include_usage":true';
+const usageAlways = `${usageAtEnd},"continuous_usage_stats":true`;
 
 function changed(
   body: Buffer,
@@ -90,6 +91,7 @@ function reducedLimits({ maxima, minimum }: ContinuationPlan, by: number): Edit[
 
 function observing(body: Buffer, plan: ContinuationPlan): Asked {
   const { streamOptions, wantsContinuousUsage, mode, returnIds, wantsIds } = plan;
+  const usageOptions = plan.asksContinuousUsage ? usageAlways : usageAtEnd;
   const edits: Edit[] = [];
   const added: string[] = [];
   if (streamOptions === undefined) added.push(`"stream_options":{${usageOptions}}`);
@@ -98,7 +100,7 @@ function observing(body: Buffer, plan: ContinuationPlan): Asked {
     const kept = others.map((other) => `,${body.toString('utf8', other.start, other.end)}`);
     edits.push(edit(start, end, `{${usageOptions}${kept.join('')}}`));
   }
-  if (mode === 'text' || wantsIds) return { edits, added };
+  if (mode !== 'token_ids' || wantsIds) return { edits, added };
   if (returnIds === undefined) added.push('"return_token_ids":true');
   else edits.push(edit(returnIds.start, returnIds.end, 'true'));
   return { edits, added };

@@ -1,5 +1,6 @@
 /** A request as its slot row tells it to the brain. Scheduler thread; the row is read, never written. */
 import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
+import { unlimited } from '../dispatch/limits.ts';
 import { prefixBlockBytes, prefixDepths } from '../protocol/prefix-hash.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
@@ -9,7 +10,7 @@ export function createArrival(): Arrival {
     ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
     ...{ promptBytes: 0, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
     ...{ streams: false, hedgeUs: -1 },
-    ...{ limitRow: -1, limitModelRow: -1, takenInput: -1, takenOutput: -1 },
+    ...unlimited,
     ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
   };
 }
@@ -34,10 +35,13 @@ export function readArrival(
   arrival.tenant = words[row + at.tenant] as number;
   arrival.limitRow = words[row + at.limitRow] as number;
   arrival.limitModelRow = words[row + at.limitModelRow] as number;
-  const hasTaken = words[row + at.limitedAs] === arrival.generation;
+  // One more than the generation: a row that was never limited has 0.
+  const hasTaken = words[row + at.limitedAs] === arrival.generation + 1;
   arrival.takenInput = hasTaken ? (words[row + at.limitInput] as number) : -1;
   arrival.takenOutput = hasTaken ? (words[row + at.limitOutput] as number) : -1;
   arrival.adapter = words[row + at.adapter] as number;
+  arrival.choices = words[row + at.choices] as number;
+  arrival.generates = ((words[row + at.flags] as number) & RequestFlag.generates) !== 0;
   arrival.streams = ((words[row + at.flags] as number) & RequestFlag.stream) !== 0;
   const hedgeMs = words[row + at.hedgeMs] as number;
   arrival.hedgeUs = hedgeMs < 0 ? -1 : hedgeMs * 1000;

@@ -186,7 +186,11 @@ export class Executor implements DecisionSink {
     const row = this.#slots.row(slot);
     words[row + at.limitInput] = inputTokens;
     words[row + at.limitOutput] = outputTokens;
-    words[row + at.limitedAs] = generationOf(this.#slots.lease(slot));
+    words[row + at.limitedAs] = generationOf(this.#slots.lease(slot)) + 1;
+  }
+
+  settledLimits(slot: number): void {
+    this.#slots.words[this.#slots.row(slot) + this.#slots.at.limitedAs] = 0;
   }
 
   abort(slot: number): void {

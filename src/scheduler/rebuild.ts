@@ -51,6 +51,7 @@ export function rebuild(
       case SlotState.settled:
         // Told before or not: whoever hears it twice finds it late.
         if (slots.words[slots.row(slot) + slots.at.refused] === lease) executor.reply(slot, lease);
+        settleLimits(parts, slot, nowUs);
         break;
     }
   }
@@ -60,8 +61,10 @@ export function rebuild(
   const publishedUs = (slot: number): number => slots.readTime(slot, slots.at.publishedUs);
   queued.sort((a, b) => publishedUs(a) - publishedUs(b));
   for (const slot of queued) {
-    if (isClientGone(slots, slot)) executor.refuse(slot, Refusal.clientGone, 0, 0);
-    else brain.arrive(readArrival(slots, slot, deadlineOf(slot), createArrival()), nowUs);
+    if (isClientGone(slots, slot)) {
+      settleLimits(parts, slot, nowUs);
+      executor.refuse(slot, Refusal.clientGone, 0, 0);
+    } else brain.arrive(readArrival(slots, slot, deadlineOf(slot), createArrival()), nowUs);
   }
 }
 
@@ -70,6 +73,18 @@ interface Parts {
   readonly brain: Brain;
   readonly executor: Executor;
   readonly deadlineOf: DeadlineOf;
+}
+
+/** What it took of its limits under the predecessor, as far as it was not used, comes back. */
+function settleLimits({ slots, brain, deadlineOf }: Parts, slot: number, nowUs: number): void {
+  const { words, at } = slots;
+  const row = slots.row(slot);
+  const arrival = readArrival(slots, slot, deadlineOf(slot), createArrival());
+  const isAsked = slots.attempts(slot) > 0;
+  const [prompt, completion] = isAsked
+    ? [words[row + at.promptTokens] as number, words[row + at.completionTokens] as number]
+    : [0, 0];
+  brain.quotas.settle(arrival, prompt, completion, nowUs);
 }
 
 const isClientGone = (slots: RequestSlots, slot: number): boolean =>

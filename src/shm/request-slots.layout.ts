@@ -130,7 +130,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     refused: i32('scheduler', 'Lease it settled with the refusal that follows; 0 for none.'),
     refusedError: i32('scheduler', 'Error catalogue number of that refusal.'),
     refusedRetryMs: i32('scheduler', 'Its advice for retry-after.'),
-    limitedAs: i32('scheduler', 'Generation that took the following of its limits; 0 for none.'),
+    limitedAs: i32(
+      'scheduler',
+      'Generation + 1 that took the following of its limits and has not given it back; 0 for none.',
+    ),
     limitInput: i32('scheduler', 'Prompt tokens it took.'),
     limitOutput: i32('scheduler', 'Output tokens it took.'),
     hedgeReplica: i32('scheduler', 'Current attempt: row picked for its hedge; -1 for none.'),
@@ -169,7 +172,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
   }),
 });
 
-export const RequestFlag = { stream: 1, includeUsage: 2, tls: 4 } as const;
+export const RequestFlag = { stream: 1, includeUsage: 2, tls: 4, generates: 8 } as const;
 
 /** over: the hedge has ended beside the first exchange. alone: the first exchange has, beside the hedge. */
 export const HedgeFlag = { begun: 1, over: 2, alone: 4 } as const;

@@ -24,6 +24,8 @@ export interface ModelRow {
   readonly sessionAffinity: boolean;
   /** Absent: off. */
   readonly continuation?: ContinuationRule;
+  /** Whether streams are asked for their usage although their clients do not; absent: off. */
+  readonly streamUsage?: 'off' | 'end' | 'continuous';
   /** Names of its adapters; the first is adapter 1. Absent: it has none. */
   readonly adapters?: readonly string[];
   /** Hosts that media of a request may be on; `*` is any. Absent: any. */
@@ -70,6 +72,13 @@ export interface AcceptorStart extends ThreadStart {
   readonly streamWindow: number;
   /** Silence before a stream that has not begun gets a comment; 0: none. */
   readonly keepAlive: number;
+  /** Where usage events go; null: nowhere. */
+  readonly usage: {
+    readonly path: string;
+    readonly maxBytes: number;
+    readonly keep: number;
+    readonly bufferBytesMax: number;
+  } | null;
   /** Who is let in; kept current by `keys` messages. */
   readonly keys: KeyTable;
   /** Names of the replicas by row, for x-sluice-replica; kept current by `replicas` messages. */

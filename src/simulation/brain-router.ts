@@ -195,6 +195,8 @@ class Gateway implements DecisionSink {
 
   admitted(): void {}
 
+  settledLimits(): void {}
+
   placed(): void {
     // Reasons are for people who ask about one request.
   }

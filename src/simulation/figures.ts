@@ -91,19 +91,6 @@ export function tableOf(rows: readonly Row[], keys: readonly string[]): string[]
   return [['policy', ...shown.map(({ title }) => title)], ...cells];
 }
 
-export function textTable(table: readonly (readonly string[])[]): string {
-  const widths = (table[0] ?? []).map((_, column) =>
-    Math.max(...table.map((row) => row[column]?.length ?? 0)),
-  );
-  const lines = table.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
-  return `${lines.join('\n')}\n`;
-}
-
 function figure(
   key: string,
   title: string,

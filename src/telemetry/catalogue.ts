@@ -4,7 +4,6 @@
  * Counters and histograms live in shared memory, one region per thread of `writers` (shm/metrics.ts),
  * and are summed at a scrape. Gauges are recounts by the main thread (gateway/metrics.ts).
  */
-import type { SeriesLabel } from './labels.ts';
 import {
   cancelBounds,
   decisionBounds,
@@ -13,60 +12,8 @@ import {
   overheadBounds,
   requestBounds,
 } from './metric-bounds.ts';
-import type {
-  CounterMetric,
-  GaugeMetric,
-  HistogramMetric,
-  Metric,
-  StoredMetric,
-  ThreadRole,
-  Unit,
-} from './metric-kinds.ts';
-
-const stored: StoredMetric[] = [];
-const labelsOf = (series: readonly SeriesLabel[]): readonly string[] =>
-  series.flatMap((label) => (label === 'replica' ? ['replica', 'model'] : [label]));
-
-function counter(
-  name: string,
-  series: readonly SeriesLabel[],
-  writers: readonly ThreadRole[],
-  help: string,
-): CounterMetric {
-  const labels = labelsOf(series);
-  const id = stored.length;
-  const metric = {
-    ...({ kind: 'counter', id, name, help, unit: 'count' } as const),
-    ...{ labels, series, writers },
-  };
-  stored.push(metric);
-  return metric;
-}
-
-function histogram(
-  name: string,
-  series: readonly SeriesLabel[],
-  writers: readonly ThreadRole[],
-  bounds: readonly number[],
-  help: string,
-): HistogramMetric {
-  const labels = labelsOf(series);
-  const id = stored.length;
-  const metric = {
-    ...({ kind: 'histogram', id, name, help, unit: 'seconds' } as const),
-    ...{ labels, series, writers, bounds },
-  };
-  stored.push(metric);
-  return metric;
-}
-
-const gauge = (name: string, labels: readonly string[], unit: Unit, help: string): GaugeMetric => ({
-  kind: 'gauge',
-  name,
-  help,
-  unit,
-  labels,
-});
+import type { Metric, StoredMetric } from './metric-kinds.ts';
+import { counter, gauge, histogram, stored } from './metric-makers.ts';
 
 export const metrics = {
   requests: counter(
@@ -323,6 +270,12 @@ export const metrics = {
     [],
     ['acceptor'],
     'Client connections closed at once in the last stage of an overload.',
+  ),
+  usageDropped: counter(
+    'sluice_usage_dropped_total',
+    [],
+    ['acceptor'],
+    'Usage events lost because their file could not be written for too long.',
   ),
   slowReadersCut: counter(
     'sluice_slow_readers_cut_total',

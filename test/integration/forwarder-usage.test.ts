@@ -6,6 +6,8 @@ import { TokenType } from '../../src/telemetry/labels.ts';
 import { ForwarderHarness, type HarnessRequest } from '../support/forwarder-harness.ts';
 import {
   chunk,
+  doneEvent,
+  finishEvent,
   jsonAnswer,
   RawReplica,
   sse,
@@ -72,11 +74,21 @@ test('a stream that is aborted', async () => {
   expectUsage(request, 7, 3);
 });
 
-test('a stream without usage', async () => {
+test('a stream that breaks without usage: events with tokens are counted', async () => {
   replica.respond = ({ connection }) => connection.socket.end(sse(chunk(tokenEvent('a'))));
   const request = await harness.send().ended();
   expect(harness.column(request.slot, 'promptTokens')).toBe(-1);
+  expect(request.reported).toEqual([-1, 1]);
+  expect(counted()).toBe(countedBefore + 1);
+  harness.free(request);
+});
+
+test('a stream that ends well without usage says nothing', async () => {
+  const before = counted();
+  replica.respond = ({ connection }) =>
+    connection.socket.end(sse(chunk(tokenEvent('a') + finishEvent + doneEvent)));
+  const request = await harness.send().ended();
   expect(request.reported).toEqual([-1, -1]);
-  expect(counted()).toBe(countedBefore);
+  expect(counted()).toBe(before);
   harness.free(request);
 });

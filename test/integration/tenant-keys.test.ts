@@ -41,7 +41,11 @@ describe.each(testEngines)('keys, engine %s', (engine) => {
       { name: 'other', models: ['n'], keys: [{ id: 'one', sha256: sha256Of(foreign) }] },
     ],
     models: [
-      { name: 'm', aliases: ['alias-of-m'], replicas: [{ url: replica.url, adapters: ['sql'] }] },
+      {
+        name: 'm',
+        aliases: ['alias-of-m'],
+        replicas: [{ url: replica.url, adapters: ['sql', 'hr'] }],
+      },
       { name: 'n', replicas: [{ url: replica.url, api_key: 'sk-of-the-replica' }] },
     ],
     ...more,
@@ -121,7 +125,7 @@ describe.each(testEngines)('keys, engine %s', (engine) => {
       const { data } = (await response.json()) as { data: { id: string }[] };
       return data.map(({ id }) => id);
     };
-    expect(await ids(full)).toEqual(['m', 'alias-of-m', 'sql', 'n']);
+    expect(await ids(full)).toEqual(['m', 'alias-of-m', 'sql', 'hr', 'n']);
     expect(await ids(foreign)).toEqual(['n']);
     const one = await fetch(`${gateway.url}/v1/models/m`, { headers: bearer(foreign) });
     expect(one.status).toBe(404);
@@ -157,6 +161,27 @@ describe.each(testEngines)('keys, engine %s', (engine) => {
     }
   });
 
+  test('a reload that reorders adapters gives no key another one', async () => {
+    const { tenants, models } = file();
+    const [m, n] = models as [object, object];
+    const [first] = (m as { replicas: object[] }).replicas as [{ url: string }];
+    gateway.writeConfig(
+      file({ tenants, models: [{ ...m, replicas: [{ ...first, adapters: ['hr', 'sql'] }] }, n] }),
+    );
+    expect((await adminPost(gateway.adminUrl, token, 'reload')).status).toBe(200);
+    const ask = async (name: string) =>
+      (await post(gateway.url, chatBody('x', { model: name }), bearer(narrow))).status;
+    expect([await ask('sql'), await ask('hr')]).toEqual([200, 403]);
+    gateway.writeConfig(file());
+    expect((await adminPost(gateway.adminUrl, token, 'reload')).status).toBe(200);
+  });
+
+  test('stored responses are nobody’s', async () => {
+    const response = await fetch(`${gateway.url}/v1/responses/resp_1`, { headers: bearer(full) });
+    expect(response.status).toBe(403);
+    expect(code(await response.text())).toBe('response_not_allowed');
+  });
+
   test('keys come, go and change with a reload and by the admin listener', async () => {
     const ask = async (key: string) => (await post(gateway.url, chatBody('x'), bearer(key))).status;
     const admin = (page: string, body?: object) => adminPost(gateway.adminUrl, token, page, body);
@@ -189,6 +214,12 @@ describe.each(testEngines)('keys, engine %s', (engine) => {
     });
     for (const secret of [key, late, sha256]) expect(text).not.toContain(secret);
 
+    expect((await admin('tenants/acme/keys/late/disable')).status).toBe(200);
+    expect((await admin('reload')).status).toBe(200);
+    expect(
+      [await ask(key), await ask(late)],
+      'made by hand it is gone, disabled it stays so',
+    ).toEqual([401, 401]);
     gateway.writeConfig(file({ tenants: tenants ?? [] }));
     expect((await admin('reload')).status).toBe(200);
     expect([await ask(key), await ask(late), await ask(full)]).toEqual([401, 401, 200]);

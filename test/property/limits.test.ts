@@ -55,7 +55,7 @@ test('requests: as a bucket that is filled drop by drop, over 10,000 requests at
         expect(isIn, `round ${round}, request ${i}`).toBe(level >= 1);
       if (isIn) {
         level -= 1;
-        limits.close(0, now);
+        limits.close(0, true, now);
       } else {
         expect(limits.kind).toBe(LimitKind.requests);
         expect(limits.waitUs).toBeCloseTo(((1 - level) / perSecond) * 1e6, 0);
@@ -83,8 +83,9 @@ test('tokens: what was not used comes back, what was not foreseen is taken, neve
       const isUnknown = random.below(10) === 0;
       const input = isUnknown ? -1 : random.below(400);
       const output = isUnknown ? -1 : random.below(600);
+      limits.began(slot);
       limits.used(slot, input, output);
-      limits.close(slot, now);
+      limits.close(slot, true, now);
       used.input += isUnknown ? before.input : input;
       used.output += isUnknown ? before.output : output;
       running.delete(slot);
@@ -94,7 +95,7 @@ test('tokens: what was not used comes back, what was not foreseen is taken, neve
     }
     expect(rows.words[rows.word(0) + rows.at.running]).toBe(running.size);
   }
-  for (const slot of running.keys()) limits.close(slot, now);
+  for (const slot of running.keys()) limits.close(slot, true, now);
   const seconds = (now - 1e6) / 1e6;
   // What was foreseen too low may go beyond it once, by what was running.
   expect(used.output).toBeLessThanOrEqual((rate / 2) * seconds + burst + slots * 600);
@@ -121,8 +122,8 @@ test('so many at one time, and each once', () => {
   const limits = new Limits(rows, 8);
   expect([0, 1, 2].map((slot) => limits.admit(of(slot, 0), 1, 1, 1))).toEqual([true, true, false]);
   expect(limits.kind).toBe(LimitKind.concurrency);
-  limits.close(0, 2);
-  limits.close(0, 2);
+  limits.close(0, true, 2);
+  limits.close(0, true, 2);
   expect([2, 3].map((slot) => limits.admit(of(slot, 0), 1, 1, 1))).toEqual([true, false]);
 });
 
@@ -142,6 +143,65 @@ test('a row with another owner has full buckets, and what the last one runs is n
   expect(limits.admit(of(0, 0), 0, 0, 1)).toBe(true);
   set(rows, 0, { owner: 1 });
   expect(limits.admit(of(1, 0), 0, 0, 1)).toBe(true);
-  limits.close(0, 1);
+  limits.close(0, true, 1);
   expect(rows.words[rows.word(0) + rows.at.running]).toBe(1);
+});
+
+test('what was set aside for output is no more than the bucket, and settled as it came', () => {
+  const rows = rowsFor(1);
+  set(rows, 0, { outputRate: 10, outputBurst: 100 });
+  const limits = new Limits(rows, 8);
+  expect(limits.admit(of(0, 0), 0, 2 ** 31 - 1, 0)).toBe(true);
+  expect(limits.admit(of(1, 0), 0, 1, 0)).toBe(false);
+  expect(limits.waitUs).toBeCloseTo(100_000, 0);
+  limits.began(0);
+  limits.used(0, 5, 30);
+  limits.close(0, true, 0);
+  expect(limits.admit(of(1, 0), 0, 69, 0)).toBe(true);
+  expect(limits.admit(of(2, 0), 0, 2, 0)).toBe(false);
+});
+
+test('an answer that never began gives all back, and without a replica the request itself', () => {
+  const rows = rowsFor(1);
+  const bucket = { requestRate: 1, requestBurst: 2, outputRate: 1, outputBurst: 100 };
+  set(rows, 0, bucket);
+  const limits = new Limits(rows, 8);
+  for (let i = 0; i < 20; i++) {
+    expect(limits.admit(of(0, 0), 0, 100, 0), `try ${i}`).toBe(true);
+    limits.close(0, false, 0);
+  }
+  expect(limits.admit(of(0, 0), 0, 100, 0)).toBe(true);
+  limits.used(0, -1, -1); // an error of the replica
+  limits.close(0, true, 0);
+  expect(limits.admit(of(0, 0), 0, 100, 0)).toBe(true);
+  limits.began(0);
+  limits.used(0, -1, -1); // nobody has counted what the client got
+  limits.close(0, true, 0);
+  expect(limits.admit(of(0, 0), 0, 100, 0)).toBe(false);
+  expect([limits.kind, limits.waitUs]).toEqual([LimitKind.output, 100e6]);
+});
+
+test('parts of an answer are summed up, and what became of a lost one stays taken', () => {
+  const rows = rowsFor(1);
+  set(rows, 0, { inputRate: 1, inputBurst: 100, outputRate: 1, outputBurst: 100 });
+  const limits = new Limits(rows, 8);
+  expect(limits.admit(of(0, 0), 10, 100, 0)).toBe(true);
+  limits.began(0);
+  limits.used(0, 10, 20);
+  limits.used(0, -1, 30);
+  limits.close(0, true, 0);
+  expect(limits.admit(of(0, 0), 90, 50, 0)).toBe(true);
+  limits.lose(0);
+  limits.close(0, true, 0);
+  expect(limits.admit(of(0, 0), 1, 0, 0)).toBe(false);
+});
+
+test('of several that are short the longest wait is told', () => {
+  const rows = rowsFor(2);
+  set(rows, 0, { requestRate: 1, requestBurst: 1, concurrency: 1 });
+  set(rows, 1, { outputRate: 1, outputBurst: 50 });
+  const limits = new Limits(rows, 8);
+  expect(limits.admit(of(0, 0, 1), 0, 50, 0)).toBe(true);
+  expect(limits.admit(of(1, 0, 1), 0, 50, 0)).toBe(false);
+  expect([limits.kind, limits.waitUs]).toEqual([LimitKind.output, 50e6]);
 });

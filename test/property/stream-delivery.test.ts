@@ -32,8 +32,13 @@ function randomEvent(random: Prng, tokens: number): Sent {
     case 1:
       return same(said(text));
     case 2:
-      // Its data is in two lines.
-      return same(said(text).replace(',"choices"', ',\ndata: "choices"'));
+      // Its data is in two lines, which are one where something is taken out.
+      return random.below(2) === 0
+        ? same(said(text).replace(',"choices"', ',\ndata: "choices"'))
+        : {
+            text: said(text, 'one', usage).replace(',"choices"', ',\ndata: "choices"'),
+            given: said(text).replace(',"choices"', ', "choices"'),
+          };
     case 3:
       return { text: 'data: {"choices":[\n\n', given: '' };
     case 4:

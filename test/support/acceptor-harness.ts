@@ -145,6 +145,7 @@ export class AcceptorHarness extends ForwarderEnd {
       maxBody: options.maxBody ?? 16 * 1024 * 1024,
       maxConnections: options.maxConnections ?? 10_000,
       streamWindow,
+      usage: null,
       keys: noKeys,
       keepAlive: options.keepAlive ?? 0,
       replicas: [{ ...replicaAddress(0, 1, 'http://127.0.0.1:1', { maxInFlight: 1 }), name: 'r1' }],

@@ -240,6 +240,8 @@ export class BrainHarness implements DecisionSink {
 
   admitted(): void {}
 
+  settledLimits(): void {}
+
   placed(slot: number, attempt: number, heldUs: number, choice: Choice): void {
     const { candidates, index, members, request } = choice;
     const { row, inFlight, pendingTokens, contextTokens } = candidates;

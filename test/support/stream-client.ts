@@ -3,12 +3,12 @@ import { Delivery } from '../../src/forwarder/delivery.ts';
 import { EventStream, type StreamSink } from '../../src/forwarder/event-stream.ts';
 import { type Failure, failures } from '../../src/forwarder/failure.ts';
 import type { Usage } from '../../src/protocol/completion-observer.ts';
-import { type ContinuationMode, planContinuation } from '../../src/protocol/continuation.ts';
+import { type DeliveryMode, planContinuation, planUsage } from '../../src/protocol/continuation.ts';
 import type { AnswerShape } from '../../src/protocol/routes.ts';
 
 interface Options {
   readonly body?: object;
-  readonly mode?: ContinuationMode;
+  readonly mode?: DeliveryMode;
   readonly shape?: AnswerShape;
   readonly bytesMax?: number | undefined;
 }
@@ -30,8 +30,11 @@ export class StreamClient {
   constructor({ body = request, shape = 'openai-chat', bytesMax = 1024, mode }: Options = {}) {
     this.#body = Buffer.from(JSON.stringify(body));
     this.#shape = shape;
-    const plan = planContinuation(this.#body, shape, mode);
-    if (typeof plan === 'string') throw new Error(plan);
+    const plan =
+      mode === 'usage'
+        ? planUsage(this.#body, shape, true)
+        : planContinuation(this.#body, shape, mode);
+    if (plan === undefined || typeof plan === 'string') throw new Error(plan);
     this.delivery = new Delivery(plan, bytesMax);
   }
 

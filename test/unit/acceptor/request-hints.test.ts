@@ -17,7 +17,7 @@ const headWith = (name: string, value: string): EdgeHead => {
 test.each(['0', '7', '-7', '100', '-100'])('priority %s is taken', (value) => {
   const head = headWith('x-sluice-priority', value);
   expect(invalidHints(head)).toBe('');
-  expect(priorityOf(head)).toBe(Number(value));
+  expect(priorityOf(head, undefined)).toBe(Number(value));
 });
 
 test.each(['101', '-101', '1.5', '+1', 'high', '1e1', ' 1', '0x1', '--1'])(

@@ -23,7 +23,7 @@ beforeEach(() => {
     ...{ thread: 'acceptor', index: 0, memory, metrics: createMetricsRegion(defaultMetricDims) },
     ...{ log: { level: 'silent', sample: 0, pretty: false }, engine: 'node', tls: null },
     ...{ host: '127.0.0.1', port: 0, maxBody: 65_536, maxConnections: 8, streamWindow: 65_536 },
-    ...{ models: [], replicas: [], keys: noKeys, keepAlive: 0 },
+    ...{ models: [], replicas: [], usage: null, keys: noKeys, keepAlive: 0 },
   });
   slowReaders = new SlowReaders(state);
   sample = 0;

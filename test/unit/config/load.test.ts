@@ -47,6 +47,7 @@ test('a file with models only has every other key at its default', () => {
     scheduler: { seed: 0 },
     hedge: { automatic: false, budget: 0.02 },
     log: { level: 'info', sample: 0.01, pretty: 'auto' },
+    usage: { file: '', max_size: 67_108_864, keep: 10, buffer: 16_777_216 },
     auth: { keys: 'auto' },
     tenants: [],
     models: [
@@ -57,6 +58,7 @@ test('a file with models only has every other key at its default', () => {
         session_affinity: true,
         continuation: 'off',
         continuation_max: 64 * 1024,
+        stream_usage: 'auto',
         allowed_media_domains: [],
         replicas: [
           {

@@ -68,7 +68,8 @@ test('statuses: what fails, what passes', () => {
   expect(failureOfHead(429, {}, true, [])).toBe(failures.rateLimited);
   expect(failureOfHead(503, {}, true, [])).toBe(failures.overloaded);
   for (const status of [401, 403]) {
-    expect(failureOfHead(status, {}, true, [])).toBe(failures.unauthorized);
+    const ofOwnKey = status === 401 ? failures.unauthorized : failures.forbidden;
+    expect(failureOfHead(status, {}, true, [])).toBe(ofOwnKey);
     expect(failureOfHead(status, {}, false, [])).toBe(failures.clientKey);
   }
   expect(failureOfHead(408, {}, true, [])).toBe(failures.headersTimeout);

@@ -1,0 +1,115 @@
+/** Lines that must not be lost: renamed files, files that are taken away, folders that are not there. */
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  unlinkSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { UsageFile } from '../../../src/telemetry/usage-file.ts';
+import { eventually } from '../../support/until.ts';
+
+let folder: string;
+let dropped: number;
+let failures: string[];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'sluice-usage-'));
+  dropped = 0;
+  failures = [];
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const open = (
+  name: string,
+  more: { maxBytes?: number; keep?: number; bufferBytesMax?: number } = {},
+) =>
+  new UsageFile({
+    ...{ path: join(folder, name), maxBytes: 1e6, keep: 3, bufferBytesMax: 1e6, ...more },
+    onDrop: (lines) => {
+      dropped += lines;
+    },
+    onFailure: (error) =>
+      failures.push(error === undefined ? 'over' : (error as { code: string }).code),
+  });
+const read = (name: string): string => {
+  const path = join(folder, name);
+  return existsSync(path) ? readFileSync(path, 'utf8') : '';
+};
+const linesOf = (name: string): number[] =>
+  read(name)
+    .split('\n')
+    .filter((line) => line !== '')
+    .map(Number);
+
+test('lines are there once they were closed, behind those of before', async () => {
+  for (const n of [1, 2]) {
+    const file = open('u.ndjson');
+    file.add(`${n}\n`);
+    file.add(`${n}0\n`);
+    await file.close(5000);
+  }
+  expect(read('u.ndjson')).toBe('1\n10\n2\n20\n');
+  expect([dropped, failures]).toEqual([0, []]);
+});
+
+test('a full file is renamed, so many are kept, and no line is in two', async () => {
+  const file = open('u', { maxBytes: 20, keep: 2 });
+  for (let n = 100; n < 120; n++) {
+    file.add(`${n}\n`);
+    await eventually(`${n} is written`, () => linesOf('u').at(-1) === n);
+  }
+  await file.close(5000);
+  expect(readdirSync(folder).sort()).toEqual(['u', 'u.1', 'u.2']);
+  const kept = ['u.2', 'u.1', 'u'].flatMap(linesOf);
+  expect(kept).toEqual(Array.from({ length: kept.length }, (_, i) => 120 - kept.length + i));
+  expect(kept.length).toBeGreaterThan(10);
+});
+
+test('a folder that is not there yet: lines wait, none is lost, and it is said once', async () => {
+  const file = open('later/u');
+  file.add('1\n');
+  await eventually('it has failed', () => failures.length > 0);
+  file.add('2\n');
+  mkdirSync(join(folder, 'later'));
+  await eventually('it is over', () => failures.length > 1, 25_000);
+  await file.close(5000);
+  expect(linesOf('later/u')).toEqual([1, 2]);
+  expect(failures).toEqual(['ENOENT', 'over']);
+  expect(dropped).toBe(0);
+});
+
+test('past its bound the oldest are lost, and counted', async () => {
+  const file = open('never/u', { bufferBytesMax: 40 });
+  file.add('1000\n');
+  await eventually('it has failed', () => failures.length > 0);
+  for (let n = 1001; n < 1021; n++) file.add(`${n}\n`);
+  expect(dropped).toBe(12);
+  mkdirSync(join(folder, 'never'));
+  await eventually('it is over', () => failures.length > 1, 25_000);
+  await file.close(5000);
+  expect(linesOf('never/u')).toEqual([1000, 1013, 1014, 1015, 1016, 1017, 1018, 1019, 1020]);
+});
+
+test('a file that somebody took away is begun anew', async () => {
+  const file = open('u');
+  file.add('1\n');
+  await eventually('1 is written', () => linesOf('u').length === 1);
+  unlinkSync(join(folder, 'u'));
+  file.add('2\n');
+  await file.close(5000);
+  expect(linesOf('u')).toEqual([2]);
+});
+
+test('what cannot be written when it closes is counted', async () => {
+  const file = open('never/u');
+  file.add('1\n');
+  file.add('2\n');
+  await file.close(2000);
+  expect(dropped).toBe(2);
+});

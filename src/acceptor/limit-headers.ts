@@ -89,7 +89,7 @@ function leastLeft(
 }
 
 /** As the OpenAI API writes it: `12ms`, `1.5s`, `6m0s`. */
-export function timeText(ms: number): string {
+function timeText(ms: number): string {
   if (ms < 1000) return `${Math.ceil(ms)}ms`;
   const seconds = Math.ceil(ms / 100) / 10;
   if (seconds < 60) return `${seconds}s`;

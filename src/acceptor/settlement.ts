@@ -152,7 +152,7 @@ export class Settlement {
     const hasLeft = request.isGone && !isOurs;
     const status = hasLeft ? errors.CLIENT_GONE.status : request.status;
     this.#count(request.model, status, ms);
-    const outcome = failure === undefined ? 'ok' : 'error';
+    const outcome = failure === undefined && status < 400 ? 'ok' : 'error';
     writeUsage(this.#state, request, hasLeft ? 'client_gone' : outcome, failure?.code, ms);
     if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms)) return;
     const { words, at } = slots;

@@ -3,7 +3,7 @@
  * whatever their size, and an event that is there twice counts once.
  */
 import { styleText } from 'node:util';
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { ExitCode } from '../lib/exit-code.ts';
 
 const groups = ['tenant', 'key_id', 'model', 'replica', 'day'] as const;
@@ -16,14 +16,21 @@ interface Flags {
   readonly json: boolean;
 }
 
+function groupNames(text: string): Group[] {
+  const names = text.split(',');
+  const unknown = names.find((name) => !groups.some((group) => group === name));
+  if (unknown === undefined) return names as Group[];
+  throw new InvalidArgumentError(`must be some of ${groups.join(', ')}, with commas between`);
+}
+
 export function usageCommand(): Command {
   return new Command('usage')
     .description('sum up usage files: requests and tokens by tenant and model')
     .argument('<file...>', 'usage files, renamed ones too')
     .addOption(
-      new Option('--by <names...>', 'what a row is of')
-        .choices(groups)
-        .default(['tenant', 'model']),
+      new Option('--by <names>', `what a row is of, of ${groups.join(', ')}`)
+        .argParser(groupNames)
+        .default(['tenant', 'model'], 'tenant,model'),
     )
     .option('--since <time>', 'no events before it, as 2026-12-01 or 2026-12-01T00:00:00Z')
     .option('--until <time>', 'none from it on')

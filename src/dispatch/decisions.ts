@@ -81,6 +81,8 @@ export interface Release {
   /** The replica said that it has no room, or refused the connection: nothing for it for a while. */
   busy: boolean;
   verdict: Verdict;
+  /** The replica has answered with an error of the client; absent: it has not. */
+  refused?: boolean;
   /** How long the replica asked to be left alone; 0: it did not say. */
   retryAfterMs: number;
   /** Error number of a failed attempt; 0 for none. */

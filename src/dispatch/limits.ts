@@ -80,7 +80,7 @@ export class Limits {
   readonly #rowOf: Int32Array;
   /** The owner of the row when the request took of it. */
   readonly #ownerOf: Int32Array;
-  /** What it took. */
+  /** What it took; of output by place, because a bucket bounds it. */
   readonly #input: Float64Array;
   readonly #output: Float64Array;
   /** What replicas have counted of it; below 0: an answer of which nobody knows. */
@@ -112,7 +112,7 @@ export class Limits {
     this.#rowOf = new Int32Array(rowsOfRequest * slots).fill(NONE);
     this.#ownerOf = new Int32Array(rowsOfRequest * slots);
     this.#input = new Float64Array(slots);
-    this.#output = new Float64Array(slots);
+    this.#output = new Float64Array(rowsOfRequest * slots);
     this.#usedInput = new Float64Array(slots);
     this.#usedOutput = new Float64Array(slots);
     this.#hasBegun = new Uint8Array(slots);
@@ -141,10 +141,9 @@ export class Limits {
 
   /** The request has taken so much, now or under an earlier brain. */
   hold({ slot, limitRow, limitModelRow }: Limited, input: number, output: number): void {
-    this.#hold(slot, 0, limitRow);
-    this.#hold(slot, 1, limitModelRow);
+    this.#hold(slot, 0, limitRow, output);
+    this.#hold(slot, 1, limitModelRow, output);
     this.#input[slot] = input;
-    this.#output[slot] = output;
     this.#usedInput[slot] = this.#usedOutput[slot] = 0;
     this.#hasBegun[slot] = 0;
   }
@@ -191,7 +190,7 @@ export class Limits {
       words[word + at.running] = (words[word + at.running] as number) - 1;
       if (!isAsked) this.#correct(row, LimitKind.requests, -1, nowUs);
       this.#settle(row, LimitKind.input, this.#usedInput[slot], this.#input[slot], nowUs);
-      this.#settle(row, LimitKind.output, this.#usedOutput[slot], this.#output[slot], nowUs);
+      this.#settle(row, LimitKind.output, this.#usedOutput[slot], this.#output[place], nowUs);
     }
     return had;
   }
@@ -204,7 +203,7 @@ export class Limits {
     nowUs: number,
   ): void {
     if (used !== undefined && took !== undefined && used >= 0) {
-      this.#correct(row, kind, used - this.#costOf(row, kind, took), nowUs);
+      this.#correct(row, kind, used - took, nowUs);
     }
   }
 
@@ -215,13 +214,14 @@ export class Limits {
     return Math.min(cost, doubles[(this.#rows.word(row) + at.outputBurst) >> 1] as number);
   }
 
-  #hold(slot: number, nth: number, row: number): void {
+  #hold(slot: number, nth: number, row: number, output: number): void {
     const place = rowsOfRequest * slot + nth;
     this.#rowOf[place] = row;
     if (row === NONE) return;
     const { words, at } = this.#rows;
     const word = this.#rows.word(row);
     this.#claim(word);
+    this.#output[place] = this.#costOf(row, LimitKind.output, output);
     this.#ownerOf[place] = words[word + at.usedBy] as number;
     words[word + at.running] = (words[word + at.running] as number) + 1;
   }

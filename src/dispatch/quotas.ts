@@ -6,7 +6,7 @@
  */
 import type { Arrival } from './arrival.ts';
 import { NONE } from './candidates.ts';
-import { type DecisionSink, Refusal, type Release } from './decisions.ts';
+import { type DecisionSink, Refusal, type Release, Verdict } from './decisions.ts';
 import { type LimitKind, type LimitRows, Limits, unlimitedRows } from './limits.ts';
 import type { Placement } from './placement.ts';
 
@@ -61,10 +61,17 @@ export class Quotas {
   }
 
   /** A part of an answer has reached its client, whole or not. */
-  answered({ slot, settled, continues, promptTokens, completionTokens }: Release): void {
-    // An attempt that was to go on and gave nothing says nothing.
-    const isPart = settled || (continues && completionTokens >= 0);
-    if (isPart) this.#limits.used(slot, promptTokens, completionTokens);
+  answered(release: Release): void {
+    const { slot, settled, continues, verdict, refused, promptTokens, completionTokens } = release;
+    // An answer in one piece does not begin before it ends.
+    if (settled && verdict === Verdict.good && !refused) this.#limits.began(slot);
+    // Who left had the prompt read, and was billed for no more than came.
+    if (settled && verdict === Verdict.none) {
+      this.#limits.used(slot, promptTokens, Math.max(0, completionTokens));
+    } else if (settled ? !continues || completionTokens >= 0 : continues && completionTokens >= 0) {
+      // An attempt that was to go on and gave nothing says nothing.
+      this.#limits.used(slot, promptTokens, completionTokens);
+    }
   }
 
   /** A request of an earlier brain that is over: what it did not use comes back. Below 0: not known. */

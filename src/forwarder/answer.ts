@@ -28,8 +28,6 @@ export interface AnswerSink {
 export interface Answer {
   /** What the replica has said so far that the answer used. */
   readonly usage: Usage | undefined;
-  /** The same of an answer that is no whole one; where it has not said, events with tokens are counted. */
-  readonly usageSoFar: Usage | undefined;
   push(chunk: Uint8Array): void;
   /** Nothing more comes: the exchange ended in order, or with what `broken` says. */
   end(broken: Failure | undefined): void;

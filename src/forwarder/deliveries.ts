@@ -25,6 +25,8 @@ interface Kept {
 /** A token has so many bytes at most, with what is around it in a request; of most it is a quarter. */
 const bytesPerToken = 16;
 const bytesPerId = 4;
+/** A longer body is not copied for the sake of its usage. */
+const usageBodyBytesMax = 1024 * 1024;
 const sweepEveryUs = 20_000;
 
 export class Deliveries {
@@ -118,7 +120,9 @@ export class Deliveries {
     const { shape } = routeOf(words[row + at.route] as number);
     const isOpenAi = shape === 'openai-chat' || shape === 'openai-completions';
     if (asked === undefined || asked === 'off' || !isOpenAi) return undefined;
-    return planUsage(body, shape, asked === 'continuous');
+    if (body.length > usageBodyBytesMax) return undefined;
+    // In a chunk it is that of its choice.
+    return planUsage(body, shape, asked === 'continuous' && words[row + at.choices] === 1);
   }
 
   #planOf(

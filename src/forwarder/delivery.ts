@@ -131,20 +131,12 @@ export class Delivery {
     return { path: completionPath(path), body: completion };
   }
 
-  /** As `usage`, with the events that the client has where its replica has not said. */
-  get usageSoFar(): Usage {
-    return { ...this.usage, completion: this.#given };
-  }
-
   /** What the current attempt used, of what the client has. */
   get usage(): Usage {
-    const { completion, cached } = this.#usage;
-    // Ids that came are counted.
-    const isKnown = completion >= 0 || this.isContinued || this.#kept.promptTokens >= 0;
     return {
       prompt: this.isContinued ? -1 : this.#promptTokens,
-      completion: isKnown ? this.#given : -1,
-      cached: this.isContinued ? -1 : cached,
+      completion: this.#given,
+      cached: this.isContinued ? -1 : this.#usage.cached,
     };
   }
 
@@ -160,7 +152,8 @@ export class Delivery {
       return missing === '' ? noEdits : [edit(event.start, event.start, missing)];
     }
     this.#note(event, flags, usage);
-    if ((flags & Observed.usageOnly) !== 0 && chunk.usage.end > 0) {
+    const isUsage = (flags & Observed.usageOnly) !== 0 || !chunk.hasChoices;
+    if ((flags & Observed.usage) !== 0 && isUsage && chunk.usage.end > 0) {
       if (!this.plan.wantsUsage) return undefined;
       this.#hasUsageChunk = true;
     } else if (this.isContinued && (flags & (Observed.token | Observed.finish)) === 0) {
@@ -267,10 +260,13 @@ export class Delivery {
   #editsOf(data: Uint8Array, flags: number): Edit[] {
     const edits: Edit[] = [];
     const unwanted: Member[] = [];
-    const { wantsContinuousUsage, wantsIds, mode } = this.plan;
+    const { wantsUsage, wantsContinuousUsage, wantsIds, mode } = this.plan;
     const isUsageOnly = (flags & Observed.usageOnly) !== 0;
-    if ((flags & Observed.usage) !== 0 && chunk.usage.end > 0) {
-      const { start, end } = chunk.usage;
+    const { start, end } = chunk.usage;
+    // Who was asked for it at the end says null before.
+    const isNull = end > 0 && (flags & Observed.usage) === 0;
+    if (isNull && mode === 'usage' && !wantsUsage) unwanted.push(chunk.usage);
+    if ((flags & Observed.usage) !== 0 && end > 0) {
       if (!wantsContinuousUsage && !isUsageOnly) unwanted.push(chunk.usage);
       else if (this.isContinued) edits.push(edit(start, end, this.#usageJson));
     }

@@ -55,14 +55,12 @@ export class EventStream implements Answer {
     this.#observer.reset(facts.shape, facts.choices);
   }
 
+  /** Where the replica has not said, or only of the beginning, events with tokens are counted. */
   get usage(): Usage {
-    return this.#delivery?.usage ?? this.#observer.usage;
-  }
-
-  get usageSoFar(): Usage {
-    if (this.#delivery !== undefined) return this.#delivery.usageSoFar;
-    const { usage, tokenEvents } = this.#observer;
-    return usage.completion >= 0 ? usage : { ...usage, completion: tokenEvents };
+    if (this.#delivery !== undefined) return this.#delivery.usage;
+    const { usage, tokenEvents, complete } = this.#observer;
+    const isSaid = usage.completion >= (complete ? 0 : tokenEvents);
+    return isSaid || this.#facts.shape === 'whole' ? usage : { ...usage, completion: tokenEvents };
   }
 
   push(chunk: Uint8Array): void {

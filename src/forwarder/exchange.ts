@@ -69,7 +69,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
   }
 
   abort(): void {
-    this.#attempt.record.used(this.#answer?.usageSoFar);
+    this.#attempt.record.used(this.#answer?.usage);
     this.leave('cut');
     this.#attempt.abort();
   }
@@ -180,16 +180,18 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
 
   fail(failure: Failure): void {
     if (this.over) return;
-    this.#attempt.record.used(this.committed ? this.#answer?.usageSoFar : this.#answer?.usage);
+    // What its client never got is on nobody's account.
+    if (this.committed) this.#attempt.record.used(this.#answer?.usage);
     this.leave('cut');
-    const isLost = this.committed && this.#delivery !== undefined && isContinuable(failure);
+    const isContinued = this.#delivery !== undefined && this.#delivery.plan.mode !== 'usage';
+    const isLost = this.committed && isContinued && isContinuable(failure);
     if (isLost) this.#attempt.record.continued(Result.failed);
     this.#attempt.giveUp(failure, 0);
   }
 
   handOver(failure: Failure): void {
     const { record } = this.#attempt;
-    record.used(this.#answer?.usageSoFar);
+    record.used(this.#answer?.usage);
     this.#delivery?.suspend(record.lastTokenUs);
     this.leave('cut');
     this.#attempt.handOver(failure);

@@ -16,7 +16,7 @@ import { controlCounts, recordRingCapacity } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { ReplicaProgress } from '../shm/replica-progress.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
-import { RequestSlots } from '../shm/request-slots.ts';
+import { attemptOf, RequestSlots } from '../shm/request-slots.ts';
 import { DispatchKind, DispatchRingLayout, EventRingLayout } from '../shm/rings.layout.ts';
 import { SpscConsumer, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ForwarderStart, ReplicaAddress } from '../shm/threads.ts';
@@ -204,7 +204,13 @@ export class Forwarder implements RunningOwner {
     const { words, at } = this.#slots;
     const isOurs =
       this.#slots.holds(slot, lease) && this.#slots.state(slot) === SlotState.dispatched;
-    if (isOurs) words[this.#slots.row(slot) + at.taken] = lease;
+    const row = this.#slots.row(slot);
+    if (isOurs) words[row + at.taken] = lease;
+    // Those of the request that had the slot before.
+    if (isOurs && attemptOf(lease) === 1) {
+      words[row + at.promptTokens] = words[row + at.completionTokens] = -1;
+      words[row + at.cachedTokens] = -1;
+    }
   }
 
   #startAttempt(start: Start): void {

@@ -43,10 +43,6 @@ export class WholeAnswer implements Answer {
   #tail: UsageTail | undefined;
   usage: Usage | undefined;
 
-  get usageSoFar(): Usage | undefined {
-    return this.usage;
-  }
-
   constructor(sink: AnswerSink, facts: AnswerFacts, bytesMax: number) {
     this.#sink = sink;
     this.#facts = facts;

@@ -27,9 +27,6 @@ export interface StartContext {
 export const wantsPretty = (pretty: Config['log']['pretty']): boolean =>
   pretty === 'always' || (pretty === 'auto' && process.stdout.isTTY === true);
 
-const usageOfStreams = ({ tenants, usage }: Config): 'end' | 'off' =>
-  tenants.length > 0 || usage.file !== '' ? 'end' : 'off';
-
 function common({ config, memory, metrics }: StartContext, thread: number) {
   return {
     memory,
@@ -44,8 +41,7 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
       const continuation = { mode, bytesMax };
       const adapters = adaptersOf(model);
       const mediaDomains = model.allowed_media_domains;
-      const { stream_usage: asked } = model;
-      const streamUsage = asked === 'auto' ? usageOfStreams(config) : asked;
+      const { stream_usage: streamUsage } = model;
       const ofStreams = { continuation, streamUsage };
       return { name, aliases, ...modelRules(model), ...ofStreams, adapters, mediaDomains };
     }),

@@ -39,6 +39,8 @@ export class StreamChunk {
   isCompletion = false;
   /** Carries reasoning. */
   reasons = false;
+  /** It has `choices`, some or none. */
+  hasChoices = false;
   /** Carries nothing but text, reasoning and a finish reason of the one choice. */
   isPlain = true;
   readonly #members = [
@@ -48,7 +50,7 @@ export class StreamChunk {
 
   clear(): void {
     for (const member of this.#members) member.end = 0;
-    this.reasons = this.isCompletion = false;
+    this.reasons = this.isCompletion = this.hasChoices = false;
     this.isPlain = true;
   }
 
@@ -60,6 +62,7 @@ export class StreamChunk {
 
   /** Takes note of how many choices there are. */
   choices(count: number): void {
+    this.hasChoices = true;
     if (count > 1) this.isPlain = false;
   }
 

@@ -79,7 +79,7 @@ export class Scheduler {
   readonly #release: Release = {
     ...{ slot: 0, generation: 0, attempt: 0, hedge: false, busy: false, verdict: Verdict.none },
     ...{ retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false, continues: false },
-    ...{ promptTokens: -1, completionTokens: -1 },
+    ...{ promptTokens: -1, completionTokens: -1, refused: false },
   };
   readonly #firstToken: FirstToken = {
     ...{ slot: 0, generation: 0, attempt: 0, hedge: false, afterUs: 0 },
@@ -248,6 +248,7 @@ export class Scheduler {
     release.continues = this.#slots.isContinued(slot);
     release.retry = release.settled ? RetryRule.never : retryRuleOf(release.error);
     const verdict = verdictOf(outcome);
+    release.refused = outcome === Outcome.clientError;
     const isExcused = verdict === Verdict.bad && this.#isLagging();
     release.verdict = isExcused ? Verdict.none : verdict;
     // A replica that refuses connections, or our key, fails at once, so it looks the least loaded: it is

@@ -11,8 +11,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Lines are written at most this much later, and at once when this much waits. */
 const flushMs = 200;
-const eagerBytes = 64 * 1024;
-const retryMs = 1000;
+/** What one write has at most: so much is there twice after one that failed. */
+const chunkBytes = 64 * 1024;
+const retryMs = 500;
+const lf = 0x0a;
 
 export interface UsageFileOptions {
   readonly path: string;
@@ -29,15 +31,18 @@ export interface UsageFileOptions {
 export class UsageFile {
   readonly #options: UsageFileOptions;
   readonly #timer: NodeJS.Timeout;
-  /** The oldest first; those under way come before them. */
-  #waiting: string[] = [];
+  /** The oldest first; the first `#underWay` of them are being written. */
+  readonly #waiting: string[] = [];
   #waitingBytes = 0;
-  #underWay: string[] = [];
+  #underWay = 0;
   #handle: FileHandle | undefined;
   #size = 0;
+  /** The file ends in the middle of a line, or may. */
+  #isTorn = false;
   #running: Promise<void> | undefined;
   #isFailing = false;
-  #isClosing = false;
+  readonly #closing = new AbortController();
+  #isOver = false;
 
   constructor(options: UsageFileOptions) {
     this.#options = options;
@@ -50,27 +55,33 @@ export class UsageFile {
     this.#waiting.push(line);
     this.#waitingBytes += line.length;
     let lost = 0;
-    while (this.#waitingBytes > this.#options.bufferBytesMax && lost < this.#waiting.length) {
-      this.#waitingBytes -= (this.#waiting[lost++] as string).length;
+    while (this.#waitingBytes > this.#options.bufferBytesMax) {
+      const oldest = this.#waiting[this.#underWay + lost];
+      if (oldest === undefined) break;
+      this.#waitingBytes -= oldest.length;
+      lost++;
     }
     if (lost > 0) {
-      this.#waiting.splice(0, lost);
+      this.#waiting.splice(this.#underWay, lost);
       this.#options.onDrop(lost);
     }
-    if (this.#waitingBytes >= eagerBytes && !this.#isFailing) this.#start();
+    if (this.#waitingBytes >= chunkBytes && !this.#isFailing) this.#start();
   }
 
   /** Writes what waits, for at most `limitMs`; what is left then is lost and counted. */
   async close(limitMs: number): Promise<void> {
     clearInterval(this.#timer);
-    this.#isClosing = true;
     this.#start();
-    await Promise.race([this.#running, sleep(limitMs, undefined, { ref: false })]);
-    const left = this.#waiting.length + this.#underWay.length;
+    this.#closing.abort(); // a wait for the next try ends
+    const last = async (): Promise<void> => {
+      await this.#running;
+      await this.#leave();
+    };
+    await Promise.race([last().catch(() => {}), sleep(limitMs, undefined, { ref: false })]);
+    this.#isOver = true;
+    const left = this.#waiting.length;
     if (left > 0) this.#options.onDrop(left);
-    this.#waiting = [];
-    await this.#handle?.close().catch(() => {});
-    this.#handle = undefined;
+    this.#waiting.length = 0;
   }
 
   #start(): void {
@@ -82,16 +93,11 @@ export class UsageFile {
   async #run(): Promise<void> {
     // Open from the start: that it cannot be is said before there is anything to write.
     if (this.#handle === undefined) await this.#tried(() => this.#current(0));
-    while (this.#waiting.length > 0 || this.#underWay.length > 0) {
-      if (this.#underWay.length === 0) {
-        this.#underWay = this.#waiting;
-        this.#waiting = [];
-        this.#waitingBytes = 0;
-      }
-      const text = `${this.#isFailing ? '\n' : ''}${this.#underWay.join('')}`;
-      if (await this.#tried(() => this.#append(text))) this.#underWay = [];
-      else if (this.#isClosing) return;
-      else await sleep(retryMs, undefined, { ref: false });
+    while (this.#waiting.length > 0 && !this.#isOver) {
+      if (await this.#tried(() => this.#appendFirst())) continue;
+      if (this.#closing.signal.aborted) return;
+      const { signal } = this.#closing;
+      await sleep(retryMs, undefined, { ref: false, signal }).catch(() => {});
     }
   }
 
@@ -103,37 +109,56 @@ export class UsageFile {
     } catch (error) {
       if (!this.#isFailing) this.#options.onFailure(error);
       this.#isFailing = true;
-      await this.#handle?.close().catch(() => {});
-      this.#handle = undefined;
+      this.#isTorn = true;
+      await this.#leave().catch(() => {});
     }
+    this.#underWay = 0;
     return !this.#isFailing;
   }
 
-  async #append(text: string): Promise<void> {
-    let bytes = Buffer.from(text);
-    const handle = await this.#current(bytes.length);
-    while (bytes.length > 0) {
-      const { bytesWritten } = await handle.write(bytes);
-      this.#size += bytesWritten;
-      bytes = bytes.subarray(bytesWritten);
+  /** Writes the oldest lines, as many as one write may have. */
+  async #appendFirst(): Promise<void> {
+    let bytes = 0;
+    let count = 0;
+    while (count < this.#waiting.length && (count === 0 || bytes < chunkBytes)) {
+      bytes += (this.#waiting[count++] as string).length;
     }
+    this.#underWay = count;
+    const handle = await this.#current(bytes);
+    const lines = this.#waiting.slice(0, count).join('');
+    let rest: Uint8Array = Buffer.from(this.#isTorn ? `\n${lines}` : lines);
+    while (rest.length > 0) {
+      const { bytesWritten } = await handle.write(rest);
+      this.#size += bytesWritten;
+      rest = rest.subarray(bytesWritten);
+    }
+    this.#isTorn = false;
+    if (this.#isOver) return; // they were counted as lost
+    this.#waiting.splice(0, count);
+    this.#waitingBytes -= bytes;
   }
 
   /** The file, or a new one when it is full or somebody has taken it away. */
   async #current(bytes: number): Promise<FileHandle> {
-    const { path, maxBytes } = this.#options;
+    const { maxBytes } = this.#options;
     if (this.#handle !== undefined && !(await this.#isThere(this.#handle))) await this.#leave();
-    if (this.#handle === undefined) {
-      this.#handle = await open(path, 'a', 0o640);
-      this.#size = (await this.#handle.stat()).size;
-    }
-    if (this.#size > 0 && this.#size + bytes > maxBytes) {
+    let handle = this.#handle ?? (await this.#open());
+    if (this.#size > 0 && this.#size + bytes > maxBytes && !this.#isFailing) {
       await this.#leave();
       await this.#rotate();
-      this.#handle = await open(path, 'a', 0o640);
-      this.#size = 0;
+      handle = await this.#open();
     }
-    return this.#handle;
+    return handle;
+  }
+
+  async #open(): Promise<FileHandle> {
+    const handle = await open(this.#options.path, 'a+', 0o640);
+    this.#handle = handle;
+    this.#size = (await handle.stat()).size;
+    const last = Buffer.alloc(1, lf);
+    if (this.#size > 0) await handle.read(last, 0, 1, this.#size - 1);
+    this.#isTorn = last[0] !== lf;
+    return handle;
   }
 
   async #isThere(handle: FileHandle): Promise<boolean> {
@@ -145,8 +170,9 @@ export class UsageFile {
   }
 
   async #leave(): Promise<void> {
-    await this.#handle?.close();
+    const handle = this.#handle;
     this.#handle = undefined;
+    await handle?.close();
   }
 
   async #rotate(): Promise<void> {

@@ -1,4 +1,4 @@
-/** Usage files summed up. Reads by the line; memory is one entry per group and one id per event. */
+/** Usage files summed up. Reads by the line; memory is one entry per group, and two million ids. */
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { textTable } from '../lib/text-table.ts';
@@ -27,6 +27,26 @@ export interface UsageReport {
   readonly unreadable: number;
 }
 
+/** A line that is there twice follows soon after: so many events back and no more. */
+const recentMax = 1_000_000;
+
+class RecentIds {
+  #now = new Set<string>();
+  #before = new Set<string>();
+
+  has(id: string): boolean {
+    return this.#now.has(id) || this.#before.has(id);
+  }
+
+  add(id: string): void {
+    if (this.#now.size === recentMax) {
+      this.#before = this.#now;
+      this.#now = new Set();
+    }
+    this.#now.add(id);
+  }
+}
+
 interface UsageEvent {
   readonly id: string;
   readonly time: string;
@@ -51,7 +71,7 @@ export async function readUsage(
 ): Promise<UsageReport> {
   const rows = new Map<string, UsageRow>();
   const total = empty();
-  const seen = new Set<string>();
+  const seen = new RecentIds();
   let [duplicates, unreadable] = [0, 0];
   for (const file of files) {
     const input = createReadStream(file);
@@ -61,12 +81,12 @@ export async function readUsage(
       for await (const line of lines) {
         if (line === '') continue; // a line that was cut by a full device is closed by one
         const event = parsed(line);
+        const ms = event === undefined ? 0 : Date.parse(event.time);
         if (event === undefined) unreadable++;
+        else if (ms < since || ms >= until) continue;
         else if (seen.has(event.id)) duplicates++;
         else {
           seen.add(event.id);
-          const ms = Date.parse(event.time);
-          if (ms < since || ms >= until) continue;
           const group = by.map((name) => groupValue(event, name));
           const key = JSON.stringify(group);
           const row = rows.get(key) ?? { group, ...empty() };

@@ -80,9 +80,15 @@ async function runCalls(port: number): Promise<Planned[]> {
   return planned;
 }
 
-test.each(testEngines)('what is billed is what the clients got, engine %s', async (engine) => {
-  mkdirSync(join(folder, engine));
-  const file = join(folder, engine, 'usage.ndjson');
+const cases = testEngines.flatMap((engine) =>
+  (['text', 'off'] as const).map((c) => [engine, c] as const),
+);
+
+test.each(cases)('billed is what the clients got, engine %s, continuation %s', async (...which) => {
+  const [engine, continuation] = which;
+  const own = join(folder, `${engine}-${continuation}`);
+  mkdirSync(own);
+  const file = join(own, 'usage.ndjson');
   const profile = 'tokens:ttft=2ms,itl=2ms';
   const tenants = tenantNames.map((name) => ({
     ...{ name, keys: [{ id: `key-of-${name}`, sha256: sha256Of(keys[name]) }] },
@@ -97,7 +103,7 @@ test.each(testEngines)('what is billed is what the clients got, engine %s', asyn
         usage: { file },
         retry: { budget: 1, budget_min: 1000 },
         tenants,
-        models: [{ name: 'm', continuation: 'text' as const, replicas }],
+        models: [{ name: 'm', continuation, stream_usage: 'end' as const, replicas }],
       };
       await withGateway({ config }, async (gateway) => {
         planned = await runCalls(gateway.port);
@@ -106,33 +112,40 @@ test.each(testEngines)('what is billed is what the clients got, engine %s', asyn
       });
     });
   });
-  const files = readdirSync(join(folder, engine)).map((name) => join(folder, engine, name));
-  expect(files.map((path) => path.slice(folder.length + engine.length + 2)).sort()).toEqual([
-    'usage.0.ndjson',
-    'usage.1.ndjson',
-  ]);
+  const files = readdirSync(own).map((name) => join(own, name));
+  expect(readdirSync(own).sort()).toEqual(['usage.0.ndjson', 'usage.1.ndjson']);
   const events = new Map(eventsIn(files).map((event) => [event.req_id, event]));
   expect(eventsIn(files).length, 'one each').toBe(events.size);
   for (const each of planned) {
     const { call, tenant } = each;
     const event = events.get(call.nonce);
     if (call.end === 'left') {
-      if (event === undefined) continue; // it left before a replica was asked
-      // Its last bytes may have been on their way when it left.
-      expect(event).toMatchObject({ tenant, outcome: expect.stringMatching(/^(ok|client_gone)$/) });
+      if (event === undefined) {
+        expect(call.tokens, 'it left before a replica was asked').toBe(0);
+        continue;
+      }
+      // Its last bytes may have been on their way when it left, or its stream had broken.
+      expect(event).toMatchObject({
+        tenant,
+        outcome: expect.stringMatching(/^(ok|client_gone|error)$/),
+      });
       // What was on its way to it when it left.
       expect(event.output_tokens ?? 0).toBeGreaterThanOrEqual(call.tokens);
       expect(event.output_tokens ?? 0).toBeLessThanOrEqual(answerTokens);
       continue;
     }
-    expect(call.end, call.nonce).toBe('done');
+    const isBroken = continuation === 'off' && call.end === 'stream-error';
+    expect(isBroken ? 'done' : call.end, call.nonce).toBe('done');
     expect(event, call.nonce).toMatchObject({
-      ...{ tenant, key_id: `key-of-${tenant}`, outcome: 'ok', stream: call.isStream },
-      ...{ input_tokens: inputOf(each), output_tokens: outputOf(each) },
+      ...{ tenant, key_id: `key-of-${tenant}`, outcome: isBroken ? 'error' : 'ok' },
+      ...{ stream: call.isStream, output_tokens: outputOf(each) },
+      // A stream that broke has not said what its prompt had.
+      input_tokens: isBroken ? null : inputOf(each),
     });
   }
   const continued = planned.filter(({ tags, call }) => tags !== '' && call.end === 'done');
-  expect(continued.some(({ call }) => events.get(call.nonce)!.attempts > 1)).toBe(true);
+  const isContinued = continued.some(({ call }) => events.get(call.nonce)!.attempts > 1);
+  expect(isContinued).toBe(continuation === 'text');
   const report = await readUsage(
     files,
     ['tenant'],

@@ -58,7 +58,7 @@ test('a file with models only has every other key at its default', () => {
         session_affinity: true,
         continuation: 'off',
         continuation_max: 64 * 1024,
-        stream_usage: 'auto',
+        stream_usage: 'off',
         allowed_media_domains: [],
         replicas: [
           {

@@ -118,7 +118,7 @@ test('what is given at the end is counted', () => {
 
 test('tokens are counted by their ids where no usage comes', () => {
   const client = begun();
-  expect(client.delivery.usage).toEqual({ prompt: -1, completion: -1, cached: -1 });
+  expect(client.delivery.usage).toEqual({ prompt: -1, completion: 0, cached: -1 });
   client.push(role, said('a', [1, 2]), said('', [3]));
   expect(client.break()).toBe('handOver');
   expect(client.used).toEqual([{ prompt: 2, completion: 2, cached: -1 }]);

@@ -50,7 +50,7 @@ test('a stream that breaks, or ends by its reason alone, is given nothing of our
   broken.push(role(), said('a'), said('b'));
   expect(broken.break()).toBe('fail');
   expect(broken.text).toBe(role() + said('a') + said('b'));
-  expect(broken.delivery.usageSoFar, 'events with tokens are counted').toEqual({
+  expect(broken.delivery.usage, 'events with tokens are counted').toEqual({
     ...{ prompt: -1, completion: 2, cached: -1 },
   });
   const short = new StreamClient({ body: body(), mode: 'usage' });

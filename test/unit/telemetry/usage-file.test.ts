@@ -7,6 +7,7 @@ import {
   readFileSync,
   rmSync,
   unlinkSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,11 +90,11 @@ test('past its bound the oldest are lost, and counted', async () => {
   file.add('1000\n');
   await eventually('it has failed', () => failures.length > 0);
   for (let n = 1001; n < 1021; n++) file.add(`${n}\n`);
-  expect(dropped).toBe(12);
+  expect(dropped).toBe(13);
   mkdirSync(join(folder, 'never'));
   await eventually('it is over', () => failures.length > 1, 25_000);
   await file.close(5000);
-  expect(linesOf('never/u')).toEqual([1000, 1013, 1014, 1015, 1016, 1017, 1018, 1019, 1020]);
+  expect(linesOf('never/u')).toEqual([1013, 1014, 1015, 1016, 1017, 1018, 1019, 1020]);
 });
 
 test('a file that somebody took away is begun anew', async () => {
@@ -106,10 +107,22 @@ test('a file that somebody took away is begun anew', async () => {
   expect(linesOf('u')).toEqual([2]);
 });
 
+test('a line that somebody left cut in two stays alone', async () => {
+  writeFileSync(join(folder, 'u'), '1\n{"id":');
+  const file = open('u');
+  file.add('2\n');
+  await file.close(5000);
+  expect(read('u')).toBe('1\n{"id":\n2\n');
+});
+
 test('what cannot be written when it closes is counted', async () => {
   const file = open('never/u');
   file.add('1\n');
   file.add('2\n');
   await file.close(2000);
   expect(dropped).toBe(2);
+  mkdirSync(join(folder, 'never'));
+  const after = open('never/u');
+  await after.close(5000);
+  expect(read('never/u'), 'nobody writes it later').toBe('');
 });

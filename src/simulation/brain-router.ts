@@ -186,9 +186,10 @@ class Gateway implements DecisionSink {
     release.retry = settled ? RetryRule.never : RetryRule.elsewhere;
     release.error = settled ? 0 : 1;
     const { promptTokens, outputTokens } = this.#workload;
+    // Of a stream that does not say it the gateway counts the events with tokens.
     const isTold = settled && this.#view.tellsUsage(request);
     release.promptTokens = isTold ? (promptTokens[request] as number) : -1;
-    release.completionTokens = isTold ? (outputTokens[request] as number) : -1;
+    release.completionTokens = settled ? (outputTokens[request] as number) : -1;
     assert(this.brain.release(release, nowUs), 'an attempt ends once');
     if (settled) this.#free(slot);
   }

@@ -35,7 +35,8 @@ describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
     const { slot } = arrival;
     expect(harness.slots.state(slot)).toBe(SlotState.queued);
     expect(harness.column(slot, 'model')).toBe(0);
-    expect(harness.column(slot, 'flags')).toBe(RequestFlag.stream | RequestFlag.includeUsage);
+    const { stream, includeUsage, generates } = RequestFlag;
+    expect(harness.column(slot, 'flags')).toBe(stream | includeUsage | generates);
     expect(harness.column(slot, 'maxTokens')).toBe(17);
     expect(harness.column(slot, 'choices')).toBe(2);
     expect(harness.column(slot, 'priority')).toBe(-7);

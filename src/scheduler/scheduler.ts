@@ -57,7 +57,7 @@ const createEventConsumer = (region: SharedArrayBuffer, capacity: number) =>
 type EventConsumer = ReturnType<typeof createEventConsumer>;
 
 /** So often a replica that refuses the key of the gateway is asked whether it still does. */
-const misconfiguredMs = 5000;
+const misconfiguredMs = 1000;
 
 export class Scheduler {
   readonly #slots: RequestSlots;

@@ -68,7 +68,7 @@ export class Quotas {
     // Who left had the prompt read, and was billed for no more than came.
     if (settled && verdict === Verdict.none) {
       this.#limits.used(slot, promptTokens, Math.max(0, completionTokens));
-    } else if (settled ? !continues || completionTokens >= 0 : continues && completionTokens >= 0) {
+    } else if (continues ? completionTokens >= 0 : settled) {
       // An attempt that was to go on and gave nothing says nothing.
       this.#limits.used(slot, promptTokens, completionTokens);
     }

@@ -10,7 +10,7 @@
 import { Buffer } from 'node:buffer';
 import { areCuts, closeUp, type Edit, noEdits } from '../protocol/byte-edits.ts';
 import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
-import { type SseEvent, SseScanner } from '../protocol/sse-scanner.ts';
+import { bomBytes, type SseEvent, SseScanner, startsWithBom } from '../protocol/sse-scanner.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
 import { Break, type Delivery } from './delivery.ts';
 import { copyOf } from './event-bytes.ts';
@@ -19,7 +19,6 @@ import { Hold } from './hold.ts';
 
 const lf = 0x0a;
 const cr = 0x0d;
-const bomBytes = 3;
 const oneLine = Buffer.from('\n');
 /** What shows that the answer itself has begun. */
 const commits = Observed.token | Observed.finish | Observed.done;
@@ -117,7 +116,9 @@ export class EventStream implements Answer {
 
   #follow(delivery: Delivery, event: SseEvent, flags: number, begins: boolean): void {
     // The client has had the beginning of a stream.
-    if (delivery.isContinued && startsWithBom(event)) event.start += bomBytes;
+    if (delivery.isContinued && startsWithBom(event.bytes, event.start, event.end)) {
+      event.start += bomBytes;
+    }
     const edits = delivery.take(event, flags, this.#observer.usage);
     this.#scanner.eventBytesMax = delivery.eventBytesMax;
     const isHeld = delivery.isWaiting || (!begins && !this.#sink.committed);
@@ -203,11 +204,6 @@ export class EventStream implements Answer {
     }
     this.#sink.fail(failure);
   }
-}
-
-function startsWithBom({ bytes, start, end }: SseEvent): boolean {
-  const hasRoom = end - start >= bomBytes;
-  return hasRoom && bytes[start] === 0xef && bytes[start + 1] === 0xbb && bytes[start + 2] === 0xbf;
 }
 
 /** It ends at the CR of a CRLF whose LF has not come. */

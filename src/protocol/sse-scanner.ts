@@ -201,16 +201,19 @@ export class SseScanner {
     event.start = start;
     event.end = end;
     event.terminated = terminated;
-    const from = this.#firstEvent && startsWithBom(bytes, start, end) ? start + 3 : start;
+    const from = this.#firstEvent && startsWithBom(bytes, start, end) ? start + bomBytes : start;
     parseFields(event, from, this.#lastLineStart, this.#lastLineEnd);
     this.#firstEvent = false;
     this.#sink(event);
   }
 }
 
-function startsWithBom(bytes: Uint8Array, start: number, end: number): boolean {
+/** Bytes of a byte order mark. */
+export const bomBytes = 3;
+
+export function startsWithBom(bytes: Uint8Array, start: number, end: number): boolean {
   return (
-    end - start >= 3 &&
+    end - start >= bomBytes &&
     bytes[start] === 0xef &&
     bytes[start + 1] === 0xbb &&
     bytes[start + 2] === 0xbf

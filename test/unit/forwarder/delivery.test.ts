@@ -199,3 +199,12 @@ test('white space that is given at the end is counted', () => {
   expect(client.text).toBe(role() + said('a') + said(' '));
   expect(client.delivery.usage).toEqual({ prompt: 5, completion: 2, cached: -1 });
 });
+
+test('a byte order mark before the events of who goes on is no part of the stream', () => {
+  const client = new StreamClient();
+  client.attempt();
+  client.push(role(), said('a', 'one', usageOf(5, 1)));
+  client.break();
+  client.attempt();
+  expect(client.push(`\ufeff${said(' b', 'two')}`)).toBe(said(' b'));
+});

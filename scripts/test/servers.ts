@@ -17,6 +17,10 @@ interface TestServer {
 const testServers: readonly TestServer[] = [
   { command: 'haproxy', debianPackage: 'haproxy', usedFor: 'comparison with HAProxy' },
   { command: 'nginx', debianPackage: 'nginx', usedFor: 'comparison with nginx' },
+  { command: 'redis-server', debianPackage: 'redis-server', usedFor: 'limits and usage in Redis' },
+  { command: 'redis-sentinel', debianPackage: 'redis-sentinel', usedFor: 'limits behind Sentinel' },
+  { command: 'nats-server', debianPackage: 'nats-server', usedFor: 'usage in NATS JetStream' },
+  { command: 'kcat', debianPackage: 'kcat', usedFor: 'usage in Kafka' },
   { command: 'promtool', debianPackage: 'prometheus', usedFor: 'promtool check metrics' },
 ];
 

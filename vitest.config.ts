@@ -21,6 +21,7 @@ const measuring = [
   'test/fault/acceptor-load.test.ts', // loop lag, time of a refusal
   'test/fault/drain.test.ts', // how soon readiness is off, how soon streams are cut
   'test/fault/forwarder-abort.test.ts', // how soon a cancel is seen
+  'test/fault/limit-store.test.ts', // latency beside a bad store
   'test/fault/log-sinks.test.ts', // latency beside a bad log
   'test/fault/overload.test.ts', // time of a refusal
   'test/fault/pressure.test.ts', // processor use, loop lag, time of a refusal

@@ -94,6 +94,7 @@ const sources: MetricsSources = {
   slotsInUse: () => 0,
   arenaBytesInUse: () => 0,
   overload: () => [],
+  limitStoreUp: () => 0,
   httpConnections: () => 0,
 };
 const reader = new MetricsReader(dims, [

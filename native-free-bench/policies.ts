@@ -15,7 +15,7 @@ import { Brain } from '../src/dispatch/brain.ts';
 import { Candidates, type ReplicaLoad } from '../src/dispatch/candidates.ts';
 import { filterNames } from '../src/dispatch/choice.ts';
 import { type DecisionSink, RetryRule, Verdict } from '../src/dispatch/decisions.ts';
-import { unlimited } from '../src/dispatch/limits.ts';
+import { unlimited } from '../src/dispatch/limit-rows.ts';
 import type { PickRequest } from '../src/dispatch/policies/policy.ts';
 import { policyFactory, policyNames } from '../src/dispatch/policies/registry.ts';
 import { createPrng } from '../src/lib/prng.ts';
@@ -247,7 +247,7 @@ function measureBrain(size: number, policy: string, baseline: Measurement): void
     picks,
     () => {
       for (let i = 0; i < picks; i++) decide();
-      return brain.running;
+      return brain.attempts.running;
     },
     baseline,
   );
@@ -283,7 +283,7 @@ function measureSingles(size: number, policy: string): void {
   for (const call of [decide, nothing]) timeEach(singles, call); // warm-up
   const timer = median(timeEach(singles, nothing));
   const sorted = timeEach(singles, decide).map((ns) => Math.max(ns - timer, 0));
-  bench.hash(brain.running);
+  bench.hash(brain.attempts.running);
   const at = (share: number): number => sorted[Math.floor((singles - 1) * share)]!;
   const detail = `${singles} decisions timed one by one, less ${timer.toFixed(0)} ns of the timer`;
   const limits = { unit: 'ns', better: 'lower', floor: 10_000, detail } as const;

@@ -9,7 +9,7 @@ import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { explainRecords } from '../shm/explain.layout.ts';
 import { ExplainReader } from '../shm/explain.ts';
-import { LimitTable } from '../shm/limits.ts';
+import { LimitLevels } from '../shm/limit-levels.ts';
 import { controlCounts, requestRingSize } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
@@ -53,7 +53,7 @@ export interface AcceptorState {
   readonly modelByName: ReadonlyMap<string, ModelRef>;
   /** Hosts that media of a request may be on, by model; undefined: any. */
   readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
-  readonly limits: LimitTable;
+  readonly limits: LimitLevels;
   /** Of requests that are over; undefined: nobody wants to know. */
   readonly usage: UsageFile | undefined;
   /** Who is let in. */
@@ -116,7 +116,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     mediaDomains: models.map(({ mediaDomains: hosts = ['*'] }) =>
       hosts.includes('*') ? undefined : new Set(hosts),
     ),
-    limits: new LimitTable(memory.limits),
+    limits: new LimitLevels(memory),
     usage: openUsage(start, metrics, log),
     keyRing: new KeyRing(start.keys),
     replicaNames,

@@ -6,33 +6,15 @@
  * emptier one is shown: it is the one that refuses first.
  */
 import { nowUs } from '../lib/clock.ts';
-import { fullInUs, remaining } from '../lib/gcra.ts';
 import { isRateLimit } from '../protocol/http-rules.ts';
-import type { LimitTable } from '../shm/limits.ts';
+import type { BucketKind, Level, LimitLevels } from '../shm/limit-levels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import type { Request } from './request.ts';
 
-const usPerSecond = 1e6;
-
-/** What is shown of a bucket. */
-interface Left {
-  perMinute: number;
-  units: number;
-  /** Of a full bucket. */
-  share: number;
-  resetMs: number;
-}
-
-type Fields = readonly [
-  rate: keyof LimitTable['at'],
-  burst: keyof LimitTable['at'],
-  tat: keyof LimitTable['at'],
-];
-const ofRequests: readonly Fields[] = [['requestRate', 'requestBurst', 'requestTat']];
-const ofTokens: readonly Fields[] = [
-  ['inputRate', 'inputBurst', 'inputTat'],
-  ['outputRate', 'outputBurst', 'outputTat'],
-];
+const buckets = [
+  ['requests', [0]],
+  ['tokens', [1, 2]],
+] as const satisfies readonly (readonly [string, readonly BucketKind[]])[];
 
 export function pushLimits({ limits }: AcceptorState, request: Request, headers: string[]): void {
   const { holder } = request.facts;
@@ -46,11 +28,8 @@ export function pushLimits({ limits }: AcceptorState, request: Request, headers:
     if (isRateLimit(headers[i] as string)) headers.splice(i, 2);
   }
   const us = nowUs();
-  for (const [name, buckets] of [
-    ['requests', ofRequests],
-    ['tokens', ofTokens],
-  ] as const) {
-    const left = leastLeft(limits, rows, buckets, us);
+  for (const [name, kinds] of buckets) {
+    const left = leastLeft(limits, rows, kinds, us);
     if (left === undefined) continue;
     headers.push(`x-ratelimit-limit-${name}`, String(Math.floor(left.perMinute)));
     headers.push(`x-ratelimit-remaining-${name}`, String(Math.floor(left.units)));
@@ -59,33 +38,25 @@ export function pushLimits({ limits }: AcceptorState, request: Request, headers:
 }
 
 function leastLeft(
-  table: LimitTable,
+  limits: LimitLevels,
   rows: readonly number[],
-  buckets: readonly Fields[],
+  kinds: readonly BucketKind[],
   us: number,
-): Left | undefined {
-  const { doubles, at } = table;
-  let least: Left | undefined;
+): Level | undefined {
+  let least: Level | undefined;
   for (const row of rows) {
-    const word = table.word(row);
-    const read = (field: keyof LimitTable['at']): number =>
-      doubles[(word + at[field]) >> 1] as number;
-    for (const [rate, burst, tat] of buckets) {
-      const perSecond = read(rate);
-      if (perSecond === 0) continue;
-      const full = read(burst);
-      const units = remaining(read(tat), us, perSecond / usPerSecond, full);
-      const share = units / full;
-      const resetMs = fullInUs(read(tat), us) / 1000;
-      // Two that are empty: the one that is longer in debt.
-      const isLess =
-        least === undefined ||
-        share < least.share ||
-        (share === least.share && resetMs > least.resetMs);
-      if (isLess) least = { perMinute: perSecond * 60, units, share, resetMs };
+    for (const kind of kinds) {
+      const level = limits.read(row, kind, us);
+      if (level !== undefined && (least === undefined || isLess(level, least))) least = level;
     }
   }
   return least;
+}
+
+/** Of two that are empty: the one that is longer in debt. */
+function isLess(a: Level, b: Level): boolean {
+  const [shareA, shareB] = [a.units / a.burst, b.units / b.burst];
+  return shareA < shareB || (shareA === shareB && a.resetMs > b.resetMs);
 }
 
 /** As the OpenAI API writes it: `12ms`, `1.5s`, `6m0s`. */

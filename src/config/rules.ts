@@ -43,6 +43,14 @@ export interface RuleInput {
   readonly timeouts: { readonly first_token: number; readonly total: number };
   readonly health: { readonly interval: number; readonly timeout: number };
   readonly engine_metrics: { readonly interval: number; readonly timeout: number };
+  readonly limits: {
+    readonly store: string;
+    readonly redis: {
+      readonly mode: string;
+      readonly urls: readonly string[];
+      readonly master: string;
+    };
+  };
   readonly models: readonly ModelShape[];
   readonly tenants: readonly TenantShape[];
 }
@@ -296,6 +304,22 @@ export const rules: readonly Rule[] = [
         for (const [nth, key] of keys.entries()) {
           look(key.models, ['tenants', index, 'keys', nth, 'models']);
         }
+      }
+    },
+  },
+  {
+    // Nobody would count, and nobody would notice.
+    name: 'store_has_an_address',
+    reads: ['limits'],
+    check({ limits: { store, redis } }, report) {
+      if (store !== 'redis') return;
+      const { mode, urls, master } = redis;
+      if (urls.length === 0) report(['limits', 'redis', 'urls'], 'is needed for `store: redis`');
+      if (mode === 'single' && urls.length > 1) {
+        report(['limits', 'redis', 'urls'], 'has one address unless `mode` is cluster or sentinel');
+      }
+      if (mode === 'sentinel' && master === '') {
+        report(['limits', 'redis', 'master'], 'is needed for `mode: sentinel`');
       }
     },
   },

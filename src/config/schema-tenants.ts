@@ -1,6 +1,7 @@
 /** The config of tenants and of their keys. Pure; see schema.ts. */
 import { z } from 'zod';
 import { keysMax, tenantsMax } from './capacities.ts';
+import { failureMode } from './schema-limits.ts';
 import { duration } from './units.ts';
 import { integer } from './values.ts';
 
@@ -72,6 +73,7 @@ const Tenant = z.strictObject({
     .record(z.string().min(1).max(256), Limits)
     .prefault({})
     .describe('Limits for one model each, by its name, beside those over all of its requests.'),
+  failure_mode: failureMode().optional().describe('As `limits.failure_mode`, for this tenant.'),
   keys: z.array(Key).max(keysMax).prefault([]).describe('Keys that its clients send.'),
 });
 

@@ -9,6 +9,7 @@
 import { z } from 'zod';
 import { modelsMax } from './capacities.ts';
 import { applyRules } from './rules.ts';
+import { SharedLimits } from './schema-limits.ts';
 import { Model } from './schema-models.ts';
 import { Auth, tenants } from './schema-tenants.ts';
 import { duration, size } from './units.ts';
@@ -313,6 +314,7 @@ const Sections = z.strictObject({
   log: Log.prefault({}).describe('The log on standard output.'),
   usage: Usage.prefault({}).describe('Who used what.'),
   auth: Auth.prefault({}).describe('Who may use the listener.'),
+  limits: SharedLimits.prefault({}).describe('Where the limits of tenants are counted.'),
   tenants: tenants()
     .prefault([])
     .describe('Who uses it: their keys, and what these may ask for. Reloaded without a restart.'),

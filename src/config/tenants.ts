@@ -35,12 +35,15 @@ export interface KeyTable {
   readonly keys: readonly KeyRow[];
 }
 
-export type TenantSource = Pick<Config, 'auth' | 'tenants' | 'models'>;
+export type TenantSource = Pick<Config, 'auth' | 'limits' | 'tenants' | 'models'>;
 
 /** Where the limits of a tenant are, and those of a model of its; -1: there are none. */
 export type LimitRowOf = (tenant: string, model?: string) => number;
 
-export function keyTable({ auth, tenants, models }: TenantSource, rowOf: LimitRowOf): KeyTable {
+export function keyTable(
+  { auth, tenants, models }: Omit<TenantSource, 'limits'>,
+  rowOf: LimitRowOf,
+): KeyTable {
   const known = modelsByName(models.map((model) => ({ ...model, adapters: adaptersOf(model) })));
   const refsOf = (names: readonly string[] | undefined): number[] | null => {
     if (names === undefined) return null;

@@ -26,6 +26,8 @@ export interface Arrival {
   /** What it took of them under an earlier brain; -1: nothing. */
   takenInput: number;
   takenOutput: number;
+  /** Of what the store of shared limits has leased. */
+  takenLeased: boolean;
   /** Its answer has output tokens, of so many choices. */
   generates: boolean;
   choices: number;

@@ -30,7 +30,7 @@ import { Lanes } from './lanes.ts';
 import { Passing } from './passing.ts';
 import { Placement } from './placement.ts';
 import { Prefills } from './prefills.ts';
-import { Quotas } from './quotas.ts';
+import { Quotas, type QuotasParts, WAITS } from './quotas.ts';
 import { Refusing } from './refusing.ts';
 import type { ReplicaFacts } from './replica-state.ts';
 import { Phase, Requests } from './requests.ts';
@@ -72,7 +72,9 @@ export class Brain {
     const choosing = { ...parts, placement: this.#placement, retryBudget: this.#retries.budget };
     this.#attempts = new Attempts({ ...choosing, prefills: this.#prefills }, sink);
     this.#hedges = new Hedges(config, { ...choosing, attempts: this.#attempts });
-    this.quotas = new Quotas(config.limits, slots, this.#placement, sink);
+    const { limits, sharedLimits: shared } = config;
+    const decided: QuotasParts['decided'] = (...decision) => this.#admitted(...decision);
+    this.quotas = new Quotas({ ...choosing, limits, shared, sink, decided });
     this.#refusing = new Refusing({ ...parts, retries: this.#retries, quotas: this.quotas }, sink);
     this.#door = new Door({ ...parts, ...door }, config.queueMax);
     this.#batching = new Batching(slots, parts, sink, {
@@ -82,19 +84,9 @@ export class Brain {
     this.#models = models.map((_, model) => model);
   }
 
-  /** Attempts running. */
-  get running(): number {
-    return this.#attempts.running;
-  }
-
-  /** Attempts ever started. */
-  get dispatched(): number {
-    return this.#attempts.dispatched;
-  }
-
-  /** Attempts ever released. */
-  get released(): number {
-    return this.#attempts.released;
+  /** How many there are. */
+  get attempts(): Pick<Attempts, 'running' | 'dispatched' | 'released'> {
+    return this.#attempts;
   }
 
   /** Requests of the model that wait for a replica. */
@@ -112,7 +104,7 @@ export class Brain {
     // A prefill that is over makes room; it matters only while somebody waits for some.
     const prefillUs = this.#lanes.waiters > 0 ? this.#prefills.nextUs : Number.POSITIVE_INFINITY;
     const waitUs = Math.min(this.#lanes.nextUs, this.#batching.nextUs, this.#hedges.nextUs);
-    return Math.min(waitUs, this.#fleet.nextResumeUs, prefillUs);
+    return Math.min(waitUs, this.#fleet.nextResumeUs, prefillUs, this.quotas.nextUs);
   }
 
   /** The request the brain knows under this slot; meaningful while it runs or waits. */
@@ -143,6 +135,7 @@ export class Brain {
     if (this.#prefills.nextUs <= nowUs) this.#prefills.expire(nowUs, this.#resumed);
     requests.open(arrival, this.#placement.promptTokens(arrival));
     const refusal = this.#stopping ? Refusal.stopping : this.quotas.whyNot(arrival, nowUs);
+    if (refusal === WAITS) return true;
     if (refusal !== NONE) this.#refuse(slot, refusal);
     else if (!this.#batching.gather(arrival, nowUs)) this.#dispatchOrAdmit(slot, model);
     return true;
@@ -228,6 +221,7 @@ export class Brain {
     this.#batching.expire(nowUs);
     this.#fleet.resume(nowUs, this.#resumed);
     this.#hedges.expire(nowUs);
+    if (this.quotas.nextUs <= nowUs) this.quotas.decide(nowUs);
   }
 
   /** Refuses what waits and whatever arrives from here on; what runs is ended by the forwarders. */
@@ -235,7 +229,7 @@ export class Brain {
     this.#nowUs = nowUs;
     this.#stopping = true;
     this.#hedges.stop();
-    for (const waiters of [this.#lanes, this.#batching]) {
+    for (const waiters of [this.#lanes, this.#batching, this.quotas]) {
       for (let slot = waiters.first; slot !== NONE; slot = waiters.first) {
         this.#endWait(slot);
         this.#refuse(slot, Refusal.stopping);
@@ -256,6 +250,13 @@ export class Brain {
     this.#retries.assertExact();
     this.#attempts.assertExact();
     this.#batching.assertExact();
+  }
+
+  /** The store has said whether the limits of its tenant let a request in. */
+  #admitted(slot: number, refusal: Refusal | typeof NONE, nowUs: number): void {
+    this.#nowUs = nowUs;
+    if (refusal !== NONE) this.#refuse(slot, refusal);
+    else this.#dispatchOrAdmit(slot, this.#requests.model[slot] as number);
   }
 
   #dispatchOrAdmit(slot: number, model: number): void {
@@ -279,6 +280,7 @@ export class Brain {
     const phase = this.#requests.phase[slot];
     if (phase === Phase.idle) return 0;
     if (phase === Phase.gathering) return this.#batching.leave(slot, this.#nowUs);
+    if (phase === Phase.asking) return this.quotas.leave(slot);
     return this.#lanes.leave(slot, this.#nowUs);
   }
 
@@ -336,7 +338,7 @@ export class Brain {
     if (cancelled[release.slot] === 1) return Refusal.clientGone;
     if (this.#stopping) return Refusal.stopping;
     if (this.#nowUs >= (deadlineUs[release.slot] as number)) return Refusal.deadline;
-    const inFlight = this.running + this.#lanes.retryWaiters + 1;
+    const inFlight = this.#attempts.running + this.#lanes.retryWaiters + 1;
     return this.#retries.whyNot(release, replica, inFlight, this.#nowUs);
   }
 
@@ -346,14 +348,10 @@ export class Brain {
 
   /** True when somebody's wait was over. */
   #expireWaits(): boolean {
-    const { phase, deadlineUs } = this.#requests;
     if (this.#lanes.nextUs > this.#nowUs) return false;
     while (this.#lanes.nextUs <= this.#nowUs) {
       const slot = this.#lanes.first;
-      const isRetry = phase[slot] === Phase.retrying;
-      this.#lanes.leave(slot, this.#nowUs);
-      if (this.#nowUs >= (deadlineUs[slot] as number)) this.#refuse(slot, Refusal.deadline);
-      else this.#refuse(slot, isRetry ? Refusal.failed : Refusal.queueWaitOver);
+      this.#refuse(slot, this.#lanes.expire(slot, this.#nowUs));
     }
     return true;
   }

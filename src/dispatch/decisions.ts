@@ -7,7 +7,8 @@
 import type { Arrival, PrefixSource } from './arrival.ts';
 import type { BreakerRules } from './breaker.ts';
 import type { Choice } from './choice.ts';
-import type { LimitRows } from './limits.ts';
+import type { SharedLimits } from './leases.ts';
+import type { LimitRows } from './limit-rows.ts';
 
 /** Why a request ends without an answer of a replica. */
 export const Refusal = {
@@ -130,8 +131,8 @@ export interface DecisionSink {
   batchEnds(): void;
   /** The request ends here. `error`: of its last attempt or of the pause; 0 for none. */
   refuse(slot: number, refusal: Refusal, error: number, retryAfterMs: number): void;
-  /** The request has taken so many tokens of the limits of its tenant. */
-  admitted(slot: number, inputTokens: number, outputTokens: number): void;
+  /** The request has taken so many tokens of the limits of its tenant; `isLeased`: of what is leased. */
+  admitted(slot: number, inputTokens: number, outputTokens: number, isLeased: boolean): void;
   /** What it did not use of them is given back. */
   settledLimits(slot: number): void;
   /** The client of a running attempt has left; the end of the attempt is still to come. */
@@ -170,6 +171,8 @@ export interface BrainConfig {
   readonly prefixes: PrefixSource;
   /** What tenants may use; absent: they have no limits. */
   readonly limits?: LimitRows | undefined;
+  /** How they are shared with other gateways; absent: they are not. */
+  readonly sharedLimits?: SharedLimits | undefined;
   readonly seed: number;
   /** Requests that may wait, per model. */
   readonly queueMax: number;

@@ -10,7 +10,7 @@
  * afresh. The deadline of the request bounds everything, and half of what is left of it the wait.
  */
 import { assert } from '../lib/assert.ts';
-import type { BrainConfig } from './decisions.ts';
+import { type BrainConfig, Refusal } from './decisions.ts';
 import { type CachedTokens, FairQueue, outputWeight } from './fair-queue.ts';
 import { Phase, type Requests } from './requests.ts';
 import { SlotLinks, type SlotList } from './slot-lists.ts';
@@ -118,6 +118,15 @@ export class Lanes {
     const left = this.#queueTimeoutUs - (requests.waitedUs[slot] as number);
     const sinceUs = requests.waitingSinceUs[slot] as number;
     this.#timers.set(slot, Math.min(sinceUs + left, this.waitLimitUs(slot)));
+  }
+
+  /** The wait is over without a replica. Returns why the request is refused. */
+  expire(slot: number, nowUs: number): Refusal {
+    const { phase, deadlineUs } = this.#requests;
+    const isRetry = phase[slot] === Phase.retrying;
+    this.leave(slot, nowUs);
+    if (nowUs >= (deadlineUs[slot] as number)) return Refusal.deadline;
+    return isRetry ? Refusal.failed : Refusal.queueWaitOver;
   }
 
   /** The wait ends, however. Returns its length. */

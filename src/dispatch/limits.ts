@@ -8,60 +8,19 @@
  */
 import { assert } from '../lib/assert.ts';
 import { taken, waitUs } from '../lib/gcra.ts';
-import type { Arrival } from './arrival.ts';
 import { NONE } from './candidates.ts';
+import { type Allowed, ASK, Leases, type SharedLimits } from './leases.ts';
+import {
+  Admission,
+  type Limited,
+  LimitKind,
+  type LimitRows,
+  type Questions,
+  rowsOfRequest,
+} from './limit-rows.ts';
 
-/** What a request was refused for. */
-export const LimitKind = { requests: 0, input: 1, output: 2, concurrency: 3 } as const;
-export type LimitKind = (typeof LimitKind)[keyof typeof LimitKind];
-
-/** The shared rows. Indexes of numbers count doubles, those of counts int32. */
-export interface LimitRows {
-  readonly words: Int32Array;
-  readonly doubles: Float64Array;
-  readonly count: number;
-  /** Int32 index of a row. */
-  word(row: number): number;
-  readonly at: {
-    readonly requestRate: number;
-    readonly requestBurst: number;
-    readonly inputRate: number;
-    readonly inputBurst: number;
-    readonly outputRate: number;
-    readonly outputBurst: number;
-    readonly requestTat: number;
-    readonly inputTat: number;
-    readonly outputTat: number;
-    readonly concurrency: number;
-    readonly running: number;
-    readonly owner: number;
-    readonly usedBy: number;
-  };
-}
-
-/** Of a brain that knows no tenants. */
-export const unlimitedRows: LimitRows = {
-  words: new Int32Array(0),
-  doubles: new Float64Array(0),
-  count: 0,
-  word: () => 0,
-  at: {
-    ...{ requestRate: 0, requestBurst: 0, requestTat: 0, inputRate: 0, inputBurst: 0, inputTat: 0 },
-    ...{ outputRate: 0, outputBurst: 0, outputTat: 0, concurrency: 0, running: 0 },
-    ...{ owner: 0, usedBy: 0 },
-  },
-};
-
-/** What an arrival says that counts in no limit. */
-export const unlimited = {
-  ...{ limitRow: NONE, limitModelRow: NONE, takenInput: -1, takenOutput: -1 },
-  ...{ generates: true, choices: 1 },
-} as const;
-
-export type Limited = Pick<Arrival, 'slot' | 'limitRow' | 'limitModelRow'>;
-
-/** Rows that a request counts in: of its tenant, and of its tenant and model; NONE for none. */
-const rowsOfRequest = 2;
+/** How soon a client may ask again that was refused because the store is down. */
+const storeDownUs = 1e6;
 const usPerSecond = 1e6;
 
 interface Bucket {
@@ -75,7 +34,10 @@ export class Limits {
   /** What the last request that was refused will lack for longest, and for how long. */
   kind: LimitKind = LimitKind.requests;
   waitUs = 0;
+  readonly leases: Leases | undefined;
   readonly #rows: LimitRows;
+  /** Of each rate, while the store is down. */
+  readonly #share: number;
   readonly #buckets: readonly Bucket[];
   readonly #rowOf: Int32Array;
   /** The owner of the row when the request took of it. */
@@ -90,10 +52,18 @@ export class Limits {
   readonly #hasBegun: Uint8Array;
   /** What `#cost` is asked for, by kind. */
   readonly #costs = new Float64Array(3);
+  /** 1: it took of what was leased. */
+  readonly #isLeased: Uint8Array;
+  /** What the store is to be asked about, by row and kind. */
+  readonly #isShort = new Uint8Array(3 * rowsOfRequest);
+  readonly #allowed: Allowed = { rate: 0, burst: 0 };
 
   /** Nobody holds anything of the rows yet; what is in the buckets stays. */
-  constructor(rows: LimitRows, slots: number) {
+  constructor(rows: LimitRows, slots: number, shared?: SharedLimits) {
     const { at, words } = rows;
+    this.leases = shared && new Leases(shared.rows, shared.ask);
+    this.#share = shared?.share ?? 1;
+    this.#isLeased = new Uint8Array(slots);
     for (let row = 0; row < rows.count; row++) {
       const running = rows.word(row) + at.running;
       if (words[running] !== 0) words[running] = 0;
@@ -118,34 +88,85 @@ export class Limits {
     this.#hasBegun = new Uint8Array(slots);
   }
 
-  /** Takes what the request needs. False: `kind` and `waitUs` say what it lacks, and nothing is taken. */
-  admit(arrival: Limited, inputTokens: number, outputTokens: number, nowUs: number): boolean {
+  /**
+   * Takes what the request needs. Refused: `kind` and `waitUs` say what it lacks, and nothing is taken.
+   * `mayAsk`: where it depends on the store, that is to be asked; else the store counts as down.
+   */
+  admit(
+    arrival: Limited,
+    inputTokens: number,
+    outputTokens: number,
+    nowUs: number,
+    mayAsk = true,
+  ): Admission {
     const { slot, limitRow, limitModelRow } = arrival;
     assert(this.#rowOf[rowsOfRequest * slot] === NONE, 'what it had taken was given back');
-    if (limitRow === NONE && limitModelRow === NONE) return true;
-    this.#costs[LimitKind.requests] = 1;
-    this.#costs[LimitKind.input] = inputTokens;
-    this.#costs[LimitKind.output] = outputTokens;
+    if (limitRow === NONE && limitModelRow === NONE) return Admission.admitted;
+    this.#setCosts(inputTokens, outputTokens);
     this.waitUs = 0;
-    const fits = this.#fits(limitRow, nowUs);
-    if (!this.#fits(limitModelRow, nowUs) || !fits) return false;
+    const isDown = this.leases !== undefined && (!mayAsk || this.leases.isDown);
+    if (isDown && this.#isClosed(limitRow, limitModelRow)) return Admission.refused;
+    const leases = isDown ? undefined : this.leases;
+    const fits = this.#fits(0, limitRow, leases, nowUs);
+    if (!this.#fits(1, limitModelRow, leases, nowUs) || !fits) return Admission.refused;
+    if (this.#isShort.includes(1)) return Admission.asks;
     for (const row of [limitRow, limitModelRow]) {
       if (row === NONE) continue;
       for (const { kind } of this.#buckets) {
-        this.#correct(row, kind, this.#costOf(row, kind, this.#costs[kind] as number), nowUs);
+        this.#correct(
+          row,
+          kind,
+          this.#costOf(row, kind, this.#costs[kind] as number),
+          leases,
+          nowUs,
+        );
       }
     }
-    this.hold(arrival, inputTokens, outputTokens);
-    return true;
+    this.hold(arrival, inputTokens, outputTokens, leases !== undefined);
+    return Admission.admitted;
   }
 
-  /** The request has taken so much, now or under an earlier brain. */
-  hold({ slot, limitRow, limitModelRow }: Limited, input: number, output: number): void {
+  /** Asks the store about what admit() found short, once for each answer; `asked` has the questions. */
+  ask({ limitRow, limitModelRow }: Limited, asked: Questions, at: number): void {
+    const { leases } = this;
+    assert(leases !== undefined, 'limits are shared');
+    for (let nth = 0; nth < rowsOfRequest; nth++) {
+      const row = nth === 0 ? limitRow : limitModelRow;
+      let isAsked = false;
+      for (const { kind } of this.#buckets) {
+        if (this.#isShort[3 * nth + kind] === 0) continue;
+        const allowed = this.#allowedOf(row, kind);
+        leases.want(row, kind, this.#costOf(row, kind, this.#costs[kind] as number), allowed);
+        isAsked = true;
+      }
+      if (!isAsked) continue;
+      const place = at + nth;
+      const isPending =
+        asked.rows[place] === row && !leases.isAnswered(row, asked.numbers[place] as number);
+      if (isPending) continue;
+      asked.rows[place] = row;
+      asked.numbers[place] = leases.ask(row);
+    }
+  }
+
+  /** The request has taken so much, now or under an earlier brain; `isLeased`: of what was leased. */
+  hold(
+    { slot, limitRow, limitModelRow }: Limited,
+    input: number,
+    output: number,
+    isLeased: boolean,
+  ): void {
     this.#hold(slot, 0, limitRow, output);
     this.#hold(slot, 1, limitModelRow, output);
+    this.#isLeased[slot] = isLeased && this.leases !== undefined ? 1 : 0;
     this.#input[slot] = input;
     this.#usedInput[slot] = this.#usedOutput[slot] = 0;
     this.#hasBegun[slot] = 0;
+  }
+
+  /** It took of what was leased. */
+  isLeased(slot: number): boolean {
+    return this.#isLeased[slot] === 1;
   }
 
   /** Content of an answer is on its way to the client. */
@@ -177,6 +198,7 @@ export class Limits {
    */
   close(slot: number, isAsked: boolean, nowUs: number): boolean {
     let had = false;
+    const leases = this.#isLeased[slot] === 1 ? this.leases : undefined;
     for (let nth = 0; nth < rowsOfRequest; nth++) {
       const place = rowsOfRequest * slot + nth;
       const row = this.#rowOf[place] as number;
@@ -188,9 +210,10 @@ export class Limits {
       // Another owner has it meanwhile: what this request took is gone.
       if (words[word + at.usedBy] !== this.#ownerOf[place]) continue;
       words[word + at.running] = (words[word + at.running] as number) - 1;
-      if (!isAsked) this.#correct(row, LimitKind.requests, -1, nowUs);
-      this.#settle(row, LimitKind.input, this.#usedInput[slot], this.#input[slot], nowUs);
-      this.#settle(row, LimitKind.output, this.#usedOutput[slot], this.#output[place], nowUs);
+      if (!isAsked) this.#correct(row, LimitKind.requests, -1, leases, nowUs);
+      const [usedInput, usedOutput] = [this.#usedInput[slot], this.#usedOutput[slot]];
+      this.#settle(row, LimitKind.input, usedInput, this.#input[slot], leases, nowUs);
+      this.#settle(row, LimitKind.output, usedOutput, this.#output[place], leases, nowUs);
     }
     return had;
   }
@@ -200,10 +223,11 @@ export class Limits {
     kind: LimitKind,
     used: number | undefined,
     took: number | undefined,
+    leases: Leases | undefined,
     nowUs: number,
   ): void {
     if (used !== undefined && took !== undefined && used >= 0) {
-      this.#correct(row, kind, used - took, nowUs);
+      this.#correct(row, kind, used - took, leases, nowUs);
     }
   }
 
@@ -220,31 +244,35 @@ export class Limits {
     if (row === NONE) return;
     const { words, at } = this.#rows;
     const word = this.#rows.word(row);
-    this.#claim(word);
+    this.#claim(row);
     this.#output[place] = this.#costOf(row, LimitKind.output, output);
     this.#ownerOf[place] = words[word + at.usedBy] as number;
     words[word + at.running] = (words[word + at.running] as number) + 1;
   }
 
-  #fits(row: number, nowUs: number): boolean {
+  /** False: something is missing for sure. What only the store knows is marked as short. */
+  #fits(nth: number, row: number, leases: Leases | undefined, nowUs: number): boolean {
+    this.#isShort.fill(0, 3 * nth, 3 * nth + 3);
     if (row === NONE) return true;
     const { words, doubles, at } = this.#rows;
     const word = this.#rows.word(row);
-    this.#claim(word);
+    this.#claim(row);
     const most = words[word + at.concurrency] as number;
     let fits = most === 0 || (words[word + at.running] as number) < most;
     if (!fits && this.waitUs === 0) this.kind = LimitKind.concurrency;
-    for (const { kind, rate, burst, tat } of this.#buckets) {
-      const perSecond = doubles[(word + rate) >> 1] as number;
-      if (perSecond === 0) continue;
-      const wait = waitUs(
-        doubles[(word + tat) >> 1] as number,
-        nowUs,
-        this.#costOf(row, kind, this.#costs[kind] as number),
-        perSecond / usPerSecond,
-        doubles[(word + burst) >> 1] as number,
-      );
+    for (const { kind, tat } of this.#buckets) {
+      const allowed = this.#allowedOf(row, kind, leases === undefined ? this.#share : 1);
+      if (allowed.rate === 0) continue;
+      const cost = this.#costOf(row, kind, this.#costs[kind] as number);
+      const wait =
+        leases === undefined
+          ? waitUs(doubles[(word + tat) >> 1] as number, nowUs, cost, allowed.rate, allowed.burst)
+          : leases.waitUs(row, kind, cost, allowed, nowUs);
       if (wait <= 0) continue;
+      if (wait === ASK) {
+        this.#isShort[3 * nth + kind] = 1;
+        continue;
+      }
       fits = false;
       if (wait <= this.waitUs) continue;
       this.kind = kind;
@@ -253,23 +281,60 @@ export class Limits {
     return fits;
   }
 
-  #correct(row: number, kind: LimitKind, cost: number, nowUs: number): void {
+  #isClosed(limitRow: number, limitModelRow: number): boolean {
+    const { leases } = this;
+    if (leases === undefined) return false;
+    const isClosed = [limitRow, limitModelRow].some((row) => row !== NONE && leases.isClosed(row));
+    if (isClosed) {
+      this.kind = LimitKind.storeDown;
+      this.waitUs = storeDownUs;
+    }
+    return isClosed;
+  }
+
+  #setCosts(inputTokens: number, outputTokens: number): void {
+    this.#costs[LimitKind.requests] = 1;
+    this.#costs[LimitKind.input] = inputTokens;
+    this.#costs[LimitKind.output] = outputTokens;
+  }
+
+  #correct(
+    row: number,
+    kind: LimitKind,
+    cost: number,
+    leases: Leases | undefined,
+    nowUs: number,
+  ): void {
     const { doubles } = this.#rows;
-    const { rate, tat } = this.#buckets[kind] as Bucket;
+    const allowed = this.#allowedOf(row, kind, leases === undefined ? this.#share : 1);
+    if (allowed.rate === 0 || cost === 0) return;
+    if (leases !== undefined) {
+      leases.take(row, kind, cost, allowed, nowUs);
+      return;
+    }
+    const at = (this.#rows.word(row) + (this.#buckets[kind] as Bucket).tat) >> 1;
+    doubles[at] = taken(doubles[at] as number, nowUs, cost, allowed.rate);
+  }
+
+  /** Of a bucket; a record that the next call reuses. */
+  #allowedOf(row: number, kind: LimitKind, share = 1): Allowed {
+    const { doubles } = this.#rows;
+    const { rate, burst } = this.#buckets[kind] as Bucket;
     const word = this.#rows.word(row);
-    const perSecond = doubles[(word + rate) >> 1] as number;
-    if (perSecond === 0 || cost === 0) return;
-    const at = (word + tat) >> 1;
-    doubles[at] = taken(doubles[at] as number, nowUs, cost, perSecond / usPerSecond);
+    this.#allowed.rate = ((doubles[(word + rate) >> 1] as number) * share) / usPerSecond;
+    this.#allowed.burst = (doubles[(word + burst) >> 1] as number) * share;
+    return this.#allowed;
   }
 
   /** Empties a row that has another owner. */
-  #claim(word: number): void {
+  #claim(row: number): void {
     const { words, doubles, at } = this.#rows;
+    const word = this.#rows.word(row);
     const owner = words[word + at.owner] as number;
     if (words[word + at.usedBy] === owner) return;
     words[word + at.usedBy] = owner;
     words[word + at.running] = 0;
     for (const { tat } of this.#buckets) doubles[(word + tat) >> 1] = 0;
+    this.leases?.claim(row);
   }
 }

@@ -2,28 +2,48 @@
  * Quotas: whether the limits of its tenant let a request in. Pure.
  *
  * Asked once, before a request may run or wait: what it takes then it keeps over all its attempts, and
- * under the next brain as well, for its taking is told to the sink.
+ * under the next brain as well, for its taking is told to the sink. Where limits are shared with other
+ * gateways and what is leased here does not do, the request waits for the store (quota-waits.ts).
  */
 import type { Arrival } from './arrival.ts';
 import { NONE } from './candidates.ts';
 import { type DecisionSink, Refusal, type Release, Verdict } from './decisions.ts';
-import { type LimitKind, type LimitRows, Limits, unlimitedRows } from './limits.ts';
+import type { Leases, SharedLimits } from './leases.ts';
+import {
+  Admission,
+  type Limited,
+  type LimitKind,
+  type LimitRows,
+  unlimitedRows,
+} from './limit-rows.ts';
+import { Limits } from './limits.ts';
 import type { Placement } from './placement.ts';
+import { QuotaWaits } from './quota-waits.ts';
+import type { Requests } from './requests.ts';
+
+/** The request waits for the store: `decided` will say. */
+export const WAITS = -2;
+
+export interface QuotasParts {
+  readonly limits: LimitRows | undefined;
+  readonly shared: SharedLimits | undefined;
+  readonly requests: Requests;
+  readonly placement: Placement;
+  readonly sink: DecisionSink;
+  /** A request that waited for the store goes on, or is refused. */
+  decided(slot: number, refusal: Refusal | typeof NONE, nowUs: number): void;
+}
 
 export class Quotas {
   readonly #limits: Limits;
-  readonly #placement: Placement;
-  readonly #sink: DecisionSink;
+  readonly #waits: QuotaWaits;
+  readonly #parts: QuotasParts;
 
-  constructor(
-    rows: LimitRows | undefined,
-    slots: number,
-    placement: Placement,
-    sink: DecisionSink,
-  ) {
-    this.#limits = new Limits(rows ?? unlimitedRows, slots);
-    this.#placement = placement;
-    this.#sink = sink;
+  constructor(parts: QuotasParts) {
+    const { limits, shared, requests } = parts;
+    this.#limits = new Limits(limits ?? unlimitedRows, requests.slots, shared);
+    this.#waits = new QuotaWaits(requests.slots, requests, shared?.budgetUs ?? 0);
+    this.#parts = parts;
   }
 
   /** Why the last one was not let in, and when it would be; microseconds, 0: nobody knows. */
@@ -35,23 +55,63 @@ export class Quotas {
     return this.#limits.waitUs;
   }
 
-  /** Why the request is not let in, its deadline included; NONE when it is. */
-  whyNot(arrival: Arrival, nowUs: number): Refusal | typeof NONE {
+  /** Somebody who waits for the store; NONE when nobody does. */
+  get first(): number {
+    return this.#waits.first;
+  }
+
+  /** When somebody has waited long enough; Infinity for never. */
+  get nextUs(): number {
+    return this.#waits.nextUs;
+  }
+
+  /** The store has said something that somebody may wait for. */
+  get hasAnswer(): boolean {
+    return this.#limits.leases?.hasAnswer ?? false;
+  }
+
+  /** Why the request is not let in, its deadline included; NONE when it is; WAITS: nobody knows yet. */
+  whyNot(arrival: Arrival, nowUs: number): Refusal | typeof NONE | typeof WAITS {
     const isLimited = arrival.limitRow !== NONE || arrival.limitModelRow !== NONE;
     const hasTaken = isLimited && this.restore(arrival, false);
     if (nowUs >= arrival.deadlineUs) return Refusal.deadline;
     if (!isLimited || hasTaken) return NONE;
-    const promptTokens = this.#placement.promptTokens(arrival);
-    const output = this.#placement.outputAllowance(arrival);
-    if (!this.#limits.admit(arrival, promptTokens, output, nowUs)) return Refusal.limited;
-    this.#sink.admitted(arrival.slot, promptTokens, output);
-    return NONE;
+    const promptTokens = this.#parts.placement.promptTokens(arrival);
+    const output = this.#parts.placement.outputAllowance(arrival);
+    const refusal = this.#admit(arrival, promptTokens, output, nowUs, true);
+    if (refusal === WAITS) this.#waits.enter(arrival, promptTokens, output, nowUs);
+    return refusal;
+  }
+
+  /** Decides about those whose answer is there, and those who have waited long enough. */
+  decide(nowUs: number): void {
+    const { leases } = this.#limits;
+    if (leases === undefined) return;
+    leases.seeAnswers();
+    const waits = this.#waits;
+    // What is wanted is what those want who wait on.
+    for (let slot = waits.first; slot !== NONE; slot = waits.after(slot)) {
+      this.#wantNothing(slot, leases);
+    }
+    for (let slot = waits.first; slot !== NONE; ) {
+      const next = waits.after(slot);
+      this.#decide(slot, nowUs >= waits.endUs(slot), nowUs);
+      slot = next;
+    }
+  }
+
+  /** The wait for the store ends, however. Returns its length: it is none for a replica. */
+  leave(slot: number): number {
+    const { leases } = this.#limits;
+    if (leases !== undefined && this.#waits.length === 1) this.#wantNothing(slot, leases);
+    this.#waits.leave(slot);
+    return 0;
   }
 
   /** Takes over what the request took under an earlier brain. False: nothing. */
   restore(arrival: Arrival, hasBegun: boolean): boolean {
     if (arrival.takenInput < 0) return false;
-    this.#limits.hold(arrival, arrival.takenInput, arrival.takenOutput);
+    this.#limits.hold(arrival, arrival.takenInput, arrival.takenOutput, arrival.takenLeased);
     if (hasBegun) this.#limits.began(arrival.slot);
     return true;
   }
@@ -88,6 +148,43 @@ export class Quotas {
 
   /** The request is over. */
   close(slot: number, isAsked: boolean, nowUs: number): void {
-    if (this.#limits.close(slot, isAsked, nowUs)) this.#sink.settledLimits(slot);
+    if (this.#limits.close(slot, isAsked, nowUs)) this.#parts.sink.settledLimits(slot);
+  }
+
+  #wantNothing(slot: number, leases: Leases): void {
+    const { limitRow, limitModelRow } = this.#waits.limited(slot);
+    if (limitRow !== NONE) leases.wantNothing(limitRow);
+    if (limitModelRow !== NONE) leases.wantNothing(limitModelRow);
+  }
+
+  #decide(slot: number, isOver: boolean, nowUs: number): void {
+    const waits = this.#waits;
+    const limited = waits.limited(slot);
+    const [input, output] = [waits.inputTokens(slot), waits.outputTokens(slot)];
+    const refusal = this.#admit(limited, input, output, nowUs, !isOver);
+    if (refusal === WAITS) return; // others have taken it; what is left of its budget stays
+    this.leave(slot);
+    const isLate = nowUs >= (this.#parts.requests.deadlineUs[slot] as number);
+    this.#parts.decided(slot, isLate ? Refusal.deadline : refusal, nowUs);
+  }
+
+  #admit(
+    limited: Limited,
+    input: number,
+    output: number,
+    nowUs: number,
+    mayAsk: boolean,
+  ): Refusal | typeof NONE | typeof WAITS {
+    const { slot } = limited;
+    switch (this.#limits.admit(limited, input, output, nowUs, mayAsk)) {
+      case Admission.refused:
+        return Refusal.limited;
+      case Admission.asks:
+        this.#limits.ask(limited, this.#waits.asked, 2 * slot);
+        return WAITS;
+      case Admission.admitted:
+        this.#parts.sink.admitted(slot, input, output, this.#limits.isLeased(slot));
+        return NONE;
+    }
   }
 }

@@ -10,9 +10,16 @@ import type { Arrival } from './arrival.ts';
 
 /**
  * idle: not ours. waiting, retrying: in a lane, for a replica. running: a replica has an attempt.
- * gathering: in a batch, for others like it.
+ * gathering: in a batch, for others like it. asking: for the store that knows the limits of its tenant.
  */
-export const Phase = { idle: 0, waiting: 1, retrying: 2, running: 3, gathering: 4 } as const;
+export const Phase = {
+  idle: 0,
+  waiting: 1,
+  retrying: 2,
+  running: 3,
+  gathering: 4,
+  asking: 5,
+} as const;
 export type Phase = (typeof Phase)[keyof typeof Phase];
 
 /**

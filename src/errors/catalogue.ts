@@ -343,6 +343,11 @@ const rows = {
     type: 'requests',
     retryAfterS: 1,
   }),
+  LIMITS_UNKNOWN: gateway(125, 503, 'limits_unavailable', 'RL', {
+    message: 'The limits of the tenant cannot be looked up now.',
+    hint: '`limits.redis` does not answer, and the tenant has `failure_mode: closed`.',
+    retryAfterS: 1,
+  }),
   RESPONSE_NOT_ALLOWED: client(108, 403, 'response_not_allowed', 'UAEX', {
     message: 'Stored responses are not served to holders of keys.',
     hint: 'A replica does not know whose they are: any tenant could read those of another.',

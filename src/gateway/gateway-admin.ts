@@ -184,6 +184,7 @@ export class GatewayAdmin implements AdminActions {
         arenaBytesInUse: () => views.arenaBytesInUse(),
         overload: () => overload.readings(),
         httpConnections: () => views.connections(),
+        limitStoreUp: () => views.limitStoreUp(),
       },
       { version, node: process.version, engine },
     );

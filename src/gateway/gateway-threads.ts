@@ -7,9 +7,15 @@
 import type { KeyTable } from '../config/tenants.ts';
 import { ControlLayout, ThreadPhase } from '../shm/control.layout.ts';
 import { controlCounts } from '../shm/memory.ts';
-import type { ToThread } from '../shm/threads.ts';
+import type { LimitNames, ToThread } from '../shm/threads.ts';
 import { holdFreePort } from './free-port.ts';
-import { acceptorStart, forwarderStart, type StartContext, schedulerStart } from './start-data.ts';
+import {
+  acceptorStart,
+  forwarderStart,
+  limiterStart,
+  type StartContext,
+  schedulerStart,
+} from './start-data.ts';
 import { ThreadHandle } from './thread-handle.ts';
 import type { GatewayViews } from './views.ts';
 
@@ -29,6 +35,8 @@ export class GatewayThreads {
   #acceptors: ThreadHandle[] = [];
   #forwarders: ThreadHandle[] = [];
   #scheduler: ThreadHandle | undefined;
+  /** There where limits are shared by way of a store. */
+  #limiter: ThreadHandle | undefined;
 
   constructor(parts: ThreadsParts) {
     this.#parts = parts;
@@ -39,10 +47,11 @@ export class GatewayThreads {
     return this.#acceptors.length > 0;
   }
 
-  /** Starts the scheduler and the forwarders; resolves once all of them serve. */
+  /** Starts every thread but the acceptors; resolves once all of them serve. */
   async startServing(): Promise<void> {
-    const { forwarders } = this.#parts.context().memory.size;
+    const { forwarders, limiters } = this.#parts.context().memory.size;
     const names = Array.from({ length: forwarders }, (_, i) => `forwarder-${i}`);
+    if (limiters === 1) names.push('limiter');
     await Promise.all(['scheduler', ...names].map((name) => this.#start(name)));
   }
 
@@ -79,7 +88,7 @@ export class GatewayThreads {
     await Promise.all(this.#acceptors.map((acceptor) => acceptor.unlisten()));
   }
 
-  /** Starts a scheduler or forwarder in the place of a dead one; resolves once it serves. */
+  /** Starts a scheduler, forwarder or limiter in the place of a dead one; resolves once it serves. */
   async restart(name: string): Promise<void> {
     const { memory } = this.#parts.context();
     const { thread } = ControlLayout.place(controlCounts(memory.size)).at;
@@ -91,7 +100,7 @@ export class GatewayThreads {
 
   /** Ends a thread that is beyond help. False: there is none that may be ended, or it does not end. */
   kill(name: string, reason: string): boolean {
-    const thread = [this.#scheduler, ...this.#forwarders].find((each) => each?.name === name);
+    const thread = this.#restartable().find((each) => each.name === name);
     if (thread === undefined || thread.isUnkillable) return false;
     thread.kill(reason);
     return true;
@@ -99,8 +108,8 @@ export class GatewayThreads {
 
   /** False: there is no such thread. */
   send(name: string, message: ToThread): boolean {
-    const all = [...this.#acceptors, this.#scheduler, ...this.#forwarders];
-    const thread = all.find((each) => each?.name === name);
+    const all = [...this.#acceptors, ...this.#restartable()];
+    const thread = all.find((each) => each.name === name);
     thread?.send(message);
     return thread !== undefined;
   }
@@ -118,12 +127,20 @@ export class GatewayThreads {
     await Promise.all(this.#acceptors.map((thread) => thread.applyKeys(keys)));
   }
 
+  /** Under which names the limits of tenants are in the store. */
+  tellLimitNames(names: LimitNames): void {
+    this.#limiter?.send({ kind: 'limitNames', names });
+  }
+
   async stop(): Promise<void> {
     const isNode = this.#parts.context().engine === 'node';
     // Acceptors first and never by force: a live uWebSockets.js thread aborts the process.
     await Promise.all(this.#acceptors.map((thread) => thread.stop(graceMs, isNode)));
-    const others = [...this.#forwarders, this.#scheduler].filter((t) => t !== undefined);
-    await Promise.all(others.map((thread) => thread.stop(graceMs, true)));
+    await Promise.all(this.#restartable().map((thread) => thread.stop(graceMs, true)));
+  }
+
+  #restartable(): ThreadHandle[] {
+    return [...this.#forwarders, this.#scheduler, this.#limiter].filter((t) => t !== undefined);
   }
 
   async #start(name: string): Promise<void> {
@@ -132,6 +149,9 @@ export class GatewayThreads {
     if (name === 'scheduler') {
       this.#scheduler = new ThreadHandle(name, 'scheduler', schedulerStart(context), onDeath);
       await this.#scheduler.ready();
+    } else if (name === 'limiter') {
+      this.#limiter = new ThreadHandle(name, 'limiter', limiterStart(context), onDeath);
+      await this.#limiter.ready();
     } else {
       const index = Number(name.slice('forwarder-'.length));
       const thread = new ThreadHandle(name, 'forwarder', forwarderStart(context, index), onDeath);

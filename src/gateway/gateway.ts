@@ -20,7 +20,7 @@ import { createMetricsRegion } from '../shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
 import { metrics } from '../telemetry/catalogue.ts';
-import { defaultMetricDims, ThreadKind } from '../telemetry/labels.ts';
+import { defaultMetricDims, threadKindOf } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { isJoined, type ListenerAddresses, probeSole } from './addresses.ts';
 import { AdminServer } from './admin-server.ts';
@@ -133,6 +133,7 @@ export class Gateway {
       slots: config.memory.slots,
       arenaBytes: config.memory.arena,
       responseRingBytes,
+      limiters: config.limits.store === 'local' ? 0 : 1,
     });
     this.#control = new Int32Array(this.#memory.control);
     this.#at = ControlLayout.attach(this.#memory.control, controlCounts(this.#memory.size)).at;
@@ -148,8 +149,10 @@ export class Gateway {
     this.#membership = new Membership(this.#memory, config.models.map(adaptersOf));
     this.#views = new GatewayViews(this.#memory);
     this.restarts = new Restarts(options.restart, this.#metrics, this.logger);
-    const { limits } = this.#memory;
-    this.#tenants = new Tenants(config, limits, (keys) => this.#threads.tellKeys(keys));
+    this.#tenants = new Tenants(config, this.#memory, (keys, names) => {
+      this.#threads.tellLimitNames(names);
+      return this.#threads.tellKeys(keys);
+    });
     this.#health = createHealth(config, this.#membership, this.#metrics, this.logger);
     this.#scraper = createScraper(config, this.#membership, this.logger);
     this.#overload = new OverloadWatch(this.#memory, config, this.logger, () =>
@@ -167,8 +170,7 @@ export class Gateway {
       logger: this.logger,
       start: (name) => this.#threads.restart(name),
       onRestarted: (name) => {
-        const kind = name === 'scheduler' ? ThreadKind.scheduler : ThreadKind.forwarder;
-        this.#metrics.add(metrics.threadRestarts, kind, 1);
+        this.#metrics.add(metrics.threadRestarts, threadKindOf(name), 1);
       },
       giveUp: (reason, error) => this.#fatal(reason, error),
     });
@@ -368,6 +370,7 @@ export class Gateway {
       metrics: this.#metricsRegions,
       members: [...this.#membership, ...this.#membership.leaving],
       keys: this.#tenants.table,
+      limitNames: this.#tenants.limitNames,
     };
   }
 

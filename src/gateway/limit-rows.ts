@@ -8,59 +8,76 @@ import { limitRowsMax } from '../config/capacities.ts';
 import type { Config } from '../config/schema.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
-import { remaining } from '../lib/gcra.ts';
-import { LimitTable } from '../shm/limits.ts';
+import { LeaseTable } from '../shm/leases.ts';
+import { type BucketKind, LimitLevels } from '../shm/limit-levels.ts';
+import type { LimitTable } from '../shm/limits.ts';
+import type { SharedMemory } from '../shm/memory.ts';
+import type { LimitNames } from '../shm/threads.ts';
 
 type LimitsConfig = Config['tenants'][number]['limits'];
+type FailureMode = Config['limits']['failure_mode'];
 
 const minuteS = 60;
-const usPerSecond = 1e6;
 
 export class LimitRows {
+  readonly #levels: LimitLevels;
   readonly #table: LimitTable;
+  readonly #leases: LeaseTable | undefined;
+  /** Of tenants that have none of their own. */
+  readonly #failureMode: FailureMode;
   /** By `tenant` and `tenant/model`; names have no slash, models come last. */
   readonly #rows = new Map<string, number>();
   readonly #free: number[] = [];
   #next = 0;
 
-  constructor(region: SharedArrayBuffer) {
-    this.#table = new LimitTable(region);
+  constructor(memory: Pick<SharedMemory, 'limits' | 'sharedLimits'>, failureMode: FailureMode) {
+    this.#levels = new LimitLevels(memory);
+    this.#table = this.#levels.table;
+    const { sharedLimits } = memory;
+    this.#leases = sharedLimits === null ? undefined : new LeaseTable(sharedLimits.leases);
+    this.#failureMode = failureMode;
   }
 
   /** Row of the tenant, or of the model for it; -1: it has no limits. */
   readonly rowOf = (tenant: string, model?: string): number =>
     this.#rows.get(nameOf(tenant, model)) ?? -1;
 
+  /** In a store that is shared: the tenant in braces, so that a cluster keeps its buckets together. */
+  get names(): LimitNames {
+    return new Map(
+      [...this.#rows].map(([name, row]) => {
+        const [tenant, ...model] = name.split('/');
+        return [row, [`{${tenant}}`, ...(model.length === 0 ? [] : [model.join('/')])].join(':')];
+      }),
+    );
+  }
+
   /** What a row has left, for people; null: it has no limits. */
   view(row: number): unknown {
     if (row < 0) return null;
-    const { words, doubles, at } = this.#table;
+    const { words, at } = this.#table;
     const word = this.#table.word(row);
     const us = nowUs();
-    const left = (rate: number, burst: number, tat: number): unknown => {
-      const perSecond = doubles[(word + rate) >> 1] as number;
-      if (perSecond === 0) return null;
-      const full = doubles[(word + burst) >> 1] as number;
-      const units = remaining(
-        doubles[(word + tat) >> 1] as number,
-        us,
-        perSecond / usPerSecond,
-        full,
-      );
-      return { per_minute: perSecond * minuteS, burst: full, remaining: Math.floor(units) };
+    const left = (kind: BucketKind): unknown => {
+      const level = this.#levels.read(row, kind, us);
+      if (level === undefined) return null;
+      const { perMinute, burst, units } = level;
+      return { per_minute: perMinute, burst, remaining: Math.floor(units) };
     };
     const most = words[word + at.concurrency] as number;
     return {
-      requests: left(at.requestRate, at.requestBurst, at.requestTat),
-      input_tokens: left(at.inputRate, at.inputBurst, at.inputTat),
-      output_tokens: left(at.outputRate, at.outputBurst, at.outputTat),
+      requests: left(0),
+      input_tokens: left(1),
+      output_tokens: left(2),
       concurrency: most === 0 ? null : { most, running: words[word + at.running] },
     };
   }
 
   apply(tenants: Config['tenants']): void {
     const wanted = new Map<string, LimitsConfig>();
-    for (const { name, limits, model_limits } of tenants) {
+    const closed = new Set<string>();
+    for (const { name, limits, model_limits, failure_mode } of tenants) {
+      if ((failure_mode ?? this.#failureMode) === 'closed') closed.add(name);
       if (isLimit(limits)) wanted.set(nameOf(name), limits);
       for (const [model, ofModel] of Object.entries(model_limits)) {
         if (isLimit(ofModel)) wanted.set(nameOf(name, model), ofModel);
@@ -78,7 +95,14 @@ export class LimitRows {
         this.#rows.set(name, row);
       }
       this.#write(row, limits);
+      this.#setClosed(row, closed.has(name.split('/', 1)[0] as string));
     }
+  }
+
+  #setClosed(row: number, isClosed: boolean): void {
+    if (this.#leases === undefined) return;
+    const { words, at } = this.#leases;
+    words[this.#leases.word(row) + at.isClosed] = isClosed ? 1 : 0;
   }
 
   #take(): number {

@@ -54,6 +54,8 @@ export interface MetricsSources {
   slotsInUse(): number;
   arenaBytesInUse(): number;
   httpConnections(): number;
+  /** 1 while the store of shared limits answers. */
+  limitStoreUp(): number;
   overload(): readonly OverloadReading[];
 }
 export interface BuildInfo {
@@ -189,6 +191,7 @@ export class GatewayMetrics {
     gauges.set(metrics.slotsInUse, one(this.#sources.slotsInUse()));
     gauges.set(metrics.arenaBytesInUse, one(this.#sources.arenaBytesInUse()));
     gauges.set(metrics.httpConnections, one(this.#sources.httpConnections()));
+    gauges.set(metrics.limitStoreUp, one(this.#sources.limitStoreUp()));
     const overload = this.#sources.overload();
     gauges.set(
       metrics.overloadStage,

@@ -8,6 +8,8 @@ import type { SharedMemory } from '../shm/memory.ts';
 import type {
   AcceptorStart,
   ForwarderStart,
+  LimiterStart,
+  LimitNames,
   ReplicaAddress,
   SchedulerStart,
 } from '../shm/threads.ts';
@@ -21,6 +23,8 @@ export interface StartContext {
   readonly members: readonly ReplicaAddress[];
   /** Who is let in. */
   readonly keys: KeyTable;
+  /** Of the rows of the limits, in the store. */
+  readonly limitNames: LimitNames;
 }
 
 /** Lines for people: when asked for, or by default on a terminal. */
@@ -86,6 +90,7 @@ export function schedulerStart(context: StartContext): SchedulerStart {
     ...common(context, ThreadId.scheduler),
     thread: 'scheduler',
     seed: context.config.scheduler.seed || Date.now() | 0,
+    sharedLimits: sharedLimits(context.config),
     ...schedulingLimits(context.config),
   };
 }
@@ -105,5 +110,21 @@ export function forwarderStart(context: StartContext, index: number): ForwarderS
       total: timeouts.total,
     },
     replicas: addresses(context),
+  };
+}
+
+function sharedLimits({ limits }: Config): SchedulerStart['sharedLimits'] {
+  if (limits.store === 'local') return null;
+  return { budgetUs: limits.redis.timeout * 1000, share: 1 / limits.gateways };
+}
+
+export function limiterStart(context: StartContext): LimiterStart {
+  const { redis } = context.config.limits;
+  const { mode, urls, master, username, password, timeout: timeoutMs, prefix } = redis;
+  return {
+    ...common(context, ThreadId.limiter(context.memory.size)),
+    thread: 'limiter',
+    redis: { mode, urls, master, username, password, timeoutMs, prefix },
+    names: context.limitNames,
   };
 }

@@ -10,6 +10,8 @@ import { parseNewKey } from '../config/new-key.ts';
 import type { Config } from '../config/schema.ts';
 import { type KeyTable, keyTable, type TenantSource } from '../config/tenants.ts';
 import { newKey, sha256Of } from '../protocol/api-key.ts';
+import type { SharedMemory } from '../shm/memory.ts';
+import type { LimitNames } from '../shm/threads.ts';
 import { AdminError } from './admin-server.ts';
 import { LimitRows } from './limit-rows.ts';
 
@@ -27,23 +29,28 @@ type KeyConfig = TenantConfig['keys'][number];
 
 export class Tenants {
   #source: TenantSource;
-  readonly #tell: (keys: KeyTable) => Promise<void>;
+  readonly #tell: (keys: KeyTable, names: LimitNames) => Promise<void>;
   #told: Promise<void> = Promise.resolve();
   /** Digests of keys that were disabled by hand. */
   readonly #disabled = new Set<string>();
 
   readonly #limits: LimitRows;
 
-  /** `limits`: region of the limit table. */
+  /** `tell` resolves when every thread goes by them. */
   constructor(
     source: TenantSource,
-    limits: SharedArrayBuffer,
-    tell: (keys: KeyTable) => Promise<void>,
+    memory: Pick<SharedMemory, 'limits' | 'sharedLimits'>,
+    tell: (keys: KeyTable, names: LimitNames) => Promise<void>,
   ) {
     this.#source = source;
-    this.#limits = new LimitRows(limits);
+    this.#limits = new LimitRows(memory, source.limits.failure_mode);
     this.#tell = tell;
     this.#limits.apply(source.tenants);
+  }
+
+  /** Of the rows of the limits, in a store that is shared. */
+  get limitNames(): LimitNames {
+    return this.#limits.names;
   }
 
   get table(): KeyTable {
@@ -54,11 +61,12 @@ export class Tenants {
    * Takes what a reload has read; resolves when every acceptor goes by it. Models and adapters keep the
    * numbers that the threads know them by since the start. A key that was disabled by hand stays so.
    */
-  replace({ auth, tenants }: TenantSource): Promise<void> {
-    this.#source = { auth, tenants: this.#withoutDisabled(tenants), models: this.#source.models };
+  replace({ auth, tenants }: Pick<TenantSource, 'auth' | 'tenants'>): Promise<void> {
+    const { models, limits } = this.#source;
+    this.#source = { auth, tenants: this.#withoutDisabled(tenants), models, limits };
     this.#limits.apply(tenants);
     // One table after the other: the answer to each says that it is the one in force.
-    this.#told = this.#told.then(() => this.#tell(this.table));
+    this.#told = this.#told.then(() => this.#tell(this.table, this.limitNames));
     return this.#told;
   }
 

@@ -15,7 +15,7 @@ import type { FromThread, ToThread } from '../shm/threads.ts';
  * dies in the old generation and costs more memory and full collections. Measured with 384 in flight:
  * 6 to 12 MiB 234 to 278 MB in all, 24 to 48 MiB 230 to 233 MB with a quarter of the time in collections.
  */
-const youngGenerationMb = { acceptor: 6, scheduler: 2, forwarder: 48 } as const;
+const youngGenerationMb = { acceptor: 6, scheduler: 2, forwarder: 48, limiter: 6 } as const;
 
 /** A worker is gone within 260 ms (RELIABILITY 0.3), on a machine that is too busy for that much later. */
 const killMsMax = 10_000;
@@ -26,6 +26,8 @@ const hookedLimits = faultHooksModule && {
 
 /** Source and build have the same tree, with another ending. */
 const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+
+export type ThreadFolder = keyof typeof youngGenerationMb;
 
 export class ThreadHandle {
   readonly name: string;
@@ -39,7 +41,7 @@ export class ThreadHandle {
   /** `folder` is the thread's folder in src/; `onDeath` hears of an exit nobody asked for. */
   constructor(
     name: string,
-    folder: 'acceptor' | 'scheduler' | 'forwarder',
+    folder: ThreadFolder,
     workerData: unknown,
     onDeath: (name: string, error: unknown) => void,
   ) {

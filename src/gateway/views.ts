@@ -5,6 +5,7 @@
 import { nowUs } from '../lib/clock.ts';
 import { ByteRingConsumer } from '../shm/byte-ring.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { LeaseTable } from '../shm/leases.ts';
 import {
   controlCounts,
   recordRingCapacity,
@@ -40,6 +41,8 @@ export class GatewayViews {
   readonly #names: readonly string[];
   readonly #depths: readonly (readonly [RingName, () => number])[];
 
+  readonly #leases: LeaseTable | null;
+
   constructor(memory: SharedMemory) {
     this.#slots = new RequestSlots(memory.slots, memory.size.slots);
     this.#control = new Int32Array(memory.control);
@@ -47,6 +50,7 @@ export class GatewayViews {
     this.#at = ControlLayout.attach(memory.control, controlCounts(memory.size));
     this.#names = threadNames(memory);
     this.#depths = ringDepths(memory);
+    this.#leases = memory.sharedLimits && new LeaseTable(memory.sharedLimits.leases);
   }
 
   queued(model: number): number {
@@ -68,6 +72,11 @@ export class GatewayViews {
         arenaBytes: float(at.arenaBytes),
       };
     });
+  }
+
+  /** 1 while the store of shared limits answers; 0: it does not, or there is none. */
+  limitStoreUp(): number {
+    return this.#leases === null ? 0 : 1 - Atomics.load(this.#leases.words, this.#leases.isDown);
   }
 
   /** Open connections of clients. */
@@ -161,6 +170,7 @@ function threadNames(memory: SharedMemory): string[] {
   for (let i = 0; i < forwarders; i++) {
     names[ThreadId.forwarder(i, memory.size)] = `forwarder-${i}`;
   }
+  if (memory.sharedLimits !== null) names[ThreadId.limiter(memory.size)] = 'limiter';
   return names;
 }
 

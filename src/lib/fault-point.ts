@@ -13,6 +13,8 @@ export const faultStages = {
    * the record that says so is not published.
    */
   forwarder: ['connecting', 'sent', 'headers', 'mid-event', 'all-written', 'done-before-release'],
+  /** A question is taken and the store not asked yet. */
+  limiter: ['asked'],
 } as const;
 export type FaultStage = (typeof faultStages)[keyof typeof faultStages][number];
 

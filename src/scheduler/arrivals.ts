@@ -1,6 +1,6 @@
 /** A request as its slot row tells it to the brain. Scheduler thread; the row is read, never written. */
 import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
-import { unlimited } from '../dispatch/limits.ts';
+import { unlimited } from '../dispatch/limit-rows.ts';
 import { prefixBlockBytes, prefixDepths } from '../protocol/prefix-hash.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
@@ -38,6 +38,7 @@ export function readArrival(
   // One more than the generation: a row that was never limited has 0.
   const hasTaken = words[row + at.limitedAs] === arrival.generation + 1;
   arrival.takenInput = hasTaken ? (words[row + at.limitInput] as number) : -1;
+  arrival.takenLeased = hasTaken && words[row + at.limitLeased] === 1;
   arrival.takenOutput = hasTaken ? (words[row + at.limitOutput] as number) : -1;
   arrival.adapter = words[row + at.adapter] as number;
   arrival.choices = words[row + at.choices] as number;

@@ -181,11 +181,12 @@ export class Executor implements DecisionSink {
     if (!outbox.send()) this.#metrics.add(catalogue.ringFull, Ring.reply, 1);
   }
 
-  admitted(slot: number, inputTokens: number, outputTokens: number): void {
+  admitted(slot: number, inputTokens: number, outputTokens: number, isLeased: boolean): void {
     const { words, at } = this.#slots;
     const row = this.#slots.row(slot);
     words[row + at.limitInput] = inputTokens;
     words[row + at.limitOutput] = outputTokens;
+    words[row + at.limitLeased] = isLeased ? 1 : 0;
     words[row + at.limitedAs] = generationOf(this.#slots.lease(slot)) + 1;
   }
 

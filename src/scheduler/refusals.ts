@@ -1,6 +1,6 @@
 /** The brain's decisions and the error catalogue: which number answers a refusal. Pure. */
 import { Refusal, RetryRule } from '../dispatch/decisions.ts';
-import { LimitKind } from '../dispatch/limits.ts';
+import { LimitKind } from '../dispatch/limit-rows.ts';
 import { errorOf, errors } from '../errors/catalogue.ts';
 
 type Plain = Exclude<Refusal, typeof Refusal.failed | typeof Refusal.limited>;
@@ -23,6 +23,7 @@ const ofLimit: Readonly<Record<LimitKind, number>> = {
   [LimitKind.input]: errors.TOKEN_LIMIT.number,
   [LimitKind.output]: errors.TOKEN_LIMIT.number,
   [LimitKind.concurrency]: errors.CONCURRENCY_LIMIT.number,
+  [LimitKind.storeDown]: errors.LIMITS_UNKNOWN.number,
 };
 
 /** Failures in which no byte of the request was sent. */

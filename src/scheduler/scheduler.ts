@@ -16,7 +16,13 @@ import { tenantLanes } from '../protocol/request-keys.ts';
 import { ControlLayout, ThreadId, ThreadPhase } from '../shm/control.layout.ts';
 import { BlockingBell } from '../shm/doorbell.ts';
 import { LimitTable } from '../shm/limits.ts';
-import { controlCounts, modelRows, recordRingCapacity, requestRingSize } from '../shm/memory.ts';
+import {
+  controlCounts,
+  type MemorySize,
+  modelRows,
+  recordRingCapacity,
+  requestRingSize,
+} from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { replicaRows } from '../shm/replica-table.layout.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
@@ -34,6 +40,8 @@ import { Executor } from './executor.ts';
 import { rebuild } from './rebuild.ts';
 import { retryRuleOf } from './refusals.ts';
 import { ReplicaRows } from './replica-rows.ts';
+import { sharedLimitsOf } from './shared-limits.ts';
+import { isFailure, verdictOf } from './verdicts.ts';
 
 /** A batch ends after so many messages or so much time: bells are rung, timers and events served. */
 const batchMax = 256;
@@ -74,7 +82,7 @@ export class Scheduler {
   /** Word of this thread's control row. */
   readonly #row: number;
   readonly #models: number;
-  readonly #threads: number;
+  readonly #size: MemorySize;
   readonly #totalTimeoutUs: number;
   readonly #release: Release = {
     ...{ slot: 0, generation: 0, attempt: 0, hedge: false, busy: false, verdict: Verdict.none },
@@ -109,7 +117,7 @@ export class Scheduler {
     const capacity = recordRingCapacity(size);
     this.#events = memory.eventRings.map((region) => createEventConsumer(region, capacity));
     this.#models = start.models.length;
-    this.#threads = controlCounts(size).thread;
+    this.#size = size;
     this.#totalTimeoutUs = start.totalTimeout * 1000;
     this.#brain = new Brain(
       {
@@ -121,6 +129,7 @@ export class Scheduler {
         tenants: tenantLanes,
         prefixes: prefixesOf(this.#slots),
         limits: new LimitTable(memory.limits),
+        sharedLimits: sharedLimitsOf(start),
         seed: start.seed,
         queueMax: start.queueMax,
         queueTimeoutMs: start.queueTimeout,
@@ -168,6 +177,7 @@ export class Scheduler {
     let isMore = this.#drainEvents();
     isMore = this.#drainRequests() || isMore;
     const now = nowUs();
+    if (this.#brain.quotas.hasAnswer) this.#brain.quotas.decide(now);
     if (this.#brain.nextTimerUs <= now) {
       this.#executor.thinkingSinceUs = now;
       this.#brain.tick(now);
@@ -192,6 +202,7 @@ export class Scheduler {
   /** The last look before sleep: everything whose writer rings the bell. */
   #hasWork(): boolean {
     if (this.#requests.peek() || this.#replicas.changed) return true;
+    if (this.#brain.quotas.hasAnswer) return true;
     for (const events of this.#events) if (events.peek() >= 0) return true;
     return !this.#stopping && Atomics.load(this.#control, controlAt.stopping) === 1;
   }
@@ -360,7 +371,7 @@ export class Scheduler {
   #isLagging(): boolean {
     if (this.#lagUs > lagUsMax) return true;
     const { base, stride, at } = controlAt.thread;
-    for (let id = 0; id < this.#threads; id++) {
+    for (let id = 0; id < ThreadId.total(this.#size); id++) {
       const word = base + id * stride + at.lagUs;
       if ((this.#controlFloats[word / 2] as number) > lagUsMax) return true;
     }
@@ -372,7 +383,7 @@ export class Scheduler {
     const { base, stride, at } = controlAt.thread;
     const { words, at: field } = this.#slots;
     const forwarder = words[this.#slots.row(slot) + field.forwarder] as number;
-    const row = base + (this.#threads - this.#events.length + forwarder) * stride;
+    const row = base + ThreadId.forwarder(forwarder, this.#size) * stride;
     if (this.#control[row + at.phase] !== ThreadPhase.running) return true;
     return nowUs() - (this.#controlFloats[(row + at.beatUs) / 2] as number) > silentUs;
   }
@@ -384,15 +395,4 @@ export class Scheduler {
   #countLate(): void {
     this.#metrics.add(catalogue.lateEvents, 0, 1);
   }
-}
-
-/** What an outcome says of its replica; that it is busy or a client gone says nothing. */
-function verdictOf(outcome: number): Verdict {
-  if (isFailure(outcome)) return Verdict.bad;
-  return outcome === Outcome.ok || outcome === Outcome.clientError ? Verdict.good : Verdict.none;
-}
-
-/** By the replica's doing. */
-function isFailure(outcome: number): boolean {
-  return outcome === Outcome.dead || outcome === Outcome.slow || outcome === Outcome.truncated;
 }

@@ -1,7 +1,7 @@
 /**
  * Control block: doorbells, heartbeats and the few words every thread looks at.
  *
- * A thread's row index is its ThreadId: main 0, scheduler 1, then acceptors, then forwarders.
+ * A thread's row index is its ThreadId: main 0, scheduler 1, then acceptors, forwarders, the limiter.
  */
 import { column, defineLayout, f64, i32, rows, word } from './layout.ts';
 
@@ -56,11 +56,15 @@ export type ThreadPhase = (typeof ThreadPhase)[keyof typeof ThreadPhase];
 export interface ThreadCounts {
   readonly acceptors: number;
   readonly forwarders: number;
+  /** 1 where limits are shared by way of a store. */
+  readonly limiters?: 0 | 1;
 }
 export const ThreadId = {
   main: 0,
   scheduler: 1,
   acceptor: (index: number): number => 2 + index,
   forwarder: (index: number, counts: ThreadCounts): number => 2 + counts.acceptors + index,
-  total: (counts: ThreadCounts): number => 2 + counts.acceptors + counts.forwarders,
+  limiter: (counts: ThreadCounts): number => 2 + counts.acceptors + counts.forwarders,
+  total: (counts: ThreadCounts): number =>
+    2 + counts.acceptors + counts.forwarders + (counts.limiters ?? 0),
 } as const;

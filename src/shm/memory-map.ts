@@ -8,8 +8,12 @@ import { ResponseRingLayout } from './byte-ring.ts';
 import { ControlLayout } from './control.layout.ts';
 import { ExplainLayout, explainCounts, explainRecords } from './explain.layout.ts';
 import { type Layout, lineBytes, type RegionSpec } from './layout.ts';
+import { AskRingLayout, LeasesLayout } from './leases.layout.ts';
+import { LimitsLayout } from './limits.layout.ts';
 import {
+  askRingCapacity,
   controlCounts,
+  limitCounts,
   type MemorySize,
   recordRingCapacity,
   replicaCounts,
@@ -66,6 +70,14 @@ function regions(): Region[] {
     region(RequestSlotsLayout, { slot: size.slots }, 'The requests in flight.'),
     region(ArenaLayout, { data: size.arenaBytes }, 'Request bodies and header blobs.'),
     region(ReplicaTableLayout, replicaCounts, 'The replicas and what they hold.'),
+    region(LimitsLayout, limitCounts, 'What tenants may use, and what they have used.'),
+    region(
+      LeasesLayout,
+      limitCounts,
+      'What is leased of limits that gateways share.',
+      'one with `limits.store: redis`',
+      0,
+    ),
     region(
       ExplainLayout,
       explainCounts(explainRecords),
@@ -79,6 +91,13 @@ function regions(): Region[] {
     region(DispatchRingLayout, records, 'Scheduler to forwarder.', 'one a forwarder', f),
     region(EventRingLayout, records, 'Forwarder to scheduler.', 'one a forwarder', f),
     region(ReplyRingLayout, records, 'Scheduler to acceptor.', 'one an acceptor', a),
+    region(
+      AskRingLayout,
+      { cell: askRingCapacity },
+      'Scheduler to limiter.',
+      'one with `limits.store: redis`',
+      0,
+    ),
     region(
       ResponseRingLayout,
       { data: size.responseRingBytes },

@@ -9,6 +9,7 @@ import { createByteRing } from './byte-ring.ts';
 import { ControlLayout, type ThreadCounts, ThreadId } from './control.layout.ts';
 import { explainRecords } from './explain.layout.ts';
 import { createExplain } from './explain.ts';
+import { AskRingLayout, LeasesLayout } from './leases.layout.ts';
 import { LimitsLayout } from './limits.layout.ts';
 import { ReplicaTableLayout, replicaRows } from './replica-table.layout.ts';
 import { createRequestRing, type RequestRingSize } from './request-ring.ts';
@@ -25,6 +26,13 @@ export interface MemorySize extends ThreadCounts {
   readonly responseRingBytes: number;
 }
 
+/** Limits that are shared by way of a store; there only where there is one. */
+export interface SharedLimits {
+  readonly leases: SharedArrayBuffer;
+  /** Scheduler -> limiter. */
+  readonly asks: SharedArrayBuffer;
+}
+
 export interface SharedMemory {
   readonly size: MemorySize;
   readonly control: SharedArrayBuffer;
@@ -33,6 +41,7 @@ export interface SharedMemory {
   readonly replicas: SharedArrayBuffer;
   readonly explain: SharedArrayBuffer;
   readonly limits: SharedArrayBuffer;
+  readonly sharedLimits: SharedLimits | null;
   readonly requestRing: SharedArrayBuffer;
   /** Scheduler -> forwarder f. */
   readonly dispatchRings: readonly SharedArrayBuffer[];
@@ -65,6 +74,9 @@ export const replicaCounts = { replica: replicaRows } as const;
 
 export const limitCounts = { row: limitRowsMax } as const;
 
+/** A row is in it once, or once more after a scheduler has died. */
+export const askRingCapacity = ringCapacity(2 * limitRowsMax);
+
 export function createMemory(size: MemorySize): SharedMemory {
   const records = recordRingCapacity(size);
   const forwarders = Array.from({ length: size.forwarders });
@@ -77,6 +89,13 @@ export function createMemory(size: MemorySize): SharedMemory {
     replicas: ReplicaTableLayout.create(replicaCounts),
     explain: createExplain(explainRecords),
     limits: LimitsLayout.create(limitCounts),
+    sharedLimits:
+      size.limiters === 1
+        ? {
+            leases: LeasesLayout.create(limitCounts),
+            asks: createSpscRing(AskRingLayout, askRingCapacity),
+          }
+        : null,
     requestRing: createRequestRing(requestRingSize(size)),
     dispatchRings: forwarders.map(() => createSpscRing(DispatchRingLayout, records)),
     eventRings: forwarders.map(() => createSpscRing(EventRingLayout, records)),

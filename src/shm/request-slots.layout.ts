@@ -136,6 +136,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     ),
     limitInput: i32('scheduler', 'Prompt tokens it took.'),
     limitOutput: i32('scheduler', 'Output tokens it took.'),
+    limitLeased: i32('scheduler', '1: of what the store of shared limits has leased.'),
     hedgeReplica: i32('scheduler', 'Current attempt: row picked for its hedge; -1 for none.'),
     hedgeEpoch: i32('scheduler', 'Epoch of that row.'),
     hedgeExplain: i32('scheduler', 'Stamp of the explain record of that pick; 0 for none.'),

@@ -88,6 +88,13 @@ export interface AcceptorStart extends ThreadStart {
 export interface SchedulerStart extends ThreadStart, SchedulingLimits {
   readonly thread: 'scheduler';
   readonly seed: number;
+  /** How limits are shared with other gateways; null: they are not. */
+  readonly sharedLimits: {
+    /** How long a request may wait for the store. */
+    readonly budgetUs: number;
+    /** Of each rate, while the store is down. */
+    readonly share: number;
+  } | null;
 }
 
 export interface ForwarderStart extends ThreadStart {
@@ -103,6 +110,24 @@ export interface ForwarderStart extends ThreadStart {
     readonly total: number;
   };
   readonly replicas: readonly ReplicaAddress[];
+}
+
+/** Rows of the limits and their names in the store: `{tenant}`, or `{tenant}:model`. */
+export type LimitNames = ReadonlyMap<number, string>;
+
+export interface LimiterStart extends ThreadStart {
+  readonly thread: 'limiter';
+  readonly redis: {
+    readonly mode: 'single' | 'cluster' | 'sentinel';
+    readonly urls: readonly string[];
+    readonly master: string;
+    readonly username: string;
+    readonly password: string;
+    readonly timeoutMs: number;
+    readonly prefix: string;
+  };
+  /** Kept current by `limitNames` messages. */
+  readonly names: LimitNames;
 }
 
 export type CrashKind = 'throw' | 'exit' | 'oom' | 'terminate';
@@ -131,6 +156,8 @@ export type ToThread =
   | { readonly kind: 'keys'; readonly keys: KeyTable }
   /** To acceptors: close the listening socket, keep the connections. */
   | { readonly kind: 'unlisten' }
+  /** To the limiter. */
+  | { readonly kind: 'limitNames'; readonly names: LimitNames }
   | { readonly kind: 'stop' }
   | { readonly kind: 'fault'; readonly fault: Fault };
 

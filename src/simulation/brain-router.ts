@@ -15,7 +15,7 @@ import {
   RetryRule,
   Verdict,
 } from '../dispatch/decisions.ts';
-import { unlimited } from '../dispatch/limits.ts';
+import { unlimited } from '../dispatch/limit-rows.ts';
 import { assert } from '../lib/assert.ts';
 import { createPrng, type Prng } from '../lib/prng.ts';
 import { prefixDepths } from '../protocol/prefix-hash.ts';

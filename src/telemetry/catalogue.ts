@@ -271,6 +271,25 @@ export const metrics = {
     ['acceptor'],
     'Client connections closed at once in the last stage of an overload.',
   ),
+  limitStoreCalls: counter(
+    'sluice_limit_store_calls_total',
+    ['result'],
+    ['limiter'],
+    'Calls to the store of shared limits; `failed`: no answer in time.',
+  ),
+  limitStoreCall: histogram(
+    'sluice_limit_store_call_seconds',
+    [],
+    ['limiter'],
+    overheadBounds,
+    'How long such calls took.',
+  ),
+  limitStoreUp: gauge(
+    'sluice_limit_store_up',
+    [],
+    'count',
+    '1 while the store of shared limits answers; 0 while it does not, and where there is none.',
+  ),
   usageDropped: counter(
     'sluice_usage_dropped_total',
     [],
@@ -323,7 +342,7 @@ export const metrics = {
   logDropped: counter(
     'sluice_log_dropped_total',
     [],
-    ['main', 'acceptor', 'scheduler', 'forwarder'],
+    ['main', 'acceptor', 'scheduler', 'forwarder', 'limiter'],
     'Log lines dropped because the sink was slow or failing.',
   ),
   configReloads: counter(

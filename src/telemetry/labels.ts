@@ -27,8 +27,12 @@ export const Result = { ok: 0, failed: 1 } as const;
 export type Result = (typeof Result)[keyof typeof Result];
 
 /** Kinds of threads that are started again when they die. */
-export const ThreadKind = { scheduler: 0, forwarder: 1 } as const;
+export const ThreadKind = { scheduler: 0, forwarder: 1, limiter: 2 } as const;
 export type ThreadKind = (typeof ThreadKind)[keyof typeof ThreadKind];
+
+/** Of a thread by its name. */
+export const threadKindOf = (name: string): ThreadKind =>
+  ThreadKind[name as keyof typeof ThreadKind] ?? ThreadKind.forwarder;
 
 /** As the brain tells them (dispatch/decisions.ts). */
 const HedgeEnd = { won: 0, lost: 1, failed: 2, cancelled: 3 } as const;

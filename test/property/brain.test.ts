@@ -271,9 +271,9 @@ test('every request ends exactly once and all counts return to zero', () => {
     hedged += run.harness.hedgesBegun.length;
     expect(run.harness.hedgeEnds).toHaveLength(run.harness.hedgesBegun.length);
     batched += run.harness.batches.filter(({ length }) => length > 1).length;
-    expect(run.harness.brain.running).toBe(0);
+    expect(run.harness.brain.attempts.running).toBe(0);
     expect(run.harness.brain.queued(0) + run.harness.brain.queued(1)).toBe(0);
-    expect(run.harness.brain.released).toBe(run.harness.brain.dispatched);
+    expect(run.harness.brain.attempts.released).toBe(run.harness.brain.attempts.dispatched);
     expect(run.harness.brain.nextTimerUs).toBe(Number.POSITIVE_INFINITY);
   }
   expect(batched).toBeGreaterThan(5);

@@ -362,7 +362,7 @@ export class BrainHarness implements DecisionSink {
   /** The brain's own recount, and the same counts as the model of this harness. */
   check(): void {
     this.brain.assertExact();
-    assert(this.brain.running === this.running.size, 'running as told');
+    assert(this.brain.attempts.running === this.running.size, 'running as told');
     for (const row of this.#facts.keys()) {
       assert(
         this.brain.fleet.inFlight(row) <= this.#loadOf(row),

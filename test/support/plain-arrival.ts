@@ -1,6 +1,6 @@
 /** A request as the brain is told of it, with nothing special about it. */
 import type { Arrival } from '../../src/dispatch/arrival.ts';
-import { unlimited } from '../../src/dispatch/limits.ts';
+import { unlimited } from '../../src/dispatch/limit-rows.ts';
 
 export const plainArrival: Arrival = {
   ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },

@@ -119,7 +119,7 @@ export class SchedulerRig {
       holdTokens: Number.POSITIVE_INFINITY,
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
       hedge: { automatic: false, budget: 0.02 },
-      ...{ breaker: breakerRules, slowStartUs: 0 },
+      ...{ breaker: breakerRules, slowStartUs: 0, sharedLimits: null },
       ...given,
     };
     const worker = new Worker(new URL('../../src/scheduler/main.ts', import.meta.url), {

@@ -44,7 +44,7 @@ async function restarts(gateway: GatewayProcess, thread: string): Promise<number
 /** Resolves with how long the thread was away, by the log, once it has been restarted `count` times. */
 export async function restarted(
   gateway: GatewayProcess,
-  kind: 'scheduler' | 'forwarder',
+  kind: 'scheduler' | 'forwarder' | 'limiter',
   count: number,
 ): Promise<number> {
   await reached(

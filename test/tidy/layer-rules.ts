@@ -8,7 +8,7 @@ import { importsOf, type SourceFile } from './source-text.ts';
 
 const pure = ['lib', 'errors', 'config', 'protocol', 'telemetry'];
 const shared = [...pure, 'shm'];
-const threads = ['acceptor', 'scheduler', 'forwarder'];
+const threads = ['acceptor', 'scheduler', 'forwarder', 'limiter'];
 const siblings = ['errors', 'config', 'protocol', 'telemetry'];
 
 /** Folder of src/ -> folders it may import, itself aside. */
@@ -23,6 +23,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   acceptor: shared,
   scheduler: [...shared, 'dispatch'],
   forwarder: shared,
+  limiter: shared,
   gateway: [...shared, 'dispatch', ...threads],
   replica: ['lib', 'protocol', 'errors', 'telemetry'],
   load: ['lib', 'protocol', 'errors', 'telemetry'],
@@ -39,6 +40,7 @@ const mayImportTypes: Readonly<Record<string, readonly string[]>> = { dispatch: 
 /** Package -> where it may be imported; anywhere else it is a violation, tests aside. */
 const packageHomes: Readonly<Record<string, readonly RegExp[]>> = {
   'uWebSockets.js': [/^src\/acceptor\/listener-uws\.ts$/, /^scripts\/bench/],
+  '@redis/client': [/^src\/limiter\/redis-store\.ts$/],
   undici: [/^src\/forwarder\//, /^src\/gateway\/health[^/]*\.ts$/, /^scripts\/bench/],
 };
 

@@ -7,7 +7,7 @@
 
 import type { ModelRef } from '../../config/adapters.ts';
 import type { Arrival } from '../../dispatch/arrival.ts';
-import { unlimited } from '../../dispatch/limits.ts';
+import { unlimited } from '../../dispatch/limit-rows.ts';
 import { errorOf } from '../../errors/catalogue.ts';
 import { prefixBlockBytes } from '../../protocol/prefix-hash.ts';
 import { adapterSalt, hashSession, tenantLane, tenantLanes } from '../../protocol/request-keys.ts';

@@ -29,7 +29,7 @@ describe('asked for', () => {
     expect(harness.hedges.get(0)?.replica).toBe(1);
     expect(loads(harness)).toEqual([1, 1]);
     expect(harness.brain.fleet.contextTokens(1)).toBe(harness.brain.fleet.contextTokens(0));
-    expect([harness.brain.running, harness.brain.dispatched]).toEqual([1, 1]);
+    expect([harness.brain.attempts.running, harness.brain.attempts.dispatched]).toEqual([1, 1]);
     expect(harness.brain.nextTimerUs).toBe(Number.POSITIVE_INFINITY);
   });
 
@@ -55,7 +55,7 @@ describe('asked for', () => {
     expect(harness.hedgeEnds).toEqual(['lost']);
     harness.finish(0);
     expect(loads(harness)).toEqual([0, 0]);
-    expect(harness.brain.released).toBe(1);
+    expect(harness.brain.attempts.released).toBe(1);
   });
 
   test('the hedge answers: it is the attempt from then on', () => {

@@ -27,7 +27,7 @@ describe('retries', () => {
     harness.fail(0, RetryRule.elsewhere, 68);
     expect(harness.lastRefusal).toBe('failed');
     expect(harness.refusals[0]?.error).toBe(68);
-    expect(harness.brain.dispatched).toBe(2);
+    expect(harness.brain.attempts.dispatched).toBe(2);
   });
 
   test('when nothing was sent the only replica is asked again, up to max_attempts', () => {
@@ -139,7 +139,7 @@ describe('busy replicas', () => {
     harness.advance(1000);
     harness.arrive(1); // no hammering: refused without asking anybody
     expect(harness.refusals[1]?.retryAfterMs).toBe(2000);
-    expect(harness.brain.dispatched).toBe(2);
+    expect(harness.brain.attempts.dispatched).toBe(2);
   });
 
   test('a later, shorter pause does not cut a longer one', () => {
@@ -230,7 +230,7 @@ describe('ends', () => {
     harness.arrive(0);
     harness.generations[0] = 0;
     expect(harness.arrive(0)).toBe(false);
-    expect(harness.brain.dispatched).toBe(1);
+    expect(harness.brain.attempts.dispatched).toBe(1);
   });
 
   test('a slot that is used again before its last end was told gives back what it held', () => {
@@ -239,7 +239,7 @@ describe('ends', () => {
     harness.arrive(0);
     harness.fail(0);
     harness.arrive(0);
-    expect(harness.brain.running).toBe(1);
+    expect(harness.brain.attempts.running).toBe(1);
     harness.fail(0); // the retry of the earlier request no longer uses the budget
     expect(harness.retries.length).toBe(2);
   });

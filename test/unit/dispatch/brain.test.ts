@@ -37,7 +37,7 @@ describe('placement', () => {
     const harness = new BrainHarness({ models: modelsWith('round_robin') });
     harness.replicas(3);
     for (const slot of range(30)) harness.arrive(slot);
-    expect(harness.brain.dispatched).toBe(30);
+    expect(harness.brain.attempts.dispatched).toBe(30);
     expect(harness.brain.queued(0)).toBe(0);
     expect(harness.dispatches.every(({ heldUs }) => heldUs === 0)).toBe(true);
     expect(range(3).map((row) => harness.brain.fleet.inFlight(row))).toEqual([10, 10, 10]);
@@ -113,7 +113,7 @@ describe('the queue', () => {
     const harness = new BrainHarness({ queueMax: 10 });
     harness.replica(0, { maxInFlight: 4 });
     for (const slot of range(15)) harness.arrive(slot);
-    expect(harness.brain.running).toBe(4);
+    expect(harness.brain.attempts.running).toBe(4);
     expect(harness.brain.queued(0)).toBe(10);
     expect(harness.refusals.map(({ slot }) => slot)).toEqual([14]);
     expect(harness.lastRefusal).toBe('queueFull');

@@ -40,6 +40,7 @@ const sources: MetricsSources = {
   slotsInUse: () => 10,
   arenaBytesInUse: () => 4096,
   httpConnections: () => 12,
+  limitStoreUp: () => 1,
 };
 const build = { version: '0.1.0', node: process.version, engine: 'uws' };
 

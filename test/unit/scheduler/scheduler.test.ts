@@ -37,7 +37,7 @@ test('requests are taken however long the rest of a turn takes', () => {
     },
     retry: { maxAttempts: 1, budget: 0, budgetMin: 0 },
     hedge: { automatic: false, budget: 0 },
-    ...{ breaker: breakerRules, slowStartUs: 0 },
+    ...{ breaker: breakerRules, slowStartUs: 0, sharedLimits: null },
   });
   const slots = new RequestSlots(memory.slots, size.slots);
   const requests = new RequestRingProducer(memory.requestRing, requestRingSize(memory.size), 0);

@@ -14,6 +14,8 @@ import {
   rows,
   word,
 } from '../../../src/shm/layout.ts';
+import { AskRingLayout, LeasesLayout } from '../../../src/shm/leases.layout.ts';
+import { LimitsLayout } from '../../../src/shm/limits.layout.ts';
 import { MetricsLayout } from '../../../src/shm/metrics.layout.ts';
 import { ReplicaTableLayout } from '../../../src/shm/replica-table.layout.ts';
 import { RequestRingLayout } from '../../../src/shm/request-ring.layout.ts';
@@ -96,6 +98,9 @@ const layouts: readonly { name: string; spec: RegionSpec; place(counts: never): 
   RequestSlotsLayout,
   ArenaLayout,
   ReplicaTableLayout,
+  LimitsLayout,
+  LeasesLayout,
+  AskRingLayout,
   RequestRingLayout,
   DispatchRingLayout,
   EventRingLayout,

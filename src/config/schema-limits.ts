@@ -1,0 +1,60 @@
+/** The config of where the limits of tenants are counted. Pure; see schema.ts. */
+import { z } from 'zod';
+import { duration } from './units.ts';
+import { integer, secret } from './values.ts';
+
+export const failureMode = () => z.enum(['open', 'closed']);
+
+const Redis = z.strictObject({
+  mode: z
+    .enum(['single', 'cluster', 'sentinel'])
+    .prefault('single')
+    .describe(
+      'What `urls` are: one server, nodes of a cluster, or Sentinels that know the master.',
+    ),
+  urls: z
+    .array(
+      z
+        .string()
+        .regex(/^rediss?:\/\/[^\s]{1,1024}$/, {
+          error: 'must be a URL that starts with redis:// or, for TLS, rediss://',
+        })
+        .meta({ writeOnly: true }),
+    )
+    .max(64)
+    .prefault([])
+    .describe(
+      'Where Redis, or Valkey, is: `redis://[user[:password]@]host[:port][/database]`. One, or some of the nodes.',
+    ),
+  master: z.string().max(256).prefault('').describe('Name of the master, for `sentinel`.'),
+  username: z.string().max(256).prefault('').describe('User of every server, by ACL.'),
+  password: secret().prefault('').describe('Its password.'),
+  prefix: z
+    .string()
+    .regex(/^[\x21-\x7a]{0,64}$/, { error: 'must be visible ASCII without braces' })
+    .prefault('sluice:')
+    .describe('What all keys begin with; gateways that share limits have the same.'),
+  timeout: duration('1ms', '10s')
+    .prefault('50ms')
+    .describe('A call that takes longer has failed; no request waits longer for one.'),
+});
+
+export const SharedLimits = z.strictObject({
+  store: z
+    .enum(['local', 'redis'])
+    .prefault('local')
+    .describe(
+      'Where `requests_per_minute` and the tokens of tenants are counted: in this gateway, or in a Redis that several gateways share. `concurrency` is counted in each gateway.',
+    ),
+  redis: Redis.prefault({}).describe('The server of `store: redis`.'),
+  failure_mode: failureMode()
+    .prefault('open')
+    .describe(
+      'While the store does not answer: `open`: each gateway allows its share of every limit; `closed`: requests of tenants with limits are a 503.',
+    ),
+  gateways: integer(1, 1000)
+    .prefault(1)
+    .describe(
+      'How many gateways share the limits; each allows its share of them while the store is down.',
+    ),
+});

@@ -1,0 +1,104 @@
+/**
+ * Entry of the limiter thread, which is there where limits are shared by way of a store: attaches, beats,
+ * answers its doorbell and the rare messages of the main thread. An event-loop thread; it never blocks.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { assert } from '../lib/assert.ts';
+import { nameThread } from '../lib/thread-name.ts';
+import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { EventLoopBell, ring } from '../shm/doorbell.ts';
+import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
+import { Heartbeat } from '../shm/heartbeat.ts';
+import { controlCounts } from '../shm/memory.ts';
+import { MetricsWriter } from '../shm/metrics.ts';
+import type { FromThread, LimiterStart, ToThread } from '../shm/threads.ts';
+import { metrics as catalogue } from '../telemetry/catalogue.ts';
+import { defaultMetricDims, Result } from '../telemetry/labels.ts';
+import { createLogger, type LogLevel } from '../telemetry/log.ts';
+import { Limiter } from './limiter.ts';
+import { RedisStore } from './redis-store.ts';
+
+const logCloseMs = 200;
+
+const start = workerData as LimiterStart;
+assert(start.thread === 'limiter');
+nameThread('limiter');
+assert(parentPort !== null);
+const port = parentPort;
+const post = (message: FromThread): void => port.postMessage(message);
+
+const faults =
+  faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
+
+const { memory } = start;
+const { sharedLimits } = memory;
+assert(sharedLimits !== null, 'there is a store');
+const words = new Int32Array(memory.control);
+const { base, stride, at } = ControlLayout.attach(memory.control, controlCounts(memory.size)).at
+  .thread;
+const threadId = ThreadId.limiter(memory.size);
+const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
+const logger = createLogger({
+  thread: 'limiter',
+  level: start.log.level as LogLevel,
+  pretty: start.log.pretty,
+  access: { rate: start.log.sample, slowMs: Number.POSITIVE_INFINITY },
+  onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
+});
+
+const limiter = new Limiter({
+  memory: { ...memory, sharedLimits },
+  store: new RedisStore(start.redis),
+  prefix: start.redis.prefix,
+  wakeScheduler: () => ring(words, base + ThreadId.scheduler * stride + at.bell),
+  onState(isDown, error) {
+    if (!isDown) logger.info('the store of limits answers');
+    else if (error !== undefined) {
+      logger.error('the store of limits does not answer; tenants go by their failure_mode', {
+        err: messageOf(error),
+      });
+    }
+  },
+  onCall(isAnswered, us) {
+    metrics.add(catalogue.limitStoreCalls, isAnswered ? Result.ok : Result.failed, 1);
+    metrics.observe(catalogue.limitStoreCall, 0, us);
+  },
+});
+limiter.setNames(start.names);
+const heartbeat = new Heartbeat(memory, threadId, { connections: () => 0, arenaBytes: () => 0 });
+const bell = new EventLoopBell(words, base + threadId * stride + at.bell, () => limiter.drain());
+
+port.on('message', (message: ToThread) => {
+  switch (message.kind) {
+    case 'limitNames':
+      limiter.setNames(message.names);
+      break;
+    case 'stop':
+      void stop();
+      break;
+    case 'fault':
+      faults?.apply(message.fault);
+      break;
+  }
+});
+
+async function stop(): Promise<void> {
+  bell.stop();
+  limiter.stop();
+  heartbeat.stop();
+  await logger.close(logCloseMs);
+  post({ kind: 'stopped' });
+  port.close();
+}
+
+/** Never with the address: it may have a password. */
+function messageOf(error: unknown): string {
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  return String(code ?? message).replaceAll(/redis[s]?:\/\/\S+/g, 'redis://…');
+}
+
+bell.start();
+heartbeat.start();
+// The gateway starts whether or not the store answers.
+await limiter.start();
+post({ kind: 'ready' });

@@ -1,0 +1,145 @@
+/**
+ * The limiter and the leases of several gateways over a real Redis, without their threads: whatever is taken
+ * and given back, together it is never more than one bucket has.
+ */
+import { setImmediate as turn } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Admission, type Questions } from '../../src/dispatch/limit-rows.ts';
+import { Limits } from '../../src/dispatch/limits.ts';
+import { nowUs } from '../../src/lib/clock.ts';
+import { createPrng } from '../../src/lib/prng.ts';
+import { Limiter } from '../../src/limiter/limiter.ts';
+import { RedisStore } from '../../src/limiter/redis-store.ts';
+import { AskRingLayout } from '../../src/shm/leases.layout.ts';
+import { LeaseTable } from '../../src/shm/leases.ts';
+import { LimitTable } from '../../src/shm/limits.ts';
+import { askRingCapacity, createMemory } from '../../src/shm/memory.ts';
+import { SpscProducer } from '../../src/shm/spsc-ring.ts';
+import { hasRedis, RedisServer } from '../support/redis-server.ts';
+
+const seed = Number(process.env.SEED ?? Date.now() % 1e9) >>> 0;
+console.info(`SEED=${seed}`);
+const size = {
+  acceptors: 1,
+  forwarders: 1,
+  slots: 64,
+  arenaBytes: 1 << 20,
+  responseRingBytes: 1 << 16,
+};
+
+/** What one gateway has of a bucket: a scheduler's end and a limiter. */
+class Member {
+  readonly limits: Limits;
+  readonly leases: LeaseTable;
+  readonly limiter: Limiter;
+  readonly asked: Questions;
+
+  constructor(url: string, bucket: { inputRate: number; inputBurst: number }) {
+    const memory = createMemory({ ...size, limiters: 1 });
+    const { sharedLimits } = memory;
+    if (sharedLimits === null) throw new Error('limits are shared');
+    const table = new LimitTable(memory.limits);
+    const word = table.word(0);
+    table.words[word + table.at.owner] = 1;
+    table.doubles[(word + table.at.inputRate) >> 1] = bucket.inputRate;
+    table.doubles[(word + table.at.inputBurst) >> 1] = bucket.inputBurst;
+    this.leases = new LeaseTable(sharedLimits.leases);
+    const producer = new SpscProducer(AskRingLayout, sharedLimits.asks, askRingCapacity);
+    this.limits = new Limits(table, size.slots, {
+      rows: this.leases,
+      ask: (row) => {
+        const cell = producer.begin();
+        if (cell < 0) return false;
+        producer.words[cell + producer.at.row] = row;
+        producer.commit();
+        return true;
+      },
+      budgetUs: 5e6,
+      share: 1,
+    });
+    this.asked = {
+      rows: new Int32Array(2 * size.slots).fill(-1),
+      numbers: new Int32Array(2 * size.slots),
+    };
+    this.limiter = new Limiter({
+      memory: { ...memory, sharedLimits },
+      store: new RedisStore({
+        ...{ mode: 'single', urls: [url], master: '', username: '', password: '', timeoutMs: 5000 },
+      }),
+      prefix: 'test:',
+      wakeScheduler: () => {},
+      onState: () => {},
+      onCall: () => {},
+    });
+    this.limiter.setNames(new Map([[0, '{t}']]));
+  }
+}
+
+describe.skipIf(!hasRedis)('leases over a real Redis (skipped without redis-server)', () => {
+  let redis: RedisServer;
+  beforeAll(async () => {
+    redis = await RedisServer.start();
+  });
+  afterAll(async () => {
+    await redis?.close();
+  });
+
+  test.each([1, 2, 3])('%s gateways take no more than rate and burst', async (count) => {
+    redis.cli('flushall');
+    const random = createPrng(seed + count);
+    const [perSecond, burst] = [2000, 500];
+    const members = Array.from(
+      { length: count },
+      () => new Member(redis.url, { inputRate: perSecond, inputBurst: burst }),
+    );
+    for (const { limiter } of members) await limiter.start();
+    const started = nowUs();
+    let taken = 0;
+    let [admitted, refused, asks] = [0, 0, 0];
+    const running: { member: Member; slot: number; cost: number }[] = [];
+    const free = new Map(
+      members.map((member) => [member, Array.from({ length: size.slots }, (_, slot) => slot)]),
+    );
+    while (nowUs() - started < 2e6) {
+      const member = members[random.below(count)]!;
+      const slot = free.get(member)!.pop();
+      if (slot === undefined || random.below(3) === 0) {
+        const done = running.splice(random.below(Math.max(1, running.length)), 1)[0];
+        if (done !== undefined) {
+          const used = random.below(done.cost + 3);
+          done.member.limits.began(done.slot);
+          done.member.limits.used(done.slot, used, 0);
+          done.member.limits.close(done.slot, true, nowUs());
+          taken += used - done.cost;
+          free.get(done.member)!.push(done.slot);
+        }
+      }
+      if (slot !== undefined) {
+        const cost = 1 + random.below(40);
+        const limited = { slot, limitRow: 0, limitModelRow: -1 };
+        const admission = member.limits.admit(limited, cost, 0, nowUs());
+        if (admission === Admission.admitted) {
+          admitted++;
+          taken += cost;
+          running.push({ member, slot, cost });
+        } else {
+          free.get(member)!.push(slot);
+          if (admission === Admission.refused) refused++;
+          else {
+            asks++;
+            member.limits.ask(limited, member.asked, 2 * slot);
+          }
+        }
+      }
+      for (const { limiter } of members) limiter.drain();
+      await turn();
+      const most = burst + (perSecond * (nowUs() - started)) / 1e6;
+      if (taken > most + 3 * 64 * count) throw new Error(`${taken} of ${most} taken, seed ${seed}`);
+    }
+    const seconds = (nowUs() - started) / 1e6;
+    for (const { limiter } of members) limiter.stop();
+    console.info({ admitted, refused, asks, taken, most: burst + perSecond * seconds });
+    expect(taken).toBeLessThanOrEqual(burst + perSecond * seconds);
+    expect(taken).toBeGreaterThan(0.8 * (burst + perSecond * seconds));
+  });
+});

@@ -151,10 +151,17 @@ function literalSecrets(
 ): readonly Problem[] {
   return [...schemaValues(value)]
     .filter(({ node, value }) => node.writeOnly === true && value !== '')
+    .filter(({ value }) => !isPlainUrl(value))
     .filter(({ path }) => !document.isReference(path))
     .map(({ path }) =>
       problemAt(path, 'is a secret in the file; refer to a variable or a file instead'),
     );
+}
+
+/** A URL may carry a password, and mostly does not. */
+function isPlainUrl(value: unknown): boolean {
+  const url = typeof value === 'string' ? URL.parse(value) : null;
+  return url !== null && url.host !== '' && url.username === '' && url.password === '';
 }
 
 function freeze<T>(value: T): T {

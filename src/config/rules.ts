@@ -318,6 +318,10 @@ export const rules: readonly Rule[] = [
       if (mode === 'single' && urls.length > 1) {
         report(['limits', 'redis', 'urls'], 'has one address unless `mode` is cluster or sentinel');
       }
+      for (const [index, url] of urls.entries()) {
+        if (mode === 'single' || !/^[^/]*\/\/[^/]+\/\d/.test(url)) continue;
+        report(['limits', 'redis', 'urls', index], 'has a database, which only `single` has');
+      }
       if (mode === 'sentinel' && master === '') {
         report(['limits', 'redis', 'master'], 'is needed for `mode: sentinel`');
       }

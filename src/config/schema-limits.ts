@@ -5,6 +5,12 @@ import { integer, secret } from './values.ts';
 
 export const failureMode = () => z.enum(['open', 'closed']);
 
+function isRedisUrl(text: string): boolean {
+  const url = URL.parse(text);
+  if (url === null || !/^rediss?:$/.test(url.protocol) || url.hostname === '') return false;
+  return /^(\/\d{0,5})?$/.test(url.pathname) && url.search === '' && url.hash === '';
+}
+
 const Redis = z.strictObject({
   mode: z
     .enum(['single', 'cluster', 'sentinel'])
@@ -16,18 +22,23 @@ const Redis = z.strictObject({
     .array(
       z
         .string()
-        .regex(/^rediss?:\/\/[^\s]{1,1024}$/, {
-          error: 'must be a URL that starts with redis:// or, for TLS, rediss://',
+        .max(1024)
+        .refine(isRedisUrl, {
+          error: 'must be redis://host:port or, for TLS, rediss://host:port',
         })
         .meta({ writeOnly: true }),
     )
     .max(64)
     .prefault([])
     .describe(
-      'Where Redis, or Valkey, is: `redis://[user[:password]@]host[:port][/database]`. One, or some of the nodes.',
+      'Where Redis, or Valkey, is: `redis://[user[:password]@]host[:port][/database]`. One, or some of the nodes of a cluster, or Sentinels, whose port is 26379 mostly.',
     ),
   master: z.string().max(256).prefault('').describe('Name of the master, for `sentinel`.'),
-  username: z.string().max(256).prefault('').describe('User of every server, by ACL.'),
+  username: z
+    .string()
+    .max(256)
+    .prefault('')
+    .describe('User of every server, by ACL; the one of a URL is for that address alone.'),
   password: secret().prefault('').describe('Its password.'),
   prefix: z
     .string()

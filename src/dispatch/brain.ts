@@ -73,7 +73,7 @@ export class Brain {
     this.#attempts = new Attempts({ ...choosing, prefills: this.#prefills }, sink);
     this.#hedges = new Hedges(config, { ...choosing, attempts: this.#attempts });
     const { limits, sharedLimits: shared } = config;
-    const decided: QuotasParts['decided'] = (...decision) => this.#admitted(...decision);
+    const decided: QuotasParts['decided'] = (...decision) => this.#decided(...decision);
     this.quotas = new Quotas({ ...choosing, limits, shared, sink, decided });
     this.#refusing = new Refusing({ ...parts, retries: this.#retries, quotas: this.quotas }, sink);
     this.#door = new Door({ ...parts, ...door }, config.queueMax);
@@ -221,7 +221,7 @@ export class Brain {
     this.#batching.expire(nowUs);
     this.#fleet.resume(nowUs, this.#resumed);
     this.#hedges.expire(nowUs);
-    if (this.quotas.nextUs <= nowUs) this.quotas.decide(nowUs);
+    this.quotas.tick(nowUs);
   }
 
   /** Refuses what waits and whatever arrives from here on; what runs is ended by the forwarders. */
@@ -252,11 +252,14 @@ export class Brain {
     this.#batching.assertExact();
   }
 
-  /** The store has said whether the limits of its tenant let a request in. */
-  #admitted(slot: number, refusal: Refusal | typeof NONE, nowUs: number): void {
+  /** The limits of its tenant let a request in that waited for their store, or do not. */
+  #decided(slot: number, refusal: Refusal | typeof NONE, nowUs: number): void {
     this.#nowUs = nowUs;
-    if (refusal !== NONE) this.#refuse(slot, refusal);
-    else this.#dispatchOrAdmit(slot, this.#requests.model[slot] as number);
+    if (refusal === NONE) this.#sendAlone(slot);
+    else {
+      this.#endWait(slot);
+      this.#refuse(slot, refusal);
+    }
   }
 
   #dispatchOrAdmit(slot: number, model: number): void {
@@ -265,7 +268,7 @@ export class Brain {
     this.#admit(slot, model);
   }
 
-  /** A request that waited for a batch goes the way of any other. */
+  /** A request that waited, for a batch or for the store of limits, goes the way of any other. */
   #sendAlone(slot: number): void {
     const { model, deadlineUs } = this.#requests;
     const row = model[slot] as number;
@@ -280,7 +283,7 @@ export class Brain {
     const phase = this.#requests.phase[slot];
     if (phase === Phase.idle) return 0;
     if (phase === Phase.gathering) return this.#batching.leave(slot, this.#nowUs);
-    if (phase === Phase.asking) return this.quotas.leave(slot);
+    if (phase === Phase.asking) return this.quotas.leave(slot, this.#nowUs);
     return this.#lanes.leave(slot, this.#nowUs);
   }
 

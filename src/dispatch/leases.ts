@@ -47,6 +47,9 @@ export const ASK = Number.POSITIVE_INFINITY;
 /** Of a full bucket: as much more than is worth holding may lie here before it goes back. */
 const idleShare = 1 / 32;
 const kinds = 3;
+/** Sums of fractions differ by as much; far less than a unit. */
+const fraction = 1e-6;
+const ulps = 4 * Number.EPSILON;
 
 export class Leases {
   readonly #rows: LeaseRows;
@@ -60,6 +63,7 @@ export class Leases {
     for (let row = 0; row < rows.count; row++) {
       const at = rows.word(row) + rows.at.isInRing;
       if (rows.words[at] !== 0) Atomics.store(rows.words, at, 0);
+      this.wantNothing(row);
     }
   }
 
@@ -87,29 +91,43 @@ export class Leases {
     const { doubles, at } = this.#rows;
     const level = this.#level(row, kind, cost, allowed);
     const missing = level - this.#read(row, at.granted, kind);
-    if (missing <= 0) return 0;
+    if (missing <= fraction + ulps * level) return 0;
     const isRefused = level >= this.#read(row, at.refused, kind);
     if (!isRefused || nowUs >= this.#read(row, at.retryUs, kind)) return ASK;
     const tat = doubles[this.#index(row, at.tat, kind)] as number;
     return Math.max(1, waitUs(tat, nowUs, missing, allowed.rate, allowed.burst));
   }
 
-  /** Takes it, or gives it back where it is below 0. */
-  take(row: number, kind: number, cost: number, { burst }: Allowed, nowUs: number): void {
+  /** Takes it, or gives it back where it is below 0. What that leaves is for the two below. */
+  take(row: number, kind: number, cost: number): void {
     const { at } = this.#rows;
     if (cost > 0) this.#add(row, at.demand, kind, cost);
     this.#add(row, at.used, kind, cost);
-    const held = this.#read(row, at.granted, kind) - this.#read(row, at.used, kind);
-    const keep = this.#read(row, at.keep, kind);
-    if (this.#isWaiting(row)) return; // the next answer finds it
-    // While more is taken others may wait for what is there.
-    if (cost < 0 && held > keep + burst * idleShare) {
-      this.#add(row, at.used, kind, held - keep);
-      this.#add(row, at.returned, kind, held - keep);
-      this.ask(row);
-    } else if (held < keep / 2 || held < 0) {
-      if (nowUs >= this.#read(row, at.retryUs, kind)) this.ask(row);
-    }
+  }
+
+  /**
+   * Asks ahead when what is held runs low, and for what was taken without being there. False: an answer is
+   * under way, and nothing is known before it.
+   */
+  askAhead(row: number, kind: number, nowUs: number): boolean {
+    const { at } = this.#rows;
+    if (this.#isWaiting(row)) return false;
+    const held = this.#held(row, kind);
+    if (held >= 0 && held >= this.#read(row, at.keep, kind) / 2) return true;
+    if (nowUs >= this.#read(row, at.retryUs, kind)) this.ask(row);
+    return true;
+  }
+
+  /** Also gives back what is more than is worth holding. False: as askAhead(). */
+  balance(row: number, kind: number, { burst }: Allowed, nowUs: number): boolean {
+    const { at } = this.#rows;
+    if (this.#isWaiting(row)) return false;
+    const surplus = this.#held(row, kind) - this.#read(row, at.keep, kind);
+    if (surplus <= burst * idleShare) return this.askAhead(row, kind, nowUs);
+    this.#add(row, at.used, kind, surplus);
+    this.#add(row, at.returned, kind, surplus);
+    this.ask(row);
+    return true;
   }
 
   /** Somebody waits for `cost`; the question is still to be asked. */
@@ -161,6 +179,11 @@ export class Leases {
     const { words, at } = this.#rows;
     const word = this.#rows.word(row);
     return words[word + at.asked] !== Atomics.load(words, word + at.answered);
+  }
+
+  #held(row: number, kind: number): number {
+    const { at } = this.#rows;
+    return this.#read(row, at.granted, kind) - this.#read(row, at.used, kind);
   }
 
   /** What has to be granted for it; who needs more than there can be passes a full bucket. */

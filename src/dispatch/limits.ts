@@ -57,6 +57,8 @@ export class Limits {
   /** What the store is to be asked about, by row and kind. */
   readonly #isShort = new Uint8Array(3 * rowsOfRequest);
   readonly #allowed: Allowed = { rate: 0, burst: 0 };
+  /** Rows of which something was taken or given back while an answer was under way. */
+  readonly #unbalanced = new Set<number>();
 
   /** Nobody holds anything of the rows yet; what is in the buckets stays. */
   constructor(rows: LimitRows, slots: number, shared?: SharedLimits) {
@@ -107,22 +109,20 @@ export class Limits {
     const isDown = this.leases !== undefined && (!mayAsk || this.leases.isDown);
     if (isDown && this.#isClosed(limitRow, limitModelRow)) return Admission.refused;
     const leases = isDown ? undefined : this.leases;
+    // A store that is late and not down is charged for what goes by the buckets here.
+    const isCharged = this.leases !== undefined && !this.leases.isDown;
     const fits = this.#fits(0, limitRow, leases, nowUs);
     if (!this.#fits(1, limitModelRow, leases, nowUs) || !fits) return Admission.refused;
     if (this.#isShort.includes(1)) return Admission.asks;
     for (const row of [limitRow, limitModelRow]) {
       if (row === NONE) continue;
       for (const { kind } of this.#buckets) {
-        this.#correct(
-          row,
-          kind,
-          this.#costOf(row, kind, this.#costs[kind] as number),
-          leases,
-          nowUs,
-        );
+        const cost = this.#costOf(row, kind, this.#costs[kind] as number);
+        this.#correct(row, kind, cost, leases, nowUs);
+        if (leases === undefined && isCharged) this.#correct(row, kind, cost, this.leases, nowUs);
       }
     }
-    this.hold(arrival, inputTokens, outputTokens, leases !== undefined);
+    this.hold(arrival, inputTokens, outputTokens, isCharged);
     return Admission.admitted;
   }
 
@@ -147,6 +147,34 @@ export class Limits {
       asked.rows[place] = row;
       asked.numbers[place] = leases.ask(row);
     }
+  }
+
+  /** Looks at the rows whose answer is there, and at those of a request that waits no more. */
+  balance(nowUs: number): void {
+    const { leases } = this;
+    if (leases === undefined || this.#unbalanced.size === 0) return;
+    const rows = [...this.#unbalanced];
+    this.#unbalanced.clear();
+    for (const row of rows) {
+      for (const { kind } of this.#buckets) {
+        const allowed = this.#allowedOf(row, kind);
+        if (allowed.rate === 0 || leases.balance(row, kind, allowed, nowUs)) continue;
+        this.#unbalanced.add(row);
+        break;
+      }
+    }
+  }
+
+  /** A request waits for the store no more: what was given for it may be too much. */
+  decided({ limitRow, limitModelRow }: Limited): void {
+    if (limitRow !== NONE) this.#unbalanced.add(limitRow);
+    if (limitModelRow !== NONE) this.#unbalanced.add(limitModelRow);
+  }
+
+  /** Nobody is known to wait for the rows of the request any more; who does wants again. */
+  wantNothing({ limitRow, limitModelRow }: Limited): void {
+    if (limitRow !== NONE) this.leases?.wantNothing(limitRow);
+    if (limitModelRow !== NONE) this.leases?.wantNothing(limitModelRow);
   }
 
   /** The request has taken so much, now or under an earlier brain; `isLeased`: of what was leased. */
@@ -309,7 +337,10 @@ export class Limits {
     const allowed = this.#allowedOf(row, kind, leases === undefined ? this.#share : 1);
     if (allowed.rate === 0 || cost === 0) return;
     if (leases !== undefined) {
-      leases.take(row, kind, cost, allowed, nowUs);
+      leases.take(row, kind, cost);
+      const isKnown =
+        cost > 0 ? leases.askAhead(row, kind, nowUs) : leases.balance(row, kind, allowed, nowUs);
+      if (!isKnown) this.#unbalanced.add(row);
       return;
     }
     const at = (this.#rows.word(row) + (this.#buckets[kind] as Bucket).tat) >> 1;

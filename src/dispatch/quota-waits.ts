@@ -89,10 +89,12 @@ export class QuotaWaits {
     this.#limitRows[rowsOfRequest * slot + 1] = limitModelRow;
   }
 
-  leave(slot: number): void {
+  /** Returns how long it has waited. */
+  leave(slot: number, nowUs: number): number {
     assert(this.#requests.phase[slot] === Phase.asking, 'it waits for the store');
     this.#requests.phase[slot] = Phase.idle;
     this.#list.remove(slot);
     this.asked.rows.fill(NONE, rowsOfRequest * slot, rowsOfRequest * (slot + 1));
+    return Math.max(0, nowUs - (this.#sinceUs[slot] as number));
   }
 }

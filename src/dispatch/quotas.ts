@@ -8,7 +8,7 @@
 import type { Arrival } from './arrival.ts';
 import { NONE } from './candidates.ts';
 import { type DecisionSink, Refusal, type Release, Verdict } from './decisions.ts';
-import type { Leases, SharedLimits } from './leases.ts';
+import type { SharedLimits } from './leases.ts';
 import {
   Admission,
   type Limited,
@@ -30,7 +30,7 @@ export interface QuotasParts {
   readonly requests: Requests;
   readonly placement: Placement;
   readonly sink: DecisionSink;
-  /** A request that waited for the store goes on, or is refused. */
+  /** A request that waits for the store goes on, or is refused; it is still to leave(). */
   decided(slot: number, refusal: Refusal | typeof NONE, nowUs: number): void;
 }
 
@@ -60,14 +60,9 @@ export class Quotas {
     return this.#waits.first;
   }
 
-  /** When somebody has waited long enough; Infinity for never. */
+  /** When tick() has something to do; Infinity for never. */
   get nextUs(): number {
-    return this.#waits.nextUs;
-  }
-
-  /** The store has said something that somebody may wait for. */
-  get hasAnswer(): boolean {
-    return this.#limits.leases?.hasAnswer ?? false;
+    return this.#limits.leases?.hasAnswer === true ? 0 : this.#waits.nextUs;
   }
 
   /** Why the request is not let in, its deadline included; NONE when it is; WAITS: nobody knows yet. */
@@ -83,29 +78,33 @@ export class Quotas {
     return refusal;
   }
 
-  /** Decides about those whose answer is there, and those who have waited long enough. */
-  decide(nowUs: number): void {
+  /** Decides about those who have waited long enough, and about all once the store has answered. */
+  tick(nowUs: number): void {
     const { leases } = this.#limits;
     if (leases === undefined) return;
+    while (this.#waits.nextUs <= nowUs) this.#decide(this.#waits.first, true, nowUs);
+    if (!leases.hasAnswer) return;
     leases.seeAnswers();
     const waits = this.#waits;
     // What is wanted is what those want who wait on.
     for (let slot = waits.first; slot !== NONE; slot = waits.after(slot)) {
-      this.#wantNothing(slot, leases);
+      this.#limits.wantNothing(waits.limited(slot));
     }
     for (let slot = waits.first; slot !== NONE; ) {
       const next = waits.after(slot);
-      this.#decide(slot, nowUs >= waits.endUs(slot), nowUs);
+      this.#decide(slot, false, nowUs);
       slot = next;
     }
+    this.#limits.balance(nowUs);
   }
 
-  /** The wait for the store ends, however. Returns its length: it is none for a replica. */
-  leave(slot: number): number {
-    const { leases } = this.#limits;
-    if (leases !== undefined && this.#waits.length === 1) this.#wantNothing(slot, leases);
-    this.#waits.leave(slot);
-    return 0;
+  /** The wait for the store ends, however. Returns its length. */
+  leave(slot: number, nowUs: number): number {
+    const limited = this.#waits.limited(slot);
+    this.#limits.decided(limited);
+    const waitedUs = this.#waits.leave(slot, nowUs);
+    if (this.#waits.length === 0) this.#limits.wantNothing(limited);
+    return waitedUs;
   }
 
   /** Takes over what the request took under an earlier brain. False: nothing. */
@@ -151,21 +150,13 @@ export class Quotas {
     if (this.#limits.close(slot, isAsked, nowUs)) this.#parts.sink.settledLimits(slot);
   }
 
-  #wantNothing(slot: number, leases: Leases): void {
-    const { limitRow, limitModelRow } = this.#waits.limited(slot);
-    if (limitRow !== NONE) leases.wantNothing(limitRow);
-    if (limitModelRow !== NONE) leases.wantNothing(limitModelRow);
-  }
-
   #decide(slot: number, isOver: boolean, nowUs: number): void {
     const waits = this.#waits;
     const limited = waits.limited(slot);
     const [input, output] = [waits.inputTokens(slot), waits.outputTokens(slot)];
     const refusal = this.#admit(limited, input, output, nowUs, !isOver);
-    if (refusal === WAITS) return; // others have taken it; what is left of its budget stays
-    this.leave(slot);
-    const isLate = nowUs >= (this.#parts.requests.deadlineUs[slot] as number);
-    this.#parts.decided(slot, isLate ? Refusal.deadline : refusal, nowUs);
+    // Others have taken it: what is left of its budget stays.
+    if (refusal !== WAITS) this.#parts.decided(slot, refusal, nowUs);
   }
 
   #admit(

@@ -145,7 +145,11 @@ export class GatewayThreads {
 
   async #start(name: string): Promise<void> {
     const context = this.#parts.context();
-    const onDeath = this.#parts.onDeath.bind(this.#parts);
+    const onDeath = (dead: string, error: unknown): void => {
+      // Nobody is to wait for an answer meanwhile.
+      if (dead === 'limiter') this.#parts.views.setLimitStoreDown();
+      this.#parts.onDeath(dead, error);
+    };
     if (name === 'scheduler') {
       this.#scheduler = new ThreadHandle(name, 'scheduler', schedulerStart(context), onDeath);
       await this.#scheduler.ready();

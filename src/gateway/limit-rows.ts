@@ -47,7 +47,10 @@ export class LimitRows {
     return new Map(
       [...this.#rows].map(([name, row]) => {
         const [tenant, ...model] = name.split('/');
-        return [row, [`{${tenant}}`, ...(model.length === 0 ? [] : [model.join('/')])].join(':')];
+        const ofModel = model.length === 0 ? '' : `:${model.join('/')}`;
+        const { words, at } = this.#table;
+        const owner = words[this.#table.word(row) + at.owner] as number;
+        return [row, { name: `{${tenant}}${ofModel}`, owner }];
       }),
     );
   }

@@ -79,6 +79,11 @@ export class GatewayViews {
     return this.#leases === null ? 0 : 1 - Atomics.load(this.#leases.words, this.#leases.isDown);
   }
 
+  /** The limiter is dead: its successor looks for the store. */
+  setLimitStoreDown(): void {
+    if (this.#leases !== null) Atomics.store(this.#leases.words, this.#leases.isDown, 1);
+  }
+
   /** Open connections of clients. */
   connections(): number {
     return this.threads()

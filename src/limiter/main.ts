@@ -2,8 +2,10 @@
  * Entry of the limiter thread, which is there where limits are shared by way of a store: attaches, beats,
  * answers its doorbell and the rare messages of the main thread. An event-loop thread; it never blocks.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
+import { nowMs } from '../lib/clock.ts';
 import { nameThread } from '../lib/thread-name.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell, ring } from '../shm/doorbell.ts';
@@ -17,8 +19,11 @@ import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { createLogger, type LogLevel } from '../telemetry/log.ts';
 import { Limiter } from './limiter.ts';
 import { RedisStore } from './redis-store.ts';
+import { RefusedError } from './store.ts';
 
 const logCloseMs = 200;
+const startMsMax = 500;
+const complaintMs = 10_000;
 
 const start = workerData as LimiterStart;
 assert(start.thread === 'limiter');
@@ -46,6 +51,7 @@ const logger = createLogger({
   onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
 });
 
+let complainedMs = Number.NEGATIVE_INFINITY;
 const limiter = new Limiter({
   memory: { ...memory, sharedLimits },
   store: new RedisStore(start.redis),
@@ -59,9 +65,12 @@ const limiter = new Limiter({
       });
     }
   },
-  onCall(isAnswered, us) {
-    metrics.add(catalogue.limitStoreCalls, isAnswered ? Result.ok : Result.failed, 1);
+  onCall(error, us) {
+    metrics.add(catalogue.limitStoreCalls, error === undefined ? Result.ok : Result.failed, 1);
     metrics.observe(catalogue.limitStoreCall, 0, us);
+    if (!(error instanceof RefusedError) || nowMs() - complainedMs < complaintMs) return;
+    complainedMs = nowMs();
+    logger.error('the store of limits refuses a call', { err: messageOf(error) });
   },
 });
 limiter.setNames(start.names);
@@ -100,5 +109,5 @@ function messageOf(error: unknown): string {
 bell.start();
 heartbeat.start();
 // The gateway starts whether or not the store answers.
-await limiter.start();
+await Promise.race([limiter.start(), sleep(startMsMax)]);
 post({ kind: 'ready' });

@@ -3,10 +3,18 @@
  *
  * A call is answered within the time limit or fails. A connection that failed, or that its owner closes, is
  * never used again: what it still owes is not waited for, and nothing is sent later that was asked earlier.
+ * Nodes of `urls` that do not answer are left out before the client meets them: it would wait for the first.
  */
-import { createClient, createCluster, createSentinel, defineScript } from '@redis/client';
+import {
+  createClient,
+  createCluster,
+  createSentinel,
+  defineScript,
+  ErrorReply,
+} from '@redis/client';
+import { answeringNodes, parseNodes, type RedisNode } from './redis-nodes.ts';
 import { type BucketAnswer, type BucketCall, bucketScript } from './script.ts';
-import { LateError, type Store } from './store.ts';
+import { LateError, RefusedError, type Store } from './store.ts';
 
 export interface RedisOptions {
   readonly mode: 'single' | 'cluster' | 'sentinel';
@@ -19,8 +27,16 @@ export interface RedisOptions {
   readonly timeoutMs: number;
 }
 
-/** A connection is opened beside the requests: none waits for it. */
-const connectTimeoutMs = 1000;
+/** Of one node, and of all that it takes. No request waits for a connection. */
+const connectTimeoutMs = 500;
+const connectMsMax = 3000;
+/** A connection that says nothing for so long, not even to a ping, is closed; a silent one never settles. */
+const silentMsMax = 2000;
+const pingMs = 500;
+
+/** What a server answers that is there and does not serve; anything else is about the call. */
+const notServing =
+  /^(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOAUTH|WRONGPASS|NOPERM|OOM|MISCONF|NOREPLICAS|BUSY|UNKILLABLE|MOVED|ASK)\b/;
 
 interface RedisParser {
   push(...args: string[]): unknown;
@@ -49,19 +65,22 @@ interface Client {
 
 export class RedisStore implements Store {
   readonly #options: RedisOptions;
+  readonly #nodes: readonly RedisNode[];
   #client: Client | undefined;
 
   constructor(options: RedisOptions) {
     this.#options = options;
+    this.#nodes = parseNodes(options.urls);
   }
 
   async connect(): Promise<void> {
     if (this.#client !== undefined) return;
-    const client = createRedis(this.#options);
+    const nodes = await answeringNodes(this.#nodes, connectTimeoutMs);
+    const client = createRedis(this.#options, nodes);
     // Commands tell of every failure themselves.
     client.on('error', () => {});
     try {
-      await within(connectTimeoutMs, client.connect());
+      await within(connectMsMax, client.connect());
     } catch (error) {
       destroy(client);
       throw error;
@@ -75,48 +94,59 @@ export class RedisStore implements Store {
     try {
       return parseAnswers(await within(this.#options.timeoutMs, client.take(calls)), calls.length);
     } catch (error) {
-      if (!(error instanceof LateError)) this.close(client);
-      throw error;
+      if (!(error instanceof ErrorReply)) throw error;
+      throw notServing.test(error.message) ? error : new RefusedError(error.message);
     }
   }
 
-  close(client = this.#client): void {
-    if (client === undefined) return;
-    if (client === this.#client) this.#client = undefined;
-    destroy(client);
+  close(): void {
+    const client = this.#client;
+    this.#client = undefined;
+    if (client !== undefined) destroy(client);
   }
 }
 
-function createRedis({ mode, urls, master, username, password }: RedisOptions): Client {
-  const socket = { connectTimeout: connectTimeoutMs, reconnectStrategy: false } as const;
-  const access = {
-    ...(username === '' ? {} : { username }),
-    ...(password === '' ? {} : { password }),
+function createRedis(options: RedisOptions, nodes: readonly RedisNode[]): Client {
+  const { mode, master, username, password } = options;
+  const isTls = nodes.some((node) => node.isTls);
+  const socket = {
+    ...{ connectTimeout: connectTimeoutMs, socketTimeout: silentMsMax },
+    ...{ reconnectStrategy: false as const },
+    ...(isTls ? { tls: true as const } : {}),
   };
   // Nothing waits for a connection: what cannot be sent fails.
-  const common = { socket, disableOfflineQueue: true, ...access };
-  const rootNodes = urls.map((url) => ({ url, ...common }));
+  const common = { socket, pingInterval: pingMs, disableOfflineQueue: true };
+  const ownNode = nodes[0] as RedisNode;
+  const access = accessOf({
+    username: username || (mode === 'sentinel' ? '' : ownNode.username),
+    password: password || (mode === 'sentinel' ? '' : ownNode.password),
+  });
   if (mode === 'cluster') {
-    return createCluster({ rootNodes, defaults: common, scripts }) as unknown as Client;
+    const rootNodes = nodes.map(({ host, port }) => {
+      return { ...common, ...access, socket: { ...socket, host, port } };
+    });
+    const defaults = { ...common, ...access };
+    return createCluster({ rootNodes, defaults, scripts }) as unknown as Client;
   }
   if (mode === 'sentinel') {
-    const sentinelRootNodes = urls.map((text) => {
-      const { hostname, port } = new URL(text);
-      return { host: hostname, port: Number(port || 26_379) };
-    });
-    const isTls = urls.some((url) => url.startsWith('rediss:'));
-    const nodes = { ...common, socket: isTls ? { ...socket, tls: true as const } : socket };
     return createSentinel({
       name: master,
-      sentinelRootNodes,
-      nodeClientOptions: nodes,
-      sentinelClientOptions: { socket: nodes.socket },
+      sentinelRootNodes: nodes.map(({ host, port }) => ({ host, port })),
+      nodeClientOptions: { ...common, ...access },
+      sentinelClientOptions: { ...common, ...accessOf(ownNode) },
       maxCommandRediscovers: 1,
       scripts,
     }) as unknown as Client;
   }
-  return createClient({ url: urls[0] as string, ...common, scripts }) as unknown as Client;
+  const { host, port, database } = ownNode;
+  const own = { ...common, ...access, database, socket: { ...socket, host, port } };
+  return createClient({ ...own, scripts }) as unknown as Client;
 }
+
+const accessOf = ({ username, password }: Pick<RedisNode, 'username' | 'password'>) => ({
+  ...(username === '' ? {} : { username }),
+  ...(password === '' ? {} : { password }),
+});
 
 function destroy(client: Client): void {
   // One that never connected complains.

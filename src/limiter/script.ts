@@ -35,7 +35,7 @@ for i, key in ipairs(KEYS) do
   else
     redis.call('SET', key, string.format('%.3f', tat), 'PX', math.ceil(full / 1000) + 1)
   end
-  out[2 * i - 1] = string.format('%.6f', given)
+  out[2 * i - 1] = string.format('%.17g', given)
   out[2 * i] = string.format('%.3f', full)
 end
 return out

@@ -12,3 +12,6 @@ export interface Store {
 
 /** No answer in time; the connection may be all right, and this machine busy. */
 export class LateError extends Error {}
+
+/** The store is there and refuses this call: what it has under these names is something else. */
+export class RefusedError extends Error {}

@@ -177,7 +177,6 @@ export class Scheduler {
     let isMore = this.#drainEvents();
     isMore = this.#drainRequests() || isMore;
     const now = nowUs();
-    if (this.#brain.quotas.hasAnswer) this.#brain.quotas.decide(now);
     if (this.#brain.nextTimerUs <= now) {
       this.#executor.thinkingSinceUs = now;
       this.#brain.tick(now);
@@ -202,7 +201,6 @@ export class Scheduler {
   /** The last look before sleep: everything whose writer rings the bell. */
   #hasWork(): boolean {
     if (this.#requests.peek() || this.#replicas.changed) return true;
-    if (this.#brain.quotas.hasAnswer) return true;
     for (const events of this.#events) if (events.peek() >= 0) return true;
     return !this.#stopping && Atomics.load(this.#control, controlAt.stopping) === 1;
   }

@@ -16,7 +16,7 @@ const kinds = 3;
 
 export const LeasesLayout = defineLayout('leases', {
   isDown: word(
-    'limiter',
+    'limiter; main once it is dead',
     '1 while the store does not answer: each tenant goes by its failure mode.',
   ),
   answers: word('limiter', 'Counts answers; the scheduler looks at who waits when it has moved.'),

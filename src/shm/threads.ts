@@ -112,8 +112,8 @@ export interface ForwarderStart extends ThreadStart {
   readonly replicas: readonly ReplicaAddress[];
 }
 
-/** Rows of the limits and their names in the store: `{tenant}`, or `{tenant}:model`. */
-export type LimitNames = ReadonlyMap<number, string>;
+/** Rows of the limits: their names in the store, `{tenant}` or `{tenant}:model`, and whose they are. */
+export type LimitNames = ReadonlyMap<number, { readonly name: string; readonly owner: number }>;
 
 export interface LimiterStart extends ThreadStart {
   readonly thread: 'limiter';

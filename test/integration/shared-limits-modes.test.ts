@@ -17,6 +17,13 @@ const tenants = Object.fromEntries(
   ]),
 );
 
+/** One that takes connections and says nothing: whoever is listed beside it serves all the same. */
+async function silentNode(): Promise<RedisServer> {
+  const node = await RedisServer.start();
+  node.signal('SIGSTOP');
+  return node;
+}
+
 /** Each tenant at both gateways in turn: what one bucket has, and no more. */
 async function expectShared(scene: SharedLimitsScene): Promise<void> {
   for (const tenant of Object.keys(tenants)) {
@@ -37,20 +44,25 @@ test.skipIf(!hasRedis)(
     try {
       const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000'];
       for (let i = 0; i < 3; i++) nodes.push(await RedisServer.start({ args }));
-      const addresses = nodes.map(({ port }) => `127.0.0.1:${port}`);
+      const silent = await silentNode();
+      nodes.push(silent);
+      const addresses = nodes.slice(0, 3).map(({ port }) => `127.0.0.1:${port}`);
       const create = ['--cluster', 'create', ...addresses, '--cluster-yes'];
       const made = spawnSync('redis-cli', create, { encoding: 'utf8' });
       expect(made.status, made.stdout).toBe(0);
       await eventually(
         'the cluster serves',
-        () => nodes.every((node) => node.cli('cluster', 'info').includes('cluster_state:ok')),
+        () =>
+          nodes
+            .slice(0, 3)
+            .every((node) => node.cli('cluster', 'info').includes('cluster_state:ok')),
         formsMs,
       );
       scene = await SharedLimitsScene.start(2, tenants, {
-        ...{ mode: 'cluster', urls: [nodes[0]!.url], timeout: '5s' },
+        ...{ mode: 'cluster', urls: [silent.url, nodes[0]!.url], timeout: '5s' },
       });
       await expectShared(scene);
-      const held = nodes.map((node) => Number(node.cli('dbsize')));
+      const held = nodes.slice(0, 3).map((node) => Number(node.cli('dbsize')));
       expect(
         held.every((keys) => keys > 0),
         `keys of each node: ${held}`,
@@ -88,13 +100,15 @@ test.skipIf(!hasSentinel)(
         ].join('\n'),
       });
       servers.push(sentinel);
+      const silent = await silentNode();
+      servers.push(silent);
       await eventually(
         'Sentinel knows the standby',
         () => sentinel.cli('sentinel', 'replicas', 'limits').includes(String(standby.port)),
         formsMs,
       );
       scene = await SharedLimitsScene.start(2, tenants, {
-        ...{ mode: 'sentinel', master: 'limits', urls: [sentinel.url], timeout: '5s' },
+        ...{ mode: 'sentinel', master: 'limits', urls: [silent.url, sentinel.url], timeout: '5s' },
       });
       await expectShared(scene);
       await master.kill();

@@ -49,6 +49,14 @@ test('a file with models only has every other key at its default', () => {
     log: { level: 'info', sample: 0.01, pretty: 'auto' },
     usage: { file: '', max_size: 67_108_864, keep: 10, buffer: 16_777_216 },
     auth: { keys: 'auto' },
+    limits: {
+      store: 'local',
+      redis: {
+        ...{ mode: 'single', urls: [], master: '', username: '', password: '' },
+        ...{ prefix: 'sluice:', timeout: 50 },
+      },
+      ...{ failure_mode: 'open', gateways: 1 },
+    },
     tenants: [],
     models: [
       {

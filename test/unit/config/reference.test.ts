@@ -46,5 +46,8 @@ test('the secrets are exactly the keys that hold one', () => {
   const secrets = [...schemaValues(config)]
     .filter(({ node }) => node.writeOnly === true)
     .map(({ path }) => path.join('.'));
-  expect(secrets).toEqual(['listen.tls.passphrase', 'admin.token', 'models.0.replicas.0.api_key']);
+  expect(secrets).toEqual([
+    ...['listen.tls.passphrase', 'admin.token', 'limits.redis.password'],
+    'models.0.replicas.0.api_key',
+  ]);
 });

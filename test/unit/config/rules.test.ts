@@ -138,6 +138,15 @@ const cases: readonly Case[] = [
     kept: `tenants: [{ name: t, models: [a, b, c] }]\nmodels: [${m('a', url(1, ', adapters: [c]'), ', aliases: [b]')}]`,
   },
   {
+    rule: 'store_has_an_address',
+    broken: `limits: { store: redis, redis: { mode: sentinel, urls: ["redis://h:1/3"] } }\n${models}`,
+    problems: [
+      expect.stringMatching(/limits\.redis\.master: is needed for `mode: sentinel`$/),
+      expect.stringMatching(/limits\.redis\.urls\.0: has a database, which only `single` has$/),
+    ],
+    kept: `limits: { store: redis, redis: { urls: ["redis://h:1/3"] } }\n${models}`,
+  },
+  {
     rule: 'limits_fit_the_table',
     broken: `tenants: [${manyTenants(9000)}]\n${models}`,
     problems: [expect.stringMatching(/tenants: must have at most 16384 limits in all$/)],
@@ -198,6 +207,25 @@ test('an adapter belongs to one model, whose replicas share it, and is listed on
   expect(problems(`models: [${m('a', url(1, ', adapters: [x, y, x]'))}]`)).toEqual([
     expect.stringMatching(/models\.0\.replicas\.0\.adapters\.2: is listed twice$/),
   ]);
+});
+
+test.each([
+  ['', 'limits.redis.urls: is needed for `store: redis`'],
+  [
+    'urls: ["redis://a:1", "redis://b:1"]',
+    'limits.redis.urls: has one address unless `mode` is cluster or sentinel',
+  ],
+  [
+    'urls: ["http://a"]',
+    'limits.redis.urls.0: must be redis://host:port or, for TLS, rediss://host:port',
+  ],
+  [
+    'urls: ["redis://a:port"]',
+    'limits.redis.urls.0: must be redis://host:port or, for TLS, rediss://host:port',
+  ],
+])('a store with %s is refused', (redis, problem) => {
+  const found = problems(`limits: { store: redis, redis: { ${redis} } }\n${models}`);
+  expect(found).toEqual([expect.stringContaining(problem)]);
 });
 
 test('every rule has its case', () => {

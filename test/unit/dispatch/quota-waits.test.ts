@@ -67,10 +67,11 @@ function scene(limits: Partial<Record<'requestRate' | 'requestBurst', number>>, 
       leases.words[word(leases.at.isInRing)] = 0;
       leases.words[word(leases.at.answered)] = leases.words[word(leases.at.asked)]!;
       leases.words[leases.answers]! += 1;
-      expect(harness.brain.quotas.hasAnswer).toBe(true);
-      harness.brain.quotas.decide(harness.nowUs);
-      expect(harness.brain.quotas.hasAnswer).toBe(false);
+      expect(harness.brain.nextTimerUs).toBe(0);
+      harness.advance(0);
+      expect(harness.brain.nextTimerUs).toBeGreaterThan(0);
     },
+    returned: () => leases.doubles[double(leases.at.returned)]!,
     used: () => leases.doubles[double(leases.at.used)]!,
     setDown(isDown: boolean) {
       leases.words[leases.isDown] = isDown ? 1 : 0;
@@ -123,6 +124,11 @@ test('without an answer within the time limit each goes by the failure mode of i
   expect(open.harness.running.size).toBe(0);
   open.harness.advance(1);
   expect(open.harness.running.size).toBe(1);
+  // The store is late and not down: it is charged with the next answer.
+  expect(open.used()).toBe(1);
+  expect(open.asks).toHaveLength(1);
+  open.answer(0);
+  expect(open.asks, 'for what was taken without being there').toHaveLength(2);
   const closed = scene(perMinute(10), true);
   closed.arrive(0);
   closed.harness.advance(budgetMs);
@@ -153,15 +159,14 @@ test('what was taken here while the store was down does not come back to what is
 });
 
 test('a client that leaves while it waits has taken nothing, and a late answer starts nobody', () => {
-  const { harness, arrive, answer, want } = scene(perMinute(10));
+  const { harness, arrive, answer, want, returned } = scene(perMinute(10));
   arrive(0);
   expect(harness.cancel(0)).toBe(true);
   expect(harness.lastRefusal).toBe('clientGone');
   expect(want()).toBe(0);
   answer(1);
   expect(harness.running.size).toBe(0);
-  arrive(1);
-  expect([...harness.running.keys()], 'what was given for it is there for the next').toEqual([1]);
+  expect(returned(), 'what was given for it goes back').toBe(1);
 });
 
 test('a stop refuses who waits', () => {

@@ -18,6 +18,8 @@ export interface Answer {
   /** Further header lines, each with its CRLF. */
   readonly headers: string;
   readonly stream: boolean;
+  /** What a stream that fails ends with. */
+  readonly errorEvent: string;
   /** Steps of a stream; a whole answer of a generation has them too, all sent together. */
   readonly steps: number;
   /** Tokens of the first choice that came before this answer. */
@@ -37,6 +39,10 @@ export interface Answer {
 }
 
 const EVENT_STREAM = 'text/event-stream; charset=utf-8';
+const ERROR_EVENT =
+  'data: {"error":{"message":"simulated failure","type":"server_error","param":null,"code":500}}\n\n';
+const ANTHROPIC_ERROR_EVENT =
+  'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"simulated failure"}}\n\n';
 const STREAM_HEADERS = 'cache-control: no-cache\r\nx-accel-buffering: no\r\n';
 
 export function plainAnswer(
@@ -50,6 +56,7 @@ export function plainAnswer(
     contentType,
     headers,
     stream: false,
+    errorEvent: '',
     steps: 0,
     start: 0,
     headMs: 0,
@@ -76,6 +83,7 @@ export class GenerationAnswer implements Answer {
   readonly contentType: string;
   readonly headers: string;
   readonly stream: boolean;
+  readonly errorEvent: string;
   readonly steps: number;
   readonly start: number;
   readonly headMs: number;
@@ -95,6 +103,7 @@ export class GenerationAnswer implements Answer {
     this.#generation = generation;
     this.#shape = shapeOf(generation, id, created);
     this.stream = generation.stream;
+    this.errorEvent = generation.api === 'messages' ? ANTHROPIC_ERROR_EVENT : ERROR_EVENT;
     this.contentType = this.stream ? EVENT_STREAM : 'application/json';
     this.headers = this.stream ? STREAM_HEADERS + headers : headers;
     this.steps = generation.steps;

@@ -32,9 +32,6 @@ const DRIP_BYTES_MAX = 64 * 1024;
 /** `{"choices":[],"padding":""}` */
 const BIG_EVENT_FRAME_BYTES = 27;
 const GARBAGE = '\x00\xff\x16\x03\x01 garbage \r\n\r\nzz\r\n';
-const ERROR_EVENT =
-  'data: {"error":{"message":"simulated failure","type":"server_error","param":null,"code":500}}\n\n';
-
 export class FaultScript implements Source {
   text = '';
   gapMs = 0;
@@ -76,7 +73,7 @@ function framingOf(answer: Answer, plan: FaultPlan, chunkedAllowed: boolean): Fr
 
 function script(answer: Answer, plan: FaultPlan, framing: Framing, reusable: boolean): Segment[] {
   let payloads = answer.stream ? streamPayloads(answer) : wholePayloads(answer);
-  payloads = bendEvents(payloads, plan, answer.stream);
+  payloads = bendEvents(payloads, plan, answer);
   payloads = stopAt(payloads, plan, answer.start);
   if (plan.split !== undefined) payloads = splitAt(payloads, plan.split);
   if (plan.dripMs !== undefined) payloads = drip(payloads, plan.dripMs);
@@ -137,7 +134,11 @@ function payload(text: string, tokens: number, position: number): Segment {
   return { text, gapMs: 0, tokens, position, steps: 0, ending: 'none' };
 }
 
-function bendEvents(segments: Segment[], plan: FaultPlan, stream: boolean): Segment[] {
+function bendEvents(
+  segments: Segment[],
+  plan: FaultPlan,
+  { stream, errorEvent }: Answer,
+): Segment[] {
   let bent = segments;
   if (stream && plan.sse !== undefined) bent = sseVariant(bent, plan.sse, plan.sseAt ?? 2);
   if (stream && plan.bigEvent !== undefined) {
@@ -145,8 +146,8 @@ function bendEvents(segments: Segment[], plan: FaultPlan, stream: boolean): Segm
     bent = insertAfterTokens(bent, 1, `data: {"choices":[],"padding":"${padding}"}\n\n`);
   }
   if (stream && plan.errorEvent !== undefined) {
-    bent = insertAfterTokens(bent, plan.errorEvent, ERROR_EVENT);
-    const at = bent.findIndex(({ text }) => text === ERROR_EVENT);
+    bent = insertAfterTokens(bent, plan.errorEvent, errorEvent);
+    const at = bent.findIndex(({ text }) => text === errorEvent);
     bent = bent.slice(0, at + 1);
   }
   return bent;
@@ -232,7 +233,7 @@ function fullLength(answer: Answer, plan: FaultPlan, bytes: number): number {
   const cut = plan.cut ?? plan.stall ?? plan.killAfter;
   if (cut === undefined) return bytes;
   const whole = answer.stream ? streamPayloads(answer) : wholePayloads(answer);
-  return bendEvents(whole, plan, answer.stream).reduce((sum, { text }) => sum + text.length, 0);
+  return bendEvents(whole, plan, answer).reduce((sum, { text }) => sum + text.length, 0);
 }
 
 function headFraming(plan: FaultPlan, framing: Framing, bytes: number, reusable: boolean): string {

@@ -101,7 +101,7 @@ export function readGeneration(api: Api, body: Body, profile: Profile): Generati
     includeUsage: options.include_usage === true,
     continuousUsage: options.continuous_usage_stats === true,
     returnTokenIds: body.return_token_ids === true,
-    tool: api === 'chat' ? forcedTool(body) : undefined,
+    tool: forcedTool(api, body),
     prompt: first.text,
     tagged: prompts.length === 1 ? first.text : prompts.map(({ text }) => text).join('\n'),
     promptTokens,
@@ -215,13 +215,17 @@ function outputLimit(api: Api, body: Body): number | undefined {
   return limit === undefined || limit < 1 ? undefined : limit;
 }
 
-/** The function that `tool_choice` makes the answer call. */
-function forcedTool(body: Body): string | undefined {
+/** The function that `tool_choice` makes the answer call, in the words of either API. */
+function forcedTool(api: Api, body: Body): string | undefined {
   if (!Array.isArray(body.tools) || body.tools.length === 0) return undefined;
-  const first = record(record(body.tools[0]).function).name;
-  if (body.tool_choice === 'required') return typeof first === 'string' ? first : 'function';
-  const named = record(record(body.tool_choice).function).name;
-  return typeof named === 'string' ? named : undefined;
+  const tool = record(body.tools[0]);
+  const choice = record(body.tool_choice);
+  const isAny = api === 'messages' ? choice.type === 'any' : body.tool_choice === 'required';
+  let name: unknown;
+  if (api === 'chat') name = isAny ? record(tool.function).name : record(choice.function).name;
+  else if (api === 'messages') name = isAny ? tool.name : choice.name;
+  if (typeof name === 'string') return name;
+  return isAny ? 'function' : undefined;
 }
 
 /** A value that should be an object; what is none reads as an empty one. */

@@ -4,22 +4,34 @@ import { wireJson } from './http-writer.ts';
 import { type Shape, tokensOf } from './shape.ts';
 
 export function createAnthropicShape(generation: Generation, id: string): Shape {
+  const { promptTokens, cached, tool } = generation;
   const head = `{"id":"msg_${id}","type":"message","role":"assistant","model":${wireJson(generation.model)},`;
-  const stop = generation.choices[0]?.finish === 'length' ? 'max_tokens' : 'end_turn';
+  const stop = stopReason(generation);
+  // What the prefix cache saved is counted beside the rest of the prompt, not within it.
   const usage = (output: number): string =>
-    `{"input_tokens":${generation.promptTokens},"output_tokens":${output}}`;
+    cached === undefined
+      ? `{"input_tokens":${promptTokens},"output_tokens":${output}}`
+      : `{"input_tokens":${promptTokens - cached.tokens},"cache_read_input_tokens":${cached.tokens},"output_tokens":${output}}`;
+  const block = (input: string): string =>
+    `{"type":"tool_use","id":"toolu_${id}","name":${wireJson(tool ?? '')},"input":${input}}`;
+  const part = (json: string): string => delta(`"input_json_delta","partial_json":"${json}"`);
   return {
     open: () =>
       event(
         'message_start',
         `"message":${head}"content":[],"stop_reason":null,"stop_sequence":null,"usage":${usage(0)}}`,
       ) +
-      event('content_block_start', '"index":0,"content_block":{"type":"text","text":""}') +
-      event('ping', ''),
-    delta: (choice, _step, text) =>
-      choice > 0
-        ? ''
-        : event('content_block_delta', `"index":0,"delta":{"type":"text_delta","text":"${text}"}`),
+      event(
+        'content_block_start',
+        `"index":0,"content_block":${tool === undefined ? '{"type":"text","text":""}' : block('{}')}`,
+      ) +
+      event('ping', '') +
+      (tool === undefined ? '' : part('{\\"echo\\":\\"')),
+    delta: (choice, _step, text, last) => {
+      if (choice > 0) return '';
+      if (tool === undefined) return delta(`"text_delta","text":"${text}"`);
+      return part(last ? `${text}\\"}` : text);
+    },
     close: () =>
       event('content_block_stop', '"index":0') +
       event(
@@ -27,9 +39,21 @@ export function createAnthropicShape(generation: Generation, id: string): Shape 
         `"delta":{"stop_reason":"${stop}","stop_sequence":null},"usage":${usage(tokensOf(generation))}`,
       ) +
       event('message_stop', ''),
-    whole: (texts) =>
-      `${head}"content":[{"type":"text","text":"${texts[0] ?? ''}"}],"stop_reason":"${stop}","stop_sequence":null,"usage":${usage(tokensOf(generation))}}`,
+    whole: ([text = '']) => {
+      const content =
+        tool === undefined ? `{"type":"text","text":"${text}"}` : block(`{"echo":"${text}"}`);
+      return `${head}"content":[${content}],"stop_reason":"${stop}","stop_sequence":null,"usage":${usage(tokensOf(generation))}}`;
+    },
   };
+}
+
+function stopReason({ choices, tool }: Generation): string {
+  if (choices[0]?.finish === 'length') return 'max_tokens';
+  return tool === undefined ? 'end_turn' : 'tool_use';
+}
+
+function delta(fields: string): string {
+  return event('content_block_delta', `"index":0,"delta":{"type":${fields}}`);
 }
 
 function event(type: string, fields: string): string {

@@ -31,7 +31,7 @@ export interface Asker {
 
 const exposedHeaders = [
   'x-request-id, x-sluice-replica, x-sluice-attempts, x-sluice-batch, x-sluice-explain, server-timing',
-  'retry-after, retry-after-ms',
+  'request-id, retry-after, retry-after-ms, x-should-retry',
   ...['requests', 'tokens'].flatMap((of) =>
     ['limit', 'remaining', 'reset'].map((what) => `x-ratelimit-${what}-${of}`),
   ),
@@ -69,11 +69,13 @@ export function errorAnswer(
     // Clients take no longer advice and would come again at once.
     if (waitMs > adviceMsMax) headers.push('x-should-retry', 'false');
   }
+  const named = param === '' || param === undefined ? undefined : param;
   if (asker.isAnthropic) {
-    const body = anthropicErrorBody(entry, undefined, asker.requestId);
+    // It has no field for a parameter: the message names it, as that of Anthropic does.
+    const message = named === undefined ? undefined : `${named}: ${entry.message}`;
+    const body = anthropicErrorBody(entry, message, asker.requestId);
     return { status: errorStatus(entry, asker), headers, body };
   }
-  const named = param === '' || param === undefined ? undefined : param;
   return { status: errorStatus(entry, asker), headers, body: errorBody(entry, undefined, named) };
 }
 

@@ -228,10 +228,11 @@ export class Ingest implements ListenerHandler {
     if (route?.dynamic === true || head.target.length !== route?.path.length) {
       list.push(':path', head.target);
     }
-    const { forwarded, authorization, traceparent } = head.rules;
+    const { forwarded, authorization, apiKey, traceparent } = head.rules;
     for (const text of forwarded) list.push(text);
     // A key of ours is nothing to a replica.
     if (authorization !== '' && holder === undefined) list.push('authorization', authorization);
+    if (apiKey !== '' && holder === undefined) list.push('x-api-key', apiKey);
     if (validTraceparent(traceparent)) list.push('traceparent', traceparent);
     list.push('x-request-id', requestId);
     return list;

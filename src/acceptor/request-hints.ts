@@ -44,7 +44,7 @@ export function priorityOf({ rules }: EdgeHead, holder: Holder | undefined): num
 
 /** Lane of fair queueing, from the key that came with the request. */
 export function tenantOf({ rules }: EdgeHead): number {
-  return tenantLane(rules.authorization);
+  return tenantLane(rules.authorization === '' ? rules.apiKey : rules.authorization);
 }
 
 /** 0: timeouts.total counts. */

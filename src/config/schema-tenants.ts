@@ -82,7 +82,7 @@ export const Auth = z.strictObject({
     .enum(['auto', 'required', 'off'])
     .prefault('auto')
     .describe(
-      'Whether requests need a key (`Authorization: Bearer` or `x-api-key`): `auto` when there are tenants; `required` also while there are none, so that nobody is let in; `off` asks for none, and what clients send as `Authorization` goes on to the replica.',
+      'Whether requests need a key (`Authorization: Bearer` or `x-api-key`): `auto` when there are tenants; `required` also while there are none, so that nobody is let in; `off` asks for none, and the keys that clients send go on to the replica.',
     ),
 });
 

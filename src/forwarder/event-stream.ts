@@ -20,6 +20,7 @@ import { Hold } from './hold.ts';
 const lf = 0x0a;
 const cr = 0x0d;
 const oneLine = Buffer.from('\n');
+const messageStop = Buffer.from('event: message_stop\ndata: {"type":"message_stop"}\n\n');
 /** What shows that the answer itself has begun. */
 const commits = Observed.token | Observed.finish | Observed.done;
 
@@ -182,6 +183,8 @@ export class EventStream implements Answer {
     if (this.#over) return;
     // Nothing is read behind the last event, and some clients look for CRLF CRLF.
     if (this.#owesLf) this.#sink.emit(oneLine);
+    // Nothing is missing but this, and without it the clients of Anthropic have no message.
+    if (this.#facts.shape === 'anthropic' && !this.#observer.sawDone) this.#sink.emit(messageStop);
     this.#over = true;
     this.#sink.complete();
   }

@@ -32,10 +32,13 @@ const notForwarded = new Set([
   'upgrade',
 ]);
 
+/** The header carries the key of whoever asks; lower-case name in. */
+export const isKey = (name: string): boolean => name === 'authorization' || name === 'x-api-key';
+
 /** Strings of the blob at hand; read and left within one call. */
 const decoded: string[] = [];
 
-/** `authorization` is sent in place of the client's; empty: the client's stays. */
+/** `authorization` is sent in place of the client's key; empty: the client's stays. */
 export function upstreamHead(
   blob: Uint8Array,
   route: Route,
@@ -54,7 +57,7 @@ export function upstreamHead(
     const value = decoded[i + 1] as string;
     if (name === ':method') method = value;
     else if (name === ':path') path = value;
-    else if (name === 'authorization' && authorization !== '') continue;
+    else if (isKey(name) && authorization !== '') continue;
     else if (!notForwarded.has(name)) headers.push(name, value);
   }
   return { method: method as Dispatcher.HttpMethod, path: pathPrefix + path, headers };

@@ -58,6 +58,9 @@ export class CompletionObserver {
   /** The id of the answer as the replica gave it; '' until seen. */
   id = '';
   readonly usage: Usage = { prompt: -1, completion: -1, cached: -1 };
+  /** Prompt tokens as the replica counts them; the Messages API counts those of its cache apart. */
+  #uncached = -1;
+  #written = 0;
   #shape: AnswerShape = 'whole';
   #choices = 1;
   /** 1 for each choice that has a finish reason. */
@@ -84,7 +87,8 @@ export class CompletionObserver {
     this.sawDone = this.sawError = this.sawToken = false;
     this.malformed = this.tokenEvents = 0;
     this.id = '';
-    this.usage.prompt = this.usage.completion = this.usage.cached = -1;
+    this.usage.prompt = this.usage.completion = this.usage.cached = this.#uncached = -1;
+    this.#written = 0;
   }
 
   /** True when nothing that belongs to the answer can be missing. */
@@ -325,12 +329,17 @@ export class CompletionObserver {
       const isPrompt = cursor.keyIs('prompt_tokens') || cursor.keyIs('input_tokens');
       const isCompletion = cursor.keyIs('completion_tokens') || cursor.keyIs('output_tokens');
       const isCached = cursor.keyIs('cache_read_input_tokens');
+      const isWritten = cursor.keyIs('cache_creation_input_tokens');
       if (!cursor.skip()) return;
-      if (isPrompt) this.usage.prompt = tokenCount(this.usage.prompt);
+      if (isPrompt) this.#uncached = tokenCount(this.#uncached);
+      else if (isWritten) this.#written = tokenCount(this.#written);
       else if (isCompletion) this.usage.completion = tokenCount(this.usage.completion);
       else if (isCached) this.usage.cached = tokenCount(this.usage.cached);
     }
     this.#flags |= Observed.usage;
+    const isApart = this.#shape === 'anthropic' && this.#uncached >= 0;
+    const fromCache = isApart ? Math.max(this.usage.cached, 0) + this.#written : 0;
+    this.usage.prompt = this.#uncached + fromCache;
   }
 
   #walkUsageDetails(): void {

@@ -50,7 +50,7 @@ describe.each(testEngines)('client libraries over the %s engine', (engine) => {
 
   describe.each(sdks.map((sdk, i) => ({ name: sdk.name, sdk, i })))('$name', ({ sdk, i }) => {
     const subject = (): SdkSubject => ({
-      ...{ gateway, model, embeddingModel, keys: keys[i]!, repeatable: {} },
+      ...{ gateway, model, embeddingModel, keys: keys[i]!, repeatable: {}, callsTools: true },
       direct: { url: replicas[0]!.url, key: replicaKey },
       long: { maxTokens: 10_000, extra: { ignore_eos: true } },
       running: () => replicas.reduce((sum, replica) => sum + replica.stats().in_flight, 0),

@@ -15,10 +15,13 @@ export interface LlamaServerOptions {
   /** Name in `/v1/models` and in answers. */
   readonly name: string;
   readonly flags?: readonly string[];
+  /** It answers nobody without it, but for /health. */
+  readonly key?: string;
 }
 
 /** Starts the engine that `npm run test:engine` has built; resolves when it has loaded its model. */
-export async function llamaServer({ name, flags = [] }: LlamaServerOptions): Promise<LlamaServer> {
+export async function llamaServer(options: LlamaServerOptions): Promise<LlamaServer> {
+  const { name, flags = [], key } = options;
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const server = fromEnv('SLUICE_TEST_ENGINE');
@@ -26,7 +29,8 @@ export async function llamaServer({ name, flags = [] }: LlamaServerOptions): Pro
   const where = ['--host', '127.0.0.1', '--port', `${port}`];
   // One computing thread, four slots of 2,048 tokens.
   const size = ['-t', '1', '-np', '4', '-c', '8192', '--no-warmup', '--slots'];
-  const child = spawn(server, [...model, ...where, ...size, ...flags], {
+  const guarded = key === undefined ? [] : ['--api-key', key];
+  const child = spawn(server, [...model, ...where, ...size, ...guarded, ...flags], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   let said = '';
@@ -55,7 +59,9 @@ export async function llamaServer({ name, flags = [] }: LlamaServerOptions): Pro
   return {
     url,
     busySlots: async () => {
-      const slots = (await (await fetch(`${url}/slots`)).json()) as { is_processing: boolean }[];
+      const headers = { authorization: `Bearer ${key}` };
+      const response = await fetch(`${url}/slots`, { headers });
+      const slots = (await response.json()) as { is_processing: boolean }[];
       return slots.filter(({ is_processing }) => is_processing).length;
     },
     close,

@@ -2,7 +2,7 @@
 import Anthropic from '@anthropic-ai/sdk';
 import { type Ask, classNames, endOf, parameters, type Sdk, type Told, toolName } from './sdk.ts';
 
-/** `header`: where the key goes; the library has a setting for either. */
+/** `header`: where the key goes. This version makes a bearer token of it, earlier ones and curl do not. */
 export function sdkAnthropic(header: 'x-api-key' | 'authorization'): Sdk {
   return {
     name: `@anthropic-ai/sdk with ${header}`,
@@ -14,8 +14,8 @@ export function sdkAnthropic(header: 'x-api-key' | 'authorization'): Sdk {
     client({ url, key, maxRetries, fetch }) {
       const credential =
         header === 'x-api-key'
-          ? { apiKey: key, authToken: null }
-          : { apiKey: null, authToken: key };
+          ? { apiKey: null, authToken: null, defaultHeaders: { 'x-api-key': key } }
+          : { apiKey: key, authToken: null };
       const client = new Anthropic({
         ...{ baseURL: url, maxRetries, ...credential },
         ...(fetch !== undefined && { fetch }),

@@ -80,6 +80,7 @@ test('a 429 is for the client alone when it names the limits of a key that the c
   const sent = ['accept', '*/*', 'authorization', 'Bearer sk-1'];
   expect(failureOfHead(429, limits, false, sent)).toBeUndefined();
   expect(failureOfHead(429, { 'anthropic-ratelimit-reset': '1' }, false, sent)).toBeUndefined();
+  expect(failureOfHead(429, limits, false, ['x-api-key', 'sk-1'])).toBeUndefined();
   const isBusy = failures.rateLimited;
   expect(failureOfHead(429, { 'retry-after': '7' }, false, sent), 'a full queue').toBe(isBusy);
   expect(failureOfHead(429, limits, true, sent), 'the key of the gateway').toBe(isBusy);

@@ -214,7 +214,8 @@ function run(shape: AnswerShape, events: object[]): number[] {
 
 test('an Anthropic stream', () => {
   const { token, done, finish, usage } = Observed;
-  const usageStart = { input_tokens: 9, cache_read_input_tokens: 4, output_tokens: 1 };
+  const cache = { cache_read_input_tokens: 4, cache_creation_input_tokens: 2 };
+  const usageStart = { input_tokens: 9, ...cache, output_tokens: 1 };
   const flags = run('anthropic', [
     { type: 'message_start', message: { id: 'msg_1', role: 'assistant', usage: usageStart } },
     { type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } },
@@ -226,7 +227,8 @@ test('an Anthropic stream', () => {
   ]);
   expect(flags).toEqual([usage, 0, 0, token, 0, finish | usage, done]);
   expect(observer).toMatchObject({ id: 'msg_1', complete: true });
-  expect(observer.usage).toEqual({ prompt: 9, completion: 12, cached: 4 });
+  // What the cache gave or got is counted beside the rest of the prompt there.
+  expect(observer.usage).toEqual({ prompt: 15, completion: 12, cached: 4 });
 });
 
 test('a Responses stream', () => {

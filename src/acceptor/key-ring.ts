@@ -8,7 +8,7 @@ import { Buffer } from 'node:buffer';
 import { timingSafeEqual } from 'node:crypto';
 import { type KeyRow, type KeyTable, refOf, type TenantRow } from '../config/tenants.ts';
 import { type ErrorEntry, errors } from '../errors/catalogue.ts';
-import { digestOfKey, keyOfHeaders } from '../protocol/api-key.ts';
+import { digestBytes, digestOfKey, keyOfHeaders } from '../protocol/api-key.ts';
 
 /** Whose request it is. */
 export interface Holder {
@@ -27,7 +27,7 @@ export interface Holder {
 }
 
 interface Entry {
-  readonly digest: Uint8Array;
+  readonly digest: Buffer;
   readonly row: KeyRow;
   readonly holder: Holder;
 }
@@ -51,10 +51,10 @@ export class KeyRing {
       const refs = row.refs === null ? undefined : new Set(row.refs);
       const of = { tenant: row.tenant, tenantName, keyId: row.id };
       const holder = { ...of, priority, mayPrioritise, refs, limitRow, modelRows };
-      const digest = Buffer.from(row.sha256, 'hex');
-      const entries = this.#entries.get(headOf(digest)) ?? [];
-      entries.push({ digest, row, holder });
-      this.#entries.set(headOf(digest), entries);
+      const own = Buffer.from(row.sha256, 'hex');
+      const entries = this.#entries.get(headOf(own)) ?? [];
+      entries.push({ digest: own, row, holder });
+      this.#entries.set(headOf(own), entries);
     }
   }
 
@@ -62,7 +62,7 @@ export class KeyRing {
   find(authorization: string, apiKey: string, nowMs: number): Holder | ErrorEntry {
     const key = keyOfHeaders(authorization, apiKey);
     if (key === '') return errors.KEY_REQUIRED;
-    const digest = digestOfKey(key);
+    digestOfKey(key, digest);
     let found: Entry | undefined;
     for (const entry of this.#entries.get(headOf(digest)) ?? []) {
       if (timingSafeEqual(entry.digest, digest)) found = entry;
@@ -75,5 +75,7 @@ export class KeyRing {
   }
 }
 
-const headOf = (digest: Uint8Array): number =>
-  Buffer.from(digest.buffer, digest.byteOffset, 4).readUInt32BE();
+/** Of the key at hand; filled and left within one call. */
+const digest = Buffer.alloc(digestBytes);
+
+const headOf = (of: Buffer): number => of.readUInt32BE();

@@ -64,8 +64,13 @@ export class LimitRows {
     const left = (kind: BucketKind): unknown => {
       const level = this.#levels.read(row, kind, us);
       if (level === undefined) return null;
-      const { perMinute, burst, units } = level;
-      return { per_minute: perMinute, burst, remaining: Math.floor(units) };
+      const { perMinute, burst, units, resetMs } = level;
+      // Tells how deep in debt an empty one is, too.
+      const fullInMs = Math.round(resetMs * 1000) / 1000;
+      return {
+        ...{ per_minute: perMinute, burst, remaining: Math.floor(units) },
+        full_in_ms: fullInMs,
+      };
     };
     const most = words[word + at.concurrency] as number;
     return {

@@ -8,7 +8,7 @@ import { hash, randomBytes } from 'node:crypto';
 
 /** Keys of other make may be longer; nothing beyond is a key. */
 const keyLengthMax = 512;
-const digestBytes = 32;
+export const digestBytes = 32;
 
 const bearer = /^bearer +(\S+) *$/i;
 
@@ -19,8 +19,9 @@ export function keyOfHeaders(authorization: string, apiKey: string): string {
   return key.length > keyLengthMax ? '' : key;
 }
 
-export function digestOfKey(key: string): Uint8Array {
-  return hash('sha256', key, 'buffer');
+/** Writes the SHA-256 of the key into `digest`; as a string it costs half of what a new buffer does. */
+export function digestOfKey(key: string, digest: Buffer): void {
+  digest.write(hash('sha256', key, 'binary'), 0, 'latin1');
 }
 
 /** A new one: 256 random bits behind a prefix that secret scanners can look for. */

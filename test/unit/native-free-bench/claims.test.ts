@@ -24,6 +24,17 @@ test('metrics claims 50 ns for each kind of update', () => {
   expect(smoke('metrics')).toMatch(/observe, net of the loop: .* limit 50 ns: floor (met|MISSED)/);
 });
 
+test('tenants claims a microsecond for the check of a key, and for limits', () => {
+  const { figures } = JSON.parse(smoke('tenants', '--json')) as { figures: Figure[] };
+  expect(limits(figures)).toEqual({
+    'KeyRing.find, a known key, net of the loop': 1000,
+    'KeyRing.find, an unknown key, net of the loop': 1000,
+    'limits: taken and given back, tenant, net of the loop': 1000,
+    'limits: taken and given back, tenant and model, net of the loop': 1000,
+    'limits: refused, net of the loop': 1000,
+  });
+});
+
 test('the decision scenario holds single decisions at 64 replicas to 10 µs, and medians to nothing', async () => {
   const bench = new BenchContext(true, 1, new Set(), () => {});
   try {

@@ -14,6 +14,7 @@ import type { AttemptClock } from './clocks.ts';
 import { type Delivery, isContinuable } from './delivery.ts';
 import { EventStream, type StreamSink } from './event-stream.ts';
 import { type Failure, failures } from './failure.ts';
+import { KeyMask } from './key-mask.ts';
 import type { ReplicaPool } from './pools.ts';
 import { ReplicaCall } from './replica-call.ts';
 import type { Running, RunningOwner } from './running.ts';
@@ -27,6 +28,8 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
   readonly #delivery: Delivery | undefined;
   #answer: Answer | undefined;
   #head: Uint8Array | undefined;
+  /** Of an error that a replica tells the client. */
+  #mask: KeyMask | undefined;
   #isEventStream = false;
   #isSettled = false;
 
@@ -113,7 +116,10 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
       this.#endContinued();
       return;
     }
-    if (status >= 400) attempt.outcome = Outcome.clientError;
+    if (status >= 400) {
+      attempt.outcome = Outcome.clientError;
+      this.#mask = KeyMask.of(this.pool.address.apiKey);
+    }
     if (this.#isEventStream && head.isEncoded) {
       this.fail(failures.framing); // identity was asked for, and these events cannot be followed
       return;
@@ -125,7 +131,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
   }
 
   protected onBody(chunk: Uint8Array, controller: Dispatcher.DispatchController): void {
-    this.#answer?.push(chunk);
+    this.#answer?.push(this.#mask === undefined ? chunk : this.#mask.push(chunk));
     if (this.over || !this.#shouldPause()) return;
     this.paused = true;
     controller.pause();
@@ -135,8 +141,10 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
 
   /** An answer that needs no more ends well even when the exchange does not. */
   protected onEnd(broken: Failure | undefined): void {
-    if (this.#answer !== undefined) this.#answer.end(broken);
-    else if (broken !== undefined) this.fail(broken);
+    if (this.#answer !== undefined) {
+      if (this.#mask !== undefined) this.#answer.push(this.#mask.finish());
+      this.#answer.end(broken);
+    } else if (broken !== undefined) this.fail(broken);
   }
 
   protected onClosed(): void {

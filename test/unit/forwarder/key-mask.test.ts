@@ -1,0 +1,40 @@
+import { expect, test } from 'vitest';
+import { KeyMask } from '../../../src/forwarder/key-mask.ts';
+
+const key = 'sk-of-the-gateway-sk-of';
+
+/** What comes of a body that arrives in pieces of so many bytes. */
+function masked(body: string, size: number): string {
+  const mask = KeyMask.of(key)!;
+  const bytes = Buffer.from(body);
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length; at += size)
+    parts.push(mask.push(bytes.subarray(at, at + size)));
+  parts.push(mask.finish());
+  return Buffer.concat(parts).toString();
+}
+
+test('the key is covered wherever it is cut, and nothing else', () => {
+  const stars = '*'.repeat(key.length);
+  const around = `é ${key.slice(0, 9)} ${key.slice(3)} sk-of-the-gateway-sk-o`;
+  for (const body of [
+    key,
+    `${key}${key}`,
+    `{"m":"bad key: ${key}"}`,
+    `${around}${key}${around}`,
+    '',
+  ]) {
+    for (let size = 1; size <= body.length + 1; size++) {
+      expect(masked(body, size), `${size}`).toBe(body.replaceAll(key, stars));
+    }
+  }
+});
+
+test('the beginning of a key that does not go on is not lost', () => {
+  expect(masked(`x${key.slice(0, -1)}`, 3)).toBe(`x${key.slice(0, -1)}`);
+});
+
+test('what is too short for a secret is left alone', () => {
+  expect(KeyMask.of('')).toBeUndefined();
+  expect(KeyMask.of('EMPTY')).toBeUndefined();
+});

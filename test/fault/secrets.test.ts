@@ -2,9 +2,16 @@
  * T52: secrets go in by every way a client, an operator or a replica has, and come out by none that
  * others read: logs of every level, metrics, cluster page, slot table, explanations, answers to others.
  */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { mainFile } from '../../scripts/bench/program.ts';
 import type { FaultStage } from '../../src/lib/fault-point.ts';
+import { sha256Of } from '../../src/protocol/api-key.ts';
 import type { CrashKind } from '../../src/shm/threads.ts';
+import { adminPost } from '../support/admin-post.ts';
 import { figure } from '../support/figures.ts';
 import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { chunk, jsonAnswer, lastChunk, RawReplica, sseHead } from '../support/raw-replica.ts';
@@ -63,24 +70,62 @@ async function send(gateway: GatewayProcess, { path, method, headers, body }: Ca
   return { isError: response.status >= 400 || text.includes('"error"'), text: head + text };
 }
 
-test.each(testEngines)('T52: secrets stay where they went, engine %s', async (engine) => {
+type Three = [string, string, string];
+
+const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
+const access = testEngines.flatMap((engine) =>
+  (['everybody', 'who has a key'] as const).map((who) => [engine, who] as const),
+);
+
+test.each(access)('T52: secrets stay where they went, engine %s, for %s', async (engine, who) => {
+  const hasKeys = who !== 'everybody';
   const adminToken = secret(cases.length);
   const apiKey = secret(cases.length + 1);
+  // Its own and one that is refused; more come by the admin listener.
+  const [clientKey, oldKey, poorKey] = [3, 4, 5].map((n) => secret(cases.length + n)) as Three;
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-secrets-'));
+  const tenants = [
+    {
+      name: 'acme',
+      keys: [
+        { id: 'good', sha256: sha256Of(clientKey) },
+        { id: 'old', sha256: sha256Of(oldKey), disabled: true },
+      ],
+    },
+    {
+      name: 'poor',
+      limits: { requests_per_minute: 1, burst: '60s' as const },
+      keys: [{ id: 'poor', sha256: sha256Of(poorKey) }],
+    },
+  ];
+  const digests = [clientKey, oldKey, poorKey].map(sha256Of);
+  const expectNone = (text: string, where: string): void => {
+    expect(text, where).not.toMatch(pattern);
+    for (const digest of digests) expect(text, where).not.toContain(digest);
+  };
+  const ask = hasKeys ? bearer(clientKey) : {};
   await withReplicas(2, { profile: 'instant', apiKey }, async (replicas) => {
     const rows = replicas.map(({ url }, i) => ({ url, name: `r${i + 1}`, api_key: apiKey }));
     const more = {
       ...{ listen: { engine }, admin: { token: adminToken } },
       log: { level: 'debug', sample: 1, pretty: 'never' },
+      usage: { file: join(folder, 'usage.ndjson') },
+      ...(hasKeys && { tenants }),
     } as const;
     const config = configOf(replicas, more, { replicas: rows });
     await withGateway({ config, env: { ...faultEnv } }, async (gateway) => {
       let errors = 0;
       for (const [n, of] of cases.entries()) {
-        const { isError, text } = await send(gateway, of(secret(n)));
+        const sent = of(secret(n));
+        const { isError, text } = await send(gateway, {
+          ...sent,
+          headers: { ...ask, ...sent.headers },
+        });
         if (isError) errors++;
         // Nobody gets back what he sent: what stands between the two may keep it.
-        expect(text, `case ${n}`).not.toMatch(pattern);
+        expectNone(text, `case ${n}`);
       }
+      if (hasKeys) await useKeys(gateway, adminToken, [clientKey, oldKey, poorKey], expectNone);
       expect(errors).toBeGreaterThanOrEqual(9);
       // A thread dies with a prompt in its hands.
       const last = secret(cases.length + 2);
@@ -88,36 +133,108 @@ test.each(testEngines)('T52: secrets stay where they went, engine %s', async (en
         nonce: 'held',
         stream: true,
         tags: `[[fault:hold-after=0]] ${last}`,
+        headers: ask,
       });
       await crash(gateway, 'forwarder-0', 'sent', 'throw', 0, adminToken);
-      const struck = call(gateway.port, { nonce: 'struck', stream: true, tags: last });
+      const struck = call(gateway.port, {
+        nonce: 'struck',
+        stream: true,
+        tags: last,
+        headers: ask,
+      });
       await restarted(gateway, 'forwarder', 1);
       for (const replica of replicas) replica.gate.release();
       await Promise.all([held.ended, struck.ended]);
       const pages = ['/metrics', '/v1/cluster', '/admin/slots', '/admin/explain/held', '/healthz'];
-      const authorized = { headers: { authorization: `Bearer ${adminToken}` } };
-      for (const page of pages) {
-        const text = await (await fetch(gateway.adminUrl + page, authorized)).text();
-        expect(text, page).not.toMatch(pattern);
+      for (const page of [...pages, '/admin/tenants']) {
+        const authorized = { headers: bearer(adminToken) };
+        const response = await fetch(gateway.adminUrl + page, authorized);
+        expect(response.status, page).toBe(200);
+        expectNone(await response.text(), page);
       }
-      const wrong = { headers: { authorization: `Bearer ${secret(99)}` }, method: 'POST' };
+      const wrong = { headers: bearer(secret(99)), method: 'POST' };
       const refused = await fetch(`${gateway.adminUrl}/admin/reload`, wrong);
       expect(refused.status).toBe(401);
-      expect(await refused.text()).not.toMatch(pattern);
-      const models = await (await fetch(`${gateway.url}/v1/models`)).text();
-      expect(models).not.toMatch(pattern);
+      expectNone(await refused.text(), 'a wrong token');
+      const models = await fetch(`${gateway.url}/v1/models`, { headers: ask });
+      expectNone(await models.text(), 'models');
       expect((await gateway.stop()).code).toBe(0);
       expect(gateway.output()).toContain('"req_id"');
-      expect(gateway.output()).not.toMatch(pattern);
+      expectNone(gateway.output(), 'output');
+      const files = readdirSync(folder).map((name) => readFileSync(join(folder, name), 'utf8'));
+      expect(files.join('')).toContain('"output_tokens"');
+      expectNone(files.join(''), 'usage');
     });
   });
-  figure('T52', `${engine}: secrets found`, 0, `of ${cases.length + 4}`);
+  rmSync(folder, { recursive: true, force: true });
+  figure(
+    'T52',
+    `${engine}, for ${who}: secrets found`,
+    0,
+    `of ${cases.length + (hasKeys ? 8 : 4)}`,
+  );
+});
+
+/** Every way of a key: one that is refused, over a limit, made and disabled while it serves. */
+async function useKeys(
+  gateway: GatewayProcess,
+  adminToken: string,
+  [clientKey, oldKey, poorKey]: Three,
+  expectNone: (text: string, where: string) => void,
+): Promise<void> {
+  const ask = async (headers: Record<string, string>, more: object = {}): Promise<number> => {
+    const response = await fetch(`${gateway.url}/v1/messages`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: chat('hi', { max_tokens: 5, ...more }),
+    });
+    expectNone(JSON.stringify([...response.headers]) + (await response.text()), 'answer');
+    return response.status;
+  };
+  expect(await ask({ 'x-api-key': oldKey })).toBe(401);
+  expect(await ask({ 'x-api-key': clientKey })).toBe(200);
+  expect([await ask(bearer(poorKey)), await ask(bearer(poorKey))]).toEqual([200, 429]);
+  const admin = (page: string, body?: object) =>
+    adminPost(gateway.adminUrl, adminToken, `tenants/acme/keys${page}`, body);
+  const { key } = (await admin('', { id: 'made' })).body as { key: string };
+  expect(await ask(bearer(key))).toBe(200);
+  expect((await admin('/made/disable')).status).toBe(200);
+  expect(await ask(bearer(key))).toBe(401);
+  expect(gateway.output()).not.toContain(key);
+}
+
+test('T52: a config that is wrong is not read back', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'sluice-secrets-'));
+  const replica = { url: 'http://127.0.0.1:1' };
+  const model = { name: 'm', replicas: [replica] };
+  const s = secret(0);
+  const configs = [
+    // A key in the place of its digest, which is what people paste first.
+    { models: [model], tenants: [{ name: 't', keys: [{ id: 'k', sha256: s }] }] },
+    { models: [model], tenants: [{ name: 't', keys: [{ id: 'k', key: s }] }] },
+    { models: [model], tenants: [{ name: 't', keys: s }] },
+    { models: [model], admin: { token: [s] } },
+    { models: [model], admin: s },
+    { models: [{ ...model, replicas: [{ ...replica, api_key: { value: s } }] }] },
+    { models: [{ ...model, replicas: [{ ...replica, api_key: `${s}\n` }] }] },
+    { models: [{ ...model, replicas: [{ url: `http://user:${s}@127.0.0.1:1` }] }] },
+  ];
+  for (const [i, config] of configs.entries()) {
+    const file = join(folder, `${i}.yaml`);
+    writeFileSync(file, JSON.stringify(config));
+    const run = spawnSync(process.execPath, [mainFile, 'check', '--config', file], {
+      encoding: 'utf8',
+    });
+    expect(run.status, `config ${i}`).not.toBe(0);
+    expect(run.stdout + run.stderr, `config ${i}`).not.toMatch(pattern);
+  }
+  rmSync(folder, { recursive: true, force: true });
 });
 
 /** Everything about a request that may be secret is this one. */
-const confided = (s: string): Case => ({
+const confided = (s: string, key: string): Case => ({
   path: `/v1/chat/completions?api_key=${s}`,
-  headers: { authorization: `Bearer ${s}`, 'x-api-key': s, cookie: `session=${s}` },
+  headers: { ...bearer(key), 'x-api-key': s, cookie: `session=${s}` },
   body: chat(s, { user: s, session_id: s, metadata: { token: s }, stream: true }),
 });
 
@@ -128,18 +245,23 @@ test.each(testEngines)(
   async (engine) => {
     const adminToken = secret(0);
     const apiKey = secret(1);
+    const clientKey = secret(2);
+    const tenants = [{ name: 'acme', keys: [{ id: 'one', sha256: sha256Of(clientKey) }] }];
     await withReplicas(2, { profile: 'instant', apiKey }, async (replicas) => {
       const rows = replicas.map(({ url }, i) => ({ url, name: `r${i + 1}`, api_key: apiKey }));
       const more = {
         ...{ listen: { engine }, admin: { token: adminToken } },
+        tenants,
         log: { level: 'debug', sample: 1, pretty: 'never' },
       } as const;
       const config = configOf(replicas, more, { replicas: rows });
       await withGateway({ config, env: faultEnv, supervisor: true }, async (gateway) => {
-        let sent = 2;
+        let sent = 3;
         const strike = async (thread: string, stage: FaultStage, how: CrashKind): Promise<void> => {
           await crash(gateway, thread, stage, how, 0, adminToken);
-          const answer = await send(gateway, confided(secret(sent++))).catch(() => undefined);
+          const answer = await send(gateway, confided(secret(sent++), clientKey)).catch(
+            () => undefined,
+          );
           expect(answer?.text ?? '').not.toMatch(pattern);
         };
         for (const [i, how] of kinds.entries()) {
@@ -149,7 +271,7 @@ test.each(testEngines)(
         await strike('scheduler', 'picked', 'throw');
         // It reads its messages now and then, between two batches.
         const again = async (): Promise<boolean> => {
-          await send(gateway, confided(secret(sent++ % 100)));
+          await send(gateway, confided(secret(sent++ % 100), clientKey));
           return gateway.output().includes('scheduler died');
         };
         await eventually('the scheduler dies', again);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { createPrng } from '../../src/lib/prng.ts';
+import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { inTime } from '../support/in-time.ts';
@@ -26,12 +27,14 @@ interface Limits {
   readonly replicas: number;
   readonly inFlight: number;
   readonly queue: number;
+  /** With keys: each has two. Without, whatever is sent as a key names its tenant. */
+  readonly tenants?: readonly string[];
 }
 
 interface Overload {
   readonly gateway: GatewayProcess;
   readonly replicas: readonly Replica[];
-  /** A request of a tenant, by its key. */
+  /** A request of a tenant, which takes one of its keys after the other. */
   ask(nonce: string, key?: string): Call;
   /** Resolves once that many are in flight and that many wait. */
   settled(inFlight: number, queued: number): Promise<void>;
@@ -39,7 +42,7 @@ interface Overload {
 
 function withOverload(
   engine: (typeof testEngines)[number],
-  { replicas: count, inFlight, queue }: Limits,
+  { replicas: count, inFlight, queue, tenants = [] }: Limits,
   use: (overload: Overload) => Promise<void>,
   env: Readonly<Record<string, string>> = {},
 ): Promise<void> {
@@ -49,14 +52,22 @@ function withOverload(
       name: `r${i + 1}`,
       max_in_flight: inFlight,
     }));
-    const common = { listen: { engine }, queue: { max: queue } };
+    const keys = new Map(tenants.map((name) => [name, [newKey(), newKey()] as const]));
+    const common = {
+      ...{ listen: { engine }, queue: { max: queue } },
+      tenants: [...keys].map(([name, own]) => ({
+        ...{ name, keys: own.map((key, i) => ({ id: `k${i}`, sha256: sha256Of(key) })) },
+      })),
+    };
+    let asked = 0;
     const config = configOf(replicas, common, { replicas: rows });
     const nodeFlags = Object.keys(env).length === 0 ? [] : ['--import', faults];
     await withGateway({ config, nodeFlags, env }, async (gateway) => {
       await use({
         gateway,
         replicas,
-        ask: (nonce, key) => {
+        ask: (nonce, tenant) => {
+          const key = keys.get(tenant ?? '')?.[asked++ % 2] ?? tenant;
           const headers = key === undefined ? {} : { authorization: `Bearer ${key}` };
           return call(gateway.port, { nonce: `${engine}-${nonce}`, headers });
         },
@@ -124,38 +135,45 @@ describe.each(testEngines)('engine %s', (engine) => {
     });
   });
 
-  test('T42: who floods a full queue is refused itself; the others wait, and are served in turn', async () => {
-    const limits = { replicas: 1, inFlight: 1, queue: 8 };
-    await withOverload(engine, limits, async ({ replicas: [replica], ask, settled }) => {
-      const first = ask('first', 'flood');
-      await settled(1, 0);
-      const flood: Call[] = [];
-      for (let i = 0; i < 8; i++) {
-        flood.push(ask(`flood-${i}`, 'flood'));
-        await settled(1, i + 1); // so that which is the newest is known
-      }
-      await expectRefused([ask('over-1', 'flood'), ask('over-2', 'flood')]);
-      const light: Call[] = [];
-      for (let i = 0; i < 4; i++) {
-        light.push(ask(`light-${i}`, `light-${i}`));
-        await expectRefused([flood[7 - i]!]);
-      }
-      await expectRefused([ask('over-3', 'flood')]);
-      await settled(1, 8);
-      const served = [...flood.slice(0, 4), ...light];
-      for (let i = 0; i < 9; i++) {
-        await replica!.gate.arrivals(1);
-        replica!.gate.release(1);
-      }
-      await expectServed([first, ...served]);
-      // As the replica saw them: clients may hear of their ends in another order.
-      const order = replica!.ledger().map(({ id }) => id);
-      // The flood was first in line and has one turn before those who came behind it.
-      const places = light.map(({ nonce }) => order.indexOf(nonce));
-      expect(places.toSorted()).toEqual([2, 3, 4, 5]);
-      expectServedOnce([replica!], 9);
-    });
-  });
+  const lights = Array.from({ length: 4 }, (_, i) => `light-${i}`);
+  test.each([
+    ['without keys', []],
+    ['with keys', ['flood', ...lights]],
+  ])(
+    'T42: who floods a full queue is refused itself; the others wait, and are served in turn, %s',
+    async (_, tenants) => {
+      const limits = { replicas: 1, inFlight: 1, queue: 8, tenants };
+      await withOverload(engine, limits, async ({ replicas: [replica], ask, settled }) => {
+        const first = ask('first', 'flood');
+        await settled(1, 0);
+        const flood: Call[] = [];
+        for (let i = 0; i < 8; i++) {
+          flood.push(ask(`flood-${i}`, 'flood'));
+          await settled(1, i + 1); // so that which is the newest is known
+        }
+        await expectRefused([ask('over-1', 'flood'), ask('over-2', 'flood')]);
+        const light: Call[] = [];
+        for (let i = 0; i < 4; i++) {
+          light.push(ask(`light-${i}`, `light-${i}`));
+          await expectRefused([flood[7 - i]!]);
+        }
+        await expectRefused([ask('over-3', 'flood')]);
+        await settled(1, 8);
+        const served = [...flood.slice(0, 4), ...light];
+        for (let i = 0; i < 9; i++) {
+          await replica!.gate.arrivals(1);
+          replica!.gate.release(1);
+        }
+        await expectServed([first, ...served]);
+        // As the replica saw them: clients may hear of their ends in another order.
+        const order = replica!.ledger().map(({ id }) => id);
+        // The flood was first in line and has one turn before those who came behind it.
+        const places = light.map(({ nonce }) => order.indexOf(nonce));
+        expect(places.toSorted()).toEqual([2, 3, 4, 5]);
+        expectServedOnce([replica!], 9);
+      });
+    },
+  );
 
   test('whatever arrives and ends in whatever order: admitted and refused are all, within the bounds', async () => {
     const limits = { replicas: 2, inFlight: 3, queue: 5 };

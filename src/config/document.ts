@@ -23,7 +23,8 @@ import {
 import { type ConfigPath, pathText } from './problems.ts';
 import { expandReferences, hasReference, type ReferenceSources } from './references.ts';
 
-const textLengthMax = 1_048_576;
+/** Ten thousand tenants with a few keys each. */
+const textLengthMax = 8 * 1024 * 1024;
 const aliasCountMax = 100;
 const problemsMax = 100;
 

@@ -7,7 +7,8 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type LoadResult, loadConfig } from './load.ts';
 
-const bytesMax = 4 * 1024 * 1024;
+/** Above the largest text, so that its own message names the limit. */
+const bytesMax = 16 * 1024 * 1024;
 
 export function loadConfigFile(
   path: string,

@@ -134,6 +134,32 @@ describe.each(testEngines)('keys, engine %s', (engine) => {
     }
   });
 
+  test('a page in a browser: asks whether it may, and can read what it is told', async () => {
+    const origin = { origin: 'https://chat.example' };
+    const url = `${gateway.url}/v1/chat/completions`;
+    const preflight = await fetch(url, {
+      method: 'OPTIONS',
+      headers: { ...origin, 'access-control-request-headers': 'authorization,x-api-key' },
+    });
+    expect(preflight.status).toBe(204);
+    expect(preflight.headers.get('access-control-allow-methods')).toContain('POST');
+    expect(preflight.headers.get('access-control-allow-headers')).toBe('*, authorization');
+    for (const [key, status] of [
+      [full, 200],
+      [newKey(), 401],
+      [foreign, 403],
+    ] as const) {
+      const answer = await post(gateway.url, chatBody('x'), { ...origin, ...bearer(key) });
+      expect(answer.status).toBe(status);
+      expect(answer.headers.get('access-control-allow-origin')).toBe('*');
+      const exposed = answer.headers.get('access-control-expose-headers')?.split(', ');
+      const wanted = ['x-request-id', 'request-id', 'retry-after-ms', 'x-should-retry'];
+      expect(exposed).toEqual(expect.arrayContaining(wanted));
+      // No cookie is sent along, so the key is all that lets in.
+      expect(answer.headers.get('access-control-allow-credentials')).toBe(null);
+    }
+  });
+
   test('probes need none', async () => {
     for (const path of ['/healthz', '/readyz']) {
       expect((await fetch(gateway.url + path)).status, path).toBe(200);

@@ -11,7 +11,8 @@ import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
 import { promptTokenIds, renderChat } from '../../src/replica/tokens.ts';
 import { readUsage } from '../../src/telemetry/usage-report.ts';
 import { expectQuiet, testEngines, withGateway } from '../support/gateway.ts';
-import { sum, withReplicas } from '../support/scenario.ts';
+import { answerTo } from '../support/openai-fleet.ts';
+import { chatBody, configOf, openStream, sum, withReplicas } from '../support/scenario.ts';
 import { answerTokens, Call } from '../support/traffic.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() % 1e9) >>> 0;
@@ -79,6 +80,48 @@ async function runCalls(port: number): Promise<Planned[]> {
   await Promise.all(Array.from({ length: atOnce }, client));
   return planned;
 }
+
+test.each(testEngines)(
+  'several choices, counted from the first to the last, engine %s',
+  async (engine) => {
+    const file = join(folder, `choices-${engine}.ndjson`);
+    const profile = 'tokens:ttft=2ms,itl=2ms';
+    const texts = [0, 1, 2].map((choice) => answerTo('[[len=20]]', choice, 20));
+    await withReplicas(1, { profile }, async (replicas) => {
+      const config = configOf(
+        replicas,
+        { listen: { engine }, usage: { file } },
+        { stream_usage: 'continuous' },
+      );
+      await withGateway({ config }, async (gateway) => {
+        const headers = { 'x-request-id': 'whole' };
+        const body = chatBody('[[len=20]]', { n: 3 });
+        const { text } = await (await openStream(gateway.url, body, headers)).ended;
+        const said = ['', '', ''];
+        for (const line of text.split('\n').filter((each) => each.startsWith('data: {'))) {
+          const { choices, usage } = JSON.parse(line.slice('data: '.length));
+          expect(usage ?? undefined, 'nobody asked for it').toBeUndefined();
+          for (const { index, delta } of choices) said[index] += delta.content ?? '';
+        }
+        expect(said).toEqual(texts);
+        expect(text.trimEnd()).toMatch(/data: \[DONE\]$/);
+        // Who leaves is billed for what was on its way.
+        const tags = { n: 3, max_tokens: 10_000, ignore_eos: true };
+        const leaving = new Call(gateway.port, { nonce: 'left', stream: true, extra: tags });
+        await leaving.until(({ tokens }) => tokens >= 10);
+        leaving.leave();
+        await leaving.ended;
+        await expectQuiet(gateway);
+        expect((await gateway.stop()).code).toBe(0);
+      });
+    });
+    const [whole, left] = eventsIn([file]);
+    expect(whole).toMatchObject({ req_id: 'whole', outcome: 'ok', output_tokens: 60 });
+    expect(left).toMatchObject({ req_id: 'left', outcome: 'client_gone' });
+    expect(left!.output_tokens).toBeGreaterThanOrEqual(10);
+    expect(left!.output_tokens).toBeLessThan(30_000);
+  },
+);
 
 const cases = testEngines.flatMap((engine) =>
   (['text', 'off'] as const).map((c) => [engine, c] as const),

@@ -166,7 +166,7 @@ test.each([
   ['a: 1\n---\nb: 2', '2:1: the file must hold one document'],
   ['queue:\n\tmax: 1', '2:1: tabs cannot indent'],
   [`a: ${'['.repeat(200_000)}`, expect.stringContaining('the nesting is too deep')],
-  ['#'.repeat(1_048_577), '1:1: the file is larger than 1048576 characters'],
+  ['#'.repeat(8_388_609), '1:1: the file is larger than 8388608 characters'],
 ])('text that is no YAML says where: %#', (text, first) => {
   expect(problems(text)[0]).toEqual(first);
 });

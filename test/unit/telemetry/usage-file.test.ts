@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -95,6 +96,20 @@ test('past its bound the oldest are lost, and counted', async () => {
   await eventually('it is over', () => failures.length > 1, 25_000);
   await file.close(5000);
   expect(linesOf('never/u')).toEqual([1013, 1014, 1015, 1016, 1017, 1018, 1019, 1020]);
+});
+
+test('a full device: lines wait, and none is lost once there is room', async () => {
+  symlinkSync('/dev/full', join(folder, 'u'));
+  const file = open('u');
+  file.add('1\n');
+  await eventually('it has failed', () => failures.length > 0);
+  file.add('2\n');
+  unlinkSync(join(folder, 'u'));
+  await eventually('it is over', () => failures.length > 1);
+  expect(failures).toEqual(['ENOSPC', 'over']);
+  await file.close(5000);
+  expect(read('u')).toBe('1\n2\n');
+  expect(dropped).toBe(0);
 });
 
 test('a file that somebody took away is begun anew', async () => {

@@ -2,7 +2,6 @@
  * Everything the parts of one acceptor share: its views of the shared memory, its private pools, its
  * metrics and log. Built once per thread; owns no behaviour.
  */
-import { type ModelRef, modelsByName } from '../config/adapters.ts';
 import { assert } from '../lib/assert.ts';
 import { DueList } from '../lib/due-list.ts';
 import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
@@ -21,6 +20,7 @@ import { defaultMetricDims } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import type { UsageFile } from '../telemetry/usage-file.ts';
 import { KeyRing } from './key-ring.ts';
+import { ModelNames } from './model-names.ts';
 import type { Request } from './request.ts';
 import { SchedulerBell } from './scheduler-bell.ts';
 import { SlotsPool } from './slots-pool.ts';
@@ -50,7 +50,9 @@ export interface AcceptorState {
   readonly requests: (Request | undefined)[];
   /** Streams whose clients have nothing of an answer yet, by when a comment is due to them. */
   readonly silent: DueList<Request>;
-  readonly modelByName: ReadonlyMap<string, ModelRef>;
+  readonly names: ModelNames;
+  /** A model may serve that was not the one asked for: answers tell which did. */
+  readonly tellsModel: boolean;
   /** Hosts that media of a request may be on, by model; undefined: any. */
   readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
   readonly limits: LimitLevels;
@@ -78,7 +80,7 @@ export interface Control {
 }
 
 export function createAcceptorState(start: AcceptorStart): AcceptorState {
-  const { memory, index, models } = start;
+  const { memory, index, models, splits = [] } = start;
   const { size } = memory;
   const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
   const pool = SlotsPool.partition(size.slots, size.acceptors, index);
@@ -112,7 +114,8 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     },
     requests: Array.from({ length: pool.size }),
     silent: new DueList(),
-    modelByName: modelsByName(models),
+    names: new ModelNames(models, splits),
+    tellsModel: splits.length > 0,
     mediaDomains: models.map(({ mediaDomains: hosts = ['*'] }) =>
       hosts.includes('*') ? undefined : new Set(hosts),
     ),

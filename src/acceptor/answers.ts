@@ -30,7 +30,7 @@ export interface Asker {
 }
 
 const exposedHeaders = [
-  'x-request-id, x-sluice-replica, x-sluice-attempts, x-sluice-batch, x-sluice-explain, server-timing',
+  'x-request-id, x-sluice-replica, x-sluice-model, x-sluice-attempts, x-sluice-batch, x-sluice-explain, server-timing',
   'request-id, retry-after, retry-after-ms, x-should-retry',
   ...['requests', 'tokens'].flatMap((of) =>
     ['limit', 'remaining', 'reset'].map((what) => `x-ratelimit-${what}-${of}`),
@@ -129,13 +129,14 @@ function isFilledObject(value: unknown): value is object {
   return Object.keys(value).length > 0;
 }
 
-/** Head of an answer that came from a replica; `fromReplica` is its flat header list. */
+/** Head of an answer that came from a replica; `fromReplica` is its flat header list. An empty name is not told. */
 export function replicaAnswerHeaders(
   asker: Asker,
   fromReplica: readonly string[],
   slots: RequestSlots,
   slot: number,
   replicaName: string,
+  modelName = '',
 ): string[] {
   const headers = commonHeaders(asker);
   for (let i = 0; i + 1 < fromReplica.length; i += 2) {
@@ -145,6 +146,7 @@ export function replicaAnswerHeaders(
     if (isForwardedToClient(name) && isSafeValue(value)) headers.push(name, value);
   }
   if (replicaName !== '') headers.push('x-sluice-replica', replicaName);
+  if (modelName !== '') headers.push('x-sluice-model', modelName);
   headers.push('x-sluice-attempts', String(slots.attempts(slot)));
   const sharers = slots.words[slots.row(slot) + slots.at.sharers] as number;
   if (sharers > 1) headers.push('x-sluice-batch', String(sharers));

@@ -10,7 +10,7 @@ import type { AnswerShape } from '../protocol/routes.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import type { EdgeHead } from './edge-head.ts';
-import type { Request } from './request.ts';
+import type { Request, RequestFacts } from './request.ts';
 import { deadlineOf, hedgeOf, priorityOf, tenantOf } from './request-hints.ts';
 
 /** Answers of other routes have no output tokens. */
@@ -20,6 +20,10 @@ const generatingShapes: ReadonlySet<AnswerShape> = new Set([
   'anthropic',
   'responses',
 ]);
+
+/** The key of the request's session: of its head, else of its body; '' for none. */
+export const sessionOf = ({ sessionId }: RequestFacts, { sessionKey }: ScanFacts): string =>
+  sessionId === '' ? sessionKey : sessionId;
 
 export class Columns {
   readonly #state: AcceptorState;
@@ -55,6 +59,7 @@ export class Columns {
     words[row + at.clientGone] = 0;
     words[row + at.acceptor] = start.index;
     words[row + at.model] = request.model;
+    words[row + at.askedModel] = request.model;
     words[row + at.adapter] = request.adapter;
     const { holder } = facts;
     words[row + at.limitRow] = holder?.limitRow ?? -1;
@@ -63,7 +68,10 @@ export class Columns {
     const generates = generatingShapes.has(facts.route?.shape ?? 'whole')
       ? RequestFlag.generates
       : 0;
-    words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls | generates;
+    const renamed = request.isRenamed ? RequestFlag.renamed : 0;
+    words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls | generates | renamed;
+    words[row + at.nameStart] = hasScan ? scan.modelStart : 0;
+    words[row + at.nameBytes] = hasScan ? scan.modelBytes : 0;
     words[row + at.headStart] = request.block;
     words[row + at.bodyStart] = request.block + request.bodyStart;
     words[row + at.bodyLength] = request.bodyLength;
@@ -77,7 +85,7 @@ export class Columns {
     for (let i = 0; i < 2 * prefixCount; i++) {
       words[row + at.prefixHash + i] = (scan.prefixHashes[i] as number) ^ salt;
     }
-    const session = facts.sessionId === '' && hasScan ? scan.sessionKey : facts.sessionId;
+    const session = hasScan ? sessionOf(facts, scan) : facts.sessionId;
     hashSession(session, words, row + at.sessionHash);
     const hasHead = hasScan && (scan.headHash[0] !== 0 || scan.headHash[1] !== 0);
     words[row + at.headHash] = hasHead ? (scan.headHash[0] as number) ^ salt : 0;

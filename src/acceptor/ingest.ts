@@ -28,7 +28,7 @@ import { Ring, Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer } from './answers.ts';
 import { announceClosing } from './closing.ts';
-import { Columns } from './columns.ts';
+import { Columns, sessionOf } from './columns.ts';
 import type { EdgeHead } from './edge-head.ts';
 import { type Holder, isHolder, mayUse } from './key-ring.ts';
 import type { Exchange, ExchangePeer, ListenerHandler } from './listener.ts';
@@ -295,7 +295,7 @@ export class Ingest implements ListenerHandler {
 
   /** Finds the model and fills the scan record. 0 or an error number. */
   #scanBody(request: Request): number {
-    const { arenaData, modelByName, start } = this.#state;
+    const { arenaData, start } = this.#state;
     const { route, contentType } = request.facts;
     const from = request.block + request.bodyStart;
     const body = arenaData.subarray(from, from + request.bodyLength);
@@ -315,20 +315,25 @@ export class Ingest implements ListenerHandler {
     if (error !== 0) return error;
     facts.errorParam = '';
     if (facts.model === '') return errors.MODEL_REQUIRED.number;
-    const named = modelByName.get(facts.model);
-    if (named === undefined) return errors.MODEL_NOT_FOUND.number;
-    request.model = named.model;
-    request.adapter = named.adapter;
-    const permission = this.#permission(request);
+    const permission = this.#findModel(request);
     if (permission !== 0) return permission;
-    const isRefused = this.#media.refuses(named.model, body, source === 'multipart');
+    const isRefused = this.#media.refuses(request.model, body, source === 'multipart');
     return isRefused ? errors.MEDIA_NOT_ALLOWED.number : 0;
   }
 
-  /** 0 when the key may ask for the model that the scan has found, else an error number. */
-  #permission({ facts: { holder }, model, adapter }: Request): number {
-    const may = holder === undefined || mayUse(holder, model, adapter);
-    return may ? 0 : errors.MODEL_NOT_ALLOWED.number;
+  /** Who serves the name that the scan has found. 0, or an error number where its key may not ask for it. */
+  #findModel(request: Request): number {
+    const { names } = this.#state;
+    const { holder } = request.facts;
+    const asked = names.byName.get(this.#scan.model);
+    if (asked === undefined) return errors.MODEL_NOT_FOUND.number;
+    const { model, adapter } = names.serving(asked, sessionOf(request.facts, this.#scan));
+    request.model = model;
+    request.adapter = adapter;
+    request.isRenamed = names.isSplit(asked);
+    // The name counts, not who is behind it.
+    const mayAsk = holder === undefined || mayUse(holder, asked.model, asked.adapter);
+    return mayAsk ? 0 : errors.MODEL_NOT_ALLOWED.number;
   }
 
   #publish(request: Request, readUs: number): void {

@@ -5,7 +5,7 @@
  * config and never asks a replica.
  */
 
-import type { ModelRef } from '../config/adapters.ts';
+import type { ModelRef } from '../config/model-names.ts';
 import { errors } from '../errors/catalogue.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import type { Route } from '../protocol/routes.ts';
@@ -129,7 +129,7 @@ function modelObject({ start }: AcceptorState, id: string, { model, adapter }: M
 
 /** Those that the key of the request may ask for. */
 function modelList(state: AcceptorState, { holder }: RequestFacts): object {
-  const data = [...state.modelByName]
+  const data = [...state.names.byName]
     .filter(([, { model, adapter }]) => holder === undefined || mayUse(holder, model, adapter))
     .map(([id, named]) => modelObject(state, id, named));
   return { object: 'list', data };
@@ -141,7 +141,7 @@ function answerModel(
   facts: RequestFacts,
   exchange: Exchange,
 ): ExchangePeer | undefined {
-  const named = state.modelByName.get(id);
+  const named = state.names.byName.get(id);
   const { holder } = facts;
   const mayAsk = named && (holder === undefined || mayUse(holder, named.model, named.adapter));
   if (named !== undefined && mayAsk) {

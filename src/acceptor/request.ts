@@ -59,6 +59,8 @@ export class Request implements ExchangePeer, Due<Request> {
   model = -1;
   /** Adapter of the model, counted from 1; 0 for none. */
   adapter = 0;
+  /** Its body has another name than that of the model: it came for a split. */
+  isRenamed = false;
   /** Status the client was given, or would have been where its head was ours; 0 before. */
   status = 0;
   /** Why the answer failed, though its status may say otherwise. */

@@ -37,6 +37,7 @@ import type { Ending } from './ending.ts';
 import { pushExplanation } from './explain-header.ts';
 import { pushLimits } from './limit-headers.ts';
 import { answerBytesMax, stalledMsMin } from './listener.ts';
+import { servingModel } from './model-names.ts';
 import { Phase, type Request } from './request.ts';
 import type { Settlement } from './settlement.ts';
 
@@ -242,9 +243,11 @@ export class Responder {
   }
 
   #headersOf(request: Request): string[] {
-    const { slots, replicaNames } = this.#state;
-    const name = replicaNames[slots.servingReplica(request.slot)] ?? '';
-    const headers = replicaAnswerHeaders(request.facts, this.#decoded, slots, request.slot, name);
+    const { slots, replicaNames, tellsModel } = this.#state;
+    const { slot, facts } = request;
+    const name = replicaNames[slots.servingReplica(slot)] ?? '';
+    const model = tellsModel ? (servingModel(this.#state, slot) ?? '') : '';
+    const headers = replicaAnswerHeaders(facts, this.#decoded, slots, slot, name, model);
     pushExplanation(this.#state, request, headers);
     pushLimits(this.#state, request, headers);
     return headers;

@@ -163,7 +163,7 @@ export class Settlement {
       req_id: facts.requestId,
       tenant: facts.holder?.tenantName,
       key_id: facts.holder?.keyId,
-      model: start.models[request.model]?.name,
+      model: start.models[words[row + at.model] as number]?.name,
       replica: attempts > 0 ? replicaNames[slots.servingReplica(request.slot)] : undefined,
       status,
       attempts,

@@ -55,8 +55,9 @@ export function writeUsage(
   if (usage === undefined || attempts === 0) return;
   const { words, at } = slots;
   const row = slots.row(request.slot);
-  const { facts, model, adapter, status } = request;
-  const ofModel = start.models[model];
+  const { facts, status } = request;
+  const adapter = words[row + at.adapter] as number;
+  const ofModel = start.models[words[row + at.model] as number];
   const firstTokenUs = slots.readTime(request.slot, at.firstTokenUs);
   const read = (field: number): number | null => {
     const value = words[row + field] as number;

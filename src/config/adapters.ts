@@ -1,4 +1,4 @@
-/** The names of models and their adapters, and the numbers these have inside the gateway. Pure. */
+/** The names of adapters, and the numbers these have inside the gateway. Pure. */
 import { assert } from '../lib/assert.ts';
 import { adaptersMax } from './capacities.ts';
 
@@ -23,25 +23,4 @@ export function adapterBits(all: readonly string[], own: readonly string[]): Int
     bits[bit >>> 5] = (bits[bit >>> 5] as number) | (1 << (bit & 31));
   }
   return bits;
-}
-
-/** What a name that clients send stands for; adapter 0: the model itself. */
-export interface ModelRef {
-  readonly model: number;
-  readonly adapter: number;
-}
-
-interface Named {
-  readonly name: string;
-  readonly aliases: readonly string[];
-  readonly adapters?: readonly string[];
-}
-
-export function modelsByName(models: readonly Named[]): ReadonlyMap<string, ModelRef> {
-  const found = new Map<string, ModelRef>();
-  for (const [model, { name, aliases, adapters = [] }] of models.entries()) {
-    for (const own of [name, ...aliases]) found.set(own, { model, adapter: 0 });
-    for (const [i, adapter] of adapters.entries()) found.set(adapter, { model, adapter: i + 1 });
-  }
-  return found;
 }

@@ -10,58 +10,8 @@ import { formatDuration, formatSize } from '../lib/quantity.ts';
 import { adaptersOf } from './adapters.ts';
 import { isLoopbackHost } from './address.ts';
 import { adaptersMax, headBlobBytesMax, limitRowsMax, replicasMax } from './capacities.ts';
-import type { ConfigPath } from './problems.ts';
-
-interface ReplicaShape {
-  readonly url: string;
-  readonly name?: string | undefined;
-  readonly weight: number;
-  readonly adapters: readonly string[];
-}
-interface TenantShape {
-  readonly name: string;
-  readonly model_limits: Readonly<Record<string, unknown>>;
-  readonly models?: readonly string[] | undefined;
-  readonly keys: readonly {
-    readonly id: string;
-    readonly sha256: string;
-    readonly models?: readonly string[] | undefined;
-  }[];
-}
-interface ModelShape {
-  readonly name: string;
-  readonly aliases: readonly string[];
-  readonly replicas: readonly ReplicaShape[];
-}
-
-/** What the rules read of a config, before defaults that depend on the whole are filled in. */
-export interface RuleInput {
-  readonly listen: { readonly host: string; readonly port: number; readonly max_body: number };
-  readonly admin: { readonly host: string; readonly port: number; readonly token: string };
-  readonly threads: { readonly acceptors: number };
-  readonly memory: { readonly slots: number; readonly arena: number };
-  readonly timeouts: { readonly first_token: number; readonly total: number };
-  readonly health: { readonly interval: number; readonly timeout: number };
-  readonly engine_metrics: { readonly interval: number; readonly timeout: number };
-  readonly limits: {
-    readonly store: string;
-    readonly redis: {
-      readonly mode: string;
-      readonly urls: readonly string[];
-      readonly master: string;
-    };
-  };
-  readonly models: readonly ModelShape[];
-  readonly tenants: readonly TenantShape[];
-}
-
-type Report = (path: ConfigPath, message: string) => void;
-
-interface Rule {
-  readonly name: string;
-  readonly reads: readonly (keyof RuleInput)[];
-  check(config: RuleInput, report: Report): void;
-}
+import { type Rule, type RuleInput, uniqueNames } from './rule.ts';
+import { nameRules } from './rules-names.ts';
 
 /** Adds every rule to the schema; each is skipped while a section it reads is broken. */
 export function applyRules<S extends z.ZodType<RuleInput>>(schema: S): S {
@@ -93,6 +43,7 @@ export function applyRules<S extends z.ZodType<RuleInput>>(schema: S): S {
 }
 
 export const rules: readonly Rule[] = [
+  ...nameRules,
   {
     // The request rings are sized from it and wrap by a mask.
     name: 'slots_power_of_two',
@@ -182,32 +133,6 @@ export const rules: readonly Rule[] = [
     },
   },
   {
-    // A request names one model; two owners of a name would make the answer depend on their order.
-    name: 'model_names_unique',
-    reads: ['models'],
-    check({ models }, report) {
-      const claim = uniqueNames(report);
-      for (const [index, model] of models.entries()) {
-        claim(model.name, ['models', index, 'name']);
-        for (const [nth, alias] of model.aliases.entries()) {
-          claim(alias, ['models', index, 'aliases', nth]);
-        }
-      }
-      for (const [index, { replicas }] of models.entries()) {
-        // The replicas of one model share an adapter's name; nobody else may have it.
-        const known = new Set<string>();
-        for (const [nth, { adapters }] of replicas.entries()) {
-          for (const [place, adapter] of adapters.entries()) {
-            const path = ['models', index, 'replicas', nth, 'adapters', place];
-            if (adapters.indexOf(adapter) < place) report(path, 'is listed twice');
-            else if (!known.has(adapter)) claim(adapter, path);
-            known.add(adapter);
-          }
-        }
-      }
-    },
-  },
-  {
     // A row of the replica table has one bit for each.
     name: 'adapters_fit_the_table',
     reads: ['models'],
@@ -283,31 +208,6 @@ export const rules: readonly Rule[] = [
     },
   },
   {
-    // A name that nobody has would allow nothing, and whoever wrote it meant something.
-    name: 'allowed_models_exist',
-    reads: ['tenants', 'models'],
-    check({ tenants, models }, report) {
-      const known = new Set(
-        models.flatMap((model) => [model.name, ...model.aliases, ...adaptersOf(model)]),
-      );
-      const look = (names: readonly string[] | undefined, path: ConfigPath): void => {
-        for (const [place, name] of names?.entries() ?? []) {
-          if (!known.has(name)) report([...path, place], 'is no model, alias or adapter');
-        }
-      };
-      for (const [index, { models: own, keys, model_limits }] of tenants.entries()) {
-        look(own, ['tenants', index, 'models']);
-        for (const name of Object.keys(model_limits)) {
-          if (models.some((model) => model.name === name)) continue;
-          report(['tenants', index, 'model_limits', name], 'is the name of no model');
-        }
-        for (const [nth, key] of keys.entries()) {
-          look(key.models, ['tenants', index, 'keys', nth, 'models']);
-        }
-      }
-    },
-  },
-  {
     // Nobody would count, and nobody would notice.
     name: 'store_has_an_address',
     reads: ['limits'],
@@ -338,13 +238,3 @@ export const rules: readonly Rule[] = [
     },
   },
 ];
-
-/** Reports every second use of a value, naming the place of the first and never the value. */
-function uniqueNames(report: Report): (value: string, path: ConfigPath) => void {
-  const seen = new Map<string, string>();
-  return (value, path) => {
-    const first = seen.get(value);
-    if (first === undefined) seen.set(value, path.join('.'));
-    else report(path, `is the same as ${first}`);
-  };
-}

@@ -98,6 +98,11 @@ export const Replica = z.strictObject({
   api_key: secret()
     .prefault('')
     .describe('Sent to the replica as a bearer token instead of the one of the client.'),
+  served_model_name: modelName()
+    .optional()
+    .describe(
+      'Name of the model at this replica, as its `--served-model-name` or a provider has it: `model` of a request is replaced by it. Absent: the name the request came with. Names of adapters stay.',
+    ),
   prefill_us: z
     .number()
     .min(0.01)
@@ -171,4 +176,26 @@ export const Model = z.strictObject({
       'Hosts that images, video, audio and files in a request may be on; others are a 400, since the replica would fetch them. `data:` URLs always pass; `*`: no check.',
     ),
   replicas: z.array(Replica).min(1).max(replicasMax).describe('The servers of this model.'),
+});
+
+const Share = z.strictObject({
+  model: z.string().min(1).max(256).describe('Name, alias or adapter of a model; no split.'),
+  weight: z
+    .number()
+    .min(0)
+    .max(1_000_000)
+    .prefault(1)
+    .describe('Share of the requests relative to the others; 0 takes none.'),
+});
+
+export const Split = z.strictObject({
+  name: modelName().describe('Name that clients send in `model`.'),
+  aliases: z.array(modelName()).max(64).prefault([]).describe('Other names for the same split.'),
+  models: z
+    .array(Share)
+    .min(1)
+    .max(16)
+    .describe(
+      'Who serves the requests, by weight: those of one session (x-session-id, session_id, prompt_cache_key) all one of them. `model` of a request is replaced by the name of the one that serves, and `x-sluice-model` tells it.',
+    ),
 });

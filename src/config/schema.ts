@@ -7,10 +7,10 @@
  * Durations are loaded as milliseconds, sizes as bytes, a replica URL as its origin.
  */
 import { z } from 'zod';
-import { modelsMax } from './capacities.ts';
+import { modelsMax, splitsMax } from './capacities.ts';
 import { applyRules } from './rules.ts';
 import { SharedLimits } from './schema-limits.ts';
-import { Model } from './schema-models.ts';
+import { Model, Split } from './schema-models.ts';
 import { Auth, tenants } from './schema-tenants.ts';
 import { duration, size } from './units.ts';
 import { file, host, integer, path, port, secret, share } from './values.ts';
@@ -319,6 +319,11 @@ const Sections = z.strictObject({
     .prefault([])
     .describe('Who uses it: their keys, and what these may ask for. Reloaded without a restart.'),
   models: z.array(Model).min(1).max(modelsMax).describe('The models and their replicas.'),
+  splits: z
+    .array(Split)
+    .max(splitsMax)
+    .prefault([])
+    .describe('Names whose requests several models share, as for a canary.'),
 });
 
 type Complete = z.infer<typeof Sections>;

@@ -1,9 +1,9 @@
 /** Tenants and keys of the config as the threads know them. Pure. */
-import { adaptersOf, modelsByName } from './adapters.ts';
 import { adaptersMax } from './capacities.ts';
+import { namesOf } from './model-names.ts';
 import type { Config } from './schema.ts';
 
-/** What a request asks for, as one number: the model, or one of its adapters. */
+/** What a request asks for, as one number: the model, one of its adapters, or a split. */
 export const refOf = (model: number, adapter: number): number =>
   model * (adaptersMax + 1) + adapter;
 
@@ -35,16 +35,14 @@ export interface KeyTable {
   readonly keys: readonly KeyRow[];
 }
 
-export type TenantSource = Pick<Config, 'auth' | 'limits' | 'tenants' | 'models'>;
+export type TenantSource = Pick<Config, 'auth' | 'limits' | 'tenants' | 'models' | 'splits'>;
 
 /** Where the limits of a tenant are, and those of a model of its; -1: there are none. */
 export type LimitRowOf = (tenant: string, model?: string) => number;
 
-export function keyTable(
-  { auth, tenants, models }: Omit<TenantSource, 'limits'>,
-  rowOf: LimitRowOf,
-): KeyTable {
-  const known = modelsByName(models.map((model) => ({ ...model, adapters: adaptersOf(model) })));
+export function keyTable(source: Omit<TenantSource, 'limits'>, rowOf: LimitRowOf): KeyTable {
+  const { auth, tenants, models } = source;
+  const known = namesOf(source);
   const refsOf = (names: readonly string[] | undefined): number[] | null => {
     if (names === undefined) return null;
     return names.flatMap((name) => {

@@ -112,8 +112,8 @@ export class Delivery {
     return this.#kept.isWaiting && !this.#isDone;
   }
 
-  /** Begins an attempt: what it sends, made of what the client sent. */
-  begin(path: string, body: Buffer): Sent {
+  /** Begins an attempt: what it sends, made of what the client sent; `rename` is changed in it as well. */
+  begin(path: string, body: Buffer, rename: readonly Edit[] = noEdits): Sent {
     const { plan } = this;
     this.#kept.begin();
     this.#came = this.#given = 0;
@@ -121,13 +121,13 @@ export class Delivery {
     this.#isReasoning = this.#isAhead = false;
     this.#awaitsPrompt = plan.mode === 'token_ids';
     if (this.earlier === undefined || this.#kept.isEmpty) {
-      return { path, body: observedBody(body, plan) };
+      return { path, body: observedBody(body, plan, rename) };
     }
     const { bytes } = this.#kept;
     if (plan.mode === 'text') {
-      return { path, body: continuedBody(body, plan, bytes, this.#tokensBefore) };
+      return { path, body: continuedBody(body, plan, bytes, this.#tokensBefore, rename) };
     }
-    const completion = completionBody(body, plan, bytes, this.#tokensBefore);
+    const completion = completionBody(body, plan, bytes, this.#tokensBefore, rename);
     return { path: completionPath(path), body: completion };
   }
 

@@ -6,6 +6,7 @@
  * the event loop, after everything of the turn is published. Death: its connections close with the
  * thread; a successor attaches to the same rings, ends what it left (take-over.ts) and goes on.
  */
+import type { Dispatcher } from 'undici';
 import { Bag } from '../lib/bag.ts';
 import { nowUs } from '../lib/clock.ts';
 import { arenaBytes } from '../shm/arena.ts';
@@ -36,7 +37,7 @@ import { ResponseWriter } from './response-writer.ts';
 import type { Running, RunningOwner } from './running.ts';
 import { EventWriter, type FieldsOf, type Services } from './services.ts';
 import { takeOver } from './take-over.ts';
-import { type UpstreamRequest, UpstreamRequests } from './upstream-requests.ts';
+import { asSent, type UpstreamRequest, UpstreamRequests } from './upstream-requests.ts';
 
 /** Attempts started in one go before the event loop may serve its sockets. */
 const drainBudget = 64;
@@ -77,7 +78,7 @@ export class Forwarder implements RunningOwner {
     this.#slots = new RequestSlots(memory.slots, size.slots);
     this.#metrics = new MetricsWriter(start.metrics, defaultMetricDims);
     const arena = arenaBytes(memory.arena, size.arenaBytes);
-    this.#upstream = new UpstreamRequests(this.#slots, arena);
+    this.#upstream = new UpstreamRequests(this.#slots, arena, start.models);
     this.#deliveries = new Deliveries(this.#slots, start.models);
     this.#control = new Int32Array(memory.control);
     this.#stoppingAt = control.at.stopping;
@@ -364,7 +365,11 @@ export class Forwarder implements RunningOwner {
 }
 
 /** What an attempt sends, made of what the client sent. */
-function sentOf(request: UpstreamRequest, delivery: Delivery | undefined): UpstreamRequest {
-  if (delivery === undefined || request.body === null) return request;
-  return { ...request, ...delivery.begin(request.path, request.body) };
+function sentOf(
+  request: UpstreamRequest,
+  delivery: Delivery | undefined,
+): Dispatcher.DispatchOptions {
+  const { method, path, headers, body, rename } = request;
+  if (delivery === undefined || body === null) return asSent(request);
+  return { method, headers, ...delivery.begin(path, body, rename) };
 }

@@ -29,6 +29,7 @@ export interface ReplicaSpec {
   readonly kv_tokens: number;
   readonly adapters: readonly string[];
   readonly batching?: Batching | undefined;
+  readonly served_model_name?: string | undefined;
 }
 
 /** How completions for the replica are put together to one call. */
@@ -164,6 +165,7 @@ export class Membership {
       },
       takesBatches: spec.batching !== undefined,
       maxInFlight: spec.max_in_flight,
+      servedName: spec.served_model_name,
       adapters: spec.adapters,
       addedAt: Atomics.load(this.#words, this.#at.version),
       ejectionsBefore: Atomics.load(this.#words, base + at.ejections) >>> 0,

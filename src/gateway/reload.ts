@@ -59,6 +59,7 @@ const fixedKeys = [
   'url',
   'api_key',
   'max_in_flight',
+  'served_model_name',
   'prefill_us',
   'resident_us',
   'kv_tokens',

@@ -23,6 +23,7 @@ import type { HealthChecker } from './health.ts';
 import type { Member, Membership, ReplicaSpec } from './membership.ts';
 import { type NamedReplica, planReload } from './reload.ts';
 import type { Restarts } from './restarts.ts';
+import { addressOf } from './start-data.ts';
 import type { Tenants } from './tenants.ts';
 
 type Joined = Extract<ToThread, { kind: 'replica' }>;
@@ -135,6 +136,7 @@ export class ReplicaChanges {
         ...member.cost,
         api_key: member.apiKey,
         max_in_flight: member.maxInFlight,
+        served_model_name: member.servedName,
       },
     }));
     const { restart, add, remove, replace, reweigh } = planReload(
@@ -188,8 +190,7 @@ export class ReplicaChanges {
     const { membership, health, reader } = this.#parts;
     if (member === undefined) throw new AdminError(409, 'the replica table is full');
     reader.rebase('replica', member.row);
-    const { row, epoch, name, url, apiKey, maxInFlight, takesBatches } = member;
-    const replica = { row, epoch, name, url, apiKey, maxInFlight, takesBatches };
+    const replica = addressOf(member);
     await this.#parts.tellForwarders({ kind: 'replica', replica });
     await this.#parts.tellAcceptors({ kind: 'replica', replica: { ...replica, apiKey: '' } });
     membership.activate(member);

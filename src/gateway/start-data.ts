@@ -1,5 +1,6 @@
 /** What each thread is given at its start, taken from the config. Pure. */
 import { adaptersOf } from '../config/adapters.ts';
+import { splitRows } from '../config/model-names.ts';
 import { modelRules, schedulingLimits } from '../config/scheduling.ts';
 import type { Config } from '../config/schema.ts';
 import type { KeyTable } from '../config/tenants.ts';
@@ -53,10 +54,19 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
 }
 
 /** Addresses alone: a member carries more than a thread should know. */
-const addresses = ({ members }: StartContext): ReplicaAddress[] =>
-  members.map(({ row, epoch, name, url, apiKey, maxInFlight, takesBatches }) => {
-    return { row, epoch, name, url, apiKey, maxInFlight, takesBatches };
-  });
+export const addressOf = ({
+  row,
+  epoch,
+  name,
+  url,
+  apiKey,
+  ...more
+}: ReplicaAddress): ReplicaAddress => {
+  const { maxInFlight, takesBatches, servedName } = more;
+  return { row, epoch, name, url, apiKey, maxInFlight, takesBatches, servedName };
+};
+
+const addresses = ({ members }: StartContext): ReplicaAddress[] => members.map(addressOf);
 
 export function acceptorStart(context: StartContext, index: number): AcceptorStart {
   const { listen, memory, streams, usage } = context.config;
@@ -80,6 +90,7 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
             ...{ keep: usage.keep, bufferBytesMax: usage.buffer },
           },
     keys: context.keys,
+    splits: splitRows(context.config),
     // Keys stay with the forwarders.
     replicas: addresses(context).map((replica) => ({ ...replica, apiKey: '' })),
   };

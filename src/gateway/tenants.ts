@@ -62,8 +62,8 @@ export class Tenants {
    * numbers that the threads know them by since the start. A key that was disabled by hand stays so.
    */
   replace({ auth, tenants }: Pick<TenantSource, 'auth' | 'tenants'>): Promise<void> {
-    const { models, limits } = this.#source;
-    this.#source = { auth, tenants: this.#withoutDisabled(tenants), models, limits };
+    const { models, splits, limits } = this.#source;
+    this.#source = { auth, tenants: this.#withoutDisabled(tenants), models, splits, limits };
     this.#limits.apply(tenants);
     // One table after the other: the answer to each says that it is the one in force.
     this.#told = this.#told.then(() => this.#tell(this.table, this.limitNames));

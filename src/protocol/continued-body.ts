@@ -5,7 +5,7 @@
  * Behind a text a chat is asked again with one more message and a completion with a longer prompt.
  * Behind token ids both are a completion of all ids so far: nothing is tokenised a second time.
  */
-import { type Edit, edit, edited } from './byte-edits.ts';
+import { type Edit, edit, edited, noEdits } from './byte-edits.ts';
 import { type ContinuationPlan, type Limit, tokensLeft } from './continuation.ts';
 
 /** What every attempt asks for: edits of members that are there, and members that are not. */
@@ -14,9 +14,16 @@ interface Asked {
   readonly added: string[];
 }
 
-/** The body of a first attempt: the client's, that asks for the usage, and the ids, of every chunk. */
-export function observedBody(body: Buffer, plan: ContinuationPlan): Buffer {
-  const { edits, added } = observing(body, plan);
+/**
+ * The body of a first attempt: the client's, that asks for the usage, and the ids, of every chunk. `more` is
+ * changed in it as well, apart from all that.
+ */
+export function observedBody(
+  body: Buffer,
+  plan: ContinuationPlan,
+  more: readonly Edit[] = noEdits,
+): Buffer {
+  const { edits, added } = observing(body, plan, more);
   return changed(body, plan, edits, added);
 }
 
@@ -26,11 +33,12 @@ export function continuedBody(
   plan: ContinuationPlan,
   text: Uint8Array,
   tokens: number,
+  more: readonly Edit[] = noEdits,
 ): Buffer {
-  if (text.length === 0) return observedBody(body, plan);
+  if (text.length === 0) return observedBody(body, plan, more);
   const { shape, textAt } = plan;
   const isChat = shape === 'openai-chat';
-  const { edits, added } = observing(body, plan);
+  const { edits, added } = observing(body, plan, more);
   edits.push(...reducedLimits(plan, tokens));
   edits.push(
     edit(textAt, textAt, isChat ? Buffer.concat([messageOpen, text, messageClose]) : text),
@@ -45,9 +53,10 @@ export function completionBody(
   plan: ContinuationPlan,
   ids: Uint8Array,
   tokens: number,
+  more: readonly Edit[] = noEdits,
 ): Buffer {
   const { prompt, maxima, maxTokens, logprobs } = plan;
-  const { edits, added } = observing(body, plan);
+  const { edits, added } = observing(body, plan, more);
   edits.push(...reducedLimits(plan, tokens));
   edits.push(edit(prompt.start, prompt.end, Buffer.concat([promptKey, ids])));
   if (logprobs !== undefined) edits.push(edit(logprobs.start, logprobs.end, 'null'));
@@ -89,10 +98,10 @@ function reducedLimits({ maxima, minimum }: ContinuationPlan, by: number): Edit[
   );
 }
 
-function observing(body: Buffer, plan: ContinuationPlan): Asked {
+function observing(body: Buffer, plan: ContinuationPlan, more: readonly Edit[]): Asked {
   const { streamOptions, wantsContinuousUsage, mode, returnIds, wantsIds } = plan;
   const usageOptions = plan.asksContinuousUsage ? usageAlways : usageAtEnd;
-  const edits: Edit[] = [];
+  const edits: Edit[] = [...more];
   const added: string[] = [];
   if (streamOptions === undefined) added.push(`"stream_options":{${usageOptions}}`);
   else if (!wantsContinuousUsage) {

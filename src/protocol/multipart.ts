@@ -26,7 +26,7 @@ export function multipartBoundary(contentType: string): string {
 const urlField = /^(?:url|image_url|video_url|audio_url|file_url)(?:\[\d*\])?$/;
 
 /**
- * Sets `facts.model`, `facts.stream`, and `urls` to what the form names as media, the beginning of those that
+ * Sets `facts.model` and where it is, `facts.stream`, and `urls` to what the form names as media, the beginning of those that
  * are too long. 0 when fine, else the number of an entry of errors/.
  */
 export function scanMultipartModel(
@@ -64,6 +64,8 @@ export function scanMultipartModel(
       if (next - contentStart > modelBytesMax) break;
       seenModel = true;
       facts.model = bytes.toString('utf8', contentStart, next);
+      facts.modelStart = contentStart;
+      facts.modelBytes = next - contentStart;
     } else if (name === 'stream') {
       const text = next - contentStart <= 5 ? bytes.toString('latin1', contentStart, next) : '';
       facts.stream = text.toLowerCase() === 'true' || text === '1';

@@ -37,6 +37,9 @@ const defaultScanLimits: ScanLimits = Object.freeze({
 export interface RequestFacts {
   /** '' when the body names no model. */
   model: string;
+  /** Where its value is, with the quotes it has in JSON; 0 0 without one. */
+  modelStart: number;
+  modelBytes: number;
   stream: boolean;
   /** Largest of the max_tokens family, at most 2^31 - 1; 0 when absent or not positive. */
   maxTokens: number;
@@ -66,6 +69,8 @@ export interface RequestFacts {
 export function createRequestFacts(): RequestFacts {
   return {
     model: '',
+    modelStart: 0,
+    modelBytes: 0,
     stream: false,
     maxTokens: 0,
     n: 1,
@@ -86,6 +91,8 @@ export function createRequestFacts(): RequestFacts {
 
 export function resetRequestFacts(facts: RequestFacts): void {
   facts.model = '';
+  facts.modelStart = 0;
+  facts.modelBytes = 0;
   facts.stream = false;
   facts.maxTokens = 0;
   facts.n = 1;
@@ -276,6 +283,8 @@ function countAtCursor(first: number): number {
 function takeModel(first: number, facts: RequestFacts): boolean {
   if (first !== quote || cursor.valueEnd - cursor.valueStart > modelBytesMax) return false;
   facts.model = jsonText(cursor.bytes, cursor.valueStart, cursor.valueEnd);
+  facts.modelStart = cursor.valueStart;
+  facts.modelBytes = cursor.valueEnd - cursor.valueStart;
   return true;
 }
 

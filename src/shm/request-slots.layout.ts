@@ -80,12 +80,18 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     acceptor: i32('acceptor', 'Index of the acceptor that owns this row.'),
     model: i32('acceptor', 'Index into the model table.'),
     adapter: i32('acceptor', 'Adapter of the model, counted from 1; 0 for none.'),
+    askedModel: i32('acceptor', 'The model it came for; of a split the one it was given to.'),
     route: i32('acceptor', 'Route id (protocol/routes.ts).'),
     flags: i32('acceptor', 'RequestFlag bits.'),
     headStart: i32('acceptor', 'Byte offset in the arena of the header blob.'),
     headLength: i32('acceptor', 'Bytes of the header blob.'),
     bodyStart: i32('acceptor', 'Byte offset in the arena of the body.'),
     bodyLength: i32('acceptor', 'Bytes of the body.'),
+    nameStart: i32(
+      'acceptor',
+      'Byte offset in the body of the value of `model`; 0: there is none.',
+    ),
+    nameBytes: i32('acceptor', 'Bytes of that value.'),
     maxTokens: i32('acceptor', 'Output limit the client asked for; 0 for none.'),
     choices: i32('acceptor', 'The n of the request; at least 1.'),
     promptStart: i32('acceptor', 'Byte offset in the body of the prompt value.'),
@@ -173,7 +179,14 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
   }),
 });
 
-export const RequestFlag = { stream: 1, includeUsage: 2, tls: 4, generates: 8 } as const;
+/** renamed: its body has another name than that of its model. */
+export const RequestFlag = {
+  stream: 1,
+  includeUsage: 2,
+  tls: 4,
+  generates: 8,
+  renamed: 16,
+} as const;
 
 /** over: the hedge has ended beside the first exchange. alone: the first exchange has, beside the hedge. */
 export const HedgeFlag = { begun: 1, over: 2, alone: 4 } as const;

@@ -5,6 +5,7 @@
  * (names, addresses, certificates paths) and happens a few times an hour. All times are
  * milliseconds, all sizes bytes. Types only: nothing here runs.
  */
+import type { SplitRow } from '../config/model-names.ts';
 import type { SchedulingLimits } from '../config/scheduling.ts';
 import type { KeyTable } from '../config/tenants.ts';
 import type { FaultStage } from '../lib/fault-point.ts';
@@ -42,6 +43,8 @@ export interface ReplicaAddress {
   readonly apiKey: string;
   readonly maxInFlight: number;
   readonly takesBatches: boolean;
+  /** Name of the model there; absent: the one that requests come with. */
+  readonly servedName?: string | undefined;
 }
 
 interface ThreadStart {
@@ -79,6 +82,8 @@ export interface AcceptorStart extends ThreadStart {
     readonly keep: number;
     readonly bufferBytesMax: number;
   } | null;
+  /** Names whose requests several models share; absent: there are none. */
+  readonly splits?: readonly SplitRow[];
   /** Who is let in; kept current by `keys` messages. */
   readonly keys: KeyTable;
   /** Names of the replicas by row, for x-sluice-replica; kept current by `replicas` messages. */

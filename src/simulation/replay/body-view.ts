@@ -5,7 +5,7 @@
  * Token counts are the brain's estimates from bytes, as they are when it serves.
  */
 
-import type { ModelRef } from '../../config/adapters.ts';
+import type { ModelRef } from '../../config/model-names.ts';
 import type { Arrival } from '../../dispatch/arrival.ts';
 import { unlimited } from '../../dispatch/limit-rows.ts';
 import { errorOf } from '../../errors/catalogue.ts';

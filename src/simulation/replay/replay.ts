@@ -5,7 +5,8 @@
  * An engine counts the tokens of a prompt as `sluice replica` does, so that both hold the same blocks
  * and report the same usage. Only requests of one model, with one answer each.
  */
-import { adapterBits, adaptersOf, modelsByName } from '../../config/adapters.ts';
+import { adapterBits, adaptersOf } from '../../config/adapters.ts';
+import { namesOf } from '../../config/model-names.ts';
 import { identityOf, modelRules, schedulingLimits } from '../../config/scheduling.ts';
 import type { Config, ModelConfig } from '../../config/schema.ts';
 import type { ReplicaFacts } from '../../dispatch/replica-state.ts';
@@ -35,7 +36,8 @@ export function createReplay(
 ): Replay {
   const limits = schedulingLimits(config);
   const { queueMax, queueTimeout: queueTimeoutMs, retry, breaker, slowStartUs } = limits;
-  const names = modelsByName(config.models.map((of) => ({ ...of, adapters: adaptersOf(of) })));
+  // A model serves a log by itself: who of a split would have is another gateway's to say.
+  const names = namesOf({ models: config.models, splits: [] });
   const view = new BodyView(requests, names, limits.totalTimeout * 1000);
   const index = view.model(0);
   const other = requests.findIndex((_, i) => view.model(i) !== index);

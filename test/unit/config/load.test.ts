@@ -58,6 +58,7 @@ test('a file with models only has every other key at its default', () => {
       ...{ failure_mode: 'open', gateways: 1 },
     },
     tenants: [],
+    splits: [],
     models: [
       {
         name: 'm',

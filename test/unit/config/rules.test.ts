@@ -131,11 +131,25 @@ const cases: readonly Case[] = [
     rule: 'allowed_models_exist',
     broken: `tenants: [{ name: t, models: [a, x], model_limits: { b: {} }, keys: [{ id: k, sha256: "${digest(1)}", models: [y] }] }]\nmodels: [${m('a', url(1))}]`,
     problems: [
-      expect.stringMatching(/tenants\.0\.models\.1: is no model, alias or adapter$/),
+      expect.stringMatching(/tenants\.0\.models\.1: is no model, alias, adapter or split$/),
       expect.stringMatching(/tenants\.0\.model_limits\.b: is the name of no model$/),
-      expect.stringMatching(/tenants\.0\.keys\.0\.models\.0: is no model, alias or adapter$/),
+      expect.stringMatching(
+        /tenants\.0\.keys\.0\.models\.0: is no model, alias, adapter or split$/,
+      ),
     ],
-    kept: `tenants: [{ name: t, models: [a, b, c] }]\nmodels: [${m('a', url(1, ', adapters: [c]'), ', aliases: [b]')}]`,
+    kept: `tenants: [{ name: t, models: [a, b, c, s, t] }]\nsplits: [{ name: s, aliases: [t], models: [{ model: a }] }]\nmodels: [${m('a', url(1, ', adapters: [c]'), ', aliases: [b]')}]`,
+  },
+  {
+    rule: 'splits_name_models',
+    broken: `splits: [{ name: s, models: [{ model: a }, { model: t }, { model: a }] }, { name: t, models: [{ model: a, weight: 0 }] }]\nmodels: [${m('a', url(1))}]`,
+    problems: [
+      expect.stringMatching(/splits\.0\.models\.1\.model: is no model, alias or adapter$/),
+      expect.stringMatching(
+        /splits\.0\.models\.2\.model: is the same as splits\.0\.models\.0\.model$/,
+      ),
+      expect.stringMatching(/splits\.1\.models: must have a model with a weight above 0$/),
+    ],
+    kept: `splits: [{ name: s, models: [{ model: a, weight: 0 }, { model: c }] }]\nmodels: [${m('a', url(1, ', adapters: [c]'))}]`,
   },
   {
     rule: 'store_has_an_address',
@@ -229,7 +243,7 @@ test.each([
 });
 
 test('every rule has its case', () => {
-  expect(cases.map(({ rule }) => rule)).toEqual(rules.map(({ name }) => name));
+  expect(cases.map(({ rule }) => rule).sort()).toEqual(rules.map(({ name }) => name).sort());
 });
 
 test('a rule still runs while a section it does not read is broken', () => {

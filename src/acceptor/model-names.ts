@@ -1,0 +1,86 @@
+/**
+ * What the names that clients send stand for, and which model of a split serves a request. Acceptor
+ * threads; no allocation per request.
+ *
+ * A point of the circle of 2^32 falls on one of the models, each of which has its share of it: that of a
+ * session is the hash of its key, on every acceptor the same; others take the golden ratio's steps, which
+ * meets the weights within one or two requests. A weight that changes moves the sessions at its border
+ * and no others.
+ */
+import { type ModelRef, modelsByName, type SplitRow } from '../config/model-names.ts';
+import { mix32 } from '../lib/mix32.ts';
+import { hashSession } from '../protocol/request-keys.ts';
+import type { ModelRow } from '../shm/threads.ts';
+import type { AcceptorState } from './acceptor-state.ts';
+
+interface Split {
+  readonly targets: readonly ModelRef[];
+  /** Where the share of each ends, in ascending order. */
+  readonly ends: readonly number[];
+}
+
+const circle = 2 ** 32;
+const goldenStep = 0x9e3779b1;
+
+export class ModelNames {
+  readonly byName: ReadonlyMap<string, ModelRef>;
+  readonly #models: readonly ModelRow[];
+  readonly #splits: readonly Split[];
+  readonly #hash = new Int32Array(2);
+  #point = 0;
+
+  constructor(models: readonly ModelRow[], splits: readonly SplitRow[] = []) {
+    this.byName = modelsByName(models, splits);
+    this.#models = models;
+    this.#splits = splits.map(splitOf);
+  }
+
+  isSplit({ model }: ModelRef): boolean {
+    return model >= this.#models.length;
+  }
+
+  /** Who serves a request for the name; '' for a request without a session. */
+  serving(ref: ModelRef, session: string): ModelRef {
+    const split = this.#splits[ref.model - this.#models.length];
+    if (split === undefined) return ref;
+    const { targets, ends } = split;
+    const point = session === '' ? this.#nextPoint() : this.#pointOf(session);
+    let index = 0;
+    while (index < ends.length - 1 && point >= (ends[index] as number)) index++;
+    return targets[index] as ModelRef;
+  }
+
+  /** Name of the model or of its adapter; undefined for none. */
+  nameOf(model: number, adapter: number): string | undefined {
+    const row = this.#models[model];
+    return adapter === 0 ? row?.name : row?.adapters?.[adapter - 1];
+  }
+
+  #nextPoint(): number {
+    this.#point = (this.#point + goldenStep) >>> 0;
+    return this.#point;
+  }
+
+  #pointOf(session: string): number {
+    hashSession(session, this.#hash, 0);
+    return mix32((this.#hash[0] as number) ^ mix32(this.#hash[1] as number)) >>> 0;
+  }
+}
+
+function splitOf({ targets }: SplitRow): Split {
+  const served = targets.filter(({ weight }) => weight > 0);
+  const total = served.reduce((sum, { weight }) => sum + weight, 0);
+  let until = 0;
+  const ends = served.map(({ weight }) => {
+    until += weight;
+    return (until / total) * circle;
+  });
+  return { targets: served, ends };
+}
+
+/** Name of the model, or of its adapter, that the request is with. */
+export function servingModel({ names, slots }: AcceptorState, slot: number): string | undefined {
+  const { words, at } = slots;
+  const row = slots.row(slot);
+  return names.nameOf(words[row + at.model] as number, words[row + at.adapter] as number);
+}

@@ -1,0 +1,65 @@
+/** What the names that clients send stand for: models, their aliases and adapters, and splits. Pure. */
+import { assert } from '../lib/assert.ts';
+import { adaptersOf } from './adapters.ts';
+import type { Config } from './schema.ts';
+
+/** The numbers of a name inside the gateway; adapter 0: the model itself. */
+export interface ModelRef {
+  readonly model: number;
+  readonly adapter: number;
+}
+
+interface Named {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly adapters?: readonly string[];
+}
+
+/** A share of the requests for a split. */
+export interface SplitTarget extends ModelRef {
+  readonly weight: number;
+}
+
+/** A name whose requests several models share. */
+export interface SplitRow {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly targets: readonly SplitTarget[];
+}
+
+/** Splits are numbered behind the models: the first one is `model` models.length. */
+export function modelsByName(
+  models: readonly Named[],
+  splits: readonly Omit<SplitRow, 'targets'>[] = [],
+): ReadonlyMap<string, ModelRef> {
+  const found = new Map<string, ModelRef>();
+  for (const [model, { name, aliases, adapters = [] }] of models.entries()) {
+    for (const own of [name, ...aliases]) found.set(own, { model, adapter: 0 });
+    for (const [i, adapter] of adapters.entries()) found.set(adapter, { model, adapter: i + 1 });
+  }
+  for (const [i, { name, aliases }] of splits.entries()) {
+    for (const own of [name, ...aliases]) found.set(own, { model: models.length + i, adapter: 0 });
+  }
+  return found;
+}
+
+/** Every name of the config. */
+export const namesOf = ({ models, splits }: Pick<Config, 'models' | 'splits'>) =>
+  modelsByName(
+    models.map((model) => ({ ...model, adapters: adaptersOf(model) })),
+    splits,
+  );
+
+/** The splits with the numbers of their models. */
+export function splitRows(config: Pick<Config, 'models' | 'splits'>): readonly SplitRow[] {
+  const names = namesOf(config);
+  return config.splits.map(({ name, aliases, models }) => ({
+    name,
+    aliases,
+    targets: models.map(({ model, weight }) => {
+      const ref = names.get(model);
+      assert(ref !== undefined, 'the config was checked');
+      return { ...ref, weight };
+    }),
+  }));
+}

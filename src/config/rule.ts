@@ -1,0 +1,69 @@
+/** What a rule over more than one key is, and what such rules share. Pure. */
+import type { ConfigPath } from './problems.ts';
+
+interface ReplicaShape {
+  readonly url: string;
+  readonly name?: string | undefined;
+  readonly weight: number;
+  readonly adapters: readonly string[];
+}
+interface TenantShape {
+  readonly name: string;
+  readonly model_limits: Readonly<Record<string, unknown>>;
+  readonly models?: readonly string[] | undefined;
+  readonly keys: readonly {
+    readonly id: string;
+    readonly sha256: string;
+    readonly models?: readonly string[] | undefined;
+  }[];
+}
+interface ModelShape {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly replicas: readonly ReplicaShape[];
+}
+interface SplitShape {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly models: readonly { readonly model: string; readonly weight: number }[];
+}
+
+/** What the rules read of a config, before defaults that depend on the whole are filled in. */
+export interface RuleInput {
+  readonly listen: { readonly host: string; readonly port: number; readonly max_body: number };
+  readonly admin: { readonly host: string; readonly port: number; readonly token: string };
+  readonly threads: { readonly acceptors: number };
+  readonly memory: { readonly slots: number; readonly arena: number };
+  readonly timeouts: { readonly first_token: number; readonly total: number };
+  readonly health: { readonly interval: number; readonly timeout: number };
+  readonly engine_metrics: { readonly interval: number; readonly timeout: number };
+  readonly limits: {
+    readonly store: string;
+    readonly redis: {
+      readonly mode: string;
+      readonly urls: readonly string[];
+      readonly master: string;
+    };
+  };
+  readonly models: readonly ModelShape[];
+  readonly splits: readonly SplitShape[];
+  readonly tenants: readonly TenantShape[];
+}
+
+export type Report = (path: ConfigPath, message: string) => void;
+
+export interface Rule {
+  readonly name: string;
+  readonly reads: readonly (keyof RuleInput)[];
+  check(config: RuleInput, report: Report): void;
+}
+
+/** Reports every second use of a value, naming the place of the first and never the value. */
+export function uniqueNames(report: Report): (value: string, path: ConfigPath) => void {
+  const seen = new Map<string, string>();
+  return (value, path) => {
+    const first = seen.get(value);
+    if (first === undefined) seen.set(value, path.join('.'));
+    else report(path, `is the same as ${first}`);
+  };
+}

@@ -161,6 +161,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
     ...{
       placed: nothing,
       admitted: nothing,
+      fellBack: nothing,
       settledLimits: nothing,
       batchBegins: nothing,
       batchEnds: nothing,
@@ -211,7 +212,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
     },
   };
   const arrival = {
-    ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
+    ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: 0 },
     ...unlimited,
     ...{ promptBytes: 0, promptTokens, maxTokens: 256, priority: 0, tenant: 0, adapter: 0 },
     ...{ streams: true, hedgeUs: -1 },

@@ -14,7 +14,7 @@ import { MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
 import { RequestRingProducer } from '../shm/request-ring.ts';
 import { RequestSlots } from '../shm/request-slots.ts';
-import type { AcceptorStart } from '../shm/threads.ts';
+import type { AcceptorStart, ModelRow } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
@@ -79,6 +79,9 @@ export interface Control {
   readonly schedulerBell: number;
 }
 
+const goesOn = ({ fallbacks, contextFallbacks }: ModelRow): boolean =>
+  fallbacks !== undefined || contextFallbacks !== undefined;
+
 export function createAcceptorState(start: AcceptorStart): AcceptorState {
   const { memory, index, models, splits = [] } = start;
   const { size } = memory;
@@ -115,7 +118,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     requests: Array.from({ length: pool.size }),
     silent: new DueList(),
     names: new ModelNames(models, splits),
-    tellsModel: splits.length > 0,
+    tellsModel: splits.length > 0 || models.some(goesOn),
     mediaDomains: models.map(({ mediaDomains: hosts = ['*'] }) =>
       hosts.includes('*') ? undefined : new Set(hosts),
     ),

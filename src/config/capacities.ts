@@ -1,6 +1,8 @@
 /** Fixed capacities that the config is measured against; any thread may import them. */
 export const modelsMax = 64;
 export const splitsMax = 64;
+/** Of one model, in either list. */
+export const fallbacksMax = 4;
 /** Of one model. */
 export const adaptersMax = 256;
 /** Over all models together. */

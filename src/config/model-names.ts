@@ -50,16 +50,28 @@ export const namesOf = ({ models, splits }: Pick<Config, 'models' | 'splits'>) =
     splits,
   );
 
+/** Where the requests for each model go on, as numbers; undefined: nowhere. */
+export function fallbackRefs(config: Pick<Config, 'models' | 'splits'>) {
+  const names = namesOf(config);
+  const refsOf = (list: readonly string[]): readonly ModelRef[] | undefined =>
+    list.length === 0 ? undefined : list.map((name) => refOfServed(names, name));
+  return config.models.map(({ fallbacks, context_window_fallbacks }) => {
+    return { fallbacks: refsOf(fallbacks), contextFallbacks: refsOf(context_window_fallbacks) };
+  });
+}
+
+function refOfServed(names: ReadonlyMap<string, ModelRef>, name: string): ModelRef {
+  const ref = names.get(name);
+  assert(ref !== undefined, 'the config was checked');
+  return ref;
+}
+
 /** The splits with the numbers of their models. */
 export function splitRows(config: Pick<Config, 'models' | 'splits'>): readonly SplitRow[] {
   const names = namesOf(config);
   return config.splits.map(({ name, aliases, models }) => ({
     name,
     aliases,
-    targets: models.map(({ model, weight }) => {
-      const ref = names.get(model);
-      assert(ref !== undefined, 'the config was checked');
-      return { ...ref, weight };
-    }),
+    targets: models.map(({ model, weight }) => ({ ...refOfServed(names, model), weight })),
   }));
 }

@@ -20,6 +20,9 @@ interface TenantShape {
 interface ModelShape {
   readonly name: string;
   readonly aliases: readonly string[];
+  readonly fallbacks: readonly string[];
+  readonly context_window_fallbacks: readonly string[];
+  readonly allowed_media_domains: readonly string[];
   readonly replicas: readonly ReplicaShape[];
 }
 interface SplitShape {
@@ -45,6 +48,7 @@ export interface RuleInput {
       readonly master: string;
     };
   };
+  readonly retry: { readonly max_attempts: number };
   readonly models: readonly ModelShape[];
   readonly splits: readonly SplitShape[];
   readonly tenants: readonly TenantShape[];

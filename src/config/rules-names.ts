@@ -80,8 +80,76 @@ export const nameRules: readonly Rule[] = [
       }
     },
   },
+  {
+    // What goes on to the model it comes from goes round in a circle.
+    name: 'fallbacks_are_other_models',
+    reads: ['models'],
+    check({ models }, report) {
+      for (const [index, model] of models.entries()) {
+        for (const list of fallbackLists) {
+          const claim = uniqueNames(report);
+          for (const [nth, name] of model[list].entries()) {
+            const path = ['models', index, list, nth];
+            const owner = models.find((other) => namesOfModel(other).includes(name));
+            if (owner === undefined) report(path, 'is no model, alias or adapter');
+            else if (owner === model) report(path, 'must be another model');
+            else claim(name, path);
+          }
+        }
+      }
+    },
+  },
+  {
+    // Media are looked at once, when a request comes: its replicas must not fetch elsewhere what was refused here.
+    name: 'fallbacks_fetch_no_more_media',
+    reads: ['models'],
+    check({ models }, report) {
+      for (const [index, model] of models.entries()) {
+        const allowed = model.allowed_media_domains;
+        for (const list of fallbackLists) {
+          for (const [nth, name] of model[list].entries()) {
+            const owner = models.find((other) => namesOfModel(other).includes(name));
+            const own = owner?.allowed_media_domains ?? ['*'];
+            const isWider = allowed.some((host) => !own.includes(host));
+            if (own.includes('*') || !isWider) continue;
+            const path = ['models', index, list, nth];
+            report(
+              path,
+              'has a narrower allowed_media_domains than the model that falls back to it',
+            );
+          }
+        }
+      }
+    },
+  },
+  {
+    // A slot counts the attempts of a request in six bits.
+    name: 'attempts_fit_the_slot',
+    reads: ['models', 'retry'],
+    check({ models, retry: { max_attempts } }, report) {
+      for (const [index, model] of models.entries()) {
+        const places = 1 + model.fallbacks.length + model.context_window_fallbacks.length;
+        if (places * max_attempts <= attemptsMax) continue;
+        const most = Math.floor(attemptsMax / max_attempts) - 1;
+        report(
+          ['models', index, 'fallbacks'],
+          `must be at most ${most} with the context_window_fallbacks: retry.max_attempts is of each`,
+        );
+      }
+    },
+  },
+];
+
+const fallbackLists = ['fallbacks', 'context_window_fallbacks'] as const;
+/** Below attemptsLimit of shm/request-slots.layout.ts, with room for those that threads lost at their death. */
+const attemptsMax = 48;
+
+const namesOfModel = (model: RuleInput['models'][number]): readonly string[] => [
+  model.name,
+  ...model.aliases,
+  ...adaptersOf(model),
 ];
 
 /** Names behind which there are replicas. */
 const servedNames = (models: RuleInput['models']): ReadonlySet<string> =>
-  new Set(models.flatMap((model) => [model.name, ...model.aliases, ...adaptersOf(model)]));
+  new Set(models.flatMap(namesOfModel));

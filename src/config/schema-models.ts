@@ -1,7 +1,7 @@
 /** The config of a model and of its replicas. Pure; see schema.ts. */
 import { z } from 'zod';
 import { isForbiddenHost } from './address.ts';
-import { adaptersMax, replicasMax } from './capacities.ts';
+import { adaptersMax, fallbacksMax, replicasMax } from './capacities.ts';
 import { duration, size } from './units.ts';
 import { integer, secret } from './values.ts';
 
@@ -141,6 +141,20 @@ export const Model = z.strictObject({
     .max(64)
     .prefault([])
     .describe('Other names for the same model; the request reaches the replica as it came.'),
+  fallbacks: z
+    .array(z.string().min(1).max(256))
+    .max(fallbacksMax)
+    .prefault([])
+    .describe(
+      'Models (or adapters of them) that are asked in this order, before the first byte of an answer, when this one has no replica or none that answers, all are busy, or its queue is full or too slow. A fallback of a fallback is not asked.',
+    ),
+  context_window_fallbacks: z
+    .array(z.string().min(1).max(256))
+    .max(fallbacksMax)
+    .prefault([])
+    .describe(
+      'Models that are asked in this order when a replica says that the prompt is longer than the context of the model.',
+    ),
   policy: z
     .enum(policyNames)
     .prefault('marginal_cost')

@@ -8,6 +8,8 @@ export interface Arrival {
   slot: number;
   generation: number;
   model: number;
+  /** The model it came for, where it has gone on from there. */
+  askedModel: number;
   publishedUs: number;
   deadlineUs: number;
   /** Bytes of the prompt as it came; the brain turns them into tokens (estimates.ts). */

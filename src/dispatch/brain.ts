@@ -7,10 +7,9 @@
  * goes down, until it is back or their wait is over; who arrives meanwhile is refused at once.
  * Each attempt is released once, whoever comes first; later events about it change nothing.
  */
-import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
-import { Attempts } from './attempts.ts';
-import { Batching } from './batching.ts';
+import type { Attempts } from './attempts.ts';
+import { type BrainParts, createParts } from './brain-parts.ts';
 import { type Candidates, NONE } from './candidates.ts';
 import { Filter } from './choice.ts';
 import {
@@ -22,71 +21,44 @@ import {
   RetryRule,
   type RunningAttempt,
 } from './decisions.ts';
-import { Door } from './door.ts';
-import { Fleet } from './fleet.ts';
+import type { Fleet } from './fleet.ts';
 import type { EngineReport } from './foreign-load.ts';
-import { Hedges } from './hedges.ts';
-import { Lanes } from './lanes.ts';
-import { Passing } from './passing.ts';
-import { Placement } from './placement.ts';
-import { Prefills } from './prefills.ts';
-import { Quotas, type QuotasParts, WAITS } from './quotas.ts';
-import { Refusing } from './refusing.ts';
+import type { Lanes } from './lanes.ts';
+import { type Quotas, type QuotasParts, WAITS } from './quotas.ts';
 import type { ReplicaFacts } from './replica-state.ts';
-import { Phase, Requests } from './requests.ts';
-import { Retries } from './retries.ts';
+import { Phase, type Requests } from './requests.ts';
 
 export class Brain {
+  readonly #parts: BrainParts;
   readonly #fleet: Fleet;
   readonly #requests: Requests;
   readonly #lanes: Lanes;
-  readonly #passing: Passing;
-  readonly #placement: Placement;
-  readonly #prefills: Prefills;
-  readonly #attempts: Attempts;
-  readonly #door: Door;
-  readonly #batching: Batching;
   readonly #models: readonly number[];
-  readonly #retries: Retries;
-  readonly #refusing: Refusing;
-  readonly #hedges: Hedges;
   readonly quotas: Quotas;
   readonly #sink: DecisionSink;
   #stopping = false;
   #nowUs = 0;
-  readonly #membersChanged = (model: number): void => this.#placement.setMembers(model);
+  readonly #membersChanged = (model: number): void => this.#parts.placement.setMembers(model);
   readonly #resumed = (model: number): void => this.#pump(model);
 
   constructor(config: BrainConfig, sink: DecisionSink) {
-    const { models, slots } = config;
-    this.#sink = sink;
-    this.#fleet = new Fleet(config);
-    this.#requests = new Requests(slots);
-    this.#lanes = new Lanes(this.#requests, config, (slot) => this.#placement.cachedTokens(slot));
-    this.#passing = new Passing(this.#fleet);
-    this.#placement = new Placement(config, this.#requests, this.#fleet, this.#passing);
-    this.#prefills = new Prefills(slots, this.#requests, this.#fleet);
-    this.#retries = new Retries(config, this.#requests, this.#fleet);
-    const door = { retries: this.#retries, random: createPrng(config.seed) };
-    const parts = { requests: this.#requests, fleet: this.#fleet, lanes: this.#lanes };
-    const choosing = { ...parts, placement: this.#placement, retryBudget: this.#retries.budget };
-    this.#attempts = new Attempts({ ...choosing, prefills: this.#prefills }, sink);
-    this.#hedges = new Hedges(config, { ...choosing, attempts: this.#attempts });
-    const { limits, sharedLimits: shared } = config;
     const decided: QuotasParts['decided'] = (...decision) => this.#decided(...decision);
-    this.quotas = new Quotas({ ...choosing, limits, shared, sink, decided });
-    this.#refusing = new Refusing({ ...parts, retries: this.#retries, quotas: this.quotas }, sink);
-    this.#door = new Door({ ...parts, ...door }, config.queueMax);
-    this.#batching = new Batching(slots, parts, sink, {
+    const parts = createParts(config, sink, decided, {
       dispatch: (slot, allowed) => this.#dispatch(slot, allowed, Filter.notOfBatch),
       alone: (slot) => this.#sendAlone(slot),
     });
-    this.#models = models.map((_, model) => model);
+    this.#sink = sink;
+    this.#parts = parts;
+    this.#fleet = parts.fleet;
+    this.#requests = parts.requests;
+    this.#lanes = parts.lanes;
+    this.quotas = parts.quotas;
+    this.#models = config.models.map((_, model) => model);
   }
 
   /** How many there are. */
   get attempts(): Pick<Attempts, 'running' | 'dispatched' | 'released'> {
-    return this.#attempts;
+    return this.#parts.attempts;
   }
 
   /** Requests of the model that wait for a replica. */
@@ -95,15 +67,16 @@ export class Brain {
   }
 
   /** How the replicas stand. */
-  get fleet(): Pick<Fleet, 'inFlight' | 'breakerState' | 'contextTokens'> {
+  get fleet(): Pick<Fleet, 'inFlight' | 'breakerState' | 'contextTokens' | 'model'> {
     return this.#fleet;
   }
 
   /** When tick() has something to do; Infinity for never. */
   get nextTimerUs(): number {
     // A prefill that is over makes room; it matters only while somebody waits for some.
-    const prefillUs = this.#lanes.waiters > 0 ? this.#prefills.nextUs : Number.POSITIVE_INFINITY;
-    const waitUs = Math.min(this.#lanes.nextUs, this.#batching.nextUs, this.#hedges.nextUs);
+    const { prefills, batching, hedges, fallbacks } = this.#parts;
+    const prefillUs = this.#lanes.waiters > 0 ? prefills.nextUs : Number.POSITIVE_INFINITY;
+    const waitUs = Math.min(this.#lanes.nextUs, batching.nextUs, hedges.nextUs, fallbacks.nextUs);
     return Math.min(waitUs, this.#fleet.nextResumeUs, prefillUs, this.quotas.nextUs);
   }
 
@@ -118,26 +91,28 @@ export class Brain {
     return phase[slot] === Phase.running ? (attempt[slot] as number) : NONE;
   }
 
-  /** A request. False: it is known already, and nothing changes. */
-  arrive(arrival: Arrival, nowUs: number): boolean {
+  /** A request, after `attempts` that ended before. False: it is known already, and nothing changes. */
+  arrive(arrival: Arrival, nowUs: number, attempts = 0): boolean {
     const { slot, model } = arrival;
     const requests = this.#requests;
     this.#nowUs = nowUs;
     if (requests.phase[slot] !== Phase.idle) {
       if (requests.generation[slot] === arrival.generation) return false;
       // Its last request has ended and the news of it is still on its way: the room is given out now.
-      this.#hedges.end(slot);
-      this.#attempts.end(slot);
+      this.#parts.hedges.end(slot);
+      this.#parts.attempts.end(slot);
       this.quotas.lose(slot);
-      this.#refusing.close(slot, nowUs);
+      this.#parts.refusing.close(slot, nowUs);
       this.#pump(requests.model[slot] as number);
     }
-    if (this.#prefills.nextUs <= nowUs) this.#prefills.expire(nowUs, this.#resumed);
-    requests.open(arrival, this.#placement.promptTokens(arrival));
+    if (this.#parts.prefills.nextUs <= nowUs) this.#parts.prefills.expire(nowUs, this.#resumed);
+    requests.open(arrival, this.#parts.placement.promptTokens(arrival), attempts);
+    this.#parts.fallbacks.open(slot, arrival.askedModel, model, arrival.adapter);
     const refusal = this.#stopping ? Refusal.stopping : this.quotas.whyNot(arrival, nowUs);
     if (refusal === WAITS) return true;
     if (refusal !== NONE) this.#refuse(slot, refusal);
-    else if (!this.#batching.gather(arrival, nowUs)) this.#dispatchOrAdmit(slot, model);
+    else if (attempts > 0 || !this.#parts.batching.gather(arrival, nowUs))
+      this.#dispatchOrAdmit(slot, model);
     return true;
   }
 
@@ -145,11 +120,11 @@ export class Brain {
   firstToken({ slot, generation, attempt, hedge, afterUs }: FirstToken, nowUs: number): boolean {
     if (!this.#requests.isRunning(slot, generation, attempt)) return false;
     this.#nowUs = nowUs;
-    this.#hedges.end(slot);
+    this.#parts.hedges.end(slot);
     this.quotas.began(slot);
-    const isDecided = this.#attempts.decide(slot, hedge);
-    this.#hedges.learn(slot, afterUs, isDecided && hedge, nowUs);
-    const hasRoom = this.#attempts.answered(slot, nowUs);
+    const isDecided = this.#parts.attempts.decide(slot, hedge);
+    this.#parts.hedges.learn(slot, afterUs, isDecided && hedge, nowUs);
+    const hasRoom = this.#parts.attempts.answered(slot, nowUs);
     if (hasRoom || isDecided) this.#pump(this.#requests.model[slot] as number);
     return true;
   }
@@ -159,7 +134,7 @@ export class Brain {
     const { slot, generation, attempt } = release;
     if (!this.#requests.isRunning(slot, generation, attempt)) return false;
     this.#nowUs = nowUs;
-    if (!this.#attempts.drop(release, nowUs)) return false;
+    if (!this.#parts.attempts.drop(release, nowUs)) return false;
     this.#pump(this.#requests.model[slot] as number);
     return true;
   }
@@ -169,13 +144,14 @@ export class Brain {
     const { slot } = release;
     const requests = this.#requests;
     if (!requests.isRunning(slot, release.generation, release.attempt)) return false;
+    const model = requests.model[slot] as number;
     this.#nowUs = nowUs;
-    this.#hedges.end(slot);
-    this.#attempts.conclude(release, nowUs);
+    this.#parts.hedges.end(slot);
+    this.#parts.attempts.conclude(release, nowUs);
     this.quotas.answered(release);
-    if (release.settled) this.#refusing.close(slot, nowUs);
+    if (release.settled) this.#parts.refusing.close(slot, nowUs);
     else this.#decideRetry(slot, requests.replica[slot] as number, release);
-    this.#pump(requests.model[slot] as number);
+    this.#pump(model); // the request may be on its way to another one
     return true;
   }
 
@@ -201,7 +177,7 @@ export class Brain {
     this.#nowUs = nowUs;
     const isAnother = this.#fleet.epoch(row) !== facts.epoch;
     this.#fleet.update(row, facts, nowUs, this.#membersChanged);
-    this.#placement.setReplica(row, isAnother);
+    this.#parts.placement.setReplica(row, isAnother);
     if (facts.model >= 0 && facts.model < this.#models.length) this.#pump(facts.model);
   }
 
@@ -209,7 +185,7 @@ export class Brain {
   reportEngine(row: number, report: EngineReport, nowUs: number): void {
     if (!this.#fleet.report(row, report, nowUs)) return;
     this.#nowUs = nowUs;
-    this.#placement.setReplica(row, false);
+    this.#parts.placement.setReplica(row, false);
     this.#pump(this.#fleet.model(row));
   }
 
@@ -217,10 +193,11 @@ export class Brain {
   tick(nowUs: number): void {
     this.#nowUs = nowUs;
     if (this.#expireWaits()) for (const model of this.#models) this.#pump(model);
-    this.#prefills.expire(nowUs, this.#resumed);
-    this.#batching.expire(nowUs);
+    this.#parts.prefills.expire(nowUs, this.#resumed);
+    this.#parts.batching.expire(nowUs);
+    this.#sendOn();
     this.#fleet.resume(nowUs, this.#resumed);
-    this.#hedges.expire(nowUs);
+    this.#parts.hedges.expire(nowUs);
     this.quotas.tick(nowUs);
   }
 
@@ -228,8 +205,9 @@ export class Brain {
   stop(nowUs: number): void {
     this.#nowUs = nowUs;
     this.#stopping = true;
-    this.#hedges.stop();
-    for (const waiters of [this.#lanes, this.#batching, this.quotas]) {
+    const { hedges, batching, fallbacks } = this.#parts;
+    hedges.stop();
+    for (const waiters of [this.#lanes, batching, this.quotas, fallbacks]) {
       for (let slot = waiters.first; slot !== NONE; slot = waiters.first) {
         this.#endWait(slot);
         this.#refuse(slot, Refusal.stopping);
@@ -239,17 +217,20 @@ export class Brain {
 
   /** Takes over a running attempt. Before the first event, after the replicas are known. */
   restore(attempt: RunningAttempt): void {
-    this.#attempts.restore(attempt);
-    this.#retries.restore(attempt);
+    const { slot, askedModel, model, adapter } = attempt.arrival;
+    this.#parts.attempts.restore(attempt);
+    this.#parts.fallbacks.open(slot, askedModel, model, adapter);
+    this.#parts.retries.restore(attempt);
     this.quotas.restore(attempt.arrival, attempt.hasToken);
   }
 
   /** Recounts everything from the requests. */
   assertExact(): void {
     this.#fleet.assertExact(this.#requests);
-    this.#retries.assertExact();
-    this.#attempts.assertExact();
-    this.#batching.assertExact();
+    this.#parts.retries.assertExact();
+    this.#parts.attempts.assertExact();
+    this.#parts.batching.assertExact();
+    this.#parts.fallbacks.assertExact();
   }
 
   /** The limits of its tenant let a request in that waited for their store, or do not. */
@@ -282,7 +263,8 @@ export class Brain {
   #endWait(slot: number): number {
     const phase = this.#requests.phase[slot];
     if (phase === Phase.idle) return 0;
-    if (phase === Phase.gathering) return this.#batching.leave(slot, this.#nowUs);
+    if (phase === Phase.gathering) return this.#parts.batching.leave(slot, this.#nowUs);
+    if (phase === Phase.moving) return this.#parts.fallbacks.leave(slot);
     if (phase === Phase.asking) return this.quotas.leave(slot, this.#nowUs);
     return this.#lanes.leave(slot, this.#nowUs);
   }
@@ -305,18 +287,18 @@ export class Brain {
 
   /** Queues a request that found no room, or refuses it. */
   #admit(slot: number, model: number): void {
-    const refusal = this.#door.whyNot(slot, model, this.#nowUs);
+    const refusal = this.#parts.door.whyNot(slot, model, this.#nowUs);
     if (refusal !== NONE) {
       this.#refuse(slot, refusal);
       return;
     }
     // Who is refused anyway takes nobody's place.
-    const lateUs = this.#door.lateUs(slot, model, this.#nowUs);
-    if (this.#refusing.refuseLate(slot, lateUs, this.#nowUs)) return;
-    const { victim } = this.#door;
+    const lateUs = this.#parts.door.lateUs(slot, model, this.#nowUs);
+    if (this.#parts.refusing.refuseLate(slot, lateUs, this.#nowUs)) return;
+    const { victim } = this.#parts.door;
     if (victim !== NONE) {
       this.#lanes.leave(victim, this.#nowUs);
-      this.#refuse(victim, this.#door.whyOut(victim, slot));
+      this.#refuse(victim, this.#parts.door.whyOut(victim, slot));
     }
     this.#lanes.enter(slot, Phase.waiting);
     this.#pump(model); // whoever was pushed out may have stood before one that fits
@@ -325,6 +307,8 @@ export class Brain {
   #decideRetry(slot: number, replica: number, release: Release): void {
     const requests = this.#requests;
     requests.lastError[slot] = release.error;
+    // Another model cannot go on with an answer, nor mend what forbids to ask anybody.
+    if (release.continues || release.retry === RetryRule.never) this.#parts.fallbacks.close(slot);
     const refusal = this.#whyNotAgain(release, replica);
     if (refusal !== NONE) {
       this.#refuse(slot, refusal);
@@ -341,12 +325,27 @@ export class Brain {
     if (cancelled[release.slot] === 1) return Refusal.clientGone;
     if (this.#stopping) return Refusal.stopping;
     if (this.#nowUs >= (deadlineUs[release.slot] as number)) return Refusal.deadline;
-    const inFlight = this.#attempts.running + this.#lanes.retryWaiters + 1;
-    return this.#retries.whyNot(release, replica, inFlight, this.#nowUs);
+    const inFlight = this.attempts.running + this.#lanes.retryWaiters + 1;
+    return this.#parts.retries.whyNot(release, replica, inFlight, this.#nowUs);
   }
 
   #refuse(slot: number, refusal: Refusal): void {
-    this.#refusing.refuse(slot, refusal, this.#nowUs);
+    if (this.#parts.fallbacks.take(slot, refusal)) return;
+    this.#parts.refusing.refuse(slot, refusal, this.#nowUs);
+  }
+
+  /** Requests arrive at the models that they went on to. */
+  #sendOn(): void {
+    const { model, waitingSinceUs } = this.#requests;
+    for (
+      let slot = this.#parts.fallbacks.first;
+      slot !== NONE;
+      slot = this.#parts.fallbacks.first
+    ) {
+      this.#endWait(slot);
+      waitingSinceUs[slot] = this.#nowUs;
+      this.#dispatchOrAdmit(slot, model[slot] as number);
+    }
   }
 
   /** True when somebody's wait was over. */
@@ -369,31 +368,31 @@ export class Brain {
     let slot = retrying.head;
     while (slot !== NONE && candidates.length > 0) {
       const next = retrying.after(slot);
-      const allowed = this.#fleet.candidatesWithout(model, this.#retries.failersOf(slot));
+      const allowed = this.#fleet.candidatesWithout(model, this.#parts.retries.failersOf(slot));
       if (allowed.length > 0) this.#dispatch(slot, allowed);
       slot = next;
     }
     while (waiting.length > 0 && candidates.length > 0) {
-      slot = waiting.next(this.#nowUs, this.#passing.adapters);
+      slot = waiting.next(this.#nowUs, this.#parts.passing.adapters);
       if (slot === NONE) break;
       if (this.#dispatch(slot, candidates)) continue;
-      if (!this.#passing.hold(this.#requests.adapter[slot] as number, candidates)) break;
+      if (!this.#parts.passing.hold(this.#requests.adapter[slot] as number, candidates)) break;
     }
-    this.#passing.end();
+    this.#parts.passing.end();
   }
 
   /** Gives the request to one of the candidates. False: none that has its adapter has room for it. */
   #dispatch(slot: number, candidates: Candidates, leftOut: Filter = Filter.failedBefore): boolean {
     const leftUs = (this.#requests.deadlineUs[slot] as number) - this.#nowUs;
-    const row = this.#placement.choose(slot, candidates, leftOut, leftUs);
+    const row = this.#parts.placement.choose(slot, candidates, leftOut, leftUs);
     if (row === NONE) return false;
     const heldUs = this.#endWait(slot);
     const load = this.#fleet.load(row);
-    const pendingTokens = load.pendingTokens + this.#placement.pendingTokens;
+    const pendingTokens = load.pendingTokens + this.#parts.placement.pendingTokens;
     const lateUs = load.prefillUs * pendingTokens - leftUs;
-    if (this.#refusing.refuseLate(slot, lateUs, this.#nowUs)) return true;
-    this.#attempts.begin(slot, row, heldUs, this.#nowUs);
-    this.#hedges.begin(slot, this.#nowUs);
+    if (this.#parts.refusing.refuseLate(slot, lateUs, this.#nowUs)) return true;
+    this.#parts.attempts.begin(slot, row, heldUs, this.#nowUs);
+    this.#parts.hedges.begin(slot, this.#nowUs);
     return true;
   }
 }

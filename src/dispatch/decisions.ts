@@ -26,6 +26,8 @@ export const Refusal = {
   shed: 9,
   /** A limit of its tenant. */
   limited: 10,
+  /** Its prompt is too long for the model. */
+  tooLong: 11,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 
@@ -33,7 +35,8 @@ export type Refusal = (typeof Refusal)[keyof typeof Refusal];
  * What the cause of a failure allows. `anywhere`: nothing was sent, so the same replica may serve.
  * `alone`: its batch has failed, which says nothing about this request. `again`: the gateway itself lost
  * the attempt, so every replica may be asked, the same one too. `unserved`: as `elsewhere`, but the replica
- * turned the request away unread, so that no work is done twice.
+ * turned the request away unread, so that no work is done twice. `otherModel`: no replica of the model can
+ * serve it.
  */
 export const RetryRule = {
   never: 0,
@@ -42,8 +45,26 @@ export const RetryRule = {
   alone: 3,
   again: 4,
   unserved: 5,
+  otherModel: 6,
 } as const;
 export type RetryRule = (typeof RetryRule)[keyof typeof RetryRule];
+
+/** Why a request goes on to another model. */
+export const FallbackReason = {
+  /** No more attempts at this one. */
+  failed: 0,
+  noReplica: 1,
+  /** Its replicas asked to be left alone. */
+  busy: 2,
+  queueFull: 3,
+  queueTimeout: 4,
+  /** Its prompt is too long. */
+  context: 5,
+} as const;
+export type FallbackReason = (typeof FallbackReason)[keyof typeof FallbackReason];
+
+/** Models to go on to, in this order; adapters counted from 1, 0 for none. */
+export type FallbackList = readonly { readonly model: number; readonly adapter: number }[];
 
 /** What the end of an attempt says of its replica: nothing, that it works, that it does not. */
 export const Verdict = { none: 0, good: 1, bad: 2 } as const;
@@ -133,6 +154,8 @@ export interface DecisionSink {
   refuse(slot: number, refusal: Refusal, error: number, retryAfterMs: number): void;
   /** The request has taken so many tokens of the limits of its tenant; `isLeased`: of what is leased. */
   admitted(slot: number, inputTokens: number, outputTokens: number, isLeased: boolean): void;
+  /** The request goes on from one model to another; it waits or has ended an attempt. */
+  fellBack(slot: number, from: number, to: FallbackList[number], reason: FallbackReason): void;
   /** What it did not use of them is given back. */
   settledLimits(slot: number): void;
   /** The client of a running attempt has left; the end of the attempt is still to come. */
@@ -152,6 +175,9 @@ export interface ModelRules {
    * prompt tokens to prefill; Infinity: they never do.
    */
   readonly holdTokens: number;
+  /** Where requests go on that find no answer here, and those whose prompts are too long; absent: nowhere. */
+  readonly fallbacks?: FallbackList | undefined;
+  readonly contextFallbacks?: FallbackList | undefined;
 }
 
 /** When a replica is left out for what it did, and how many at once. */

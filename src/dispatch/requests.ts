@@ -7,10 +7,12 @@
  */
 import { assert } from '../lib/assert.ts';
 import type { Arrival } from './arrival.ts';
+import type { FallbackList } from './decisions.ts';
 
 /**
  * idle: not ours. waiting, retrying: in a lane, for a replica. running: a replica has an attempt.
  * gathering: in a batch, for others like it. asking: for the store that knows the limits of its tenant.
+ * moving: on its way to another model.
  */
 export const Phase = {
   idle: 0,
@@ -19,6 +21,7 @@ export const Phase = {
   running: 3,
   gathering: 4,
   asking: 5,
+  moving: 6,
 } as const;
 export type Phase = (typeof Phase)[keyof typeof Phase];
 
@@ -56,8 +59,8 @@ export class Requests {
   readonly waitedUs: Float64Array;
   /** 1 once a retry is counted in the retry budget. */
   readonly retried: Uint8Array;
-  /** 1 once the batch it went with was refused: that attempt is none of its own. */
-  readonly refusedInBatch: Uint8Array;
+  /** Attempts that do not count any more: at another model, or with a batch that was refused. */
+  readonly pastAttempts: Uint8Array;
   readonly hedge: Uint8Array;
   /** When the client wants a hedge, after the attempt has begun; below 0: it does not ask for one. */
   readonly hedgeUs: Float64Array;
@@ -99,7 +102,7 @@ export class Requests {
     this.waitingSinceUs = new Float64Array(slots);
     this.waitedUs = new Float64Array(slots);
     this.retried = new Uint8Array(slots);
-    this.refusedInBatch = new Uint8Array(slots);
+    this.pastAttempts = new Uint8Array(slots);
     this.cancelled = new Uint8Array(slots);
     this.lastError = new Int32Array(slots);
     this.promptBytes = new Int32Array(slots);
@@ -118,18 +121,18 @@ export class Requests {
     this.#failedCount = new Uint8Array(slots);
   }
 
-  /** A request enters under a generation the brain has not seen. */
-  open(arrival: Arrival, promptTokens: number): void {
+  /** A request enters under a generation the brain has not seen, after `attempts` elsewhere. */
+  open(arrival: Arrival, promptTokens: number, attempts = 0): void {
     const { slot } = arrival;
     assert(this.phase[slot] === Phase.idle, 'a slot serves one request at a time');
     this.generation[slot] = arrival.generation;
-    this.attempt[slot] = 0;
+    this.attempt[slot] = attempts;
     this.model[slot] = arrival.model;
     this.deadlineUs[slot] = arrival.deadlineUs;
     this.waitingSinceUs[slot] = arrival.publishedUs;
     this.waitedUs[slot] = 0;
     this.retried[slot] = 0;
-    this.refusedInBatch[slot] = 0;
+    this.pastAttempts[slot] = attempts;
     this.cancelled[slot] = 0;
     this.hedge[slot] = HedgeState.none;
     this.hedgeUs[slot] = arrival.hedgeUs;
@@ -149,6 +152,15 @@ export class Requests {
     this.contextTokens[slot] = 0;
     this.outputTokens[slot] = 0;
     this.#failedCount[slot] = 0;
+  }
+
+  /** The request goes on at another model, whose replicas have not failed it. */
+  moveTo(slot: number, { model, adapter }: FallbackList[number]): void {
+    assert(this.phase[slot] === Phase.idle, 'it neither waits nor runs');
+    this.model[slot] = model;
+    this.adapter[slot] = adapter;
+    this.pastAttempts[slot] = this.attempt[slot] as number;
+    this.forgiveAll(slot);
   }
 
   /** An attempt of the request starts. */
@@ -205,6 +217,10 @@ export class Requests {
 
   countRunning(): number {
     return count(this.phase, Phase.running);
+  }
+
+  assertPhase(phase: Phase, requests: number): void {
+    assert(count(this.phase, phase) === requests, 'who is in a phase is counted there');
   }
 
   countHedges(): number {

@@ -88,11 +88,12 @@ export class Retries {
     nowUs: number,
   ): Refusal | typeof NONE {
     const { slot } = release;
-    const { model: models, attempt, refusedInBatch, retried } = this.#requests;
+    const { model: models, attempt, pastAttempts, retried } = this.#requests;
     if (release.retry === RetryRule.never) return Refusal.failed;
+    if (release.retry === RetryRule.otherModel) return Refusal.tooLong;
     const model = models[slot] as number;
     if (release.retry === RetryRule.alone) {
-      this.#requests.refusedInBatch[slot] = 1;
+      pastAttempts[slot] = (pastAttempts[slot] as number) + 1;
       const hasReplica = this.#fleet.cluster(model).outlook(this.excludedOf(slot)) !== Outlook.none;
       return hasReplica ? NONE : Refusal.failed;
     }
@@ -102,7 +103,7 @@ export class Retries {
     if (outlook === Outlook.none) {
       return release.busy && this.#areAllPaused(slot, model) ? Refusal.busy : Refusal.failed;
     }
-    const attempts = (attempt[slot] as number) - (refusedInBatch[slot] as number);
+    const attempts = (attempt[slot] as number) - (pastAttempts[slot] as number);
     if (attempts >= this.#attemptsMax) return Refusal.failed;
     if (retried[slot] === 1 || !needsBudget(release)) return NONE;
     if (!this.budget.allows(inFlight)) return Refusal.failed;

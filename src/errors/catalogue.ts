@@ -353,6 +353,11 @@ const rows = {
     hint: 'A replica does not know whose they are: any tenant could read those of another.',
     type: 'permission_error',
   }),
+  CONTEXT_OVERFLOW: client(122, 400, 'context_length_exceeded', 'UR', {
+    message: 'The prompt is longer than the context of the model.',
+    hint: 'No model of `context_window_fallbacks` could take it either.',
+    param: 'messages',
+  }),
   CLIENT_STALLED: client(98, 499, 'client_stalled', 'SI', {
     message: 'The client took nothing of its answer for too long.',
     hint: 'For logs and metrics only: its connection was cut.',

@@ -21,12 +21,20 @@ export class AnswerHead implements AnswerFacts {
   readonly isEventStream: boolean;
   /** Encoded although identity was asked for. */
   readonly isEncoded: boolean;
+  readonly mayGoOn: boolean;
 
-  constructor(status: number, headers: AnswerHeaders, shape: AnswerShape, choices: number) {
+  constructor(
+    status: number,
+    headers: AnswerHeaders,
+    shape: AnswerShape,
+    choices: number,
+    mayGoOn = false,
+  ) {
     const type = single(headers['content-type']);
     const length = single(headers['content-length']);
     const encoding = single(headers['content-encoding']);
     this.status = status;
+    this.mayGoOn = mayGoOn;
     this.shape = shape;
     this.choices = choices;
     this.isEventStream = startsWithWord(type, 'text/event-stream');

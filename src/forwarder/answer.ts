@@ -42,4 +42,6 @@ export interface AnswerFacts {
   /** Content-length or chunked: the connection alone tells a cut from an end. */
   readonly framed: boolean;
   readonly isJson: boolean;
+  /** Another model may take a prompt that is too long for this one. */
+  readonly mayGoOn?: boolean;
 }

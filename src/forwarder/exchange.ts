@@ -109,7 +109,9 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     const { words, at } = this.services.slots;
     const row = this.services.slots.row(this.slot);
     const route = routeOf(words[row + at.route] as number);
-    const head = new AnswerHead(status, headers, route.shape, words[row + at.choices] as number);
+    const mayGoOn = status >= 400 && this.services.hasLargerModel(row);
+    const choices = words[row + at.choices] as number;
+    const head = new AnswerHead(status, headers, route.shape, choices, mayGoOn);
     const attempt = this.#attempt;
     this.#isEventStream = head.isEventStream && status < 300;
     if (!this.#isEventStream && this.#delivery?.isContinued === true) {

@@ -61,6 +61,7 @@ export const failures = {
   batchRefused: failure(errors.BATCH_REFUSED, Outcome.clientError),
   /** It may serve single requests well: `batching` is the mistake. */
   batchAnswer: failure(errors.BATCH_ANSWER, Outcome.clientError),
+  contextOverflow: failure(errors.CONTEXT_OVERFLOW, Outcome.clientError),
   continuationRefused: failure(errors.CONTINUATION_REFUSED, Outcome.clientError),
   tooLarge: failure(errors.RESPONSE_TOO_LARGE, Outcome.clientError),
   deadline: failure(errors.DEADLINE, Outcome.slow),

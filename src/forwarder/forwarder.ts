@@ -117,6 +117,7 @@ export class Forwarder implements RunningOwner {
         totalUs: timeouts.total * 1000,
       },
       progress: new ReplicaProgress(memory.replicas),
+      hasLargerModel: (row) => this.#upstream.hasLargerModel(row),
       onMisconfigured,
     };
     this.#pools = new ReplicaPools(timeouts.connect, start.replicas);

@@ -24,6 +24,8 @@ export interface Services {
   readonly events: EventWriter;
   readonly limits: ClockLimits;
   readonly progress: ReplicaProgress;
+  /** A prompt that is too long for the model that the request in the row is with may go on to another. */
+  hasLargerModel(row: number): boolean;
   /** A replica refuses the gateway itself, which no retry cures: for the log, loudly. */
   onMisconfigured(replica: string, error: number): void;
 }

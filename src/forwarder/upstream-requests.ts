@@ -55,6 +55,14 @@ export class UpstreamRequests {
     return { ...head, body: this.#bodyOf(row), rename };
   }
 
+  /** The list of the model that the request came for has a place behind the one it is with. */
+  hasLargerModel(row: number): boolean {
+    const { words, at } = this.#slots;
+    const list = this.#models[words[row + at.askedModel] as number]?.contextFallbacks ?? [];
+    const last = list.at(-1);
+    return last !== undefined && last.model !== words[row + at.model];
+  }
+
   promptBytes(slot: number): number {
     return this.#slots.words[this.#slots.row(slot) + this.#slots.at.promptBytes] as number;
   }

@@ -13,6 +13,7 @@
 import { Buffer } from 'node:buffer';
 import { noBytes } from '../lib/no-bytes.ts';
 import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
+import { isContextOverflow, mayBeOverflow } from '../protocol/context-overflow.ts';
 import { UsageTail } from '../protocol/usage-tail.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
 import { type Failure, failures } from './failure.ts';
@@ -96,10 +97,13 @@ export class WholeAnswer implements Answer {
     observer.reset(this.#facts.shape, this.#facts.choices);
     const flags = observer.onBody(body, 0, body.length);
     this.usage = { ...observer.usage };
-    const isSuccess = this.#facts.status < 300;
+    const { status, mayGoOn } = this.#facts;
+    const isSuccess = status < 300;
     if (isSuccess && (flags & Observed.error) !== 0) this.#fail(failures.errorBody);
     else if (!this.#facts.framed && !isArray(body) && (flags & Observed.malformed) !== 0) {
       this.#fail(failures.truncated);
+    } else if (mayGoOn === true && mayBeOverflow(status) && isContextOverflow(body)) {
+      this.#fail(failures.contextOverflow);
     } else this.#passOn();
   }
 

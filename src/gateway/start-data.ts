@@ -1,6 +1,6 @@
 /** What each thread is given at its start, taken from the config. Pure. */
 import { adaptersOf } from '../config/adapters.ts';
-import { splitRows } from '../config/model-names.ts';
+import { fallbackRefs, splitRows } from '../config/model-names.ts';
 import { modelRules, schedulingLimits } from '../config/scheduling.ts';
 import type { Config } from '../config/schema.ts';
 import type { KeyTable } from '../config/tenants.ts';
@@ -33,6 +33,7 @@ export const wantsPretty = (pretty: Config['log']['pretty']): boolean =>
   pretty === 'always' || (pretty === 'auto' && process.stdout.isTTY === true);
 
 function common({ config, memory, metrics }: StartContext, thread: number) {
+  const goesOn = fallbackRefs(config);
   return {
     memory,
     metrics: metrics[thread] as SharedArrayBuffer,
@@ -41,14 +42,22 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
       sample: config.log.sample,
       pretty: wantsPretty(config.log.pretty),
     },
-    models: config.models.map((model) => {
+    models: config.models.map((model, index) => {
       const { name, aliases, continuation: mode, continuation_max: bytesMax } = model;
       const continuation = { mode, bytesMax };
       const adapters = adaptersOf(model);
       const mediaDomains = model.allowed_media_domains;
       const { stream_usage: streamUsage } = model;
       const ofStreams = { continuation, streamUsage };
-      return { name, aliases, ...modelRules(model), ...ofStreams, adapters, mediaDomains };
+      return {
+        name,
+        aliases,
+        ...modelRules(model),
+        ...ofStreams,
+        adapters,
+        mediaDomains,
+        ...goesOn[index],
+      };
     }),
   };
 }

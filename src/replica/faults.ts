@@ -6,6 +6,7 @@
  * an error, never ignored: a test must not pass because its fault did not happen.
  * Positions count tokens of the whole answer, so a continuation that starts past one is untouched.
  */
+import { TOO_LONG } from './errors.ts';
 import { SSE_VARIANTS } from './sse-variants.ts';
 
 export type CutKind = 'fin' | 'reset';
@@ -44,6 +45,8 @@ export interface FaultPlan {
   okError?: boolean;
   errorEvent?: number;
   refuseContinuation?: boolean;
+  /** Says in the words of this engine that the prompt is too long: one of TOO_LONG. */
+  tooLong?: string;
   /** Does not know `return_token_ids`. */
   noTokenIds?: boolean;
   /** Does not know `stream_options`. */
@@ -102,6 +105,7 @@ const READERS: Record<string, Reader> = {
   'ok-error': flag('okError'),
   'error-event': whole('errorEvent', 0, NUMBER_MAX),
   'refuse-continuation': flag('refuseContinuation'),
+  'too-long': oneOf('tooLong', Object.keys(TOO_LONG)),
   'no-token-ids': flag('noTokenIds'),
   'no-usage': flag('noUsage'),
   drip: whole('dripMs', 0, NUMBER_MAX),

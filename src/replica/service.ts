@@ -10,7 +10,7 @@ import { type Answer, answerHead, GenerationAnswer, jsonAnswer, plainAnswer } fr
 import { Attempt } from './attempt.ts';
 import type { Connection } from './connection.ts';
 import { type ControlTarget, controlRoute } from './control.ts';
-import { errorAnswer } from './errors.ts';
+import { errorAnswer, TOO_LONG } from './errors.ts';
 import type { FaultScope } from './fault-rules.ts';
 import { FaultScript } from './fault-script.ts';
 import { type FaultPlan, readFaults, readFaultTags } from './faults.ts';
@@ -173,6 +173,11 @@ export class ReplicaService {
   #faultAnswer(plan: FaultPlan, path: string, generation?: Generation): Answer | undefined {
     if (plan.refuseContinuation === true && generation?.continuation === true) {
       return errorAnswer(400, 'continuation is not supported', path);
+    }
+    const tooLong = TOO_LONG[plan.tooLong ?? ''];
+    if (tooLong !== undefined) {
+      const [status, code, message] = tooLong;
+      return errorAnswer(status, message, path, code);
     }
     if (plan.okError === true) {
       const failed = errorAnswer(500, 'simulated failure', path, 'simulated');

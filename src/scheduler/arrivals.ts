@@ -7,7 +7,7 @@ import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
 
 export function createArrival(): Arrival {
   return {
-    ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: 0 },
+    ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: 0 },
     ...{ promptBytes: 0, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
     ...{ streams: false, hedgeUs: -1 },
     ...unlimited,
@@ -27,6 +27,7 @@ export function readArrival(
   arrival.slot = slot;
   arrival.generation = generationOf(slots.lease(slot));
   arrival.model = words[row + at.model] as number;
+  arrival.askedModel = words[row + at.askedModel] as number;
   arrival.publishedUs = slots.readTime(slot, at.publishedUs);
   arrival.deadlineUs = deadlineUs;
   arrival.promptBytes = words[row + at.promptBytes] as number;

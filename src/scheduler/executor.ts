@@ -8,7 +8,13 @@
  * refusal is in the row before the stamp moves, and the successor tells it again.
  */
 import type { Choice } from '../dispatch/choice.ts';
-import type { DecisionSink, HedgeResult, Refusal } from '../dispatch/decisions.ts';
+import type {
+  DecisionSink,
+  FallbackList,
+  FallbackReason,
+  HedgeResult,
+  Refusal,
+} from '../dispatch/decisions.ts';
 import { Refusal as Reason } from '../dispatch/decisions.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
@@ -179,6 +185,14 @@ export class Executor implements DecisionSink {
     record[2] = words[row + at.refusedError] as number;
     record[3] = words[row + at.refusedRetryMs] as number;
     if (!outbox.send()) this.#metrics.add(catalogue.ringFull, Ring.reply, 1);
+  }
+
+  fellBack(slot: number, from: number, to: FallbackList[number], reason: FallbackReason): void {
+    const { words, at } = this.#slots;
+    const row = this.#slots.row(slot);
+    words[row + at.model] = to.model;
+    words[row + at.adapter] = to.adapter;
+    this.#metrics.addPair(catalogue.fallbacks, from, reason, 1);
   }
 
   admitted(slot: number, inputTokens: number, outputTokens: number, isLeased: boolean): void {

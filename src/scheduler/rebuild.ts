@@ -6,7 +6,8 @@
  * again where no byte of an answer exists yet (the record may have died with the predecessor; a
  * forwarder that runs the attempt drops it), their hedges likewise. Attempts that had ended are decided, refusals told again,
  * waiting requests queue in the order in which they were published. What the rings still hold is then
- * late or new, and is told apart by generation and attempt like any other message.
+ * late or new, and is told apart by generation and attempt like any other message. A request that has gone
+ * on to another model waits there anew.
  */
 import type { Brain } from '../dispatch/brain.ts';
 import { Refusal } from '../dispatch/decisions.ts';
@@ -42,7 +43,8 @@ export function rebuild(
         queued.push(slot);
         break;
       case SlotState.resuming:
-        if (restore(parts, slot, stamp)) resuming.push(slot);
+        if (hasMoved(parts, slot)) queued.push(slot);
+        else if (restore(parts, slot, stamp)) resuming.push(slot);
         break;
       case SlotState.dispatched:
       case SlotState.streaming:
@@ -64,7 +66,10 @@ export function rebuild(
     if (isClientGone(slots, slot)) {
       settleLimits(parts, slot, nowUs);
       executor.refuse(slot, Refusal.clientGone, 0, 0);
-    } else brain.arrive(readArrival(slots, slot, deadlineOf(slot), createArrival()), nowUs);
+    } else {
+      const arrival = readArrival(slots, slot, deadlineOf(slot), createArrival());
+      brain.arrive(arrival, nowUs, attemptOf(slots.lease(slot)));
+    }
   }
 }
 
@@ -73,6 +78,15 @@ interface Parts {
   readonly brain: Brain;
   readonly executor: Executor;
   readonly deadlineOf: DeadlineOf;
+}
+
+/** It waits for the replicas of another model than its last attempt was with. */
+function hasMoved({ slots, brain }: Parts, slot: number): boolean {
+  const { words, at } = slots;
+  const row = slots.row(slot);
+  const model = words[row + at.model] as number;
+  if (model === words[row + at.askedModel]) return false;
+  return brain.fleet.model(words[row + at.replica] as number) !== model;
 }
 
 /** What it took of its limits under the predecessor, as far as it was not used, comes back. */

@@ -16,6 +16,7 @@ const numbers: Readonly<Record<Plain, number>> = {
   [Refusal.stopping]: errors.SHUTTING_DOWN.number,
   [Refusal.tooLate]: errors.DEADLINE_TOO_SOON.number,
   [Refusal.shed]: errors.SHED.number,
+  [Refusal.tooLong]: errors.CONTEXT_OVERFLOW.number,
 };
 
 const ofLimit: Readonly<Record<LimitKind, number>> = {
@@ -42,6 +43,7 @@ const ofBatch: ReadonlySet<number> = new Set([
 ]);
 
 export function retryRuleOf(error: number): RetryRule {
+  if (error === errors.CONTEXT_OVERFLOW.number) return RetryRule.otherModel;
   if (errorOf(error).retry === 'never') return RetryRule.never;
   if (ofBatch.has(error)) return RetryRule.alone;
   if (error === errors.FORWARDER_LOST.number) return RetryRule.again;

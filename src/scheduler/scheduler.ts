@@ -123,9 +123,7 @@ export class Scheduler {
       {
         slots: size.slots,
         replicaRows,
-        models: start.models.map(({ policy, sessionAffinity }) => {
-          return { policy, sessionAffinity, holdTokens: start.holdTokens };
-        }),
+        models: start.models.map((rules) => ({ ...rules, holdTokens: start.holdTokens })),
         tenants: tenantLanes,
         prefixes: prefixesOf(this.#slots),
         limits: new LimitTable(memory.limits),

@@ -78,8 +78,11 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     consumedBytes: i32('acceptor', 'Answer bytes the client connection took; wraps. The credit.'),
     clientGone: i32('acceptor', '1 once the client has left.'),
     acceptor: i32('acceptor', 'Index of the acceptor that owns this row.'),
-    model: i32('acceptor', 'Index into the model table.'),
-    adapter: i32('acceptor', 'Adapter of the model, counted from 1; 0 for none.'),
+    model: i32(
+      'acceptor, then scheduler',
+      'Index into the model table; of a fallback once the request has gone on to one.',
+    ),
+    adapter: i32('acceptor, then scheduler', 'Adapter of the model, counted from 1; 0 for none.'),
     askedModel: i32('acceptor', 'The model it came for; of a split the one it was given to.'),
     route: i32('acceptor', 'Route id (protocol/routes.ts).'),
     flags: i32('acceptor', 'RequestFlag bits.'),

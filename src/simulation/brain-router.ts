@@ -196,6 +196,10 @@ class Gateway implements DecisionSink {
 
   admitted(): void {}
 
+  fellBack(): void {
+    assert(false, 'a simulation is of one model');
+  }
+
   settledLimits(): void {}
 
   placed(): void {
@@ -278,7 +282,7 @@ class SlotHashes implements PrefixSource {
 
 function emptyArrival(): Arrival {
   return {
-    ...{ slot: 0, generation: 0, model: 0, publishedUs: 0, deadlineUs: noLimitUs },
+    ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: noLimitUs },
     ...{
       promptBytes: 0,
       promptTokens: 0,

@@ -190,6 +190,12 @@ export const metrics = {
     ['scheduler'],
     'Attempts on the replica that were followed by one more on another.',
   ),
+  fallbacks: counter(
+    'sluice_fallbacks_total',
+    ['model', 'cause'],
+    ['scheduler'],
+    'Requests that went on from the model to a fallback: no attempt there came to an answer, no replica, all busy, the queue was full or the wait in it over, the prompt too long.',
+  ),
   hedges: counter(
     'sluice_hedges_total',
     [],

@@ -37,6 +37,16 @@ export const threadKindOf = (name: string): ThreadKind =>
 /** As the brain tells them (dispatch/decisions.ts). */
 const HedgeEnd = { won: 0, lost: 1, failed: 2, cancelled: 3 } as const;
 
+/** Why a request goes on to another model, as the brain tells it. */
+const FallbackCause = {
+  failed: 0,
+  no_replica: 1,
+  busy: 2,
+  queue_full: 3,
+  queue_timeout: 4,
+  context: 5,
+} as const;
+
 /** Why a client that takes nothing was cut. */
 export const SlowReader = { overload: 0, stalled: 1 } as const;
 export type SlowReader = (typeof SlowReader)[keyof typeof SlowReader];
@@ -52,6 +62,7 @@ export type SeriesLabel =
   | 'result'
   | 'thread'
   | 'end'
+  | 'cause'
   | 'reason';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'replica'>;
 
@@ -71,6 +82,7 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   result: Object.keys(Result),
   thread: Object.keys(ThreadKind),
   end: Object.keys(HedgeEnd),
+  cause: Object.keys(FallbackCause),
   reason: Object.keys(SlowReader),
 };
 

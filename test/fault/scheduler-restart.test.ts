@@ -198,3 +198,46 @@ test('a refusal that the predecessor could not tell is told by the successor', a
   const told = { slot, lease, error: errors.QUEUE_FULL.number, retryAfterMs: 700 };
   expect(await rig.reply()).toEqual(told);
 });
+
+test('requests on their way to another model arrive there under the successor', async () => {
+  const rules = { aliases: [], policy: 'least_in_flight', sessionAffinity: true };
+  const fallbacks = [{ model: 1, adapter: 0 }];
+  rig = new SchedulerRig({
+    models: [
+      { name: 'a', ...rules, fallbacks },
+      { name: 'b', ...rules },
+    ],
+  });
+  rig.replica('a1', 8);
+  const second = rig.replica('b1', 1, true, undefined, 1);
+  await rig.start();
+  const { words, at } = rig.slots;
+  const model = (slot: number): number => words[rig.slots.row(slot) + at.model] as number;
+  for (let i = 0; i < 3; i++) rig.submit();
+  const first: Dispatched[] = [];
+  while (first.length < 3) first.push(await rig.dispatched());
+  for (const attempt of first) rig.fail(attempt, errors.REPLICA_5XX.number);
+  const running = await rig.dispatched(); // the other two wait for the one place that b has
+  expect(running.replica).toBe(second.row);
+  await rig.until(() => first.every(({ slot }) => model(slot) === 1), 'all went on');
+  await rig.kill();
+  await rig.start();
+  const again = await rig.dispatched();
+  expect(again).toEqual(running); // published once more
+  const order: Dispatched[] = [running];
+  for (let at = 0; at < 2; at++) {
+    rig.finish(order[at] as Dispatched);
+    const next = await rig.dispatched();
+    expect(next.replica).toBe(second.row);
+    expect(attemptOf(next.lease)).toBe(2);
+    order.push(next);
+  }
+  expect(new Set(order.map(({ slot }) => slot)).size).toBe(3);
+  // b has no fallback, and nobody goes back.
+  const last = order[2] as Dispatched;
+  rig.fail(last, errors.REPLICA_5XX.number);
+  expect(await rig.reply()).toMatchObject({
+    slot: last.slot,
+    error: errors.ALL_ATTEMPTS_FAILED.number,
+  });
+});

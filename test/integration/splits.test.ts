@@ -15,6 +15,7 @@ import {
   chatSeries,
   openStream,
   post,
+  withNamedReplicas,
   withReplicas,
 } from '../support/scenario.ts';
 
@@ -54,7 +55,7 @@ describe.each(testEngines)('on %s', (engine) => {
     use: (gateway: GatewayProcess, replicas: readonly Replica[]) => Promise<void>,
     more: Partial<ConfigInput> = {},
   ): Promise<void> =>
-    withReplicas(3, {}, (replicas) =>
+    withNamedReplicas(['one', 'two', 'three'], (replicas) =>
       withGateway(
         { config: { listen: { engine }, ...more, models: models(replicas), splits } },
         (gateway) => use(gateway, replicas),
@@ -199,11 +200,12 @@ describe.each(testEngines)('on %s', (engine) => {
     await withSplit(
       models,
       splits,
-      async (gateway) => {
+      async (gateway, [, second]) => {
         const prompt = 'go on [[fault@one:fin-after=5]]';
         const body = chatBody(prompt, { model: 'chat', max_tokens: 12 });
         const { text } = await (await openStream(gateway.url, body)).ended;
         expect(text).toContain('[DONE]');
+        expect(second!.stats().continuations).toBe(1);
         const chunks = text
           .split('\n\n')
           .filter((event) => event.startsWith('data: {'))

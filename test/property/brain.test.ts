@@ -16,7 +16,13 @@ console.info(`SEED=${seed}`);
 
 const slots = 60;
 const rows = 5;
-const rules = [RetryRule.never, RetryRule.elsewhere, RetryRule.anywhere, RetryRule.alone];
+const rules = [
+  RetryRule.never,
+  RetryRule.elsewhere,
+  RetryRule.anywhere,
+  RetryRule.alone,
+  RetryRule.otherModel,
+];
 const batching = { windowUs: 20_000, itemsMax: 3, bytesMax: 40_000 };
 
 const breakers = [
@@ -50,6 +56,8 @@ class Walk {
   readonly #healthy = new Array<boolean>(rows).fill(true);
   readonly #pausedUntilUs = new Array<number>(rows).fill(0);
   readonly #tried = new Set<number>();
+  readonly #moved = new Set<number>();
+  #fallbacksSeen = 0;
   /** Half of the walks have room to spare: batches are for those. */
   readonly #limit: number;
   readonly #limits: number[];
@@ -68,7 +76,12 @@ class Walk {
     const pick = (): string => policyNames[this.#random.below(policyNames.length)] as string;
     this.harness = new BrainHarness({
       ...{ slots, replicaRows: rows, prefixes: somePrefixes(walkSeed), seed: walkSeed },
-      models: modelsWith(pick(), pick()).map((rules) => ({ ...rules, sessionAffinity: true })),
+      models: modelsWith(pick(), pick()).map((rules, model) => {
+        // In every third walk requests go on from each model to the other.
+        const goOn = walkSeed % 3 === 0 ? [{ model: 1 - model, adapter: model }] : [];
+        const lists = { fallbacks: goOn, contextFallbacks: goOn };
+        return { ...rules, sessionAffinity: true, ...lists };
+      }),
       ...{ queueMax: 12, queueTimeoutMs: 400 },
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: this.#limit },
       hedge: { automatic: this.#random.below(2) === 0, budget: 0.3 },
@@ -215,12 +228,19 @@ class Walk {
 
   /** Reads the decisions since the last step: first attempts leave a lane in order of arrival. */
   #settle(): void {
-    const { dispatches, refusals } = this.harness;
+    const { dispatches, refusals, fallbacks } = this.harness;
+    // Who goes on to another model is behind all that came there before.
+    for (const { slot } of fallbacks.slice(this.#fallbacksSeen)) {
+      this.#tried.add(this.#held[slot] as number);
+      this.#moved.add(this.#held[slot] as number);
+    }
+    this.#fallbacksSeen = fallbacks.length;
     for (const { slot, attempt, heldUs } of dispatches.slice(this.#dispatchesSeen)) {
       const request = this.#held[slot];
       if (request === undefined || request < 0 || attempt > 1) continue;
       this.#tried.add(request);
       expect(heldUs).toBeLessThanOrEqual(400_000);
+      if (this.#moved.has(request)) continue;
       if (this.#gatherEndUs[request] !== 0) continue; // who waits for a batch may be passed
       const lane = `${this.#models[request]} ${this.#adapters[request]}`;
       expect(request).toBeGreaterThan(this.#lastFresh.get(lane) ?? -1);
@@ -264,11 +284,13 @@ function walk(walkSeed: number, steps: number): Walk {
 test('every request ends exactly once and all counts return to zero', () => {
   let batched = 0;
   let hedged = 0;
+  let moved = 0;
   for (let i = 0; i < 40; i++) {
     const run = walk(seed + i, 1500);
     expect(run.ends.every((count) => count === 1)).toBe(true);
     expect(run.ends.length).toBeGreaterThan(200);
     hedged += run.harness.hedgesBegun.length;
+    moved += run.harness.fallbacks.length;
     expect(run.harness.hedgeEnds).toHaveLength(run.harness.hedgesBegun.length);
     batched += run.harness.batches.filter(({ length }) => length > 1).length;
     expect(run.harness.brain.attempts.running).toBe(0);
@@ -278,6 +300,7 @@ test('every request ends exactly once and all counts return to zero', () => {
   }
   expect(batched).toBeGreaterThan(5);
   expect(hedged).toBeGreaterThan(100);
+  expect(moved).toBeGreaterThan(100);
 });
 
 test('the same seed gives the same decisions', () => {

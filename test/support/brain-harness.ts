@@ -9,6 +9,8 @@ import { type Choice, filterNames } from '../../src/dispatch/choice.ts';
 import {
   type BrainConfig,
   type DecisionSink,
+  type FallbackList,
+  FallbackReason,
   HedgeResult,
   Refusal,
   RetryRule,
@@ -18,8 +20,10 @@ import type { EngineReport } from '../../src/dispatch/foreign-load.ts';
 import type { ReplicaFacts } from '../../src/dispatch/replica-state.ts';
 import { errors } from '../../src/errors/catalogue.ts';
 import { assert } from '../../src/lib/assert.ts';
+import type { Placed, Running } from './brain-records.ts';
 import { plainArrival } from './plain-arrival.ts';
 
+const fallbackReasons = Object.keys(FallbackReason);
 const refusalNames = Object.keys(Refusal);
 
 /** One model for each policy; sessions and held requests are for tests that ask for them. */
@@ -61,31 +65,6 @@ export const plainRelease = {
   ...{ promptTokens: -1, completionTokens: -1 },
 };
 
-export interface Running {
-  readonly attempt: number;
-  readonly replica: number;
-}
-
-/** What a request was placed on, copied while it was so. */
-export interface Placed {
-  readonly slot: number;
-  readonly attempt: number;
-  readonly heldUs: number;
-  readonly replica: number;
-  readonly isBySession: boolean;
-  readonly promptTokens: number;
-  readonly outputTokens: number;
-  readonly seen: readonly {
-    readonly row: number;
-    readonly inFlight: number;
-    readonly pendingTokens: number;
-    readonly contextTokens: number;
-    readonly matchedTokens: number;
-  }[];
-  /** Reasons with a count above 0. */
-  readonly filtered: Readonly<Record<string, number>>;
-}
-
 export class BrainHarness implements DecisionSink {
   readonly brain: Brain;
   nowUs = 1_000_000;
@@ -101,6 +80,7 @@ export class BrainHarness implements DecisionSink {
   readonly placements: Placed[] = [];
   /** Slots of each batch that was sent, as they were dispatched. */
   readonly batches: number[][] = [];
+  readonly fallbacks: { slot: number; from: number; to: number; reason: string }[] = [];
   readonly aborts: number[] = [];
   readonly retries: number[] = [];
   /** Requests told to have ended by the brain, by slot and generation. */
@@ -165,8 +145,9 @@ export class BrainHarness implements DecisionSink {
     const generation = (this.generations[slot] ?? 0) + 1;
     this.generations[slot] = generation;
     const deadlineUs = this.nowUs + deadlineMs * 1000;
-    const publishedUs = this.nowUs;
-    const request = { ...plainArrival, slot, generation, model, publishedUs, deadlineUs, ...more };
+    const times = { publishedUs: this.nowUs, deadlineUs };
+    const of = { slot, generation, model, askedModel: model };
+    const request = { ...plainArrival, ...of, ...times, ...more };
     this.#adapters.set(slot, request.adapter);
     const known = this.brain.arrive(request, this.nowUs);
     this.check();
@@ -239,6 +220,13 @@ export class BrainHarness implements DecisionSink {
   }
 
   admitted(): void {}
+
+  fellBack(slot: number, from: number, to: FallbackList[number], reason: FallbackReason): void {
+    assert(!this.running.has(slot), 'who goes on has ended its attempt');
+    this.#adapters.set(slot, to.adapter);
+    this.fallbacks.push({ slot, from, to: to.model, reason: fallbackReasons[reason] as string });
+    this.log.push(`${slot}:${from}>>${to.model}.${to.adapter}:${reason}`);
+  }
 
   settledLimits(): void {}
 
@@ -359,8 +347,9 @@ export class BrainHarness implements DecisionSink {
     this.log.push(`${slot}~${replica}`);
   }
 
-  /** The brain's own recount, and the same counts as the model of this harness. */
+  /** The brain's own recount, and the same counts as the model of this harness, once nothing is due at once. */
   check(): void {
+    if (this.brain.nextTimerUs === 0) this.brain.tick(this.nowUs);
     this.brain.assertExact();
     assert(this.brain.attempts.running === this.running.size, 'running as told');
     for (const row of this.#facts.keys()) {

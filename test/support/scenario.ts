@@ -21,8 +21,29 @@ export async function withReplicas<T>(
   options: ReplicaOptions,
   use: (replicas: readonly Replica[]) => Promise<T>,
 ): Promise<T> {
+  return withEach(
+    Array.from({ length: count }, () => options),
+    use,
+  );
+}
+
+/** The same with replicas of these names, which tags of prompts may name. */
+export function withNamedReplicas<T>(
+  names: readonly string[],
+  use: (replicas: readonly Replica[]) => Promise<T>,
+): Promise<T> {
+  return withEach(
+    names.map((name) => ({ name })),
+    use,
+  );
+}
+
+async function withEach<T>(
+  options: readonly ReplicaOptions[],
+  use: (replicas: readonly Replica[]) => Promise<T>,
+): Promise<T> {
   const replicas = await Promise.all(
-    Array.from({ length: count }, (_, i) => replicaInProcess({ seed: i + 1, ...options })),
+    options.map((ofOne, i) => replicaInProcess({ seed: i + 1, ...ofOne })),
   );
   try {
     return await use(replicas);

@@ -159,13 +159,14 @@ export class SchedulerRig {
     maxInFlight = 256,
     healthy = true,
     batching?: ReplicaSpec['batching'],
+    model = 0,
   ): Member {
     const member = this.members.add(
       {
         ...{ name, url: 'http://127.0.0.1:1', api_key: '', weight: 1, max_in_flight: maxInFlight },
         ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: [], batching },
       },
-      0,
+      model,
     );
     assert(member !== undefined);
     this.members.activate(member);
@@ -195,7 +196,7 @@ export class SchedulerRig {
     const row = slots.row(slot);
     words[row + at.clientGone] = 0;
     words[row + at.acceptor] = 0;
-    words[row + at.model] = 0;
+    words[row + at.model] = words[row + at.askedModel] = words[row + at.adapter] = 0;
     words[row + at.deadlineMs] = deadlineMs;
     words[row + at.batchKey] = batchKey;
     words[row + at.hedgeMs] = hedgeMs;

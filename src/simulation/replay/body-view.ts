@@ -84,7 +84,7 @@ function see(request: LoggedRequest, names: Names, totalUs: number): Seen {
   const [session0 = 0, session1 = 0] = pair;
   return {
     told: {
-      ...{ model, adapter, promptBytes: facts.promptBytes, promptTokens: 0 },
+      ...{ model, askedModel: model, adapter, promptBytes: facts.promptBytes, promptTokens: 0 },
       ...{ maxTokens: facts.maxTokens, streams: facts.stream },
       priority: numberOf(request, 'x-sluice-priority', -100, 100) ?? 0,
       ...unlimited,

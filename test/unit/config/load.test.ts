@@ -63,6 +63,8 @@ test('a file with models only has every other key at its default', () => {
       {
         name: 'm',
         aliases: [],
+        fallbacks: [],
+        context_window_fallbacks: [],
         policy: 'marginal_cost',
         session_affinity: true,
         continuation: 'off',

@@ -152,6 +152,38 @@ const cases: readonly Case[] = [
     kept: `splits: [{ name: s, models: [{ model: a, weight: 0 }, { model: c }] }]\nmodels: [${m('a', url(1, ', adapters: [c]'))}]`,
   },
   {
+    rule: 'fallbacks_are_other_models',
+    broken: `splits: [{ name: s, models: [{ model: a }] }]\nmodels: [${m('a', url(1, ', adapters: [l]'), ', fallbacks: [b, s, l, b], context_window_fallbacks: [a]')}, ${m('b', url(2))}]`,
+    problems: [
+      expect.stringMatching(/models\.0\.fallbacks\.1: is no model, alias or adapter$/),
+      expect.stringMatching(/models\.0\.fallbacks\.2: must be another model$/),
+      expect.stringMatching(/models\.0\.fallbacks\.3: is the same as models\.0\.fallbacks\.0$/),
+      expect.stringMatching(/models\.0\.context_window_fallbacks\.0: must be another model$/),
+    ],
+    kept: `models: [${m('a', url(1), ', fallbacks: [b, l], context_window_fallbacks: [b]')}, ${m('b', url(2, ', adapters: [l]'), ', fallbacks: [a]')}]`,
+  },
+  {
+    rule: 'fallbacks_fetch_no_more_media',
+    broken: `models: [${m('a', url(1), ', fallbacks: [b], allowed_media_domains: ["*"]')}, ${m('b', url(2), ', allowed_media_domains: [x.y], context_window_fallbacks: [c]')}, ${m('c', url(3))}]`,
+    problems: [
+      expect.stringMatching(
+        /models\.0\.fallbacks\.0: has a narrower allowed_media_domains than the model that falls back to it$/,
+      ),
+      expect.stringMatching(/models\.1\.context_window_fallbacks\.0: has a narrower/),
+    ],
+    kept: `models: [${m('a', url(1), ', fallbacks: [b], allowed_media_domains: [x.y]')}, ${m('b', url(2), ', allowed_media_domains: [z, x.y], context_window_fallbacks: [c]')}, ${m('c', url(3), ', allowed_media_domains: ["*"]')}]`,
+  },
+  {
+    rule: 'attempts_fit_the_slot',
+    broken: `retry: { max_attempts: 10 }\nmodels: [${m('a', url(1), ', fallbacks: [b, c, d], context_window_fallbacks: [b]')}, ${['b', 'c', 'd'].map((name) => m(name, url(2))).join(', ')}]`,
+    problems: [
+      expect.stringMatching(
+        /models\.0\.fallbacks: must be at most 3 with the context_window_fallbacks: retry\.max_attempts is of each$/,
+      ),
+    ],
+    kept: `retry: { max_attempts: 10 }\nmodels: [${m('a', url(1), ', fallbacks: [b, c, d]')}, ${['b', 'c', 'd'].map((name) => m(name, url(2))).join(', ')}]`,
+  },
+  {
     rule: 'store_has_an_address',
     broken: `limits: { store: redis, redis: { mode: sentinel, urls: ["redis://h:1/3"] } }\n${models}`,
     problems: [

@@ -50,6 +50,7 @@ function endAfter(dies: 'before the bytes' | FaultStage): object {
       metrics: new MetricsWriter(createMetricsRegion(defaultMetricDims), defaultMetricDims),
       events: new EventWriter(told, slots, new Int32Array(1), 0, () => {}),
       limits: { connectUs: 1, firstTokenUs: 1, answerUs: 1, interTokenUs: 1, totalUs: 1 },
+      hasLargerModel: () => false,
       progress: new ReplicaProgress(ReplicaTableLayout.create(replicaCounts)),
       onMisconfigured: () => {},
     };

@@ -1,0 +1,65 @@
+/** The parts of a brain and how they hang together. Pure. */
+import { createPrng } from '../lib/prng.ts';
+import { Attempts } from './attempts.ts';
+import { Batching, type Sender } from './batching.ts';
+import type { BrainConfig, DecisionSink } from './decisions.ts';
+import { Door } from './door.ts';
+import { Fallbacks } from './fallbacks.ts';
+import { Fleet } from './fleet.ts';
+import { Hedges } from './hedges.ts';
+import { Lanes } from './lanes.ts';
+import { Passing } from './passing.ts';
+import { Placement } from './placement.ts';
+import { Prefills } from './prefills.ts';
+import { Quotas, type QuotasParts } from './quotas.ts';
+import { Refusing } from './refusing.ts';
+import { Requests } from './requests.ts';
+import { Retries } from './retries.ts';
+
+export interface BrainParts {
+  readonly fleet: Fleet;
+  readonly requests: Requests;
+  readonly lanes: Lanes;
+  readonly passing: Passing;
+  readonly placement: Placement;
+  readonly prefills: Prefills;
+  readonly attempts: Attempts;
+  readonly door: Door;
+  readonly batching: Batching;
+  readonly retries: Retries;
+  readonly fallbacks: Fallbacks;
+  readonly refusing: Refusing;
+  readonly hedges: Hedges;
+  readonly quotas: Quotas;
+}
+
+/** `decided` is told what the store of limits says; `sender` is how a member of a batch goes on. */
+export function createParts(
+  config: BrainConfig,
+  sink: DecisionSink,
+  decided: QuotasParts['decided'],
+  sender: Sender,
+): BrainParts {
+  const { slots, limits, sharedLimits: shared } = config;
+  const fleet = new Fleet(config);
+  const requests = new Requests(slots);
+  const lanes = new Lanes(requests, config, (slot) => placement.cachedTokens(slot));
+  const passing = new Passing(fleet);
+  const placement = new Placement(config, requests, fleet, passing);
+  const prefills = new Prefills(slots, requests, fleet);
+  const retries = new Retries(config, requests, fleet);
+  const parts = { requests, fleet, lanes };
+  const choosing = { ...parts, placement, retryBudget: retries.budget };
+  const attempts = new Attempts({ ...choosing, prefills }, sink);
+  const hedges = new Hedges(config, { ...choosing, attempts });
+  const quotas = new Quotas({ ...choosing, limits, shared, sink, decided });
+  const refusing = new Refusing({ ...parts, retries, quotas }, sink);
+  const random = createPrng(config.seed);
+  const door = new Door({ ...parts, retries, random }, config.queueMax);
+  const batching = new Batching(slots, parts, sink, sender);
+  const fallbacks = new Fallbacks(config, requests, sink);
+  return {
+    ...{ fleet, requests, lanes, passing, placement, prefills, attempts, door, batching },
+    ...{ retries, fallbacks, refusing, hedges, quotas },
+  };
+}

@@ -1,0 +1,120 @@
+/**
+ * Fallbacks: to which other model a request goes on that its own cannot serve. Pure; nothing is allocated
+ * per request.
+ *
+ * A model has two lists: one for requests that find no answer there, one for prompts that are too long for
+ * it. A request goes down those of the model it came for, each place once, so that it comes to an end; it
+ * goes on nowhere once its client has a part of an answer. Who goes on is kept here until the next tick,
+ * then arrives at the other model as any request does: its deadline and the time it has waited go on, the
+ * attempts of a model are counted anew.
+ */
+import {
+  type BrainConfig,
+  type DecisionSink,
+  type FallbackList,
+  FallbackReason,
+  Refusal,
+} from './decisions.ts';
+import { Phase, type Requests } from './requests.ts';
+import { SlotLinks, type SlotList } from './slot-lists.ts';
+
+/** Refusals that another model may spare the client. */
+const reasons: ReadonlyMap<Refusal, FallbackReason> = new Map<Refusal, FallbackReason>([
+  [Refusal.failed, FallbackReason.failed],
+  [Refusal.noReplica, FallbackReason.noReplica],
+  [Refusal.busy, FallbackReason.busy],
+  [Refusal.queueFull, FallbackReason.queueFull],
+  [Refusal.shed, FallbackReason.queueFull],
+  [Refusal.queueWaitOver, FallbackReason.queueTimeout],
+  [Refusal.tooLong, FallbackReason.context],
+]);
+
+const none: FallbackList = [];
+/** No place of a list. */
+const closed = 255;
+
+export class Fallbacks {
+  readonly #requests: Requests;
+  readonly #sink: DecisionSink;
+  readonly #lists: readonly FallbackList[];
+  readonly #contextLists: readonly FallbackList[];
+  /** Some model has a fallback; else nothing here is ever written. */
+  readonly #isUsed: boolean;
+  /** The model each request came for, and its next place in either list. */
+  readonly #asked: Int32Array;
+  readonly #next: Uint8Array;
+  readonly #nextContext: Uint8Array;
+  readonly #moving: SlotList;
+
+  constructor({ models, slots }: BrainConfig, requests: Requests, sink: DecisionSink) {
+    this.#requests = requests;
+    this.#sink = sink;
+    this.#lists = models.map(({ fallbacks = none }) => fallbacks);
+    this.#contextLists = models.map(({ contextFallbacks = none }) => contextFallbacks);
+    this.#isUsed = [...this.#lists, ...this.#contextLists].some(({ length }) => length > 0);
+    const size = this.#isUsed ? slots : 0;
+    this.#asked = new Int32Array(size);
+    this.#next = new Uint8Array(size);
+    this.#nextContext = new Uint8Array(size);
+    this.#moving = new SlotLinks(size).createList();
+  }
+
+  /** Who goes on to another model; below 0 when nobody does. */
+  get first(): number {
+    return this.#moving.head;
+  }
+
+  /** When somebody goes on: at once, or never. */
+  get nextUs(): number {
+    return this.#moving.length > 0 ? 0 : Number.POSITIVE_INFINITY;
+  }
+
+  /** A request that came for `asked` and is with `model`, to which an earlier brain may have sent it. */
+  open(slot: number, asked: number, model: number, adapter: number): void {
+    if (!this.#isUsed) return;
+    this.#asked[slot] = asked;
+    const isMoved = asked !== model;
+    this.#next[slot] = isMoved ? placeBehind(this.#lists[asked], model, adapter) : 0;
+    this.#nextContext[slot] = isMoved ? placeBehind(this.#contextLists[asked], model, adapter) : 0;
+  }
+
+  /** The request goes on nowhere from here on. */
+  close(slot: number): void {
+    if (this.#isUsed) this.#next[slot] = this.#nextContext[slot] = closed;
+  }
+
+  /** Sends a request on that would be refused. False: there is nobody left for it. */
+  take(slot: number, refusal: Refusal): boolean {
+    if (!this.#isUsed) return false;
+    const reason = reasons.get(refusal);
+    if (reason === undefined) return false;
+    const isContext = reason === FallbackReason.context;
+    const lists = isContext ? this.#contextLists : this.#lists;
+    const places = isContext ? this.#nextContext : this.#next;
+    const to = lists[this.#asked[slot] as number]?.[places[slot] as number];
+    if (to === undefined) return false;
+    places[slot] = (places[slot] as number) + 1;
+    const requests = this.#requests;
+    const from = requests.model[slot] as number;
+    requests.moveTo(slot, to);
+    requests.phase[slot] = Phase.moving;
+    this.#moving.push(slot);
+    this.#sink.fellBack(slot, from, to, reason);
+    return true;
+  }
+
+  /** It arrives, or leaves on the way. It has not waited. */
+  leave(slot: number): number {
+    this.#moving.remove(slot);
+    this.#requests.phase[slot] = Phase.idle;
+    return 0;
+  }
+
+  assertExact(): void {
+    if (this.#isUsed) this.#requests.assertPhase(Phase.moving, this.#moving.length);
+  }
+}
+
+/** The place behind the model in the list; the first where it is not in it. */
+const placeBehind = (list: FallbackList | undefined, model: number, adapter: number): number =>
+  1 + (list ?? none).findIndex((to) => to.model === model && to.adapter === adapter);

@@ -1,0 +1,149 @@
+/** Requests that go on to another model. */
+import { expect, test } from 'vitest';
+import type { BrainConfig, ModelRules } from '../../../src/dispatch/decisions.ts';
+import { RetryRule } from '../../../src/dispatch/decisions.ts';
+import { errors } from '../../../src/errors/catalogue.ts';
+import { BrainHarness, modelsWith } from '../../support/brain-harness.ts';
+
+const [a, b, c] = [0, 1, 2];
+const to = (...models: number[]): ModelRules['fallbacks'] =>
+  models.map((model) => ({ model, adapter: 0 }));
+
+/** Models a, b and c over a replica each, of its row; `of` adds to the rules of a, `config` to those of all. */
+function chain(of: Partial<ModelRules>, config: Partial<BrainConfig> = {}, facts = {}) {
+  const [first, second, third] = modelsWith(...Array(3).fill('least_in_flight'));
+  const models = [{ ...first!, ...of }, second!, third!];
+  const harness = new BrainHarness({ models, ...config });
+  for (const row of [a, b, c]) harness.replica(row, { model: row, ...facts });
+  return harness;
+}
+
+const whyOf = ({ fallbacks }: BrainHarness): string[] =>
+  fallbacks.map(({ from, to: model, reason }) => `${'abc'[from]}${'abc'[model]} ${reason}`);
+const rowsOf = ({ dispatches }: BrainHarness): number[] => dispatches.map(({ replica }) => replica);
+
+test('a request that failed everywhere goes down the list, each model with its own attempts', () => {
+  const harness = chain({ fallbacks: to(b, c) });
+  harness.arrive(0);
+  harness.fail(0);
+  expect(harness.running.get(0)).toEqual({ attempt: 2, replica: b });
+  harness.fail(0, RetryRule.anywhere);
+  harness.fail(0, RetryRule.anywhere);
+  harness.fail(0, RetryRule.anywhere); // the third attempt of b
+  expect(rowsOf(harness)).toEqual([a, b, b, b, c]);
+  harness.fail(0, RetryRule.elsewhere, 68);
+  expect(harness.refusals).toMatchObject([{ slot: 0, error: 68 }]);
+  expect(harness.lastRefusal).toBe('failed');
+  expect(whyOf(harness)).toEqual(['ab failed', 'bc failed']);
+});
+
+test('without replicas, with busy ones and with a full queue it goes on before any attempt', () => {
+  const harness = chain({ fallbacks: to(b) }, { queueMax: 1 }, { maxInFlight: 1 });
+  harness.replica(a, { healthy: false });
+  harness.arrive(0);
+  expect(harness.running.get(0)).toEqual({ attempt: 1, replica: b });
+  harness.finish(0);
+  harness.replica(a, { healthy: true });
+  harness.arrive(1);
+  harness.busy(1, 10_000);
+  expect(harness.running.get(1)).toEqual({ attempt: 2, replica: b });
+  harness.finish(1);
+  harness.arrive(2); // the pause of a is long
+  expect(harness.running.get(2)).toEqual({ attempt: 1, replica: b });
+  harness.finish(2);
+  harness.advance(10_000);
+  for (const slot of [3, 4, 5]) harness.arrive(slot); // runs, waits, finds the queue full
+  expect(harness.running.get(5)).toEqual({ attempt: 1, replica: b });
+  expect(harness.brain.queued(a)).toBe(1);
+  expect(whyOf(harness)).toEqual(['ab noReplica', 'ab busy', 'ab busy', 'ab queueFull']);
+  expect(harness.refusals).toEqual([]);
+});
+
+test('who waited too long goes on, and waits no second time', () => {
+  const harness = chain({ fallbacks: to(b) }, { queueTimeoutMs: 1000 }, { maxInFlight: 1 });
+  for (const slot of [0, 1, 2]) harness.arrive(slot);
+  harness.advance(1000);
+  expect(harness.running.get(1)).toEqual({ attempt: 1, replica: b });
+  expect(whyOf(harness)).toEqual(['ab queueTimeout', 'ab queueTimeout']);
+  harness.advance(1); // the other found b full
+  expect(harness.refusals).toMatchObject([{ slot: 2 }]);
+  expect(harness.lastRefusal).toBe('queueWaitOver');
+});
+
+test('a prompt that is too long has a list of its own', () => {
+  const harness = chain({ fallbacks: to(b), contextFallbacks: to(c) });
+  const tooLong = errors.CONTEXT_OVERFLOW.number;
+  harness.arrive(0);
+  harness.fail(0, RetryRule.otherModel, tooLong);
+  expect(harness.running.get(0)).toEqual({ attempt: 2, replica: c });
+  harness.fail(0); // as any request, from there
+  expect(harness.running.get(0)).toEqual({ attempt: 3, replica: b });
+  harness.fail(0, RetryRule.otherModel, tooLong);
+  expect(harness.lastRefusal).toBe('tooLong');
+  expect(whyOf(harness)).toEqual(['ac context', 'cb failed']);
+  // Without a list it is refused for what it is.
+  harness.arrive(1, b);
+  harness.fail(1, RetryRule.otherModel, tooLong);
+  expect(harness.lastRefusal).toBe('tooLong');
+});
+
+test('nobody goes on behind a part of an answer, an error that forbids it, or its deadline', () => {
+  const harness = chain({ fallbacks: to(b) });
+  harness.arrive(0);
+  harness.firstToken(0);
+  harness.fail(0, RetryRule.elsewhere, 65, { continues: true });
+  harness.arrive(1);
+  harness.fail(1, RetryRule.never, 79);
+  harness.arrive(2, a, 100);
+  harness.nowUs += 100_000;
+  harness.fail(2);
+  expect(harness.refusals).toHaveLength(3);
+  expect(harness.fallbacks).toEqual([]);
+  expect(rowsOf(harness)).toEqual([a, a, a]);
+});
+
+test('a fallback of a fallback is not asked; a fallback may be an adapter', () => {
+  const harness = chain({ fallbacks: [{ model: b, adapter: 2 }] });
+  harness.arrive(0);
+  harness.fail(0);
+  expect(harness.lastRefusal).toBe('noReplica'); // b has not loaded it
+  harness.replica(b, { adapters: Int32Array.of(2) });
+  harness.arrive(1);
+  harness.fail(1);
+  expect(harness.running.get(1)).toEqual({ attempt: 2, replica: b });
+  harness.arrive(2, b);
+  harness.fail(2);
+  expect(harness.lastRefusal).toBe('failed');
+});
+
+test('a client that leaves on the way is gone, and a stop refuses who is on the way', () => {
+  const harness = chain({ fallbacks: to(b) });
+  for (const slot of [0, 1]) harness.arrive(slot);
+  // Before the next turn of the timers: as in one batch of events.
+  const end = { generation: 1, attempt: 1, hedge: false, busy: false, verdict: 2 } as const;
+  const more = { retryAfterMs: 0, error: 65, retry: RetryRule.elsewhere, settled: false } as const;
+  const usage = { continues: false, promptTokens: -1, completionTokens: -1 };
+  for (const slot of [0, 1]) {
+    harness.running.delete(slot);
+    harness.running.set(slot, { attempt: 1, replica: a });
+    harness.brain.release({ slot, ...end, ...more, ...usage }, harness.nowUs);
+  }
+  expect(harness.brain.nextTimerUs).toBe(0);
+  expect(harness.brain.cancel(0, 1, harness.nowUs)).toBe(true);
+  expect(harness.lastRefusal).toBe('clientGone');
+  harness.brain.stop(harness.nowUs);
+  expect(harness.lastRefusal).toBe('stopping');
+  harness.check();
+  expect(harness.refusals.map(({ slot }) => slot)).toEqual([0, 1]);
+  expect(rowsOf(harness)).toEqual([a, a]);
+});
+
+test('an arrival that an earlier brain had sent on goes on from there', () => {
+  const harness = chain({ fallbacks: to(b, c) });
+  harness.replica(b, { healthy: false });
+  harness.arrive(0, b, 600_000, { askedModel: a });
+  expect(harness.running.get(0)).toEqual({ attempt: 1, replica: c });
+  expect(whyOf(harness)).toEqual(['bc noReplica']);
+  harness.fail(0);
+  expect(harness.lastRefusal).toBe('failed');
+});

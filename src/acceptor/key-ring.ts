@@ -16,7 +16,7 @@ export interface Holder {
   readonly tenant: number;
   readonly tenantName: string;
   readonly keyId: string;
-  /** Of its requests; what they ask for is added if it may. */
+  /** Of tenant and key together; what requests ask for is added if they may. */
   readonly priority: number;
   readonly mayPrioritise: boolean;
   /** What it may ask for (config/tenants.ts, `refOf`); undefined: everything. */
@@ -46,7 +46,8 @@ export class KeyRing {
     this.isRequired = isRequired;
     for (const row of keys) {
       const tenant = tenants[row.tenant] as TenantRow;
-      const { name: tenantName, priority, mayPrioritise, limitRow } = tenant;
+      const { name: tenantName, mayPrioritise, limitRow } = tenant;
+      const { priority } = row;
       const modelRows = new Map(tenant.modelRows);
       const refs = row.refs === null ? undefined : new Set(row.refs);
       const of = { tenant: row.tenant, tenantName, keyId: row.id };

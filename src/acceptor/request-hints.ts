@@ -3,12 +3,12 @@
  * acceptor threads.
  * Parsed strictly: a value that is not understood refuses the request instead of being ignored.
  */
+import { priorityMax } from '../config/capacities.ts';
 import { tenantLane } from '../protocol/request-keys.ts';
 import type { EdgeHead } from './edge-head.ts';
 import type { Holder } from './key-ring.ts';
 
 const priorityPattern = /^-?\d{1,3}$/;
-const priorityMax = 100;
 const deadlinePattern = /^\d{1,8}$/;
 const deadlineMsMax = 86_400_000;
 const hedgePattern = /^(1|true|[1-9]\d{0,7})$/;

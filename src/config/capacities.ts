@@ -11,6 +11,8 @@ export const replicasMax = 256;
 export const tenantsMax = 10_000;
 /** Tenants, and models with limits of their own, over all tenants. */
 export const limitRowsMax = 16_384;
+/** Priorities reach from -100 to 100. */
+export const priorityMax = 100;
 /** Of one tenant. */
 export const keysMax = 64;
 /** Request line and headers; both engines refuse more. */

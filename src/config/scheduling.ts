@@ -59,6 +59,27 @@ export function modelRules({ policy, session_affinity: sessionAffinity }: ModelC
   return { policy, sessionAffinity };
 }
 
+interface RateSource {
+  readonly requests_per_minute: number;
+  readonly tokens_per_minute: number;
+  /** Milliseconds. */
+  readonly burst: number;
+}
+
+const minuteUs = 60e6;
+
+/** The rate limits of a replica, where it has some. */
+export function rateTerms(limits: RateSource | undefined) {
+  if (limits === undefined) return undefined;
+  const { requests_per_minute, tokens_per_minute, burst } = limits;
+  if (requests_per_minute === 0 && tokens_per_minute === 0) return undefined;
+  return {
+    requestsPerUs: requests_per_minute / minuteUs,
+    tokensPerUs: tokens_per_minute / minuteUs,
+    burstUs: burst * 1000,
+  };
+}
+
 /** FNV-1a, 32 bits, of a URL. Not of the name: names may differ between gateways, addresses do not. */
 export function identityOf(url: string): number {
   let hash = 0x811c9dc5;

@@ -75,6 +75,20 @@ const Batching = z.strictObject({
     .describe('Bytes of their prompts together; a larger one goes alone.'),
 });
 
+const RateLimits = z.strictObject({
+  requests_per_minute: integer(0, 1_000_000_000)
+    .prefault(0)
+    .describe('Requests it may be given. 0: no limit.'),
+  tokens_per_minute: integer(0, 1_000_000_000_000)
+    .prefault(0)
+    .describe(
+      'Tokens of prompts and answers: as expected when a request goes there, as counted when it is over. 0: no limit.',
+    ),
+  burst: duration('1s', '60s')
+    .prefault('10s')
+    .describe('So long a time of each rate may come at once, and one request in any case.'),
+});
+
 export const Replica = z.strictObject({
   url: replicaUrl.describe('Scheme, host and port of the replica, nothing more.'),
   name: z
@@ -129,6 +143,9 @@ export const Replica = z.strictObject({
     .describe(
       'LoRA adapters the replica has loaded, by the names that clients send in `model`; requests for one go to the replicas that have it.',
     ),
+  limits: RateLimits.optional().describe(
+    'What the replica may be given, as a provider limits the key: it is no candidate while that is used up. With every replica of the model so, and for more than a moment, requests go on to a fallback or are a 429 with retry-after.',
+  ),
   batching: Batching.optional().describe(
     'Completions that do not stream and are equal but for a prompt of one text wait for each other and reach the replica as one call with a list of prompts.',
   ),

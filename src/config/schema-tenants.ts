@@ -1,6 +1,6 @@
 /** The config of tenants and of their keys. Pure; see schema.ts. */
 import { z } from 'zod';
-import { keysMax, tenantsMax } from './capacities.ts';
+import { keysMax, priorityMax, tenantsMax } from './capacities.ts';
 import { failureMode } from './schema-limits.ts';
 import { duration } from './units.ts';
 import { integer } from './values.ts';
@@ -32,6 +32,9 @@ export const Key = z.strictObject({
   ),
   expires: instant().optional().describe('The key is refused from then on.'),
   disabled: z.boolean().prefault(false).describe('The key is refused.'),
+  priority: integer(-priorityMax, priorityMax)
+    .prefault(0)
+    .describe('Added to the priority of its tenant; the sum is kept within -100 and 100.'),
   models: modelNames().describe(
     'Models the key may use, of those of its tenant, by name, alias or adapter; absent: all of them.',
   ),
@@ -63,7 +66,7 @@ const Tenant = z.strictObject({
   models: modelNames().describe(
     'Models the tenant may use, by name, alias or adapter; others are a 403. Absent: all.',
   ),
-  priority: integer(-100, 100).prefault(0).describe('Priority of its requests.'),
+  priority: integer(-priorityMax, priorityMax).prefault(0).describe('Priority of its requests.'),
   priority_header: z
     .boolean()
     .prefault(false)

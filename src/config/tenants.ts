@@ -1,5 +1,5 @@
 /** Tenants and keys of the config as the threads know them. Pure. */
-import { adaptersMax } from './capacities.ts';
+import { adaptersMax, priorityMax } from './capacities.ts';
 import { namesOf } from './model-names.ts';
 import type { Config } from './schema.ts';
 
@@ -9,7 +9,6 @@ export const refOf = (model: number, adapter: number): number =>
 
 export interface TenantRow {
   readonly name: string;
-  readonly priority: number;
   readonly mayPrioritise: boolean;
   /** Row of its limits; -1: it has none. And those of its models that have some of their own. */
   readonly limitRow: number;
@@ -24,6 +23,8 @@ export interface KeyRow {
   /** Of the wall clock; 0: it does not expire. */
   readonly expiresMs: number;
   readonly isDisabled: boolean;
+  /** Of its requests: the tenant's and its own together. */
+  readonly priority: number;
   /** What it may ask for (refOf); null: everything. */
   readonly refs: readonly number[] | null;
 }
@@ -50,21 +51,23 @@ export function keyTable(source: Omit<TenantSource, 'limits'>, rowOf: LimitRowOf
       return named === undefined ? [] : [refOf(named.model, named.adapter)];
     });
   };
-  const keys = tenants.flatMap(({ keys: own, models: ofTenant }, tenant) => {
+  const keys = tenants.flatMap(({ keys: own, models: ofTenant, priority: base }, tenant) => {
     const allowed = refsOf(ofTenant);
-    return own.map(({ id, sha256, expires = 0, disabled: isDisabled, models: ofKey }): KeyRow => {
+    return own.map(({ id, sha256, expires = 0, disabled, priority, models: ofKey }): KeyRow => {
       const refs = meet(refsOf(ofKey), allowed);
-      return { id, tenant, sha256, expiresMs: expires, isDisabled, refs };
+      const row = { id, tenant, sha256, expiresMs: expires, isDisabled: disabled };
+      const sum = Math.max(-priorityMax, Math.min(priorityMax, base + priority));
+      return { ...row, priority: sum, refs };
     });
   });
   const isRequired = auth.keys === 'required' || (auth.keys === 'auto' && tenants.length > 0);
-  const rows = tenants.map(({ name, priority, priority_header, model_limits }): TenantRow => {
+  const rows = tenants.map(({ name, priority_header, model_limits }): TenantRow => {
     const modelRows = Object.keys(model_limits).flatMap((model) => {
       const index = models.findIndex((each) => each.name === model);
       return index < 0 ? [] : [[index, rowOf(name, model)] as const];
     });
     const mayPrioritise = priority_header;
-    return { name, priority, mayPrioritise, limitRow: rowOf(name), modelRows };
+    return { name, mayPrioritise, limitRow: rowOf(name), modelRows };
   });
   return { isRequired, tenants: rows, keys };
 }

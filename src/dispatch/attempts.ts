@@ -58,7 +58,7 @@ export class Attempts {
     this.#sink.placed(slot, attempt, heldUs, placement.choice);
     placement.commit(slot, row, slot);
     requests.term[slot] = fleet.term(row);
-    fleet.take(row, placement.pendingTokens, placement.contextTokens, nowUs);
+    fleet.take(row, placement, nowUs);
     requests.begin(slot, attempt, row, epoch, placement);
     prefills.begin(slot, nowUs);
     lanes.charge(slot);
@@ -75,7 +75,7 @@ export class Attempts {
     placement.commit(slot, row, place);
     requests.term[place] = fleet.term(row);
     this.#sink.hedge(slot, requests.attempt[slot] as number, row, epoch, placement.choice);
-    fleet.take(row, placement.pendingTokens, placement.contextTokens, nowUs);
+    fleet.take(row, placement, nowUs);
     requests.beginHedge(slot, row, epoch, placement);
     prefills.begin(place, nowUs);
     retryBudget.hedges++;
@@ -150,6 +150,7 @@ export class Attempts {
       fleet.pauseBatching(row, requests.epoch[slot] as number, nowUs + batchPauseUs);
     }
     placement.learn(slot, release);
+    this.#correctLimit(slot, release, nowUs);
     lanes.settleAccount(slot, release.completionTokens);
     this.end(slot);
     if (release.continues) requests.hedge[slot] = HedgeState.used;
@@ -197,6 +198,16 @@ export class Attempts {
     const tokens = contextTokens[place] as number;
     const row = replica[place] as number;
     fleet.release(row, epoch[place] as number, term[place] as number, tokens);
+  }
+
+  /** The rate limits of its replica count what it took, where that is known. */
+  #correctLimit(slot: number, { promptTokens, completionTokens }: Release, nowUs: number): void {
+    const { requests, fleet } = this.#parts;
+    const { replica, epoch, contextTokens, outputTokens } = requests;
+    if (promptTokens < 0) return;
+    const expected = (contextTokens[slot] as number) + (outputTokens[slot] as number);
+    const more = promptTokens + Math.max(0, completionTokens) - expected;
+    fleet.cameTo(replica[slot] as number, epoch[slot] as number, more, nowUs);
   }
 
   #judge(place: number, release: Release, nowUs: number): void {

@@ -16,20 +16,22 @@ export const Filter = {
   held: 3,
   /** Its breaker is open, or half open with a request that tries it (breaker.ts). */
   ejected: 4,
+  /** Its rate limits are used up (rate-limit.ts). */
+  limited: 5,
   /** Has no room for this request in its KV cache. */
-  noKvRoom: 5,
+  noKvRoom: 6,
   /** Failed this request before. */
-  failedBefore: 6,
+  failedBefore: 7,
   /** Does not have the adapter of this request. */
-  noAdapter: 7,
+  noAdapter: 8,
   /** Kept for a request that waits before this one (passing.ts). */
-  kept: 8,
+  kept: 9,
   /** Takes no batches, or is not the one that the batch of this request goes to. */
-  notOfBatch: 9,
+  notOfBatch: 10,
   /** Is back, and has had its part while others can take the request (slow-start.ts). */
-  starting: 10,
+  starting: 11,
   /** Runs the request of this hedge already, or failed it before. */
-  notForHedge: 11,
+  notForHedge: 12,
 } as const;
 export type Filter = (typeof Filter)[keyof typeof Filter];
 

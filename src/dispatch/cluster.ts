@@ -1,7 +1,7 @@
 /**
  * Cluster: the replicas of one model, and who of them may be picked. Pure.
  *
- * A candidate is routable, not paused, not ejected, below its limit, with no more than `holdTokens` to
+ * A candidate is routable, not paused, not ejected, below its limits, with no more than `holdTokens` to
  * prefill. Whatever changes one of these ends in refresh(), so `candidates` is current at a pick. Two things are the cluster's: how many may be ejected
  * at once, and panic: so few are left that breakers are not heeded.
  */
@@ -10,7 +10,7 @@ import type { Pressure } from './admission.ts';
 import { BreakerState } from './breaker.ts';
 import { Candidates, NONE } from './candidates.ts';
 import { Filter, filterNames } from './choice.ts';
-import type { OutlierRules } from './decisions.ts';
+import { type OutlierRules, ownLimit } from './decisions.ts';
 import type { RingMember } from './hash-ring.ts';
 import type { ReplicaState } from './replica-state.ts';
 import { SlowStart } from './slow-start.ts';
@@ -138,21 +138,22 @@ export class Cluster {
   }
 
   /**
-   * Off the hot path. none: no routable replica but excluded ones. paused: all others are paused or
-   * ejected. full: one of them will have room when it finishes something.
+   * Off the hot path. none: no routable replica but excluded ones. paused: all others are paused,
+   * ejected or at their rate limits. full: one of them will have room when it finishes something.
    */
   outlook(excluded: (row: number) => boolean): Outlook {
     let outlook: Outlook = Outlook.none;
     this.pauseEndUs = Number.POSITIVE_INFINITY;
     for (const replica of this.members) {
       if (!replica.routable || excluded(replica.row)) continue;
-      const { pausedUntilUs, pauseError, breaker } = replica;
-      const untilUs = Math.max(pausedUntilUs, this.#panics ? 0 : breaker.openUntilUs);
+      const { pausedUntilUs, limitedUntilUs, breaker } = replica;
+      const outUntilUs = this.#panics ? 0 : breaker.openUntilUs;
+      const untilUs = Math.max(pausedUntilUs, limitedUntilUs, outUntilUs);
       if (untilUs === 0) return Outlook.full;
       outlook = Outlook.paused;
       if (untilUs >= this.pauseEndUs) continue;
       this.pauseEndUs = untilUs;
-      this.pauseError = untilUs === pausedUntilUs ? pauseError : 0;
+      this.pauseError = errorOf(replica, untilUs);
     }
     return outlook;
   }
@@ -180,4 +181,10 @@ export class Cluster {
     if (filter !== NONE) filtered[filter] = (filtered[filter] as number) + 1;
     replica.filter = filter;
   }
+}
+
+/** Why the replica takes nothing until then; 0: for what it did. */
+function errorOf({ pausedUntilUs, pauseError, limitedUntilUs }: ReplicaState, untilUs: number) {
+  if (untilUs === pausedUntilUs) return pauseError;
+  return untilUs === limitedUntilUs ? ownLimit : 0;
 }

@@ -49,6 +49,9 @@ export const RetryRule = {
 } as const;
 export type RetryRule = (typeof RetryRule)[keyof typeof RetryRule];
 
+/** In place of an error number: the rate limits that the gateway keeps for a replica. */
+export const ownLimit = -1;
+
 /** Why a request goes on to another model. */
 export const FallbackReason = {
   /** No more attempts at this one. */

@@ -12,7 +12,7 @@ import { Cluster } from './cluster.ts';
 import { type BrainConfig, Verdict } from './decisions.ts';
 import type { EngineReport } from './foreign-load.ts';
 import { type ReplicaFacts, ReplicaState } from './replica-state.ts';
-import type { Requests } from './requests.ts';
+import type { AttemptCost, Requests } from './requests.ts';
 
 export class Fleet {
   /** When the next pause, ejection or slow start ends; Infinity when there is none. */
@@ -141,14 +141,25 @@ export class Fleet {
   }
 
   /** Counts an attempt that starts now. */
-  take(row: number, pendingTokens: number, contextTokens: number, nowUs: number): void {
+  take(row: number, cost: AttemptCost, nowUs: number): void {
+    const { pendingTokens, contextTokens, outputTokens } = cost;
     const replica = this.#at(row);
     assert(replica.routable, 'only a routable replica is picked');
     assert(replica.ownRequests < replica.facts.maxInFlight, 'a full replica is no candidate');
     replica.breaker.took(nowUs);
     this.#note(replica.breaker.moreAtUs);
     replica.add(1, pendingTokens, contextTokens);
+    replica.limitBy(contextTokens + outputTokens, nowUs);
+    this.#note(replica.limitedUntilUs);
     this.#clusters[replica.facts.model]?.took(replica, nowUs);
+  }
+
+  /** An attempt that was taken under `epoch` came to so many tokens more, or less. */
+  cameTo(row: number, epoch: number, tokens: number, nowUs: number): void {
+    const replica = this.#at(row);
+    if (replica.facts.epoch !== epoch) return;
+    replica.correctLimit(tokens, nowUs);
+    this.#note(replica.limitedUntilUs);
   }
 
   /** Counts an attempt that a predecessor of this brain had started. */
@@ -244,14 +255,17 @@ export class Fleet {
     const { breaker, pausedUntilUs, row } = replica;
     const isPauseOver = pausedUntilUs !== 0 && pausedUntilUs <= nowUs;
     if (isPauseOver) replica.pausedUntilUs = 0;
+    const isLimitOver = replica.limitedUntilUs !== 0 && replica.limitedUntilUs <= nowUs;
+    if (isLimitOver) replica.limitedUntilUs = 0;
     const isTimeOver = breaker.tick(nowUs);
     if (isTimeOver && breaker.state === BreakerState.closed) this.#start(replica, nowUs);
     const isStarted = slowStart.expire(row, nowUs);
     this.#note(replica.pausedUntilUs);
+    this.#note(replica.limitedUntilUs);
     this.#note(breaker.openUntilUs);
     this.#note(breaker.moreAtUs);
     this.#note(slowStart.endUs(row));
-    return isPauseOver || isTimeOver || isStarted;
+    return isPauseOver || isLimitOver || isTimeOver || isStarted;
   }
 
   /** Its breaker has changed by what it did. */

@@ -12,6 +12,7 @@ import { Breaker, type BreakerRules } from './breaker.ts';
 import { NONE, type ReplicaLoad } from './candidates.ts';
 import { Filter } from './choice.ts';
 import { ForeignLoad } from './foreign-load.ts';
+import { RateLimit, type RateTerms } from './rate-limit.ts';
 
 export interface ReplicaFacts {
   /** Another epoch is another replica: nothing that was counted before belongs to it. */
@@ -32,6 +33,8 @@ export interface ReplicaFacts {
   readonly adapters?: Int32Array | undefined;
   /** Absent: it takes no batches. */
   readonly batching?: BatchTerms | undefined;
+  /** Absent: it may be given what it takes. */
+  readonly rate?: RateTerms | undefined;
 }
 
 const unused: ReplicaFacts = {
@@ -63,6 +66,9 @@ export class ReplicaState implements ReplicaLoad {
   /** Not picked before this time; 0: no pause. And the error it paused itself with. */
   pausedUntilUs = 0;
   pauseError = 0;
+  /** Its rate limits allow nothing before this time; 0: they do. */
+  limitedUntilUs = 0;
+  readonly #rate = new RateLimit();
   /** Before this time it takes no batches. */
   batchesAtUs = 0;
 
@@ -90,7 +96,8 @@ export class ReplicaState implements ReplicaLoad {
   set(facts: ReplicaFacts): void {
     if (this.facts.epoch !== facts.epoch) {
       this.ownRequests = this.ownTokens = this.pendingTokens = 0;
-      this.pausedUntilUs = this.batchesAtUs = 0;
+      this.pausedUntilUs = this.limitedUntilUs = this.batchesAtUs = 0;
+      this.#rate.reset();
       this.foreign.forget();
       this.breaker.reset();
     }
@@ -112,6 +119,27 @@ export class ReplicaState implements ReplicaLoad {
     assert(this.ownTokens >= 0, 'what is released was resident');
   }
 
+  /** A request of so many tokens counts in its rate limits. */
+  limitBy(tokens: number, nowUs: number): void {
+    const { rate } = this.facts;
+    if (rate === undefined) return;
+    this.#rate.took(rate, tokens, nowUs);
+    this.#setLimited(rate, nowUs);
+  }
+
+  /** It came to so many more, or less. */
+  correctLimit(tokens: number, nowUs: number): void {
+    const { rate } = this.facts;
+    if (rate === undefined || tokens === 0) return;
+    this.#rate.corrected(rate, tokens, nowUs);
+    this.#setLimited(rate, nowUs);
+  }
+
+  #setLimited(rate: RateTerms, nowUs: number): void {
+    const freeAtUs = this.#rate.freeAtUs(rate);
+    this.limitedUntilUs = freeAtUs > nowUs ? freeAtUs : 0;
+  }
+
   /** Derives what a policy sees. */
   derive(): void {
     const { facts, ownRequests, ownTokens, foreign } = this;
@@ -130,6 +158,7 @@ export class ReplicaState implements ReplicaLoad {
     if (!this.routable) return Filter.notRoutable;
     if (this.pausedUntilUs !== 0) return Filter.paused;
     if (!panics && !this.breaker.allows) return Filter.ejected;
+    if (this.limitedUntilUs !== 0) return Filter.limited;
     if (this.ownRequests >= this.facts.maxInFlight) return Filter.full;
     return this.pendingTokens > holdTokens ? Filter.held : NONE;
   }

@@ -36,7 +36,7 @@ export type HedgeState = (typeof HedgeState)[keyof typeof HedgeState];
 const failedMax = 4;
 
 /** What an attempt costs its replica, and what its answer is expected to have. */
-interface AttemptCost {
+export interface AttemptCost {
   readonly pendingTokens: number;
   readonly contextTokens: number;
   readonly outputTokens: number;

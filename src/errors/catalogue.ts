@@ -353,6 +353,12 @@ const rows = {
     hint: 'A replica does not know whose they are: any tenant could read those of another.',
     type: 'permission_error',
   }),
+  REPLICA_LIMIT: gateway(123, 429, 'rate_limit_exceeded', 'RL', {
+    message: 'The rate limits of the replicas are used up.',
+    hint: '`limits` of the replicas of the model, which the gateway keeps for them.',
+    type: 'requests',
+    retryAfterS: 1,
+  }),
   CONTEXT_OVERFLOW: client(122, 400, 'context_length_exceeded', 'UR', {
     message: 'The prompt is longer than the context of the model.',
     hint: 'No model of `context_window_fallbacks` could take it either.',

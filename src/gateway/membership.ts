@@ -7,7 +7,7 @@
  * is drained, forgotten and later reused under another epoch.
  */
 import { adapterBits } from '../config/adapters.ts';
-import { identityOf } from '../config/scheduling.ts';
+import { identityOf, rateTerms } from '../config/scheduling.ts';
 import type { BreakerState } from '../dispatch/breaker.ts';
 import { assert } from '../lib/assert.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
@@ -30,7 +30,11 @@ export interface ReplicaSpec {
   readonly adapters: readonly string[];
   readonly batching?: Batching | undefined;
   readonly served_model_name?: string | undefined;
+  readonly limits?: RateSource | undefined;
 }
+
+/** What its owner lets it be given. */
+type RateSource = NonNullable<Parameters<typeof rateTerms>[0]>;
 
 /** How completions for the replica are put together to one call. */
 interface Batching {
@@ -42,7 +46,10 @@ interface Batching {
 
 export interface Member extends ReplicaAddress {
   readonly model: number;
-  readonly cost: Pick<ReplicaSpec, 'prefill_us' | 'resident_us' | 'kv_tokens' | 'batching'>;
+  readonly cost: Pick<
+    ReplicaSpec,
+    'prefill_us' | 'resident_us' | 'kv_tokens' | 'batching' | 'limits'
+  >;
   readonly adapters: readonly string[];
   /** Version of the replica table when it was added: decisions made from a later one know it. */
   readonly addedAt: number;
@@ -143,6 +150,10 @@ export class Membership {
     this.#words[base + at.batchItems] = spec.batching?.max_items ?? 0;
     this.#words[base + at.batchBytes] = spec.batching?.max_bytes ?? 0;
     this.#floats[(base + at.batchWindowUs) / 2] = (spec.batching?.window ?? 0) * 1000;
+    const rate = rateTerms(spec.limits);
+    this.#floats[(base + at.rateRequests) / 2] = rate?.requestsPerUs ?? 0;
+    this.#floats[(base + at.rateTokens) / 2] = rate?.tokensPerUs ?? 0;
+    this.#floats[(base + at.rateBurstUs) / 2] = rate?.burstUs ?? 0;
     const bits = adapterBits(this.#adapterNames[model] ?? [], spec.adapters);
     this.#words.set(bits, base + at.adapters);
     Atomics.store(this.#words, base + at.reports, 0);
@@ -162,6 +173,7 @@ export class Membership {
         resident_us: spec.resident_us,
         kv_tokens: spec.kv_tokens,
         batching: spec.batching,
+        limits: spec.limits,
       },
       takesBatches: spec.batching !== undefined,
       maxInFlight: spec.max_in_flight,

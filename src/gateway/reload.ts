@@ -71,6 +71,7 @@ function isReplaced(pair: { present: NamedReplica; target: NamedReplica }): bool
     present.model !== target.model ||
     fixedKeys.some((key) => present.replica[key] !== target.replica[key]) ||
     !isDeepStrictEqual(present.replica.batching, target.replica.batching) ||
+    !isDeepStrictEqual(present.replica.limits, target.replica.limits) ||
     !haveEqualNames(present.replica.adapters, target.replica.adapters)
   );
 }

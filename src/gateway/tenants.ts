@@ -86,8 +86,9 @@ export class Tenants {
             this.#limits.view(this.#limits.rowOf(name, model)),
           ]),
         ),
-        keys: keys.map(({ id, sha256, expires, disabled, models: own }) => ({
+        keys: keys.map(({ id, sha256, expires, disabled, priority: ofKey, models: own }) => ({
           id,
+          priority: ofKey,
           sha256: `${sha256.slice(0, 8)}…`,
           state: disabled
             ? 'disabled'

@@ -1,5 +1,5 @@
 /** The brain's decisions and the error catalogue: which number answers a refusal. Pure. */
-import { Refusal, RetryRule } from '../dispatch/decisions.ts';
+import { ownLimit, Refusal, RetryRule } from '../dispatch/decisions.ts';
 import { LimitKind } from '../dispatch/limit-rows.ts';
 import { errorOf, errors } from '../errors/catalogue.ts';
 
@@ -57,6 +57,7 @@ export function retryRuleOf(error: number): RetryRule {
  */
 export function errorOfRefusal(refusal: Refusal, lastError: number, attempts: number): number {
   if (refusal === Refusal.limited) return ofLimit[lastError as LimitKind];
+  if (refusal === Refusal.busy && lastError === ownLimit) return errors.REPLICA_LIMIT.number;
   if (refusal === Refusal.busy && lastError !== 0) return lastError;
   if (refusal !== Refusal.failed) return numbers[refusal];
   const isTelling =

@@ -8,6 +8,7 @@
 import { adaptersMax } from '../config/capacities.ts';
 import { BreakerState } from '../dispatch/breaker.ts';
 import type { EngineReport } from '../dispatch/foreign-load.ts';
+import type { RateTerms } from '../dispatch/rate-limit.ts';
 import type { ReplicaFacts } from '../dispatch/replica-state.ts';
 import { replicaCounts } from '../shm/memory.ts';
 import { ReplicaAdmin, ReplicaTableLayout } from '../shm/replica-table.layout.ts';
@@ -76,11 +77,20 @@ export class ReplicaRows {
                 itemsMax: read(field.batchItems),
                 bytesMax: read(field.batchBytes),
               },
+        rate: this.#rateOf(row),
         weight: readFloat(field.weight),
         prefillUs: readFloat(field.prefillUs),
         residentUs: readFloat(field.residentUs),
       });
     }
+  }
+
+  #rateOf(row: number): RateTerms | undefined {
+    const read = (offset: number): number => this.#floats[wordOf(row, offset) / 2] as number;
+    const requestsPerUs = read(field.rateRequests);
+    const tokensPerUs = read(field.rateTokens);
+    if (requestsPerUs === 0 && tokensPerUs === 0) return undefined;
+    return { requestsPerUs, tokensPerUs, burstUs: read(field.rateBurstUs) };
   }
 
   /** Hands the last report of every engine that has made one to `apply`, in a record it reuses. */

@@ -13,7 +13,7 @@ export const explainRecords = 1024;
 /** Candidates a record has room for; of more, the first ones and the chosen one. */
 export const explainCandidatesMax = 32;
 /** Reasons of dispatch/choice.ts. */
-export const explainFilters = 12;
+export const explainFilters = 13;
 
 export const ExplainLayout = defineLayout('explain', {
   record: rows({

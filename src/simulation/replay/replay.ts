@@ -7,7 +7,7 @@
  */
 import { adapterBits, adaptersOf } from '../../config/adapters.ts';
 import { namesOf } from '../../config/model-names.ts';
-import { identityOf, modelRules, schedulingLimits } from '../../config/scheduling.ts';
+import { identityOf, modelRules, rateTerms, schedulingLimits } from '../../config/scheduling.ts';
 import type { Config, ModelConfig } from '../../config/schema.ts';
 import type { ReplicaFacts } from '../../dispatch/replica-state.ts';
 import { assert } from '../../lib/assert.ts';
@@ -72,6 +72,7 @@ function factsOf(
     ...{ model, active: true, adapters, identity: identityOf(replica.url) },
     ...{ weight: replica.weight, maxInFlight: replica.max_in_flight, kvTokens: replica.kv_tokens },
     ...{ prefillUs: replica.prefill_us, residentUs: replica.resident_us },
+    rate: rateTerms(replica.limits),
   };
 }
 

@@ -9,7 +9,8 @@ const [first, second, third] = [newKey(), newKey(), newKey()];
 const nowMs = 1_800_000_000_000;
 
 const row = (id: string, key: string, more: Partial<KeyRow> = {}): KeyRow => ({
-  ...{ id, tenant: 0, sha256: sha256Of(key), expiresMs: 0, isDisabled: false, refs: null },
+  ...{ id, tenant: 0, sha256: sha256Of(key), expiresMs: 0, isDisabled: false },
+  ...{ priority: 0, refs: null },
   ...more,
 });
 
@@ -17,9 +18,9 @@ const free = { limitRow: -1, modelRows: [], mayPrioritise: false };
 
 const ring = new KeyRing({
   isRequired: true,
-  tenants: [{ ...free, name: 'acme', priority: 5 }],
+  tenants: [{ ...free, name: 'acme' }],
   keys: [
-    row('ci', first),
+    row('ci', first, { priority: 5 }),
     row('old', second, { expiresMs: nowMs }),
     row('off', third, { isDisabled: true, refs: [refOf(1, 2)] }),
   ],
@@ -51,7 +52,7 @@ test('keys whose digests begin alike are told apart', () => {
   const other = `${sha256Of(first).slice(0, 8)}${'0'.repeat(56)}`;
   const twin = new KeyRing({
     isRequired: true,
-    tenants: [{ ...free, name: 'acme', priority: 0 }],
+    tenants: [{ ...free, name: 'acme' }],
     keys: [row('twin', first, { sha256: other }), row('ci', first)],
   });
   expect(twin.find('', first, nowMs)).toMatchObject({ keyId: 'ci' });

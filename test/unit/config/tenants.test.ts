@@ -1,0 +1,47 @@
+/** What acceptors know of keys. */
+import { expect, test } from 'vitest';
+import { configFromObject } from '../../../src/config/load.ts';
+import { keyTable, refOf } from '../../../src/config/tenants.ts';
+import { newKey, sha256Of } from '../../../src/protocol/api-key.ts';
+
+const key = (id: string, more: object = {}) => ({ id, sha256: sha256Of(newKey()), ...more });
+
+function tableOf(...tenants: object[]) {
+  const replicas = [{ url: 'http://h:1', adapters: ['lora'] }];
+  const loaded = configFromObject({
+    models: [
+      { name: 'a', aliases: ['alias'], replicas },
+      { name: 'b', replicas: [{ url: 'http://h:2' }] },
+    ],
+    splits: [{ name: 'chat', models: [{ model: 'a' }] }],
+    tenants: tenants as never,
+  });
+  if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
+  return keyTable(loaded.config, () => -1);
+}
+
+test('the priority of a key is its tenant’s and its own, within bounds', () => {
+  const keys = [key('plain'), key('more', { priority: 30 }), key('less', { priority: -100 })];
+  const { keys: rows } = tableOf(
+    { name: 't', priority: 80, keys },
+    { name: 'u', priority: -20, keys: [key('low', { priority: -90 })] },
+  );
+  expect(rows.map(({ id, priority }) => [id, priority])).toEqual([
+    ['plain', 80],
+    ['more', 100],
+    ['less', -20],
+    ['low', -100],
+  ]);
+});
+
+test('names of models, adapters and splits are what a key may ask for, each by itself', () => {
+  const { keys } = tableOf(
+    { name: 't', models: ['chat', 'alias'], keys: [key('k'), key('l', { models: ['chat'] })] },
+    { name: 'u', models: ['lora'], keys: [key('m')] },
+  );
+  expect(keys.map(({ refs }) => refs)).toEqual([
+    [refOf(2, 0), refOf(0, 0)],
+    [refOf(2, 0)],
+    [refOf(0, 1)],
+  ]);
+});

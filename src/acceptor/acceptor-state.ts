@@ -79,8 +79,8 @@ export interface Control {
   readonly schedulerBell: number;
 }
 
-const goesOn = ({ fallbacks, contextFallbacks }: ModelRow): boolean =>
-  fallbacks !== undefined || contextFallbacks !== undefined;
+const goesOn = ({ fallbacks, contextFallbacks, cascade }: ModelRow): boolean =>
+  fallbacks !== undefined || contextFallbacks !== undefined || cascade !== undefined;
 
 export function createAcceptorState(start: AcceptorStart): AcceptorState {
   const { memory, index, models, splits = [] } = start;

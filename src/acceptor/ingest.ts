@@ -160,7 +160,7 @@ export class Ingest implements ListenerHandler {
     arrivedUs: number,
     holder: Holder | undefined,
   ): RequestFacts {
-    const { requestId, contentType, contentLength, isChunked, sessionId } = head.rules;
+    const { requestId, contentType, contentLength, isChunked, sessionId, cascade } = head.rules;
     return {
       route,
       requestId: validRequestId(requestId) ? requestId : uuidv7(),
@@ -169,6 +169,7 @@ export class Ingest implements ListenerHandler {
       contentType,
       contentLength: isChunked ? -1 : Math.max(contentLength, 0),
       sessionId,
+      cascade,
       wantsExplain: head.rules.explain !== '',
       holder,
       arrivedUs,
@@ -324,15 +325,20 @@ export class Ingest implements ListenerHandler {
   /** Who serves the name that the scan has found. 0, or an error number where its key may not ask for it. */
   #findModel(request: Request): number {
     const { names } = this.#state;
-    const { holder } = request.facts;
+    const { holder, cascade } = request.facts;
     const asked = names.byName.get(this.#scan.model);
     if (asked === undefined) return errors.MODEL_NOT_FOUND.number;
-    const { model, adapter } = names.serving(asked, sessionOf(request.facts, this.#scan));
+    const served = names.serving(asked, sessionOf(request.facts, this.#scan));
+    const larger = names.larger(served, this.#scan.promptBytes, cascade);
+    const { model, adapter } = larger ?? served;
     request.model = model;
     request.adapter = adapter;
-    request.isRenamed = names.isSplit(asked);
-    // The name counts, not who is behind it.
-    const mayAsk = holder === undefined || mayUse(holder, asked.model, asked.adapter);
+    request.isRenamed = names.isSplit(asked) || larger !== undefined;
+    if (holder === undefined) return 0;
+    // The name counts, not who is behind it; but whom a client picks itself, it must be allowed.
+    const isPicked = larger !== undefined && cascade !== '';
+    const mayAsk =
+      mayUse(holder, asked.model, asked.adapter) && (!isPicked || mayUse(holder, model, adapter));
     return mayAsk ? 0 : errors.MODEL_NOT_ALLOWED.number;
   }
 

@@ -50,6 +50,14 @@ export class ModelNames {
     return targets[index] as ModelRef;
   }
 
+  /** Who serves in place of the model, for a prompt of so many bytes or by the wish of the client; undefined: nobody. */
+  larger({ model, adapter }: ModelRef, promptBytes: number, wish: string): ModelRef | undefined {
+    const cascade = adapter === 0 ? this.#models[model]?.cascade : undefined;
+    if (cascade === undefined || wish === 'small') return undefined;
+    const isLong = cascade.promptBytes > 0 && promptBytes >= cascade.promptBytes;
+    return isLong || wish === 'large' ? cascade : undefined;
+  }
+
   /** Name of the model or of its adapter; undefined for none. */
   nameOf(model: number, adapter: number): string | undefined {
     const row = this.#models[model];

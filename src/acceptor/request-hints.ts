@@ -1,5 +1,5 @@
 /**
- * The request headers that steer the gateway: priority, deadline, hedge, session, explanation. Pure;
+ * The request headers that steer the gateway: priority, deadline, hedge, session, explanation, cascade. Pure;
  * acceptor threads.
  * Parsed strictly: a value that is not understood refuses the request instead of being ignored.
  */
@@ -13,10 +13,11 @@ const deadlinePattern = /^\d{1,8}$/;
 const deadlineMsMax = 86_400_000;
 const hedgePattern = /^(1|true|[1-9]\d{0,7})$/;
 const sessionLengthMax = 1024;
+const cascadeWishes: ReadonlySet<string> = new Set(['', 'large', 'small']);
 
 /** Name of the first header with an unusable value; '' when all are fine. */
 export function invalidHints({ rules }: EdgeHead): string {
-  const { priority, deadlineMs, hedge, sessionId, explain } = rules;
+  const { priority, deadlineMs, hedge, sessionId, explain, cascade } = rules;
   if (priority !== '') {
     if (!priorityPattern.test(priority)) return 'x-sluice-priority';
     if (Math.abs(Number(priority)) > priorityMax) return 'x-sluice-priority';
@@ -31,6 +32,7 @@ export function invalidHints({ rules }: EdgeHead): string {
     if (hedge !== 'true' && Number(hedge) > deadlineMsMax) return 'x-sluice-hedge';
   }
   if (explain !== '' && explain !== '1') return 'x-sluice-explain';
+  if (!cascadeWishes.has(cascade)) return 'x-sluice-cascade';
   return sessionId.length > sessionLengthMax ? 'x-session-id' : '';
 }
 

@@ -33,6 +33,8 @@ export interface RequestFacts extends Asker {
   /** -1 for a chunked body. */
   readonly contentLength: number;
   readonly sessionId: string;
+  /** Whom of a cascade the client wants: large, small or '', whoever it is. */
+  readonly cascade: string;
   /** Whose request it is; undefined where nobody is asked for a key. */
   readonly holder: Holder | undefined;
   /** The answer says why it came from its replica. */

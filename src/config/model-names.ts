@@ -20,6 +20,12 @@ export interface SplitTarget extends ModelRef {
   readonly weight: number;
 }
 
+/** The larger model of a cascade. */
+export interface CascadeRef extends ModelRef {
+  /** Prompts of so many and more go there; 0: those that ask for it alone. */
+  readonly promptBytes: number;
+}
+
 /** A name whose requests several models share. */
 export interface SplitRow {
   readonly name: string;
@@ -50,14 +56,16 @@ export const namesOf = ({ models, splits }: Pick<Config, 'models' | 'splits'>) =
     splits,
   );
 
-/** Where the requests for each model go on, as numbers; undefined: nowhere. */
-export function fallbackRefs(config: Pick<Config, 'models' | 'splits'>) {
+/** Where requests for each model go instead of it or after it, as numbers; undefined: nowhere. */
+export function onwardRefs(config: Pick<Config, 'models' | 'splits'>) {
   const names = namesOf(config);
   const refsOf = (list: readonly string[]): readonly ModelRef[] | undefined =>
     list.length === 0 ? undefined : list.map((name) => refOfServed(names, name));
-  return config.models.map(({ fallbacks, context_window_fallbacks }) => {
-    return { fallbacks: refsOf(fallbacks), contextFallbacks: refsOf(context_window_fallbacks) };
-  });
+  return config.models.map(({ fallbacks, context_window_fallbacks, cascade: to }) => ({
+    fallbacks: refsOf(fallbacks),
+    contextFallbacks: refsOf(context_window_fallbacks),
+    cascade: to && { ...refOfServed(names, to.model), promptBytes: to.prompt_bytes },
+  }));
 }
 
 function refOfServed(names: ReadonlyMap<string, ModelRef>, name: string): ModelRef {

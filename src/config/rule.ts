@@ -23,6 +23,7 @@ interface ModelShape {
   readonly fallbacks: readonly string[];
   readonly context_window_fallbacks: readonly string[];
   readonly allowed_media_domains: readonly string[];
+  readonly cascade?: { readonly model: string } | undefined;
   readonly replicas: readonly ReplicaShape[];
 }
 interface SplitShape {

@@ -123,6 +123,21 @@ export const nameRules: readonly Rule[] = [
     },
   },
   {
+    // A larger model that is the same one would be a name for nothing.
+    name: 'cascade_goes_to_another_model',
+    reads: ['models'],
+    check({ models }, report) {
+      for (const [index, model] of models.entries()) {
+        if (model.cascade === undefined) continue;
+        const { model: name } = model.cascade;
+        const path = ['models', index, 'cascade', 'model'];
+        const owner = models.find((other) => namesOfModel(other).includes(name));
+        if (owner === undefined) report(path, 'is no model, alias or adapter');
+        else if (owner === model) report(path, 'must be another model');
+      }
+    },
+  },
+  {
     // A slot counts the attempts of a request in six bits.
     name: 'attempts_fit_the_slot',
     reads: ['models', 'retry'],

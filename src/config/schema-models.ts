@@ -151,6 +151,15 @@ export const Replica = z.strictObject({
   ),
 });
 
+const Cascade = z.strictObject({
+  model: z.string().min(1).max(256).describe('The larger model, or an adapter of one.'),
+  prompt_bytes: size('0B', '64MiB')
+    .prefault('0B')
+    .describe(
+      'Prompts of so many bytes and more go to it, some four for each token; 0B: only requests that ask for it, with `x-sluice-cascade: large`. With `small` a request stays.',
+    ),
+});
+
 export const Model = z.strictObject({
   name: modelName().describe('Name that clients send in `model`.'),
   aliases: z
@@ -172,6 +181,9 @@ export const Model = z.strictObject({
     .describe(
       'Models that are asked in this order when a replica says that the prompt is longer than the context of the model.',
     ),
+  cascade: Cascade.optional().describe(
+    'A larger model for what this one is too small for: decided when a request comes.',
+  ),
   policy: z
     .enum(policyNames)
     .prefault('marginal_cost')

@@ -1,6 +1,6 @@
 /** What each thread is given at its start, taken from the config. Pure. */
 import { adaptersOf } from '../config/adapters.ts';
-import { fallbackRefs, splitRows } from '../config/model-names.ts';
+import { onwardRefs, splitRows } from '../config/model-names.ts';
 import { modelRules, schedulingLimits } from '../config/scheduling.ts';
 import type { Config } from '../config/schema.ts';
 import type { KeyTable } from '../config/tenants.ts';
@@ -33,7 +33,7 @@ export const wantsPretty = (pretty: Config['log']['pretty']): boolean =>
   pretty === 'always' || (pretty === 'auto' && process.stdout.isTTY === true);
 
 function common({ config, memory, metrics }: StartContext, thread: number) {
-  const goesOn = fallbackRefs(config);
+  const goesOn = onwardRefs(config);
   return {
     memory,
     metrics: metrics[thread] as SharedArrayBuffer,

@@ -25,6 +25,7 @@ const Once = {
   deadline: 4096,
   hedge: 8192,
   explain: 16_384,
+  cascade: 32_768,
 } as const;
 
 /** Request headers that reach a replica as they are. */
@@ -110,6 +111,7 @@ export class RequestHead {
   deadlineMs = '';
   hedge = '';
   explain = '';
+  cascade = '';
   /** The header an error is about; '' otherwise. */
   errorParam = '';
   /** Name, value, name, value ... of what a replica may see. */
@@ -122,7 +124,8 @@ export class RequestHead {
     this.isChunked = this.expectsContinue = false;
     this.host = this.authorization = this.apiKey = this.contentType = '';
     this.requestId = this.sessionId = this.traceparent = '';
-    this.priority = this.deadlineMs = this.hedge = this.explain = this.errorParam = '';
+    this.priority = this.deadlineMs = this.hedge = this.explain = '';
+    this.cascade = this.errorParam = '';
     this.forwarded.length = 0;
     this.#seen = this.#error = 0;
   }
@@ -191,6 +194,9 @@ export class RequestHead {
         break;
       case 'x-sluice-explain':
         this.explain = this.#onceOrEmpty(Once.explain, name, value);
+        break;
+      case 'x-sluice-cascade':
+        this.cascade = this.#onceOrEmpty(Once.cascade, name, value);
         break;
     }
     if (!forwardedToReplica.has(name)) return;

@@ -5,7 +5,7 @@
  * (names, addresses, certificates paths) and happens a few times an hour. All times are
  * milliseconds, all sizes bytes. Types only: nothing here runs.
  */
-import type { ModelRef, SplitRow } from '../config/model-names.ts';
+import type { CascadeRef, ModelRef, SplitRow } from '../config/model-names.ts';
 import type { SchedulingLimits } from '../config/scheduling.ts';
 import type { KeyTable } from '../config/tenants.ts';
 import type { FaultStage } from '../lib/fault-point.ts';
@@ -30,6 +30,8 @@ export interface ModelRow {
   /** Where its requests go on, and those whose prompts are too long for it; absent: nowhere. */
   readonly fallbacks?: readonly ModelRef[] | undefined;
   readonly contextFallbacks?: readonly ModelRef[] | undefined;
+  /** Who serves prompts of so many bytes and more, and who asks for it; absent: the model itself. */
+  readonly cascade?: CascadeRef | undefined;
   /** Names of its adapters; the first is adapter 1. Absent: it has none. */
   readonly adapters?: readonly string[];
   /** Hosts that media of a request may be on; `*` is any. Absent: any. */

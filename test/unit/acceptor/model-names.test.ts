@@ -86,3 +86,24 @@ test('models, aliases and adapters stand for themselves; a split may give to an 
   expect(names.nameOf(2, 0)).toBe('c');
   expect(names.nameOf(-1, 0)).toBeUndefined();
 });
+
+test('a larger model serves long prompts and who asks for it, where there is one', () => {
+  const cascade = { model: 1, adapter: 0, promptBytes: 1000 };
+  const byWishAlone = { model: 0, adapter: 0, promptBytes: 0 };
+  const names = new ModelNames([
+    { ...models[0]!, cascade },
+    { ...models[1]!, cascade: byWishAlone },
+  ]);
+  const [a, b, lora] = ['a', 'b', 'lora'].map((name) => refOf(names, name));
+  for (const [ref, bytes, wish, larger] of [
+    [a, 999, '', undefined],
+    [a, 1000, '', cascade],
+    [a, 10, 'large', cascade],
+    [a, 5000, 'small', undefined],
+    [lora, 5000, 'large', undefined],
+    [b, 1e9, '', undefined],
+    [b, 0, 'large', byWishAlone],
+  ] as const) {
+    expect(names.larger(ref!, bytes, wish)).toBe(larger);
+  }
+});

@@ -63,3 +63,11 @@ test('an explanation is asked for with 1', () => {
 test.each(['0', 'true', '2', '1, 1', '01', ' 1'])('explain %s is refused', (value) =>
   expect(invalidHints(headWith('x-sluice-explain', value))).toBe('x-sluice-explain'),
 );
+
+test.each(['large', 'small', ''])('cascade %j is taken', (value) => {
+  expect(invalidHints(headWith('x-sluice-cascade', value))).toBe('');
+});
+
+test.each(['Large', 'huge', 'large ', '1'])('cascade %j is refused', (value) => {
+  expect(invalidHints(headWith('x-sluice-cascade', value))).toBe('x-sluice-cascade');
+});

@@ -174,6 +174,15 @@ const cases: readonly Case[] = [
     kept: `models: [${m('a', url(1), ', fallbacks: [b], allowed_media_domains: [x.y]')}, ${m('b', url(2), ', allowed_media_domains: [z, x.y], context_window_fallbacks: [c]')}, ${m('c', url(3), ', allowed_media_domains: ["*"]')}]`,
   },
   {
+    rule: 'cascade_goes_to_another_model',
+    broken: `models: [${m('a', url(1), ', aliases: [x], cascade: { model: x }')}, ${m('b', url(2), ', cascade: { model: c }')}]`,
+    problems: [
+      expect.stringMatching(/models\.0\.cascade\.model: must be another model$/),
+      expect.stringMatching(/models\.1\.cascade\.model: is no model, alias or adapter$/),
+    ],
+    kept: `models: [${m('a', url(1), ', cascade: { model: b }')}, ${m('b', url(2))}]`,
+  },
+  {
     rule: 'attempts_fit_the_slot',
     broken: `retry: { max_attempts: 10 }\nmodels: [${m('a', url(1), ', fallbacks: [b, c, d], context_window_fallbacks: [b]')}, ${['b', 'c', 'd'].map((name) => m(name, url(2))).join(', ')}]`,
     problems: [

@@ -41,9 +41,8 @@ export class ModelNames {
 
   /** Who serves a request for the name; '' for a request without a session. */
   serving(ref: ModelRef, session: string): ModelRef {
-    const split = this.#splits[ref.model - this.#models.length];
-    if (split === undefined) return ref;
-    const { targets, ends } = split;
+    if (!this.isSplit(ref)) return ref;
+    const { targets, ends } = this.#splits[ref.model - this.#models.length] as Split;
     const point = session === '' ? this.#nextPoint() : this.#pointOf(session);
     let index = 0;
     while (index < ends.length - 1 && point >= (ends[index] as number)) index++;

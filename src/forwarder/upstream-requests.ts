@@ -142,8 +142,8 @@ const renamed = (body: Buffer, start: number, end: number, rename: readonly Edit
  * piece at once and several in turns of its own.
  */
 export function asSent({ method, path, headers, body, rename }: UpstreamRequest) {
-  const bytes = body === null ? null : renamed(body, 0, body.length, rename);
-  return { method, path, headers, body: bytes };
+  if (body === null || rename.length === 0) return { method, path, headers, body };
+  return { method, path, headers, body: edited(body, 0, body.length, rename) };
 }
 
 const open = Buffer.from('[');

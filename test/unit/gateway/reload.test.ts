@@ -52,6 +52,8 @@ test.each([
   ['cost of decoding', { ...a, resident_us: 0.1 }],
   ['size of the KV cache', { ...a, kv_tokens: 448_000 }],
   ['batching', { ...a, batching: { max_items: 8 } }],
+  ['name of the model there', { ...a, served_model_name: 'x' }],
+  ['rate limit', { ...a, limits: { requests_per_minute: 60 } }],
   ['address and weight', { ...a, url: url(9009), weight: 2 }],
 ])('another %s under the same name replaces the replica', (_, changed) => {
   expect(plan(oneModel([a, b]), oneModel([changed, b]))).toEqual({ ...nothing, replace: ['a'] });

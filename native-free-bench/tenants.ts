@@ -36,7 +36,7 @@ const ring = new KeyRing({
   })),
   keys: keys.map((key, i) => ({
     ...{ id: `k${i}`, sha256: sha256Of(key), tenant: i % tenantCount, expiresMs: 0 },
-    ...{ isDisabled: false, refs: null },
+    ...{ isDisabled: false, priority: 0, refs: null },
   })),
 });
 const headers = keys.map((key) => `Bearer ${key}`);

@@ -49,7 +49,10 @@ export class RedisServer {
     const args = first?.startsWith('/')
       ? [first, ...rest, ...own]
       : [...own, ...plain, ...this.#args];
-    this.#child = spawn('redis-server', args, { stdio: 'ignore' });
+    const child = spawn('redis-server', args, { stdio: 'ignore' });
+    this.#child = child;
+    // Also where a test that took too long never comes to its end.
+    process.once('exit', () => child.kill('SIGKILL'));
     await eventually('Redis answers', () => this.cli('ping') === 'PONG');
   }
 

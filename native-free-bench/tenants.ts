@@ -32,7 +32,7 @@ const keys = Array.from({ length: keyCount }, (_, i) => {
 const ring = new KeyRing({
   isRequired: true,
   tenants: Array.from({ length: tenantCount }, (_, i) => ({
-    ...{ name: `t${i}`, priority: 0, mayPrioritise: false, limitRow: i, modelRows: [] },
+    ...{ name: `t${i}`, mayPrioritise: false, limitRow: i, budgetRow: -1, modelRows: [] },
   })),
   keys: keys.map((key, i) => ({
     ...{ id: `k${i}`, sha256: sha256Of(key), tenant: i % tenantCount, expiresMs: 0 },

@@ -8,6 +8,7 @@ import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { explainRecords } from '../shm/explain.layout.ts';
 import { ExplainReader } from '../shm/explain.ts';
+import { LedgerTable } from '../shm/ledger.ts';
 import { LimitLevels } from '../shm/limit-levels.ts';
 import { controlCounts, requestRingSize } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
@@ -56,6 +57,7 @@ export interface AcceptorState {
   /** Hosts that media of a request may be on, by model; undefined: any. */
   readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
   readonly limits: LimitLevels;
+  readonly ledger: LedgerTable;
   /** Of requests that are over; undefined: nobody wants to know. */
   readonly usage: UsageFile | undefined;
   /** Who is let in. */
@@ -123,6 +125,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
       hosts.includes('*') ? undefined : new Set(hosts),
     ),
     limits: new LimitLevels(memory),
+    ledger: new LedgerTable(memory.ledger),
     usage: openUsage(start, metrics, log),
     keyRing: new KeyRing(start.keys),
     replicaNames,

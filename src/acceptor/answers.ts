@@ -11,7 +11,7 @@ import {
   errorBody,
   sseErrorEvent,
 } from '../errors/bodies.ts';
-import type { ErrorEntry } from '../errors/catalogue.ts';
+import { type ErrorEntry, errors } from '../errors/catalogue.ts';
 import { isForwardedToClient, isSafeValue } from '../protocol/http-rules.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
 
@@ -67,7 +67,8 @@ export function errorAnswer(
   if (waitMs > 0 && (entry.status === 429 || entry.status === 503)) {
     headers.push('retry-after', String(Math.ceil(waitMs / 1000)), 'retry-after-ms', `${waitMs}`);
     // Clients take no longer advice and would come again at once.
-    if (waitMs > adviceMsMax) headers.push('x-should-retry', 'false');
+    if (waitMs > adviceMsMax || entry === errors.BUDGET_SPENT)
+      headers.push('x-should-retry', 'false');
   }
   const named = param === '' || param === undefined ? undefined : param;
   if (asker.isAnthropic) {

@@ -27,6 +27,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { Ring, Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer } from './answers.ts';
+import { budgetWaitMs } from './budget.ts';
 import { announceClosing } from './closing.ts';
 import { Columns, sessionOf } from './columns.ts';
 import type { EdgeHead } from './edge-head.ts';
@@ -123,6 +124,7 @@ export class Ingest implements ListenerHandler {
   #refusalOf(head: EdgeHead, facts: RequestFacts): ErrorEntry | undefined {
     if (isDegraded(this.#state, OverloadAction.refuseRequests)) return errors.OVERLOADED;
     if (facts.contentLength > this.#state.start.maxBody) return errors.BODY_TOO_LARGE;
+    if (budgetWaitMs(this.#state, facts.holder) > 0) return errors.BUDGET_SPENT;
     const invalid = invalidHints(head);
     if (invalid === '') return undefined;
     head.rules.errorParam = invalid;
@@ -147,7 +149,9 @@ export class Ingest implements ListenerHandler {
     param: string | undefined,
     isBodyDue = facts.contentLength !== 0,
   ): void {
-    const { status, headers, body } = errorAnswer(entry, facts, 0, param);
+    const isSpent = entry === errors.BUDGET_SPENT;
+    const waitMs = isSpent ? budgetWaitMs(this.#state, facts.holder) : 0;
+    const { status, headers, body } = errorAnswer(entry, facts, waitMs, param);
     if (status === 401) headers.push('www-authenticate', 'Bearer');
     if (entry === errors.METHOD_NOT_ALLOWED) headers.push('allow', this.#match.allow);
     exchange.answerAndClose(status, headers, body, isBodyDue);

@@ -24,6 +24,8 @@ export interface Holder {
   /** Row of the limits of its tenant; -1: it has none. And those of its models that have some. */
   readonly limitRow: number;
   readonly modelRows: ReadonlyMap<number, number>;
+  /** Row of the budget of its tenant; -1: it has none. */
+  readonly budgetRow: number;
 }
 
 interface Entry {
@@ -46,12 +48,12 @@ export class KeyRing {
     this.isRequired = isRequired;
     for (const row of keys) {
       const tenant = tenants[row.tenant] as TenantRow;
-      const { name: tenantName, mayPrioritise, limitRow } = tenant;
+      const { name: tenantName, mayPrioritise, limitRow, budgetRow } = tenant;
       const { priority } = row;
       const modelRows = new Map(tenant.modelRows);
       const refs = row.refs === null ? undefined : new Set(row.refs);
       const of = { tenant: row.tenant, tenantName, keyId: row.id };
-      const holder = { ...of, priority, mayPrioritise, refs, limitRow, modelRows };
+      const holder = { ...of, priority, mayPrioritise, refs, limitRow, modelRows, budgetRow };
       const own = Buffer.from(row.sha256, 'hex');
       const entries = this.#entries.get(headOf(own)) ?? [];
       entries.push({ digest: own, row, holder });

@@ -5,6 +5,7 @@
  * The numbers are those of the slot row, which the forwarder has summed up over all attempts of which the
  * client has a part: a retry, a hedge or a continuation counts once.
  */
+import { costInBillionths, fromBillionths, type Price } from '../lib/price.ts';
 import { uuidv7 } from '../protocol/request-id.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
@@ -12,6 +13,7 @@ import type { AcceptorStart } from '../shm/threads.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { UsageFile } from '../telemetry/usage-file.ts';
+import { usagePathOf } from '../telemetry/usage-path.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import type { Request } from './request.ts';
 
@@ -24,7 +26,7 @@ export function openUsage(
   log: Logger,
 ): UsageFile | undefined {
   if (usage === null) return undefined;
-  const path = memory.size.acceptors === 1 ? usage.path : ofAcceptor(usage.path, index);
+  const path = usagePathOf(usage.path, index, memory.size.acceptors);
   return new UsageFile({
     ...{ path, maxBytes: usage.maxBytes, keep: usage.keep, bufferBytesMax: usage.bufferBytesMax },
     onDrop: (lines) => counters.add(metrics.usageDropped, 0, lines),
@@ -33,14 +35,6 @@ export function openUsage(
       else log.error('usage events wait: the file cannot be written', { err: error });
     },
   });
-}
-
-/** `usage.ndjson` of acceptor 1 is `usage.1.ndjson`. */
-function ofAcceptor(path: string, index: number): string {
-  const dot = path.lastIndexOf('.');
-  return dot > path.lastIndexOf('/') + 1
-    ? `${path.slice(0, dot)}.${index}${path.slice(dot)}`
-    : `${path}.${index}`;
 }
 
 export function writeUsage(
@@ -63,6 +57,10 @@ export function writeUsage(
     const value = words[row + field] as number;
     return value < 0 ? null : value;
   };
+  const input = read(at.promptTokens);
+  const output = read(at.completionTokens);
+  const cached = read(at.cachedTokens);
+  const cost = costOf(ofModel?.price, input, cached, output);
   const event = {
     id: uuidv7(),
     time: new Date().toISOString(),
@@ -79,12 +77,25 @@ export function writeUsage(
     error: error ?? null,
     attempts,
     hedges: words[row + at.hedges] as number,
-    input_tokens: read(at.promptTokens),
-    output_tokens: read(at.completionTokens),
-    cached_tokens: read(at.cachedTokens),
+    input_tokens: input,
+    output_tokens: output,
+    cached_tokens: cached,
+    cost,
+    currency: cost === null ? null : (start.usage?.currency ?? null),
     ttft_ms:
       firstTokenUs > facts.arrivedUs ? Math.round((firstTokenUs - facts.arrivedUs) / 1000) : null,
     duration_ms: Math.round(ms),
   };
   usage.add(`${JSON.stringify(event)}\n`);
+}
+
+/** What nobody has counted costs nothing; null where nothing was counted, or has no price. */
+function costOf(
+  price: Price | null | undefined,
+  input: number | null,
+  cached: number | null,
+  output: number | null,
+): number | null {
+  if (price === null || price === undefined || (input === null && output === null)) return null;
+  return fromBillionths(costInBillionths(price, input ?? 0, cached ?? 0, output ?? 0));
 }

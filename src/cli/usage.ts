@@ -6,7 +6,7 @@ import { styleText } from 'node:util';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { ExitCode } from '../lib/exit-code.ts';
 
-const groups = ['tenant', 'key_id', 'model', 'replica', 'day'] as const;
+const groups = ['tenant', 'key_id', 'model', 'replica', 'day', 'currency'] as const;
 type Group = (typeof groups)[number];
 
 interface Flags {
@@ -25,7 +25,7 @@ function groupNames(text: string): Group[] {
 
 export function usageCommand(): Command {
   return new Command('usage')
-    .description('sum up usage files: requests and tokens by tenant and model')
+    .description('sum up usage files: requests, tokens and cost by tenant and model')
     .argument('<file...>', 'usage files, renamed ones too')
     .addOption(
       new Option('--by <names>', `what a row is of, of ${groups.join(', ')}`)

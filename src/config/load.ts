@@ -12,6 +12,7 @@ import { type ConfigPath, type Problem, pathText } from './problems.ts';
 import type { ReferenceSources } from './references.ts';
 import { type Config, type ConfigInput, ConfigSchema } from './schema.ts';
 import { schemaValues } from './schema-tree.ts';
+import { configuredSinks } from './sinks.ts';
 
 export type LoadResult =
   | { readonly ok: true; readonly config: Config; readonly warnings: readonly Problem[] }
@@ -114,15 +115,24 @@ function problemsOf(
 }
 
 const tlsFiles = ['cert', 'key', 'ca'] as const;
+type TlsFiles = { readonly [K in (typeof tlsFiles)[number]]?: string | undefined };
 
 function withAbsoluteFiles(config: Config, absolute: (path: string) => string): Config {
   const { listen, usage } = config;
+  const withTls = <T extends { readonly tls?: TlsFiles | undefined }>(section: T): T => {
+    const { tls } = section;
+    if (tls === undefined) return section;
+    const files = tlsFiles.flatMap((key) => (tls[key] ? [[key, absolute(tls[key])]] : []));
+    return { ...section, tls: { ...tls, ...Object.fromEntries(files) } };
+  };
   const file = usage.file === '' ? '' : absolute(usage.file);
-  const { tls } = listen;
-  if (tls === undefined) return { ...config, usage: { ...usage, file } };
-  const files = tlsFiles.flatMap((key) => (tls[key] ? [[key, absolute(tls[key])]] : []));
-  const withTls = { ...listen, tls: { ...tls, ...Object.fromEntries(files) } };
-  return { ...config, usage: { ...usage, file }, listen: withTls };
+  const sinks = configuredSinks(usage).map((name) => [name, withTls(usage[name] as WithTls)]);
+  const ofUsage = { ...usage, file, ...Object.fromEntries(sinks) };
+  return { ...config, usage: ofUsage, listen: withTls(listen) };
+}
+
+interface WithTls {
+  readonly tls?: TlsFiles | undefined;
 }
 
 function tlsProblems(
@@ -130,18 +140,25 @@ function tlsProblems(
   readFile: ReferenceSources['readFile'],
   problemAt: (path: ConfigPath, message: string) => Problem,
 ): readonly Problem[] {
-  const { tls } = config.listen;
-  return tlsFiles.flatMap((key) => {
-    const path = tls?.[key];
-    if (path === undefined) return [];
-    try {
-      if (readFile(path).includes('-----BEGIN ')) return [];
-      return [problemAt(['listen', 'tls', key], 'must name a PEM file')];
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? 'error';
-      return [problemAt(['listen', 'tls', key], `names a file that cannot be read (${code})`)];
-    }
-  });
+  const { listen, usage } = config;
+  const sections: (readonly [ConfigPath, WithTls | undefined])[] = [
+    [['listen'], listen],
+    ...configuredSinks(usage).map((name) => [['usage', name], usage[name]] as const),
+  ];
+  return sections.flatMap(([path, section]) =>
+    tlsFiles.flatMap((key) => {
+      const name = section?.tls?.[key];
+      if (name === undefined) return [];
+      const at = [...path, 'tls', key];
+      try {
+        if (readFile(name).includes('-----BEGIN ')) return [];
+        return [problemAt(at, 'must name a PEM file')];
+      } catch (error) {
+        const code = (error as NodeJS.ErrnoException).code ?? 'error';
+        return [problemAt(at, `names a file that cannot be read (${code})`)];
+      }
+    }),
+  );
 }
 
 function literalSecrets(

@@ -10,6 +10,7 @@ interface ReplicaShape {
 interface TenantShape {
   readonly name: string;
   readonly model_limits: Readonly<Record<string, unknown>>;
+  readonly budget: { readonly day: number; readonly month: number };
   readonly models?: readonly string[] | undefined;
   readonly keys: readonly {
     readonly id: string;
@@ -23,8 +24,15 @@ interface ModelShape {
   readonly fallbacks: readonly string[];
   readonly context_window_fallbacks: readonly string[];
   readonly allowed_media_domains: readonly string[];
+  readonly price?: object | undefined;
   readonly cascade?: { readonly model: string } | undefined;
   readonly replicas: readonly ReplicaShape[];
+}
+interface UsageShape {
+  readonly file: string;
+  readonly kafka?: object | undefined;
+  readonly redis_stream?: object | undefined;
+  readonly nats?: object | undefined;
 }
 interface SplitShape {
   readonly name: string;
@@ -50,10 +58,13 @@ export interface RuleInput {
     };
   };
   readonly retry: { readonly max_attempts: number };
+  readonly usage: UsageShape;
   readonly models: readonly ModelShape[];
   readonly splits: readonly SplitShape[];
   readonly tenants: readonly TenantShape[];
 }
+
+export const hasBudget = ({ day, month }: TenantShape['budget']): boolean => day > 0 || month > 0;
 
 export type Report = (path: ConfigPath, message: string) => void;
 

@@ -10,8 +10,9 @@ import { formatDuration, formatSize } from '../lib/quantity.ts';
 import { adaptersOf } from './adapters.ts';
 import { isLoopbackHost } from './address.ts';
 import { adaptersMax, headBlobBytesMax, limitRowsMax, replicasMax } from './capacities.ts';
-import { type Rule, type RuleInput, uniqueNames } from './rule.ts';
+import { hasBudget, type Rule, type RuleInput, uniqueNames } from './rule.ts';
 import { nameRules } from './rules-names.ts';
+import { sinkNames } from './sinks.ts';
 
 /** Adds every rule to the schema; each is skipped while a section it reads is broken. */
 export function applyRules<S extends z.ZodType<RuleInput>>(schema: S): S {
@@ -235,6 +236,35 @@ export const rules: readonly Rule[] = [
       const rows = tenants.reduce((sum, t) => sum + 1 + Object.keys(t.model_limits).length, 0);
       if (rows > limitRowsMax)
         report(['tenants'], `must have at most ${limitRowsMax} limits in all`);
+    },
+  },
+  {
+    // The file is what they are read from, also after a restart; its ending tells its kind apart from
+    // the numbers of renamed files.
+    name: 'ledger_has_a_file',
+    reads: ['usage', 'tenants'],
+    check({ usage, tenants }, report) {
+      const isFile = /[^/.][^/]*\.[^/.]*[^/.\d][^/.]*$/.test(usage.file);
+      if (isFile) return;
+      const must = 'must name a file with an ending such as usage.ndjson';
+      for (const sink of sinkNames) {
+        if (usage[sink] !== undefined) report(['usage', 'file'], `${must}: usage.${sink} reads it`);
+      }
+      for (const [index, { budget }] of tenants.entries()) {
+        if (!hasBudget(budget)) continue;
+        report(['tenants', index, 'budget'], `needs usage.file, which ${must}`);
+      }
+    },
+  },
+  {
+    // Without a price nothing is ever spent, and whoever wrote a budget wanted it to act.
+    name: 'budgets_have_prices',
+    reads: ['models', 'tenants'],
+    check({ models, tenants }, report) {
+      if (models.some(({ price }) => price !== undefined)) return;
+      for (const [index, { budget }] of tenants.entries()) {
+        if (hasBudget(budget)) report(['tenants', index, 'budget'], 'needs a model with a price');
+      }
     },
   },
 ];

@@ -160,6 +160,16 @@ const Cascade = z.strictObject({
     ),
 });
 
+const perMillion = () => z.number().min(0).max(1_000_000_000);
+
+const Price = z.strictObject({
+  input: perMillion().prefault(0).describe('A million tokens of prompts.'),
+  cached_input: perMillion()
+    .optional()
+    .describe('A million of those that the replica had in its cache; absent: as others.'),
+  output: perMillion().prefault(0).describe('A million tokens of answers.'),
+});
+
 export const Model = z.strictObject({
   name: modelName().describe('Name that clients send in `model`.'),
   aliases: z
@@ -218,6 +228,9 @@ export const Model = z.strictObject({
     .describe(
       'Hosts that images, video, audio and files in a request may be on; others are a 400, since the replica would fetch them. `data:` URLs always pass; `*`: no check.',
     ),
+  price: Price.optional().describe(
+    'What tokens cost, in `usage.currency`; usage events then have a `cost`.',
+  ),
   replicas: z.array(Replica).min(1).max(replicasMax).describe('The servers of this model.'),
 });
 

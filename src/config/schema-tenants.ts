@@ -61,6 +61,14 @@ const Limits = z.strictObject({
     .describe('Requests in the gateway at one time; over it: 429. 0: no limit.'),
 });
 
+/** 0: no limit. */
+const amount = () => z.number().min(0).max(1_000_000_000).prefault(0);
+
+const Budget = z.strictObject({
+  day: amount().describe('What it may spend in a day of UTC. 0: no limit.'),
+  month: amount().describe('What it may spend in a month of UTC. 0: no limit.'),
+});
+
 const Tenant = z.strictObject({
   name: shortName().describe('Name in logs, metrics and usage; unique.'),
   models: modelNames().describe(
@@ -77,6 +85,9 @@ const Tenant = z.strictObject({
     .prefault({})
     .describe('Limits for one model each, by its name, beside those over all of its requests.'),
   failure_mode: failureMode().optional().describe('As `limits.failure_mode`, for this tenant.'),
+  budget: Budget.prefault({}).describe(
+    'By `price` of the models and in `usage.currency`. Once it is spent, requests are a 429 `insufficient_quota` until the day or the month is over; those that run go on.',
+  ),
   keys: z.array(Key).max(keysMax).prefault([]).describe('Keys that its clients send.'),
 });
 

@@ -12,6 +12,7 @@ import { applyRules } from './rules.ts';
 import { SharedLimits } from './schema-limits.ts';
 import { Model, Split } from './schema-models.ts';
 import { Auth, tenants } from './schema-tenants.ts';
+import { Usage } from './schema-usage.ts';
 import { duration, size } from './units.ts';
 import { file, host, integer, path, port, secret, share } from './values.ts';
 
@@ -268,25 +269,6 @@ const Log = z.strictObject({
     .describe('Lines for people instead of JSON; `auto`: when standard output is a terminal.'),
 });
 
-const Usage = z.strictObject({
-  file: z
-    .string()
-    .max(4096)
-    .prefault('')
-    .describe(
-      'File for one JSON line per request that reached a replica: who, what, how many tokens, how it ended; relative to the config file. With several acceptors each has one of its own, with its number before the ending. Empty: none.',
-    ),
-  max_size: size('64KiB', '1GiB')
-    .prefault('64MiB')
-    .describe('A larger file is renamed to `FILE.1`, and that to `FILE.2`, before the next line.'),
-  keep: integer(1, 1000).prefault(10).describe('Renamed files that are kept.'),
-  buffer: size('1MiB', '1GiB')
-    .prefault('16MiB')
-    .describe(
-      'Lines of each acceptor that wait while the file cannot be written; past it the oldest are lost and counted.',
-    ),
-});
-
 const Sections = z.strictObject({
   listen: Listen.prefault({}).describe('The HTTP listener for clients.'),
   admin: Admin.prefault({}).describe('The listener for operators: metrics, state, changes.'),
@@ -312,7 +294,7 @@ const Sections = z.strictObject({
   retry: Retry.prefault({}).describe('Further attempts, before the first byte of the answer only.'),
   hedge: Hedge.prefault({}).describe('Second attempts beside a slow first one.'),
   log: Log.prefault({}).describe('The log on standard output.'),
-  usage: Usage.prefault({}).describe('Who used what.'),
+  usage: Usage.prefault({}).describe('Who used what, and who is told of it.'),
   auth: Auth.prefault({}).describe('Who may use the listener.'),
   limits: SharedLimits.prefault({}).describe('Where the limits of tenants are counted.'),
   tenants: tenants()

@@ -13,6 +13,16 @@ export interface TenantRow {
   /** Row of its limits; -1: it has none. And those of its models that have some of their own. */
   readonly limitRow: number;
   readonly modelRows: readonly (readonly [model: number, row: number])[];
+  /** Row of its budget; -1: it has none. */
+  readonly budgetRow: number;
+}
+
+/** What a tenant may spend in a day and in a month of UTC; 0: no limit. */
+export interface BudgetRow {
+  readonly tenant: string;
+  readonly row: number;
+  readonly day: number;
+  readonly month: number;
 }
 
 export interface KeyRow {
@@ -41,7 +51,11 @@ export type TenantSource = Pick<Config, 'auth' | 'limits' | 'tenants' | 'models'
 /** Where the limits of a tenant are, and those of a model of its; -1: there are none. */
 export type LimitRowOf = (tenant: string, model?: string) => number;
 
-export function keyTable(source: Omit<TenantSource, 'limits'>, rowOf: LimitRowOf): KeyTable {
+export function keyTable(
+  source: Omit<TenantSource, 'limits'>,
+  rowOf: LimitRowOf,
+  budgetRowOf: (tenant: string) => number,
+): KeyTable {
   const { auth, tenants, models } = source;
   const known = namesOf(source);
   const refsOf = (names: readonly string[] | undefined): number[] | null => {
@@ -67,7 +81,8 @@ export function keyTable(source: Omit<TenantSource, 'limits'>, rowOf: LimitRowOf
       return index < 0 ? [] : [[index, rowOf(name, model)] as const];
     });
     const mayPrioritise = priority_header;
-    return { name, mayPrioritise, limitRow: rowOf(name), modelRows };
+    const [limitRow, budgetRow] = [rowOf(name), budgetRowOf(name)];
+    return { name, mayPrioritise, limitRow, modelRows, budgetRow };
   });
   return { isRequired, tenants: rows, keys };
 }

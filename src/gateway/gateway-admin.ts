@@ -2,6 +2,7 @@
  * What the admin listener can ask of the gateway: its pages are drawn here, changes are made in
  * replica-changes.ts and tenants.ts. Runs on the main thread.
  */
+import { configuredSinks } from '../config/sinks.ts';
 import type { Readiness } from '../shm/readiness.ts';
 import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
 import { metrics } from '../telemetry/catalogue.ts';
@@ -185,6 +186,7 @@ export class GatewayAdmin implements AdminActions {
         overload: () => overload.readings(),
         httpConnections: () => views.connections(),
         limitStoreUp: () => views.limitStoreUp(),
+        sinks: () => views.sinks(configuredSinks(options.config.usage)),
       },
       { version, node: process.version, engine },
     );

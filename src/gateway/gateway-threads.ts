@@ -4,18 +4,22 @@
  * The handle of a thread is replaced in the same turn in which its successor is made from the current
  * members, so a message goes to the one or is known to the other.
  */
-import type { KeyTable } from '../config/tenants.ts';
 import { ControlLayout, ThreadPhase } from '../shm/control.layout.ts';
 import { controlCounts } from '../shm/memory.ts';
-import type { LimitNames, ToThread } from '../shm/threads.ts';
+import type { MetricsWriter } from '../shm/metrics.ts';
+import type { ToThread } from '../shm/threads.ts';
+import type { Logger } from '../telemetry/log.ts';
 import { holdFreePort } from './free-port.ts';
+import { LedgerThread, wantsLedger } from './ledger-thread.ts';
 import {
   acceptorStart,
   forwarderStart,
+  ledgerStart,
   limiterStart,
   type StartContext,
   schedulerStart,
 } from './start-data.ts';
+import type { TenantTables } from './tenants.ts';
 import { ThreadHandle } from './thread-handle.ts';
 import type { GatewayViews } from './views.ts';
 
@@ -25,6 +29,8 @@ export interface ThreadsParts {
   /** As it is at the moment of the call. */
   context(): StartContext;
   readonly views: GatewayViews;
+  readonly logger: Logger;
+  readonly metrics: MetricsWriter;
   onDeath(name: string, error: unknown): void;
 }
 
@@ -37,9 +43,15 @@ export class GatewayThreads {
   #scheduler: ThreadHandle | undefined;
   /** There where limits are shared by way of a store. */
   #limiter: ThreadHandle | undefined;
+  readonly #ledger: LedgerThread | undefined;
 
   constructor(parts: ThreadsParts) {
     this.#parts = parts;
+    const { context, logger, metrics } = parts;
+    const startData = () => ledgerStart(context());
+    if (wantsLedger(context().config)) {
+      this.#ledger = new LedgerThread({ logger, metrics, startData });
+    }
   }
 
   /** One at least listens, or is about to. */
@@ -57,6 +69,7 @@ export class GatewayThreads {
 
   /** Resolves with the port. `assertOpen` throws once the start is taken back. */
   async startAcceptors(assertOpen: () => void): Promise<number> {
+    await this.#ledger?.start(); // from their first request on acceptors know whose budget is spent
     const context = this.#parts.context();
     const { listen, threads } = context.config;
     const isShared = listen.port === 0 && threads.acceptors > 1;
@@ -83,8 +96,9 @@ export class GatewayThreads {
     return port;
   }
 
-  /** Closes the listening sockets; connections stay. */
+  /** Closes the listening sockets; connections stay. Their events are for the ledger of the other process. */
   async unlisten(): Promise<void> {
+    void this.#ledger?.stop(graceMs);
     await Promise.all(this.#acceptors.map((acceptor) => acceptor.unlisten()));
   }
 
@@ -108,8 +122,8 @@ export class GatewayThreads {
 
   /** False: there is no such thread. */
   send(name: string, message: ToThread): boolean {
-    const all = [...this.#acceptors, ...this.#restartable()];
-    const thread = all.find((each) => each.name === name);
+    const all = [...this.#acceptors, ...this.#restartable(), this.#ledger];
+    const thread = all.find((each) => each?.name === name);
     thread?.send(message);
     return thread !== undefined;
   }
@@ -122,21 +136,19 @@ export class GatewayThreads {
     await Promise.all(this.#acceptors.map((thread) => thread.apply(message)));
   }
 
-  /** Resolves when every acceptor goes by them. */
-  async tellKeys(keys: KeyTable): Promise<void> {
+  /** Resolves when every acceptor goes by them, and the ledger before: it writes the rows they read. */
+  async tellTenants({ keys, limitNames, budgets }: TenantTables): Promise<void> {
+    this.#limiter?.send({ kind: 'limitNames', names: limitNames });
+    await this.#ledger?.setBudgets(budgets);
     await Promise.all(this.#acceptors.map((thread) => thread.applyKeys(keys)));
-  }
-
-  /** Under which names the limits of tenants are in the store. */
-  tellLimitNames(names: LimitNames): void {
-    this.#limiter?.send({ kind: 'limitNames', names });
   }
 
   async stop(): Promise<void> {
     const isNode = this.#parts.context().engine === 'node';
     // Acceptors first and never by force: a live uWebSockets.js thread aborts the process.
     await Promise.all(this.#acceptors.map((thread) => thread.stop(graceMs, isNode)));
-    await Promise.all(this.#restartable().map((thread) => thread.stop(graceMs, true)));
+    const others = [...this.#restartable(), this.#ledger];
+    await Promise.all(others.map((thread) => thread?.stop(graceMs, true)));
   }
 
   #restartable(): ThreadHandle[] {

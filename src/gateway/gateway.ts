@@ -137,7 +137,7 @@ export class Gateway {
     });
     this.#control = new Int32Array(this.#memory.control);
     this.#at = ControlLayout.attach(this.#memory.control, controlCounts(this.#memory.size)).at;
-    this.#metricsRegions = Array.from({ length: ThreadId.total(this.#memory.size) }, () =>
+    this.#metricsRegions = Array.from({ length: ThreadId.ledger(this.#memory.size) + 1 }, () =>
       createMetricsRegion(defaultMetricDims),
     );
     this.#metrics = new MetricsWriter(
@@ -149,10 +149,9 @@ export class Gateway {
     this.#membership = new Membership(this.#memory, config.models.map(adaptersOf));
     this.#views = new GatewayViews(this.#memory);
     this.restarts = new Restarts(options.restart, this.#metrics, this.logger);
-    this.#tenants = new Tenants(config, this.#memory, (keys, names) => {
-      this.#threads.tellLimitNames(names);
-      return this.#threads.tellKeys(keys);
-    });
+    this.#tenants = new Tenants(config, this.#memory, (tables) =>
+      this.#threads.tellTenants(tables),
+    );
     this.#health = createHealth(config, this.#membership, this.#metrics, this.logger);
     this.#scraper = createScraper(config, this.#membership, this.logger);
     this.#overload = new OverloadWatch(this.#memory, config, this.logger, () =>
@@ -164,6 +163,8 @@ export class Gateway {
     this.#threads = new GatewayThreads({
       context: () => this.#startContext(),
       views: this.#views,
+      logger: this.logger,
+      metrics: this.#metrics,
       onDeath: (name, error) => this.#onDeath(name, error),
     });
     this.#recovery = new ThreadRecovery({
@@ -369,8 +370,7 @@ export class Gateway {
       memory: this.#memory,
       metrics: this.#metricsRegions,
       members: [...this.#membership, ...this.#membership.leaving],
-      keys: this.#tenants.table,
-      limitNames: this.#tenants.limitNames,
+      ...this.#tenants.tables,
     };
   }
 

@@ -1,18 +1,17 @@
 /**
  * Which rows of the limit table are whose. Main thread, which alone writes what is allowed.
  *
- * A tenant keeps its row, and what is in its buckets, as long as it has limits under its name. A row that is
- * free is given to another only when no other is: acceptors may still name its last owner for a moment.
+ * A tenant keeps its row, and what is in its buckets, as long as it has limits under its name.
  */
 import { limitRowsMax } from '../config/capacities.ts';
 import type { Config } from '../config/schema.ts';
-import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { LeaseTable } from '../shm/leases.ts';
 import { type BucketKind, LimitLevels } from '../shm/limit-levels.ts';
 import type { LimitTable } from '../shm/limits.ts';
 import type { SharedMemory } from '../shm/memory.ts';
 import type { LimitNames } from '../shm/threads.ts';
+import { NamedRows } from './named-rows.ts';
 
 type LimitsConfig = Config['tenants'][number]['limits'];
 type FailureMode = Config['limits']['failure_mode'];
@@ -26,9 +25,7 @@ export class LimitRows {
   /** Of tenants that have none of their own. */
   readonly #failureMode: FailureMode;
   /** By `tenant` and `tenant/model`; names have no slash, models come last. */
-  readonly #rows = new Map<string, number>();
-  readonly #free: number[] = [];
-  #next = 0;
+  readonly #rows = new NamedRows(limitRowsMax);
 
   constructor(memory: Pick<SharedMemory, 'limits' | 'sharedLimits'>, failureMode: FailureMode) {
     this.#levels = new LimitLevels(memory);
@@ -40,7 +37,7 @@ export class LimitRows {
 
   /** Row of the tenant, or of the model for it; -1: it has no limits. */
   readonly rowOf = (tenant: string, model?: string): number =>
-    this.#rows.get(nameOf(tenant, model)) ?? -1;
+    this.#rows.rowOf(nameOf(tenant, model));
 
   /** In a store that is shared: the tenant in braces, so that a cluster keeps its buckets together. */
   get names(): LimitNames {
@@ -91,17 +88,9 @@ export class LimitRows {
         if (isLimit(ofModel)) wanted.set(nameOf(name, model), ofModel);
       }
     }
-    for (const [name, row] of this.#rows) {
-      if (wanted.has(name)) continue;
-      this.#rows.delete(name);
-      this.#free.push(row);
-    }
+    this.#rows.assign(new Set(wanted.keys()), (row) => this.#changeOwner(row));
     for (const [name, limits] of wanted) {
-      let row = this.#rows.get(name);
-      if (row === undefined) {
-        row = this.#take();
-        this.#rows.set(name, row);
-      }
+      const row = this.#rows.rowOf(name);
       this.#write(row, limits);
       this.#setClosed(row, closed.has(name.split('/', 1)[0] as string));
     }
@@ -113,13 +102,10 @@ export class LimitRows {
     words[this.#leases.word(row) + at.isClosed] = isClosed ? 1 : 0;
   }
 
-  #take(): number {
-    const row = this.#next < limitRowsMax ? this.#next++ : this.#free.shift();
-    assert(row !== undefined, 'the config fits the table');
+  #changeOwner(row: number): void {
     const { words, at } = this.#table;
     const owner = this.#table.word(row) + at.owner;
     words[owner] = ((words[owner] as number) + 1) | 0;
-    return row;
   }
 
   #write(row: number, limits: LimitsConfig): void {

@@ -21,6 +21,7 @@ import {
 import type { GaugeMetric, HistogramMetric, StoredMetric } from '../telemetry/metric-kinds.ts';
 import type { OverloadReading } from './overload.ts';
 import { overloadStages } from './overload-stages.ts';
+import type { SinkView } from './views.ts';
 
 export interface ModelReading {
   /** Row of the model; its cells are found by it. */
@@ -57,6 +58,8 @@ export interface MetricsSources {
   /** 1 while the store of shared limits answers. */
   limitStoreUp(): number;
   overload(): readonly OverloadReading[];
+  /** Where usage events go besides their file. */
+  sinks(): readonly SinkView[];
 }
 export interface BuildInfo {
   readonly version: string;
@@ -202,6 +205,15 @@ export class GatewayMetrics {
     gauges.set(
       metrics.overloadPressure,
       overload.map(({ resource, share }) => ({ value: share, labels: { resource } })),
+    );
+    const sinks = this.#sources.sinks();
+    gauges.set(
+      metrics.usageSinkWaiting,
+      sinks.map(({ name: sink, waiting }) => ({ value: waiting, labels: { sink } })),
+    );
+    gauges.set(
+      metrics.usageSinkLag,
+      sinks.map(({ name: sink, lagSeconds }) => ({ value: lagSeconds, labels: { sink } })),
     );
     gauges.set(metrics.buildInfo, [{ value: 1, labels: { ...this.#build } }]);
     this.#scrape = {

@@ -2,30 +2,27 @@
 import { adaptersOf } from '../config/adapters.ts';
 import { onwardRefs, splitRows } from '../config/model-names.ts';
 import { modelRules, schedulingLimits } from '../config/scheduling.ts';
-import type { Config } from '../config/schema.ts';
-import type { KeyTable } from '../config/tenants.ts';
+import type { Config, ModelConfig } from '../config/schema.ts';
+import type { Price } from '../lib/price.ts';
 import { ThreadId } from '../shm/control.layout.ts';
 import type { SharedMemory } from '../shm/memory.ts';
 import type {
   AcceptorStart,
   ForwarderStart,
+  LedgerStart,
   LimiterStart,
-  LimitNames,
   ReplicaAddress,
   SchedulerStart,
 } from '../shm/threads.ts';
+import type { TenantTables } from './tenants.ts';
 
-export interface StartContext {
+export interface StartContext extends TenantTables {
   readonly config: Config;
   readonly engine: 'uws' | 'node';
   readonly memory: SharedMemory;
   /** One region per ThreadId. */
   readonly metrics: readonly SharedArrayBuffer[];
   readonly members: readonly ReplicaAddress[];
-  /** Who is let in. */
-  readonly keys: KeyTable;
-  /** Of the rows of the limits, in the store. */
-  readonly limitNames: LimitNames;
 }
 
 /** Lines for people: when asked for, or by default on a terminal. */
@@ -56,10 +53,17 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
         ...ofStreams,
         adapters,
         mediaDomains,
+        price: priceOf(model.price),
         ...goesOn[index],
       };
     }),
   };
+}
+
+function priceOf(price: ModelConfig['price']): Price | undefined {
+  if (price === undefined) return undefined;
+  const { input, cached_input: cachedInput = input, output } = price;
+  return { input, cachedInput, output };
 }
 
 /** Addresses alone: a member carries more than a thread should know. */
@@ -96,7 +100,7 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
         ? null
         : {
             ...{ path: usage.file, maxBytes: usage.max_size },
-            ...{ keep: usage.keep, bufferBytesMax: usage.buffer },
+            ...{ keep: usage.keep, bufferBytesMax: usage.buffer, currency: usage.currency },
           },
     keys: context.keys,
     splits: splitRows(context.config),
@@ -146,5 +150,18 @@ export function limiterStart(context: StartContext): LimiterStart {
     thread: 'limiter',
     redis: { mode, urls, master, username, password, timeoutMs, prefix },
     names: context.limitNames,
+  };
+}
+
+export function ledgerStart(context: StartContext): LedgerStart {
+  const { kafka, redis_stream, nats, file } = context.config.usage;
+  const { size } = context.memory;
+  return {
+    ...common(context, ThreadId.ledger(size)),
+    thread: 'ledger',
+    path: file,
+    acceptors: size.acceptors,
+    sinks: { kafka, redis_stream, nats },
+    budgets: context.budgets,
   };
 }

@@ -8,11 +8,12 @@
 import { keysMax } from '../config/capacities.ts';
 import { parseNewKey } from '../config/new-key.ts';
 import type { Config } from '../config/schema.ts';
-import { type KeyTable, keyTable, type TenantSource } from '../config/tenants.ts';
+import { type BudgetRow, type KeyTable, keyTable, type TenantSource } from '../config/tenants.ts';
 import { newKey, sha256Of } from '../protocol/api-key.ts';
 import type { SharedMemory } from '../shm/memory.ts';
 import type { LimitNames } from '../shm/threads.ts';
 import { AdminError } from './admin-server.ts';
+import { Budgets } from './budgets.ts';
 import { LimitRows } from './limit-rows.ts';
 
 type TenantConfig = Config['tenants'][number];
@@ -27,34 +28,46 @@ interface MadeKey {
 
 type KeyConfig = TenantConfig['keys'][number];
 
+/** What threads are told of tenants. */
+export interface TenantTables {
+  /** Who is let in. */
+  readonly keys: KeyTable;
+  /** Of the rows of the limits, in a store that is shared. */
+  readonly limitNames: LimitNames;
+  /** What they may spend. */
+  readonly budgets: readonly BudgetRow[];
+}
+
 export class Tenants {
   #source: TenantSource;
-  readonly #tell: (keys: KeyTable, names: LimitNames) => Promise<void>;
+  readonly #tell: (tables: TenantTables) => Promise<void>;
   #told: Promise<void> = Promise.resolve();
   /** Digests of keys that were disabled by hand. */
   readonly #disabled = new Set<string>();
 
   readonly #limits: LimitRows;
+  readonly #budgets: Budgets;
 
   /** `tell` resolves when every thread goes by them. */
   constructor(
     source: TenantSource,
-    memory: Pick<SharedMemory, 'limits' | 'sharedLimits'>,
-    tell: (keys: KeyTable, names: LimitNames) => Promise<void>,
+    memory: Pick<SharedMemory, 'limits' | 'sharedLimits' | 'ledger'>,
+    tell: (tables: TenantTables) => Promise<void>,
   ) {
     this.#source = source;
     this.#limits = new LimitRows(memory, source.limits.failure_mode);
+    this.#budgets = new Budgets(memory.ledger);
     this.#tell = tell;
     this.#limits.apply(source.tenants);
+    this.#budgets.apply(source.tenants);
   }
 
-  /** Of the rows of the limits, in a store that is shared. */
-  get limitNames(): LimitNames {
-    return this.#limits.names;
-  }
-
-  get table(): KeyTable {
-    return keyTable(this.#source, this.#limits.rowOf);
+  get tables(): TenantTables {
+    return {
+      keys: keyTable(this.#source, this.#limits.rowOf, this.#budgets.rowOf),
+      limitNames: this.#limits.names,
+      budgets: this.#budgets.rows,
+    };
   }
 
   /**
@@ -65,40 +78,45 @@ export class Tenants {
     const { models, splits, limits } = this.#source;
     this.#source = { auth, tenants: this.#withoutDisabled(tenants), models, splits, limits };
     this.#limits.apply(tenants);
+    this.#budgets.apply(tenants);
     // One table after the other: the answer to each says that it is the one in force.
-    this.#told = this.#told.then(() => this.#tell(this.table, this.limitNames));
+    this.#told = this.#told.then(() => this.#tell(this.tables));
     return this.#told;
   }
 
   view(): unknown {
-    const { isRequired } = this.table;
+    const { isRequired } = this.tables.keys;
     const nowMs = Date.now();
     return {
       keys_required: isRequired,
-      tenants: this.#source.tenants.map(({ name, models, priority, keys, model_limits }) => ({
-        name,
-        models: models ?? null,
-        priority,
-        limits: this.#limits.view(this.#limits.rowOf(name)),
-        model_limits: Object.fromEntries(
-          Object.keys(model_limits).map((model) => [
-            model,
-            this.#limits.view(this.#limits.rowOf(name, model)),
-          ]),
-        ),
-        keys: keys.map(({ id, sha256, expires, disabled, priority: ofKey, models: own }) => ({
-          id,
-          priority: ofKey,
-          sha256: `${sha256.slice(0, 8)}…`,
-          state: disabled
-            ? 'disabled'
-            : expires !== undefined && expires <= nowMs
-              ? 'expired'
-              : 'active',
-          expires: expires === undefined ? null : new Date(expires).toISOString(),
-          models: own ?? null,
-        })),
-      })),
+      tenants: this.#source.tenants.map((tenant) => {
+        const { name, models, priority, keys, model_limits } = tenant;
+        return {
+          name,
+          models: models ?? null,
+          priority,
+          budget: this.#budgets.view(tenant),
+          limits: this.#limits.view(this.#limits.rowOf(name)),
+          model_limits: Object.fromEntries(
+            Object.keys(model_limits).map((model) => [
+              model,
+              this.#limits.view(this.#limits.rowOf(name, model)),
+            ]),
+          ),
+          keys: keys.map(({ id, sha256, expires, disabled, priority: ofKey, models: own }) => ({
+            id,
+            priority: ofKey,
+            sha256: `${sha256.slice(0, 8)}…`,
+            state: disabled
+              ? 'disabled'
+              : expires !== undefined && expires <= nowMs
+                ? 'expired'
+                : 'active',
+            expires: expires === undefined ? null : new Date(expires).toISOString(),
+            models: own ?? null,
+          })),
+        };
+      }),
     };
   }
 

@@ -3,7 +3,7 @@
  * Runs on the main thread.
  */
 import { Worker } from 'node:worker_threads';
-import type { KeyTable } from '../config/tenants.ts';
+import type { BudgetRow, KeyTable } from '../config/tenants.ts';
 import { nowMs } from '../lib/clock.ts';
 import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import type { FromThread, ToThread } from '../shm/threads.ts';
@@ -15,7 +15,9 @@ import type { FromThread, ToThread } from '../shm/threads.ts';
  * dies in the old generation and costs more memory and full collections. Measured with 384 in flight:
  * 6 to 12 MiB 234 to 278 MB in all, 24 to 48 MiB 230 to 233 MB with a quarter of the time in collections.
  */
-const youngGenerationMb = { acceptor: 6, scheduler: 2, forwarder: 48, limiter: 6 } as const;
+const youngGenerationMb = {
+  ...{ acceptor: 6, scheduler: 2, forwarder: 48, limiter: 6, ledger: 6 },
+} as const;
 
 /** A worker is gone within 260 ms (RELIABILITY 0.3), on a machine that is too busy for that much later. */
 const killMsMax = 10_000;
@@ -92,6 +94,12 @@ export class ThreadHandle {
   async applyKeys(keys: KeyTable): Promise<void> {
     const applied = this.#next('keysApplied');
     this.send({ kind: 'keys', keys });
+    await Promise.race([applied, this.#exited]);
+  }
+
+  async applyBudgets(budgets: readonly BudgetRow[]): Promise<void> {
+    const applied = this.#next('budgetsApplied');
+    this.send({ kind: 'budgets', budgets });
     await Promise.race([applied, this.#exited]);
   }
 

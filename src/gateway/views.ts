@@ -2,10 +2,12 @@
  * What the gateway shows of itself: cluster, slot table, thread rows, rings. Runs on the main thread
  * and only reads; every figure is a recount of shared memory at the moment it is asked for.
  */
+import { type SinkName, sinkNames } from '../config/sinks.ts';
 import { nowUs } from '../lib/clock.ts';
 import { ByteRingConsumer } from '../shm/byte-ring.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { LeaseTable } from '../shm/leases.ts';
+import { LedgerTable } from '../shm/ledger.ts';
 import {
   controlCounts,
   recordRingCapacity,
@@ -18,6 +20,12 @@ import { attemptOf, generationOf, leaseOf, RequestSlots, stateOf } from '../shm/
 import { DispatchRingLayout, EventRingLayout, ReplyRingLayout } from '../shm/rings.layout.ts';
 import { SpscConsumer } from '../shm/spsc-ring.ts';
 import type { RingName } from '../telemetry/labels.ts';
+
+export interface SinkView {
+  readonly name: SinkName;
+  readonly waiting: number;
+  readonly lagSeconds: number;
+}
 
 export interface ThreadView {
   readonly name: string;
@@ -40,6 +48,7 @@ export class GatewayViews {
   readonly #at;
   readonly #names: readonly string[];
   readonly #depths: readonly (readonly [RingName, () => number])[];
+  readonly #ledger: LedgerTable;
 
   readonly #leases: LeaseTable | null;
 
@@ -51,10 +60,21 @@ export class GatewayViews {
     this.#names = threadNames(memory);
     this.#depths = ringDepths(memory);
     this.#leases = memory.sharedLimits && new LeaseTable(memory.sharedLimits.leases);
+    this.#ledger = new LedgerTable(memory.ledger);
   }
 
   queued(model: number): number {
     return Atomics.load(this.#control, this.#at.at.queued + model);
+  }
+
+  /** How far each of the sinks is behind. */
+  sinks(names: readonly SinkName[]): SinkView[] {
+    return names.map((name) => {
+      const row = sinkNames.indexOf(name);
+      const oldestMs = this.#ledger.readSink(row, 'oldestMs');
+      const lagSeconds = oldestMs === 0 ? 0 : Math.max(0, Date.now() - oldestMs) / 1000;
+      return { name, waiting: this.#ledger.readSink(row, 'waiting'), lagSeconds };
+    });
   }
 
   threads(): ThreadView[] {

@@ -65,6 +65,9 @@ export const ThreadId = {
   acceptor: (index: number): number => 2 + index,
   forwarder: (index: number, counts: ThreadCounts): number => 2 + counts.acceptors + index,
   limiter: (counts: ThreadCounts): number => 2 + counts.acceptors + counts.forwarders,
+  /** Threads with a row in the control block. */
   total: (counts: ThreadCounts): number =>
     2 + counts.acceptors + counts.forwarders + (counts.limiters ?? 0),
+  /** Has metrics, and no row: nobody waits for it. */
+  ledger: (counts: ThreadCounts): number => ThreadId.total(counts),
 } as const;

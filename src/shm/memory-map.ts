@@ -9,6 +9,8 @@ import { ControlLayout } from './control.layout.ts';
 import { ExplainLayout, explainCounts, explainRecords } from './explain.layout.ts';
 import { type Layout, lineBytes, type RegionSpec } from './layout.ts';
 import { AskRingLayout, LeasesLayout } from './leases.layout.ts';
+import { LedgerLayout } from './ledger.layout.ts';
+import { ledgerCounts } from './ledger.ts';
 import { LimitsLayout } from './limits.layout.ts';
 import {
   askRingCapacity,
@@ -78,6 +80,7 @@ function regions(): Region[] {
       'one with `limits.store: redis`',
       0,
     ),
+    region(LedgerLayout, ledgerCounts, 'How far sinks are, and what tenants have spent.'),
     region(
       ExplainLayout,
       explainCounts(explainRecords),

@@ -10,6 +10,8 @@ import { ControlLayout, type ThreadCounts, ThreadId } from './control.layout.ts'
 import { explainRecords } from './explain.layout.ts';
 import { createExplain } from './explain.ts';
 import { AskRingLayout, LeasesLayout } from './leases.layout.ts';
+import { LedgerLayout } from './ledger.layout.ts';
+import { ledgerCounts } from './ledger.ts';
 import { LimitsLayout } from './limits.layout.ts';
 import { ReplicaTableLayout, replicaRows } from './replica-table.layout.ts';
 import { createRequestRing, type RequestRingSize } from './request-ring.ts';
@@ -42,6 +44,7 @@ export interface SharedMemory {
   readonly explain: SharedArrayBuffer;
   readonly limits: SharedArrayBuffer;
   readonly sharedLimits: SharedLimits | null;
+  readonly ledger: SharedArrayBuffer;
   readonly requestRing: SharedArrayBuffer;
   /** Scheduler -> forwarder f. */
   readonly dispatchRings: readonly SharedArrayBuffer[];
@@ -96,6 +99,7 @@ export function createMemory(size: MemorySize): SharedMemory {
             asks: createSpscRing(AskRingLayout, askRingCapacity),
           }
         : null,
+    ledger: LedgerLayout.create(ledgerCounts),
     requestRing: createRequestRing(requestRingSize(size)),
     dispatchRings: forwarders.map(() => createSpscRing(DispatchRingLayout, records)),
     eventRings: forwarders.map(() => createSpscRing(EventRingLayout, records)),

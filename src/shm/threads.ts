@@ -7,8 +7,10 @@
  */
 import type { CascadeRef, ModelRef, SplitRow } from '../config/model-names.ts';
 import type { SchedulingLimits } from '../config/scheduling.ts';
-import type { KeyTable } from '../config/tenants.ts';
+import type { SinkConfigs } from '../config/sinks.ts';
+import type { BudgetRow, KeyTable } from '../config/tenants.ts';
 import type { FaultStage } from '../lib/fault-point.ts';
+import type { Price } from '../lib/price.ts';
 import type { SharedMemory } from './memory.ts';
 
 /** Whether streams that break go on at another replica, behind at most so many bytes of text or ids. */
@@ -36,6 +38,8 @@ export interface ModelRow {
   readonly adapters?: readonly string[];
   /** Hosts that media of a request may be on; `*` is any. Absent: any. */
   readonly mediaDomains?: readonly string[];
+  /** What its tokens cost; absent: nobody has said. */
+  readonly price?: Price | undefined;
 }
 
 /** What a forwarder must know of a row of the replica table beyond the shared words. */
@@ -86,6 +90,7 @@ export interface AcceptorStart extends ThreadStart {
     readonly maxBytes: number;
     readonly keep: number;
     readonly bufferBytesMax: number;
+    readonly currency: string;
   } | null;
   /** Names whose requests several models share; absent: there are none. */
   readonly splits?: readonly SplitRow[];
@@ -140,6 +145,16 @@ export interface LimiterStart extends ThreadStart {
   readonly names: LimitNames;
 }
 
+export interface LedgerStart extends ThreadStart {
+  readonly thread: 'ledger';
+  /** `usage.file`, and how many acceptors write one of its kind. */
+  readonly path: string;
+  readonly acceptors: number;
+  readonly sinks: SinkConfigs;
+  /** Kept current by `budgets` messages. */
+  readonly budgets: readonly BudgetRow[];
+}
+
 export type CrashKind = 'throw' | 'exit' | 'oom' | 'terminate';
 export type FullRing = 'request' | 'dispatch' | 'reply' | 'response';
 
@@ -164,6 +179,8 @@ export type ToThread =
   | { readonly kind: 'forget'; readonly row: number; readonly epoch: number }
   /** To acceptors: who is let in from here on. */
   | { readonly kind: 'keys'; readonly keys: KeyTable }
+  /** To the ledger: what tenants may spend from here on. */
+  | { readonly kind: 'budgets'; readonly budgets: readonly BudgetRow[] }
   /** To acceptors: close the listening socket, keep the connections. */
   | { readonly kind: 'unlisten' }
   /** To the limiter. */
@@ -178,4 +195,5 @@ export type FromThread =
   | { readonly kind: 'stopped' }
   | { readonly kind: 'terminate' }
   | { readonly kind: 'keysApplied' }
+  | { readonly kind: 'budgetsApplied' }
   | { readonly kind: 'applied'; readonly row: number; readonly epoch: number };

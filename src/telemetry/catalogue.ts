@@ -302,6 +302,30 @@ export const metrics = {
     ['acceptor'],
     'Usage events lost because their file could not be written for too long.',
   ),
+  usageSinkEvents: counter(
+    'sluice_usage_sink_events_total',
+    ['sink', 'result'],
+    ['ledger'],
+    'Usage events sent to a sink: stored, or not known to be and sent again.',
+  ),
+  usageSinkLost: counter(
+    'sluice_usage_sink_lost_total',
+    ['sink'],
+    ['ledger'],
+    'Usage events a sink never got because their file was deleted before (`usage.keep`).',
+  ),
+  usageSinkWaiting: gauge(
+    'sluice_usage_sink_waiting',
+    ['sink'],
+    'count',
+    'Usage events in the files that the sink does not have for sure.',
+  ),
+  usageSinkLag: gauge(
+    'sluice_usage_sink_lag_seconds',
+    ['sink'],
+    'seconds',
+    'Age of the oldest of the usage events that wait for the sink; 0 when none does.',
+  ),
   slowReadersCut: counter(
     'sluice_slow_readers_cut_total',
     ['reason'],

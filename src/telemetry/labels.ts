@@ -5,6 +5,7 @@
  * tables and get their names on the main thread when a scrape renders. Every set is closed: what is
  * not in it is `other`, so a hostile client cannot grow the number of series.
  */
+import { sinkNames } from '../config/sinks.ts';
 import { assert } from '../lib/assert.ts';
 
 /** Statuses the gateway answers or passes on; 499 is a client that left before its answer. */
@@ -27,7 +28,7 @@ export const Result = { ok: 0, failed: 1 } as const;
 export type Result = (typeof Result)[keyof typeof Result];
 
 /** Kinds of threads that are started again when they die. */
-export const ThreadKind = { scheduler: 0, forwarder: 1, limiter: 2 } as const;
+export const ThreadKind = { scheduler: 0, forwarder: 1, limiter: 2, ledger: 3 } as const;
 export type ThreadKind = (typeof ThreadKind)[keyof typeof ThreadKind];
 
 /** Of a thread by its name. */
@@ -63,7 +64,8 @@ export type SeriesLabel =
   | 'thread'
   | 'end'
   | 'cause'
-  | 'reason';
+  | 'reason'
+  | 'sink';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'replica'>;
 
 /** How many models and replicas the cells have room for; fixed before any thread starts. */
@@ -84,6 +86,7 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   end: Object.keys(HedgeEnd),
   cause: Object.keys(FallbackCause),
   reason: Object.keys(SlowReader),
+  sink: sinkNames,
 };
 
 export function labelSize(label: SeriesLabel, dims: MetricDims): number {

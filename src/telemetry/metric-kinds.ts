@@ -1,7 +1,7 @@
 /** The kinds of metrics: what a row of the catalogue says of each. Types only. */
 import type { SeriesLabel } from './labels.ts';
 
-export type ThreadRole = 'main' | 'acceptor' | 'scheduler' | 'forwarder' | 'limiter';
+export type ThreadRole = 'main' | 'acceptor' | 'scheduler' | 'forwarder' | 'limiter' | 'ledger';
 export type Unit = 'seconds' | 'bytes' | 'ratio' | 'count' | 'info';
 
 interface MetricBase {

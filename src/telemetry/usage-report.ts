@@ -1,7 +1,10 @@
 /** Usage files summed up. Reads by the line; memory is one entry per group, and two million ids. */
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { fromBillionths, inBillionths } from '../lib/price.ts';
 import { textTable } from '../lib/text-table.ts';
+import { RecentIds } from './recent-ids.ts';
+import { parseUsageEvent, type UsageEvent } from './usage-event.ts';
 
 interface Sums {
   requests: number;
@@ -12,6 +15,8 @@ interface Sums {
   output_tokens: number;
   /** Events whose tokens nobody has counted. */
   uncounted: number;
+  /** By the prices of their time; 0 for models without one. */
+  cost: number;
 }
 
 export interface UsageRow extends Sums {
@@ -30,36 +35,9 @@ export interface UsageReport {
 /** A line that is there twice follows soon after: so many events back and no more. */
 const recentMax = 1_000_000;
 
-class RecentIds {
-  #now = new Set<string>();
-  #before = new Set<string>();
-
-  has(id: string): boolean {
-    return this.#now.has(id) || this.#before.has(id);
-  }
-
-  add(id: string): void {
-    if (this.#now.size === recentMax) {
-      this.#before = this.#now;
-      this.#now = new Set();
-    }
-    this.#now.add(id);
-  }
-}
-
-interface UsageEvent {
-  readonly id: string;
-  readonly time: string;
-  readonly outcome: string;
-  readonly input_tokens: number | null;
-  readonly cached_tokens: number | null;
-  readonly output_tokens: number | null;
-  readonly [field: string]: unknown;
-}
-
 const empty = (): Sums => ({
   ...{ requests: 0, errors: 0, client_gone: 0, input_tokens: 0, cached_tokens: 0 },
-  ...{ output_tokens: 0, uncounted: 0 },
+  ...{ output_tokens: 0, uncounted: 0, cost: 0 },
 });
 
 /** Rejects where a file cannot be read. `since` included, `until` not; milliseconds. */
@@ -71,7 +49,7 @@ export async function readUsage(
 ): Promise<UsageReport> {
   const rows = new Map<string, UsageRow>();
   const total = empty();
-  const seen = new RecentIds();
+  const seen = new RecentIds(recentMax);
   let [duplicates, unreadable] = [0, 0];
   for (const file of files) {
     const input = createReadStream(file);
@@ -80,13 +58,12 @@ export async function readUsage(
     const read = async (): Promise<void> => {
       for await (const line of lines) {
         if (line === '') continue; // a line that was cut by a full device is closed by one
-        const event = parsed(line);
+        const event = parseUsageEvent(line);
         const ms = event === undefined ? 0 : Date.parse(event.time);
         if (event === undefined) unreadable++;
         else if (ms < since || ms >= until) continue;
-        else if (seen.has(event.id)) duplicates++;
+        else if (!seen.add(event.id)) duplicates++;
         else {
-          seen.add(event.id);
           const group = by.map((name) => groupValue(event, name));
           const key = JSON.stringify(group);
           const row = rows.get(key) ?? { group, ...empty() };
@@ -102,16 +79,6 @@ export async function readUsage(
   return { by, rows: sorted, total, duplicates, unreadable };
 }
 
-function parsed(line: string): UsageEvent | undefined {
-  try {
-    const event = JSON.parse(line) as Partial<UsageEvent> | null;
-    const isEvent = typeof event?.id === 'string' && typeof event.time === 'string';
-    return isEvent ? (event as UsageEvent) : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
 function groupValue(event: UsageEvent, name: string): string {
   const value = name === 'day' ? event.time.slice(0, 10) : event[name];
   return typeof value === 'string' ? value : '-';
@@ -125,6 +92,8 @@ function add(sums: Sums, event: UsageEvent): void {
   sums.input_tokens += event.input_tokens ?? 0;
   sums.cached_tokens += event.cached_tokens ?? 0;
   sums.output_tokens += event.output_tokens ?? 0;
+  // Whole billionths: a sum of binary fractions would depend on their order.
+  sums.cost = fromBillionths(inBillionths(sums.cost) + inBillionths(event.cost ?? 0));
 }
 
 const columns = [
@@ -135,11 +104,13 @@ const columns = [
   'cached_tokens',
   'output_tokens',
   'uncounted',
+  'cost',
 ] as const;
 
 /** A table for a terminal: groups to the left, numbers to the right, the sum below. */
 export function usageTable({ by, rows, total }: UsageReport): string {
-  const number = (value: number): string => value.toLocaleString('en-US');
+  const number = (value: number): string =>
+    value.toLocaleString('en-US', { maximumFractionDigits: 6 });
   const lines = [
     [...by, ...columns],
     ...rows.map((row) => [...row.group, ...columns.map((name) => number(row[name]))]),

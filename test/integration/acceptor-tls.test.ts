@@ -1,5 +1,4 @@
 /** TLS on both engines: requests are served, and with `ca` a client without its certificate is not. */
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { type Agent, request } from 'node:https';
 import { tmpdir } from 'node:os';
@@ -7,28 +6,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { noClientCertificates } from '../../src/acceptor/uws-binary.ts';
 import { AcceptorHarness } from '../support/acceptor-harness.ts';
+import { hasOpenssl, makeCertificate } from '../support/certificates.ts';
 
 const body = JSON.stringify({ model: 'm', messages: [] });
 let folder = '';
-
-function makeCertificate(name: string): { cert: string; key: string } {
-  const cert = join(folder, `${name}.pem`);
-  const key = join(folder, `${name}.key`);
-  const subject = ['-subj', `/CN=${name}`, '-days', '2', '-nodes', '-newkey', 'rsa:2048'];
-  execFileSync('openssl', ['req', '-x509', ...subject, '-keyout', key, '-out', cert], {
-    stdio: 'ignore',
-  });
-  return { cert, key };
-}
-
-const hasOpenssl = ((): boolean => {
-  try {
-    execFileSync('openssl', ['version'], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-})();
 
 function ask(
   port: number,
@@ -61,7 +42,7 @@ describe.runIf(hasOpenssl).each(['uws', 'node'] as const)('TLS, engine %s', (eng
   afterAll(() => rmSync(folder, { recursive: true }));
 
   test('a large answer arrives over TLS', async () => {
-    const harness = await AcceptorHarness.start({ engine, tls: makeCertificate('server') });
+    const harness = await AcceptorHarness.start({ engine, tls: makeCertificate(folder, 'server') });
     const large = 'x'.repeat(300_000);
     harness.onArrival = (arrival) => harness.whole(arrival, large);
     expect(await ask(harness.port)).toBe(`200 ${large}`);
@@ -69,8 +50,8 @@ describe.runIf(hasOpenssl).each(['uws', 'node'] as const)('TLS, engine %s', (eng
   });
 
   test('with ca only a client with a certificate of it is served', async () => {
-    const server = makeCertificate('server');
-    const client = makeCertificate('client');
+    const server = makeCertificate(folder, 'server');
+    const client = makeCertificate(folder, 'client');
     const start = AcceptorHarness.start({ engine, tls: { ...server, ca: client.cert } });
     if (engine === 'uws') {
       await expect(start).rejects.toThrow(noClientCertificates);
@@ -81,7 +62,7 @@ describe.runIf(hasOpenssl).each(['uws', 'node'] as const)('TLS, engine %s', (eng
     const pair = { cert: readFileSync(client.cert), key: readFileSync(client.key) };
     expect(await ask(harness.port, pair)).toBe('200 ok');
     await expect(ask(harness.port)).rejects.toThrow();
-    const other = makeCertificate('other');
+    const other = makeCertificate(folder, 'other');
     const wrong = { cert: readFileSync(other.cert), key: readFileSync(other.key) };
     await expect(ask(harness.port, wrong)).rejects.toThrow();
     await harness.stop();

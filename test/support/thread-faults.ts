@@ -37,7 +37,7 @@ export function crash(
   return inject(gateway, { kind: 'crash', thread, stage, how, after }, token);
 }
 
-async function restarts(gateway: GatewayProcess, thread: string): Promise<number> {
+export async function restarts(gateway: GatewayProcess, thread: string): Promise<number> {
   return total(await gateway.metrics(), 'sluice_thread_restarts_total', { thread });
 }
 

@@ -8,7 +8,7 @@ import { importsOf, type SourceFile } from './source-text.ts';
 
 const pure = ['lib', 'errors', 'config', 'protocol', 'telemetry'];
 const shared = [...pure, 'shm'];
-const threads = ['acceptor', 'scheduler', 'forwarder', 'limiter'];
+const threads = ['acceptor', 'scheduler', 'forwarder', 'limiter', 'ledger'];
 const siblings = ['errors', 'config', 'protocol', 'telemetry'];
 
 /** Folder of src/ -> folders it may import, itself aside. */
@@ -24,6 +24,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   scheduler: [...shared, 'dispatch'],
   forwarder: shared,
   limiter: shared,
+  ledger: shared,
   gateway: [...shared, 'dispatch', ...threads],
   replica: ['lib', 'protocol', 'errors', 'telemetry'],
   load: ['lib', 'protocol', 'errors', 'telemetry'],
@@ -40,7 +41,10 @@ const mayImportTypes: Readonly<Record<string, readonly string[]>> = { dispatch: 
 /** Package -> where it may be imported; anywhere else it is a violation, tests aside. */
 const packageHomes: Readonly<Record<string, readonly RegExp[]>> = {
   'uWebSockets.js': [/^src\/acceptor\/listener-uws\.ts$/, /^scripts\/bench/],
-  '@redis/client': [/^src\/limiter\/redis-store\.ts$/],
+  '@redis/client': [/^src\/limiter\/redis-store\.ts$/, /^src\/ledger\/sinks\//],
+  kafkajs: [/^src\/ledger\/sinks\//],
+  '@nats-io/transport-node': [/^src\/ledger\/sinks\//],
+  '@nats-io/jetstream': [/^src\/ledger\/sinks\//],
   undici: [/^src\/forwarder\//, /^src\/gateway\/health[^/]*\.ts$/, /^scripts\/bench/],
 };
 

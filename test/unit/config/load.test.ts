@@ -47,7 +47,7 @@ test('a file with models only has every other key at its default', () => {
     scheduler: { seed: 0 },
     hedge: { automatic: false, budget: 0.02 },
     log: { level: 'info', sample: 0.01, pretty: 'auto' },
-    usage: { file: '', max_size: 67_108_864, keep: 10, buffer: 16_777_216 },
+    usage: { file: '', max_size: 67_108_864, keep: 10, buffer: 16_777_216, currency: 'USD' },
     auth: { keys: 'auto' },
     limits: {
       store: 'local',
@@ -97,6 +97,20 @@ test('the example of the documentation spells out exactly the defaults', () => {
   const { models: _, ...defaults } = loaded(models);
   expect(sections).toEqual(defaults);
   expect(exampleModels).toMatchObject([{ name: 'llama-3-8b', replicas: [{}, {}] }]);
+  expect(example.warnings).toEqual([]);
+});
+
+test('the example of usage is a config without a problem or a warning', () => {
+  const path = resolve(import.meta.dirname, '../../../docs/examples/usage.yaml');
+  const env = { KAFKA_PASSWORD: 'a', REDIS_PASSWORD: 'b', NATS_TOKEN: 'c' };
+  const example = loadConfig(
+    readFileSync(path, 'utf8'),
+    path,
+    { ...env, ACME_KEY_SHA256: '0'.repeat(64) },
+    () => '',
+  );
+  if (!example.ok) throw new Error(JSON.stringify(example.problems));
+  expect(example.config.usage).toMatchObject({ kafka: {}, redis_stream: {}, nats: {} });
   expect(example.warnings).toEqual([]);
 });
 

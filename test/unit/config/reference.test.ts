@@ -42,12 +42,20 @@ test('the editor schema refuses unknown keys and lets a reference stand for any 
 });
 
 test('the secrets are exactly the keys that hold one', () => {
-  const config = { ...loaded(models), listen: { tls: { cert: '', key: '', passphrase: '' } } };
+  const usage = {
+    kafka: { sasl: { username: '', password: '' } },
+    redis_stream: { username: '', password: '' },
+    nats: { username: '', password: '', token: '' },
+  };
+  const tls = { cert: '', key: '', passphrase: '' };
+  const config = { ...loaded(models), listen: { tls }, usage };
   const secrets = [...schemaValues(config)]
     .filter(({ node }) => node.writeOnly === true)
     .map(({ path }) => path.join('.'));
   expect(secrets).toEqual([
-    ...['listen.tls.passphrase', 'admin.token', 'limits.redis.password'],
-    'models.0.replicas.0.api_key',
+    ...['listen.tls.passphrase', 'admin.token'],
+    ...['usage.kafka.sasl.password', 'usage.redis_stream.password'],
+    ...['usage.nats.password', 'usage.nats.token'],
+    ...['limits.redis.password', 'models.0.replicas.0.api_key'],
   ]);
 });

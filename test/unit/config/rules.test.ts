@@ -207,6 +207,20 @@ const cases: readonly Case[] = [
     problems: [expect.stringMatching(/tenants: must have at most 16384 limits in all$/)],
     kept: `tenants: [${manyTenants(8000)}]\n${models}`,
   },
+  {
+    rule: 'ledger_has_a_file',
+    broken: `usage: { file: usage, nats: { servers: ["nats://h:4222"] } }\n${models}`,
+    problems: [
+      '1:16 usage.file: must name a file with an ending such as usage.ndjson: usage.nats reads it',
+    ],
+    kept: `usage: { file: usage.ndjson, nats: { servers: ["nats://h:4222"] } }\n${models}`,
+  },
+  {
+    rule: 'budgets_have_prices',
+    broken: `usage: { file: u.ndjson }\ntenants: [{ name: a, budget: { day: 5 } }]\n${models}`,
+    problems: ['2:22 tenants.0.budget: needs a model with a price'],
+    kept: `usage: { file: u.ndjson }\ntenants: [{ name: a, budget: { day: 5 } }]\nmodels: [${m('a', url(1), ', price: { output: 1 }')}]`,
+  },
 ];
 
 /** Each with limits for the one model. */

@@ -17,7 +17,11 @@ function tableOf(...tenants: object[]) {
     tenants: tenants as never,
   });
   if (!loaded.ok) throw new Error(JSON.stringify(loaded.problems));
-  return keyTable(loaded.config, () => -1);
+  return keyTable(
+    loaded.config,
+    () => -1,
+    () => -1,
+  );
 }
 
 test('the priority of a key is its tenant’s and its own, within bounds', () => {

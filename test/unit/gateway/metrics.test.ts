@@ -20,6 +20,7 @@ import { type Family, parsePrometheusText } from '../../support/prometheus-text.
 const dims = defaultMetricDims;
 const hostileName = 'we"ird\\na\nme';
 const sources: MetricsSources = {
+  sinks: () => [{ name: 'kafka', waiting: 3, lagSeconds: 1.5 }],
   overload: () => [{ resource: 'memory', stage: 'refuse_requests', share: 0.93, limit: 1000 }],
   models: () => [
     { row: 0, name: 'llama-3-8b', inFlight: 3, queueDepth: 7 },

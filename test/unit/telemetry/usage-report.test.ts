@@ -29,10 +29,16 @@ test('events are summed up once each, by what is asked for', async () => {
   const files = [
     file(
       'a',
-      event('1'),
+      event('1', { cost: 0.1 }),
       event('2', { tenant: 'other', output_tokens: null, outcome: 'client_gone' }),
     ),
-    file('b', event('1'), '\n', '{"id":"1","ti\n', event('3', { model: 'n', outcome: 'error' })),
+    file(
+      'b',
+      event('1'),
+      '\n',
+      '{"id":"1","ti\n',
+      event('3', { model: 'n', outcome: 'error', cost: 0.2 }),
+    ),
   ];
   const report = await readUsage(files, ['tenant'], from, to);
   expect(report).toMatchObject({
@@ -44,18 +50,27 @@ test('events are summed up once each, by what is asked for', async () => {
         input_tokens: 20,
         output_tokens: 10,
         uncounted: 0,
+        // Not the 0.30000000000000004 of binary fractions.
+        cost: 0.3,
       },
       { group: ['other'], requests: 1, client_gone: 1, input_tokens: 10, uncounted: 1 },
     ],
-    total: { requests: 3, input_tokens: 30, cached_tokens: 12, output_tokens: 10, uncounted: 1 },
+    total: {
+      requests: 3,
+      input_tokens: 30,
+      cached_tokens: 12,
+      output_tokens: 10,
+      uncounted: 1,
+      cost: 0.3,
+    },
     ...{ duplicates: 1, unreadable: 1 },
   });
   expect(usageTable(report)).toBe(
     [
-      'tenant  requests  errors  client_gone  input_tokens  cached_tokens  output_tokens  uncounted',
-      'acme           2       1            0            20              8             10          0',
-      'other          1       0            1            10              4              0          1',
-      'all            3       1            1            30             12             10          1',
+      'tenant  requests  errors  client_gone  input_tokens  cached_tokens  output_tokens  uncounted  cost',
+      'acme           2       1            0            20              8             10          0   0.3',
+      'other          1       0            1            10              4              0          1     0',
+      'all            3       1            1            30             12             10          1   0.3',
       '',
     ].join('\n'),
   );

@@ -1,0 +1,92 @@
+/**
+ * Entry of the ledger thread (ledger.ts). Event loop; there is one where usage events have a file and
+ * somebody wants to know of them: a sink, or a budget.
+ *
+ * It may die at any moment, and of a package at its worst: the main thread starts another. A line of its
+ * log has no secret of a sink, whatever is in the error it tells of.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { configuredSinks, sinkNames } from '../config/sinks.ts';
+import { assert } from '../lib/assert.ts';
+import { nameThread } from '../lib/thread-name.ts';
+import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
+import { LedgerTable } from '../shm/ledger.ts';
+import { MetricsWriter } from '../shm/metrics.ts';
+import type { FromThread, LedgerStart, ToThread } from '../shm/threads.ts';
+import { metrics as catalogue } from '../telemetry/catalogue.ts';
+import { defaultMetricDims, Result } from '../telemetry/labels.ts';
+import { createLogger, type LogLevel } from '../telemetry/log.ts';
+import { errorText } from '../telemetry/log-fields.ts';
+import { Ledger } from './ledger.ts';
+import { openSink, secretsOf } from './sinks/open-sink.ts';
+
+/** Of each of two steps; together less than the main thread waits for a thread to stop. */
+const closeMs = 700;
+const logCloseMs = 500;
+
+const port = parentPort;
+assert(port !== null, 'the ledger is a worker thread');
+const post = (message: FromThread): void => port.postMessage(message);
+
+const faults =
+  faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
+
+await run(workerData as LedgerStart);
+
+async function run(start: LedgerStart): Promise<void> {
+  assert(start.thread === 'ledger');
+  nameThread('ledger');
+  const { sinks, memory } = start;
+  const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
+  const log = createLogger({
+    thread: 'ledger',
+    level: start.log.level as LogLevel,
+    pretty: start.log.pretty,
+    access: { rate: 0, slowMs: Number.POSITIVE_INFINITY },
+    onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
+  });
+  const secrets = secretsOf(sinks);
+  const withoutSecrets = (error: unknown): string =>
+    secrets.reduce((text, secret) => text.replaceAll(secret, '***'), errorText(error));
+  const ledger = new Ledger({
+    ...{ path: start.path, acceptors: start.acceptors, log },
+    table: new LedgerTable(memory.ledger),
+    sinks: configuredSinks(sinks),
+    open: (sink) => openSink(sink, sinks),
+    onStored: (sink, events) =>
+      metrics.addPair(catalogue.usageSinkEvents, sinkNames.indexOf(sink), Result.ok, events),
+    onFailed: (sink, events) =>
+      metrics.addPair(catalogue.usageSinkEvents, sinkNames.indexOf(sink), Result.failed, events),
+    onTrouble(sink, error) {
+      if (error === undefined) log.warn(`usage events go to ${sink} again`);
+      else log.error(`usage events wait for ${sink}`, { err: withoutSecrets(error) });
+    },
+    onLost(sink, events) {
+      metrics.add(catalogue.usageSinkLost, sinkNames.indexOf(sink), events);
+      const text = `usage events are lost to ${sink}: their file is gone, and it never had them`;
+      log.error(text, { count: events });
+    },
+  });
+  port?.on('message', (message: ToThread) => {
+    switch (message.kind) {
+      case 'budgets':
+        ledger.setBudgets(message.budgets);
+        post({ kind: 'budgetsApplied' });
+        return;
+      case 'stop':
+        void stop(ledger, () => log.close(logCloseMs));
+        return;
+      case 'fault':
+        faults?.apply(message.fault);
+    }
+  });
+  await ledger.start(start.budgets);
+  post({ kind: 'ready' });
+}
+
+async function stop(ledger: Ledger, closeLog: () => Promise<void>): Promise<void> {
+  await ledger.close(closeMs);
+  await closeLog();
+  post({ kind: 'stopped' });
+  port?.close();
+}

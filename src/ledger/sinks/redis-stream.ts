@@ -1,0 +1,47 @@
+/**
+ * Redis Streams: one entry per event with the fields `id`, `tenant` and `event`; the stream is trimmed to
+ * about `maxlen`. Stored is what the server has taken: whether it outlives the server is `appendonly` of
+ * its own config. Ledger thread.
+ */
+import type { SinkConfig } from '../../config/sinks.ts';
+import { readPems, sinkTimeoutMs, type UsageSink } from './sink.ts';
+
+export async function openRedisStream(config: SinkConfig<'redis_stream'>): Promise<UsageSink> {
+  const { createClient } = await import('@redis/client');
+  const { url, username, password, tls, stream, maxlen } = config;
+  const { hostname, port } = new URL(url);
+  const client = createClient({
+    ...(username === '' ? {} : { username }),
+    ...(password === '' ? {} : { password }),
+    socket: {
+      host: hostname.replace(/^\[|\]$/g, ''),
+      port: port === '' ? 6379 : Number(port),
+      connectTimeout: sinkTimeoutMs,
+      socketTimeout: 2 * sinkTimeoutMs,
+      reconnectStrategy: false,
+      ...(tls === undefined ? {} : { tls: true as const, ...readPems(tls) }),
+    },
+    disableOfflineQueue: true,
+    clientInfoTag: 'sluice',
+  });
+  client.on('error', () => {}); // whoever waits for an answer hears of it
+  try {
+    await client.connect();
+  } catch (error) {
+    client.destroy();
+    throw error;
+  }
+  const trim = { strategy: 'MAXLEN', strategyModifier: '~', threshold: maxlen } as const;
+  const options = maxlen === 0 ? {} : { TRIM: trim };
+  return {
+    async send(records) {
+      const added = records.map(({ id, tenant, line }) =>
+        client.xAdd(stream, '*', { id, tenant: tenant ?? '', event: line }, options),
+      );
+      await Promise.all(added);
+    },
+    async close() {
+      if (client.isOpen) client.destroy();
+    },
+  };
+}

@@ -1,0 +1,63 @@
+/**
+ * Where the ledger goes on after a restart: cursors of every reader, and what was spent up to those of the
+ * tally, in one JSON file that is replaced as a whole. Ledger thread.
+ *
+ * Whichever process wrote it, what it says is true of the files: at worst it is old, and then events come
+ * again that were delivered since. Without one, or with one that cannot be read, the ledger begins with the
+ * oldest files there are.
+ */
+import { open, readFile, rename } from 'node:fs/promises';
+import type { Cursor, SavedJournal } from './journal.ts';
+import type { SavedSpending } from './spending.ts';
+
+export interface LedgerState {
+  readonly version: 1;
+  /** By the name of the file that is written. */
+  readonly journals: Readonly<Record<string, SavedJournal>>;
+  readonly spending: SavedSpending | undefined;
+}
+
+/** Beside the usage file: `usage.ndjson.ledger`. */
+export const stateFileOf = (usageFile: string): string => `${usageFile}.ledger`;
+
+/** Undefined: there is none. Rejects when there is one that cannot be read. */
+export async function readState(path: string): Promise<LedgerState | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  const state = JSON.parse(text) as Partial<LedgerState> | null;
+  const isWhole =
+    state?.version === 1 &&
+    isObject(state.journals) &&
+    Object.values(state.journals).every(isJournal) &&
+    (state.spending === undefined || isObject(state.spending.tenants));
+  if (!isWhole) throw new Error('it is no state of a ledger, or of another version');
+  return state as LedgerState;
+}
+
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
+
+function isJournal(saved: Partial<SavedJournal>): boolean {
+  const { segments, cursors } = saved;
+  if (!Array.isArray(segments) || !isObject(cursors)) return false;
+  return Object.values(cursors).every(({ head, offset, lines }: Partial<Cursor>) => {
+    return typeof head === 'string' && Number.isInteger(offset) && Number.isInteger(lines);
+  });
+}
+
+/** `text` is a LedgerState as JSON. The file is the old one or the new one, whatever happens in between. */
+export async function writeState(path: string, text: string): Promise<void> {
+  const next = `${path}.${process.pid}`;
+  const handle = await open(next, 'w', 0o640);
+  try {
+    await handle.writeFile(text);
+    await handle.datasync();
+  } finally {
+    await handle.close();
+  }
+  await rename(next, path);
+}

@@ -1,0 +1,207 @@
+/** Files as a log: renamed, deleted and cut short under readers that are behind, and over restarts. */
+import {
+  appendFileSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Journal, type SavedJournal, tally } from '../../../src/ledger/journal.ts';
+import { createPrng } from '../../../src/lib/prng.ts';
+
+let folder: string;
+let path: string;
+let lost: [string, number][];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'sluice-journal-'));
+  path = join(folder, 'u.ndjson');
+  lost = [];
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const line = (n: number): string => `{"id":"${String(n).padStart(36, '0')}"}\n`;
+const numberOf = (text: string): number => Number(text.slice(7, 43));
+const write = (...numbers: number[]): void => appendFileSync(path, numbers.map(line).join(''));
+
+function journal(saved?: SavedJournal, names = ['sink']): Journal {
+  return new Journal(path, saved, names, (name, lines) => lost.push([name, lines]));
+}
+
+/** As usage-file.ts does it, with so many kept; the renamed file has been at rest for a while. */
+function rotate(keep: number): void {
+  rmSync(`${path}.${keep}`, { force: true });
+  for (let n = keep - 1; n >= 1; n--) {
+    try {
+      renameSync(`${path}.${n}`, `${path}.${n + 1}`);
+    } catch {}
+  }
+  renameSync(path, `${path}.1`);
+  utimesSync(`${path}.1`, 1, 1);
+}
+
+async function readAll(from: Journal, name: string, commits = true): Promise<number[]> {
+  const numbers: number[] = [];
+  for (;;) {
+    const chunk = await from.read(name);
+    if (chunk === undefined) return numbers;
+    numbers.push(...chunk.lines.map(numberOf));
+    if (!commits) return numbers;
+    from.commit(name, chunk);
+  }
+}
+
+test('nobody reads further than the tally, and what is not committed comes again', async () => {
+  const own = journal();
+  expect(await readAll(own, tally)).toEqual([]);
+  write(1, 2);
+  expect(await readAll(own, 'sink')).toEqual([]);
+  expect(await readAll(own, tally)).toEqual([1, 2]);
+  expect(own.waiting('sink')).toBe(2);
+  expect(await readAll(own, 'sink', false)).toEqual([1, 2]);
+  expect(await readAll(own, 'sink')).toEqual([1, 2]);
+  expect(own.waiting('sink')).toBe(0);
+});
+
+test('a line without an end is not there yet, an empty one is none', async () => {
+  const own = journal();
+  write(1);
+  appendFileSync(path, line(2).slice(0, 20));
+  expect(await readAll(own, tally)).toEqual([1]);
+  appendFileSync(path, `${line(2).slice(20)}\n\n`);
+  write(3);
+  expect(await readAll(own, tally)).toEqual([2, 3]);
+  expect(own.waiting('sink')).toBe(3);
+});
+
+test('a reader that is behind goes on in a file that was renamed, and so does another process', async () => {
+  const own = journal();
+  write(1, 2);
+  await readAll(own, tally);
+  const first = await own.read('sink');
+  own.commit('sink', first!);
+  write(3);
+  rotate(5);
+  write(4);
+  await readAll(own, tally);
+  rotate(5);
+  write(5, 6);
+  expect(await readAll(own, tally)).toEqual([5, 6]);
+  expect(own.waiting('sink')).toBe(4);
+  const { saved } = own;
+  rotate(5);
+  write(7);
+  const next = journal(JSON.parse(JSON.stringify(saved)));
+  expect(await readAll(next, tally)).toEqual([7]);
+  expect(await readAll(next, 'sink')).toEqual([3, 4, 5, 6, 7]);
+  expect(lost).toEqual([]);
+});
+
+test('what is deleted before a reader had it is counted, and it goes on with the oldest there is', async () => {
+  const own = journal();
+  write(1, 2, 3);
+  await readAll(own, tally);
+  await readAll(own, 'sink');
+  for (const numbers of [[4, 5], [6], [7, 8], [9]]) {
+    write(...numbers);
+    await readAll(own, tally);
+    rotate(2);
+  }
+  write(10);
+  await readAll(own, tally);
+  // In the first file were 1 to 5, of which it has 3; 6 was in the second.
+  expect(lost).toEqual([
+    ['sink', 2],
+    ['sink', 1],
+  ]);
+  expect(await readAll(own, 'sink')).toEqual([7, 8, 9, 10]);
+});
+
+test('a file that somebody took away, or cut short, is begun anew', async () => {
+  const own = journal();
+  write(1, 2);
+  await readAll(own, tally);
+  await readAll(own, 'sink');
+  unlinkSync(path);
+  write(3);
+  expect(await readAll(own, tally)).toEqual([3]);
+  expect(await readAll(own, 'sink')).toEqual([3]);
+  truncateSync(path);
+  write(4);
+  expect(await readAll(own, tally)).toEqual([]);
+  write(5, 6);
+  await own.look();
+  expect(await readAll(own, tally)).toEqual([4, 5, 6]);
+  expect(await readAll(own, 'sink')).toEqual([4, 5, 6]);
+  expect(lost.flatMap(([, lines]) => lines).filter((lines) => lines > 0)).toEqual([]);
+});
+
+test('a reader that is new begins with the oldest file', async () => {
+  write(1);
+  rotate(3);
+  write(2);
+  const own = journal();
+  await readAll(own, tally);
+  await readAll(own, 'sink');
+  const next = journal(own.saved, ['sink', 'other']);
+  await readAll(next, tally);
+  expect(await readAll(next, 'sink')).toEqual([]);
+  expect(await readAll(next, 'other')).toEqual([1, 2]);
+});
+
+test('whatever happens in whatever order: every line once, in order, or counted as lost', async () => {
+  const seed = Number(process.env.SEED ?? Date.now() % 1e9) >>> 0;
+  console.info(`SEED=${seed}`);
+  const random = createPrng(seed);
+  for (let round = 0; round < 30; round++) {
+    for (const name of [path, ...[1, 2, 3].map((n) => `${path}.${n}`)])
+      rmSync(name, { force: true });
+    lost = [];
+    let own = journal();
+    let written = 0;
+    const got: number[] = [];
+    const lostOf = (): number => {
+      return lost.filter(([name]) => name === 'sink').reduce((sum, [, lines]) => sum + lines, 0);
+    };
+    for (let step = 0; step < 60; step++) {
+      const what = random.below(8);
+      if (what < 3) write(...Array.from({ length: 1 + random.below(4) }, () => written++));
+      else if (what < 5) await readAll(own, tally);
+      else if (what === 5) got.push(...(await readAll(own, 'sink')));
+      else if (what === 6) {
+        await readAll(own, tally);
+        if (written > 0) rotate(3);
+        // The next file has its first line at once, as that of a writer has.
+        write(written++);
+      } else {
+        const { saved } = own;
+        own = journal(JSON.parse(JSON.stringify(saved)));
+      }
+    }
+    await readAll(own, tally);
+    expect(own.waiting('sink') + got.length + lostOf(), `round ${round}`).toBe(written);
+    got.push(...(await readAll(own, 'sink')));
+    expect(own.waiting('sink')).toBe(0);
+    expect(got.length + lostOf(), `round ${round}`).toBe(written);
+    expect(got).toEqual([...new Set(got)].sort((a, b) => a - b));
+  }
+});
+
+test('a state of files that are all gone begins with what comes', async () => {
+  writeFileSync(path, line(1));
+  const own = journal();
+  await readAll(own, tally);
+  unlinkSync(path);
+  const next = journal(own.saved);
+  expect(await readAll(next, tally)).toEqual([]);
+  write(2);
+  expect(await readAll(next, tally)).toEqual([2]);
+  expect(await readAll(next, 'sink')).toEqual([2]);
+  expect(lost).toContainEqual(['sink', 1]);
+});

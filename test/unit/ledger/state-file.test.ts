@@ -1,0 +1,46 @@
+/** What a ledger goes on from: all of it, or nothing. */
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { readState, stateFileOf, writeState } from '../../../src/ledger/state-file.ts';
+
+let folder: string;
+let path: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'sluice-state-'));
+  path = stateFileOf(join(folder, 'u.ndjson'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const cursor = { head: 'x', offset: 3, lines: 1 };
+const whole = {
+  version: 1,
+  journals: { 'u.ndjson': { segments: [{ head: 'x', lines: 1 }], cursors: { tally: cursor } } },
+  spending: { day: '2026-12-01', tenants: { acme: { day: 1, month: 2 } } },
+};
+
+test('what was written is read, and nothing else is left', async () => {
+  expect(await readState(path)).toBe(undefined);
+  for (const version of [whole, { ...whole, spending: undefined }]) {
+    await writeState(path, JSON.stringify(version));
+    expect(await readState(path)).toEqual(JSON.parse(JSON.stringify(version)));
+  }
+  expect(readdirSync(folder)).toEqual(['u.ndjson.ledger']);
+});
+
+test.each([
+  ['a part of one', JSON.stringify(whole).slice(0, 60)],
+  ['null', 'null'],
+  ['another version', JSON.stringify({ ...whole, version: 2 })],
+  ['no journals', JSON.stringify({ version: 1 })],
+  ['a journal of nothing', JSON.stringify({ version: 1, journals: { u: {} } })],
+  [
+    'a cursor that is nowhere',
+    JSON.stringify({ version: 1, journals: { u: { segments: [], cursors: { tally: {} } } } }),
+  ],
+  ['no sums', JSON.stringify({ ...whole, spending: {} })],
+])('%s is none', async (_, text) => {
+  writeFileSync(path, text);
+  await expect(readState(path)).rejects.toThrow();
+});

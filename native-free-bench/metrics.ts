@@ -89,6 +89,7 @@ for (const update of [addPair, add, observe]) bench.figure(netFigure(update, loo
 const sources: MetricsSources = {
   models: () => names.map((name, row) => ({ row, name, inFlight: 0, queueDepth: 0 })),
   replicas: () => [],
+  tenants: () => [],
   threads: () => [],
   ringDepths: () => ({ request: 0, dispatch: 0, event: 0, reply: 0, response: 0 }),
   slotsInUse: () => 0,

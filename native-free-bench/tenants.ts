@@ -33,6 +33,7 @@ const ring = new KeyRing({
   isRequired: true,
   tenants: Array.from({ length: tenantCount }, (_, i) => ({
     ...{ name: `t${i}`, mayPrioritise: false, limitRow: i, budgetRow: -1, modelRows: [] },
+    ...{ series: 0, logSample: undefined },
   })),
   keys: keys.map((key, i) => ({
     ...{ id: `k${i}`, sha256: sha256Of(key), tenant: i % tenantCount, expiresMs: 0 },

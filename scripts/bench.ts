@@ -22,6 +22,7 @@ import { openLoop } from './bench/scenario-open-loop.ts';
 import { policyLoad } from './bench/scenario-policies.ts';
 import { protection } from './bench/scenario-protection.ts';
 import { streams } from './bench/scenario-streams.ts';
+import { tracing } from './bench/scenario-tracing.ts';
 import { type TargetName, targetNames } from './bench/targets.ts';
 
 const scenarios: readonly Scenario[] = [
@@ -29,6 +30,7 @@ const scenarios: readonly Scenario[] = [
   halfLoad,
   policyLoad,
   protection,
+  tracing,
   closedLoop,
   streams,
   largePrompts,

@@ -25,6 +25,7 @@ import { ModelNames } from './model-names.ts';
 import type { Request } from './request.ts';
 import { SchedulerBell } from './scheduler-bell.ts';
 import { SlotsPool } from './slots-pool.ts';
+import { openTracing, type Tracing } from './tracing.ts';
 import { openUsage } from './usage.ts';
 
 /** A request that took this long is always in the access log. */
@@ -60,6 +61,8 @@ export interface AcceptorState {
   readonly ledger: LedgerTable;
   /** Of requests that are over; undefined: nobody wants to know. */
   readonly usage: UsageFile | undefined;
+  /** Undefined: requests are not traced. */
+  readonly tracing: Tracing | undefined;
   /** Who is let in. */
   keyRing: KeyRing;
   /** Names of replicas by row. */
@@ -127,6 +130,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     limits: new LimitLevels(memory),
     ledger: new LedgerTable(memory.ledger),
     usage: openUsage(start, metrics, log),
+    tracing: openTracing(start, metrics),
     keyRing: new KeyRing(start.keys),
     replicaNames,
     batches: start.replicas.some(({ takesBatches }) => takesBatches),

@@ -11,7 +11,7 @@ import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import { encodeHeadersInto } from '../protocol/header-codec.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
-import { uuidv7, validRequestId, validTraceparent } from '../protocol/request-id.ts';
+import { uuidv7, validRequestId } from '../protocol/request-id.ts';
 import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
 import {
   isAnthropicTarget,
@@ -39,6 +39,7 @@ import { isDegraded } from './overload.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
 import { invalidHints } from './request-hints.ts';
 import type { Settlement } from './settlement.ts';
+import { pushTraceContext } from './tracing.ts';
 
 /** Room for a body of which nothing is here yet: what a head claims costs its sender nothing. */
 const firstBodyBytes = 8 * 1024;
@@ -165,6 +166,8 @@ export class Ingest implements ListenerHandler {
     holder: Holder | undefined,
   ): RequestFacts {
     const { requestId, contentType, contentLength, isChunked, sessionId, cascade } = head.rules;
+    const { traceparent } = head.rules;
+    const tracing = route?.action === 'proxy' ? this.#state.tracing : undefined;
     return {
       route,
       requestId: validRequestId(requestId) ? requestId : uuidv7(),
@@ -174,6 +177,7 @@ export class Ingest implements ListenerHandler {
       contentLength: isChunked ? -1 : Math.max(contentLength, 0),
       sessionId,
       cascade,
+      trace: tracing?.begin(traceparent, arrivedUs),
       wantsExplain: head.rules.explain !== '',
       holder,
       arrivedUs,
@@ -227,7 +231,8 @@ export class Ingest implements ListenerHandler {
   }
 
   /** What the replica is sent; the forwarder adds the rest (forwarder/upstream-head.ts). */
-  #collectHeaders(head: EdgeHead, { route, requestId, holder }: RequestFacts): string[] {
+  #collectHeaders(head: EdgeHead, facts: RequestFacts): string[] {
+    const { route, requestId, holder, trace } = facts;
     const list = this.#headers;
     list.length = 0;
     if (route?.dynamic === true || head.target.length !== route?.path.length) {
@@ -238,7 +243,7 @@ export class Ingest implements ListenerHandler {
     // A key of ours is nothing to a replica.
     if (authorization !== '' && holder === undefined) list.push('authorization', authorization);
     if (apiKey !== '' && holder === undefined) list.push('x-api-key', apiKey);
-    if (validTraceparent(traceparent)) list.push('traceparent', traceparent);
+    pushTraceContext(list, trace, traceparent);
     list.push('x-request-id', requestId);
     return list;
   }

@@ -26,6 +26,10 @@ export interface Holder {
   readonly modelRows: ReadonlyMap<number, number>;
   /** Row of the budget of its tenant; -1: it has none. */
   readonly budgetRow: number;
+  /** Index of its tenant in the label of metrics. */
+  readonly series: number;
+  /** Share of its tenant's successes in the access log; undefined: that of everybody. */
+  readonly logSample: number | undefined;
 }
 
 interface Entry {
@@ -48,11 +52,11 @@ export class KeyRing {
     this.isRequired = isRequired;
     for (const row of keys) {
       const tenant = tenants[row.tenant] as TenantRow;
-      const { name: tenantName, mayPrioritise, limitRow, budgetRow } = tenant;
+      const { name: tenantName, mayPrioritise, limitRow, budgetRow, series, logSample } = tenant;
       const { priority } = row;
       const modelRows = new Map(tenant.modelRows);
       const refs = row.refs === null ? undefined : new Set(row.refs);
-      const of = { tenant: row.tenant, tenantName, keyId: row.id };
+      const of = { tenant: row.tenant, tenantName, keyId: row.id, series, logSample };
       const holder = { ...of, priority, mayPrioritise, refs, limitRow, modelRows, budgetRow };
       const own = Buffer.from(row.sha256, 'hex');
       const entries = this.#entries.get(headOf(own)) ?? [];

@@ -11,6 +11,7 @@ import type { Asker } from './answers.ts';
 import type { Holder } from './key-ring.ts';
 import type { Exchange, ExchangePeer } from './listener.ts';
 import { Outbox } from './outbox.ts';
+import type { RequestTrace } from './tracing.ts';
 
 /**
  * reading: the body arrives. published: the scheduler or a forwarder has it. settled: the outcome is
@@ -37,6 +38,8 @@ export interface RequestFacts extends Asker {
   readonly cascade: string;
   /** Whose request it is; undefined where nobody is asked for a key. */
   readonly holder: Holder | undefined;
+  /** Its place in a trace; undefined: requests are not traced, or the client has chosen that for this one. */
+  readonly trace: RequestTrace | undefined;
   /** The answer says why it came from its replica. */
   readonly wantsExplain: boolean;
 }

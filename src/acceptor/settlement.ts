@@ -11,9 +11,11 @@ import { nowUs } from '../lib/clock.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
 import { metrics } from '../telemetry/catalogue.ts';
-import { defaultMetricDims, modelIndex, Ring, statusIndex } from '../telemetry/labels.ts';
+import { Ring } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { Phase, type Request, type RequestFacts } from './request.ts';
+import { countOutcome, countRequest } from './request-metrics.ts';
+import { endSpan, traceIdOf } from './tracing.ts';
 import { writeUsage } from './usage.ts';
 
 export class Settlement {
@@ -80,12 +82,14 @@ export class Settlement {
   ): void {
     if (method === 'OPTIONS') return;
     const ms = (nowUs() - facts.arrivedUs) / 1000;
-    this.#count(model, status, ms);
+    countRequest(this.#state, facts, model, status, ms);
+    endSpan(this.#state, facts, undefined, status, code, model);
     const { log } = this.#state;
     if (log.sampler.keeps(facts.requestId, status, false, ms)) {
       const { requestId, holder } = facts;
       log.access({
         req_id: requestId,
+        trace_id: traceIdOf(facts),
         tenant: holder?.tenantName,
         key_id: holder?.keyId,
         status,
@@ -136,13 +140,6 @@ export class Settlement {
     this.#state.log.error('a slot to be freed was not settled');
   }
 
-  #count(model: number, status: number, ms: number): void {
-    const { metrics: counters } = this.#state;
-    const index = modelIndex(model, defaultMetricDims);
-    counters.addPair(metrics.requests, index, statusIndex(status), 1);
-    counters.observe(metrics.requestDuration, index, ms * 1000);
-  }
-
   #record(request: Request): void {
     const { log, slots, start, replicaNames } = this.#state;
     const { facts } = request;
@@ -151,16 +148,20 @@ export class Settlement {
     const isOurs = request.cutFor !== undefined && request.cutFor.source !== 'client';
     const hasLeft = request.isGone && !isOurs;
     const status = hasLeft ? errors.CLIENT_GONE.status : request.status;
-    this.#count(request.model, status, ms);
+    countRequest(this.#state, facts, request.model, status, ms);
     const outcome = failure === undefined && status < 400 ? 'ok' : 'error';
+    countOutcome(this.#state, request, outcome === 'ok' && !hasLeft, ms);
     writeUsage(this.#state, request, hasLeft ? 'client_gone' : outcome, failure?.code, ms);
-    if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms)) return;
+    endSpan(this.#state, facts, request, status, failure?.code, request.model);
+    const sample = facts.holder?.logSample;
+    if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms, sample)) return;
     const { words, at } = slots;
     const row = slots.row(request.slot);
     const attempts = slots.attempts(request.slot);
     const firstTokenUs = slots.readTime(request.slot, at.firstTokenUs);
     log.access({
       req_id: facts.requestId,
+      trace_id: traceIdOf(facts),
       tenant: facts.holder?.tenantName,
       key_id: facts.holder?.keyId,
       model: start.models[words[row + at.model] as number]?.name,
@@ -174,6 +175,7 @@ export class Settlement {
       err: failure?.code,
       flag: failure?.flag,
       failed: failure !== undefined,
+      sample,
     });
   }
 

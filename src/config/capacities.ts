@@ -9,6 +9,8 @@ export const adaptersMax = 256;
 export const replicasMax = 256;
 /** Over all tenants 64 keys each: what a table that is sent to every acceptor may have. */
 export const tenantsMax = 10_000;
+/** Tenants that metrics may tell apart: each has a series for every model and kind of token it uses. */
+export const tenantSeriesMax = 256;
 /** Tenants, and models with limits of their own, over all tenants. */
 export const limitRowsMax = 16_384;
 /** Priorities reach from -100 to 100. */

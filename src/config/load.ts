@@ -118,17 +118,18 @@ const tlsFiles = ['cert', 'key', 'ca'] as const;
 type TlsFiles = { readonly [K in (typeof tlsFiles)[number]]?: string | undefined };
 
 function withAbsoluteFiles(config: Config, absolute: (path: string) => string): Config {
-  const { listen, usage } = config;
+  const { admin, listen, usage } = config;
   const withTls = <T extends { readonly tls?: TlsFiles | undefined }>(section: T): T => {
     const { tls } = section;
     if (tls === undefined) return section;
     const files = tlsFiles.flatMap((key) => (tls[key] ? [[key, absolute(tls[key])]] : []));
     return { ...section, tls: { ...tls, ...Object.fromEntries(files) } };
   };
-  const file = usage.file === '' ? '' : absolute(usage.file);
+  const ofFile = (path: string): string => (path === '' ? '' : absolute(path));
   const sinks = configuredSinks(usage).map((name) => [name, withTls(usage[name] as WithTls)]);
-  const ofUsage = { ...usage, file, ...Object.fromEntries(sinks) };
-  return { ...config, usage: ofUsage, listen: withTls(listen) };
+  const ofUsage = { ...usage, file: ofFile(usage.file), ...Object.fromEntries(sinks) };
+  const ofAdmin = { ...admin, audit_log: ofFile(admin.audit_log) };
+  return { ...config, admin: ofAdmin, usage: ofUsage, listen: withTls(listen) };
 }
 
 interface WithTls {

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { keysMax, priorityMax, tenantsMax } from './capacities.ts';
 import { failureMode } from './schema-limits.ts';
 import { duration } from './units.ts';
-import { integer } from './values.ts';
+import { integer, share } from './values.ts';
 
 const shortName = () =>
   z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, {
@@ -79,6 +79,11 @@ const Tenant = z.strictObject({
     .boolean()
     .prefault(false)
     .describe('Its requests may ask for more or less (`x-sluice-priority`), which is added.'),
+  log_sample: share()
+    .optional()
+    .describe(
+      'Share of its successful requests in the access log, in place of `log.sample`; failed and slow ones all are.',
+    ),
   limits: Limits.prefault({}).describe('Over all of its requests.'),
   model_limits: z
     .record(z.string().min(1).max(256), Limits)

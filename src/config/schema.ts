@@ -11,6 +11,7 @@ import { modelsMax, splitsMax } from './capacities.ts';
 import { applyRules } from './rules.ts';
 import { SharedLimits } from './schema-limits.ts';
 import { Model, Split } from './schema-models.ts';
+import { Metrics, Tracing } from './schema-telemetry.ts';
 import { Auth, tenants } from './schema-tenants.ts';
 import { Usage } from './schema-usage.ts';
 import { duration, size } from './units.ts';
@@ -57,6 +58,13 @@ const Admin = z.strictObject({
     .prefault('')
     .describe(
       'Bearer token of the admin listener. Empty: read-only, and only on a loopback address.',
+    ),
+  audit_log: z
+    .string()
+    .max(4096)
+    .prefault('')
+    .describe(
+      'File for one JSON line per change that the admin listener was asked for: who, from where, what, with which result; relative to the config file. Empty: in the log, with `audit: true`.',
     ),
 });
 
@@ -295,6 +303,8 @@ const Sections = z.strictObject({
   hedge: Hedge.prefault({}).describe('Second attempts beside a slow first one.'),
   log: Log.prefault({}).describe('The log on standard output.'),
   usage: Usage.prefault({}).describe('Who used what, and who is told of it.'),
+  metrics: Metrics.prefault({}).describe('What `/metrics` tells apart.'),
+  tracing: Tracing.prefault({}).describe('Spans of requests, for OpenTelemetry.'),
   auth: Auth.prefault({}).describe('Who may use the listener.'),
   limits: SharedLimits.prefault({}).describe('Where the limits of tenants are counted.'),
   tenants: tenants()

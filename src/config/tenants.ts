@@ -15,6 +15,10 @@ export interface TenantRow {
   readonly modelRows: readonly (readonly [model: number, row: number])[];
   /** Row of its budget; -1: it has none. */
   readonly budgetRow: number;
+  /** Index in the `tenant` label of metrics. */
+  readonly series: number;
+  /** Share of its successes in the access log; undefined: that of everybody. */
+  readonly logSample: number | undefined;
 }
 
 /** What a tenant may spend in a day and in a month of UTC; 0: no limit. */
@@ -51,10 +55,12 @@ export type TenantSource = Pick<Config, 'auth' | 'limits' | 'tenants' | 'models'
 /** Where the limits of a tenant are, and those of a model of its; -1: there are none. */
 export type LimitRowOf = (tenant: string, model?: string) => number;
 
+/** `seriesOf`: index of a tenant in the label of metrics. */
 export function keyTable(
   source: Omit<TenantSource, 'limits'>,
   rowOf: LimitRowOf,
   budgetRowOf: (tenant: string) => number,
+  seriesOf: (tenant: string) => number,
 ): KeyTable {
   const { auth, tenants, models } = source;
   const known = namesOf(source);
@@ -75,14 +81,15 @@ export function keyTable(
     });
   });
   const isRequired = auth.keys === 'required' || (auth.keys === 'auto' && tenants.length > 0);
-  const rows = tenants.map(({ name, priority_header, model_limits }): TenantRow => {
+  const rows = tenants.map((tenant): TenantRow => {
+    const { name, priority_header, model_limits, log_sample: logSample } = tenant;
     const modelRows = Object.keys(model_limits).flatMap((model) => {
       const index = models.findIndex((each) => each.name === model);
       return index < 0 ? [] : [[index, rowOf(name, model)] as const];
     });
     const mayPrioritise = priority_header;
-    const [limitRow, budgetRow] = [rowOf(name), budgetRowOf(name)];
-    return { name, mayPrioritise, limitRow, modelRows, budgetRow };
+    const [limitRow, budgetRow, series] = [rowOf(name), budgetRowOf(name), seriesOf(name)];
+    return { name, mayPrioritise, limitRow, modelRows, budgetRow, series, logSample };
   });
   return { isRequired, tenants: rows, keys };
 }

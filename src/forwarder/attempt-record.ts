@@ -5,6 +5,8 @@
  */
 import { errors } from '../errors/catalogue.ts';
 import type { Usage } from '../protocol/completion-observer.ts';
+import type { Outcome } from '../shm/rings.layout.ts';
+import type { ExchangeKind } from '../shm/span-records.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import {
   defaultMetricDims,
@@ -13,6 +15,7 @@ import {
   Stage,
   TokenType,
 } from '../telemetry/labels.ts';
+import type { AttemptTrace } from './attempt-trace.ts';
 import type { Earlier } from './delivery.ts';
 import type { Services } from './services.ts';
 
@@ -23,6 +26,8 @@ export class AttemptRecord {
   readonly #model: number;
   readonly #startUs: number;
   readonly #earlier: Earlier | undefined;
+  /** Until its record is written. */
+  #trace: AttemptTrace | undefined;
   /** When the last token came; of an attempt before this one while it has none. */
   lastTokenUs: number;
   #usage: Usage | undefined;
@@ -37,6 +42,7 @@ export class AttemptRecord {
     startUs: number,
     produced: number,
     earlier?: Earlier,
+    trace?: AttemptTrace,
   ) {
     const { slots } = services;
     const { words, at } = slots;
@@ -46,6 +52,7 @@ export class AttemptRecord {
     this.#row = row;
     this.#startUs = startUs;
     this.#earlier = earlier;
+    this.#trace = trace;
     this.lastTokenUs = earlier?.lastTokenUs ?? 0;
     this.#model = modelIndex(words[row + at.model] as number, defaultMetricDims);
     words[row + at.producedBytes] = produced;
@@ -155,6 +162,25 @@ export class AttemptRecord {
     const { slots } = this.#services;
     slots.words[this.#row + slots.at.producedBytes] = produced;
     slots.writeTime(this.#slot, slots.at.endedUs, us);
+  }
+
+  /** The exchange is over, however it ended; the first call counts. */
+  endSpan(lease: number, exchange: ExchangeKind, outcome: Outcome, error: number): void {
+    const { spans, slots } = this.#services;
+    const trace = this.#trace;
+    if (trace === undefined || spans === undefined) return;
+    this.#trace = undefined;
+    trace.end(spans, slots, this.#slot, lease, exchange, {
+      startUs: this.#startUs,
+      sentUs: this.#sentUs,
+      firstByteUs: this.#firstByteUs,
+      status: this.#status,
+      outcome,
+      error,
+      inputTokens: this.#usage?.prompt ?? -1,
+      outputTokens: this.#usage?.completion ?? -1,
+      cachedTokens: this.#usage?.cached ?? -1,
+    });
   }
 
   conflict(): void {

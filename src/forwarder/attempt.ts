@@ -12,9 +12,12 @@
 import { nowUs } from '../lib/clock.ts';
 import type { Usage } from '../protocol/completion-observer.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
+import { attemptOf } from '../shm/request-slots.ts';
 import { Outcome } from '../shm/rings.layout.ts';
+import type { ExchangeKind } from '../shm/span-records.ts';
 import { Result } from '../telemetry/labels.ts';
 import { AttemptRecord } from './attempt-record.ts';
+import type { AttemptTrace } from './attempt-trace.ts';
 import { type AttemptClock, clockOf } from './clocks.ts';
 import type { Earlier } from './delivery.ts';
 import { type Failure, failures } from './failure.ts';
@@ -55,6 +58,7 @@ export class Attempt implements OutputOwner {
     services: Services,
     slot: number,
     lease: number,
+    trace: AttemptTrace | undefined,
     sharers = 1,
     rival?: Attempt,
     earlier?: Earlier,
@@ -76,7 +80,7 @@ export class Attempt implements OutputOwner {
     this.#earlier = earlier;
     this.writer = services.writers[words[row + at.acceptor] as number] as ResponseWriter;
     this.output = new Output(this, slot, lease, row, produced);
-    this.record = new AttemptRecord(services, slot, us, produced, earlier);
+    this.record = new AttemptRecord(services, slot, us, produced, earlier, trace);
     this.clock = clockOf(slots, slot, limits, us);
   }
 
@@ -192,6 +196,7 @@ export class Attempt implements OutputOwner {
 
   claimSettlement(): boolean {
     this.record.ended(nowUs(), this.output.produced);
+    this.#endSpan(this.outcome, this.output.error);
     const from = this.committed ? SlotState.streaming : SlotState.dispatched;
     if (this.#services.slots.transition(this.slot, this.lease, from, SlotState.settled))
       return true;
@@ -215,13 +220,19 @@ export class Attempt implements OutputOwner {
     this.#owner.onWritten();
   }
 
+  get #exchange(): ExchangeKind {
+    if (this.isHedge) return 'hedge';
+    if (this.#earlier !== undefined) return 'continuation';
+    return attemptOf(this.lease) > 1 ? 'retry' : 'first';
+  }
+
   /** This exchange is the one that counts: the other one is cut before anything is published. */
   #outrun(): void {
     const rival = this.#rival;
     if (rival === undefined) return;
     this.#part(rival, rival.isHedge);
     this.record.claim();
-    rival.#leave();
+    rival.#leave(Outcome.cancelled, 0);
   }
 
   /** This exchange failed and the other one goes on; nobody is told but the scheduler. */
@@ -229,7 +240,7 @@ export class Attempt implements OutputOwner {
     this.#part(rival, this.isHedge);
     rival.record.claim();
     this.#services.events.dropped(this, failure, retryAfterMs);
-    this.#leave();
+    this.#leave(failure.outcome, failure.error);
   }
 
   /** One of the two is left from here on. */
@@ -245,6 +256,7 @@ export class Attempt implements OutputOwner {
     const { slots, events } = this.#services;
     const { slot, lease, error } = this.output;
     this.record.ended(nowUs(), this.output.produced);
+    this.#endSpan(this.outcome, error);
     if (!slots.transition(slot, lease, from, SlotState.resuming)) {
       this.#lose();
       return;
@@ -255,10 +267,16 @@ export class Attempt implements OutputOwner {
 
   #lose(): void {
     this.record.conflict();
-    this.#leave();
+    this.#leave(this.outcome, this.output.error);
   }
 
-  #leave(): void {
+  /** While the slot is still that of the attempt: whoever settles it frees the row. */
+  #endSpan(outcome: Outcome, error: number): void {
+    this.record.endSpan(this.lease, this.#exchange, outcome, error);
+  }
+
+  #leave(outcome: Outcome, error: number): void {
+    this.#endSpan(outcome, error);
     this.#owner.onLost();
     this.output.withdraw();
     this.writer.forget(this.output);

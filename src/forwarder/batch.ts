@@ -14,6 +14,7 @@ import { NoParts, splitAnswer } from '../protocol/batch-answer.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { AnswerHead, type AnswerHeaders, encodeAnswerHead } from './answer-head.ts';
 import { Attempt, type AttemptOwner } from './attempt.ts';
+import type { AttemptTrace } from './attempt-trace.ts';
 import { AttemptClock } from './clocks.ts';
 import { batchFailures, type Failure, failures, Stage } from './failure.ts';
 import type { ReplicaPool } from './pools.ts';
@@ -29,6 +30,7 @@ export interface BatchItem {
   readonly slot: number;
   readonly lease: number;
   readonly promptBytes: number;
+  readonly trace: AttemptTrace | undefined;
 }
 
 export class Batch extends ReplicaCall {
@@ -58,9 +60,7 @@ export class Batch extends ReplicaCall {
     this.clock = new AttemptClock(services.limits, nowUs(), time);
     this.#owner = owner;
     this.#onFailed = () => services.metrics.add(catalogue.batchesFailed, pool.address.row, 1);
-    this.#members = items.map(({ slot, lease }) => {
-      return new Member(this, services, slot, lease, items.length);
-    });
+    this.#members = items.map((item) => new Member(this, services, item, items.length));
     this.#promptBytes = items.map(({ promptBytes }) => promptBytes);
     this.#open = this.#unsettled = items.length;
     services.metrics.add(catalogue.batches, pool.address.row, 1);
@@ -201,9 +201,10 @@ class Member implements AttemptOwner, Running {
   isOver = false;
   readonly #batch: Batch;
 
-  constructor(batch: Batch, services: Services, slot: number, lease: number, size: number) {
+  constructor(batch: Batch, services: Services, item: BatchItem, size: number) {
+    const { slot, lease, trace } = item;
     this.#batch = batch;
-    this.attempt = new Attempt(this, services, slot, lease, size);
+    this.attempt = new Attempt(this, services, slot, lease, trace, size);
   }
 
   get slot(): number {

@@ -19,6 +19,7 @@ import type { ReplicaPool } from './pools.ts';
 import { ReplicaCall } from './replica-call.ts';
 import type { Running, RunningOwner } from './running.ts';
 import type { Services } from './services.ts';
+import type { SentRequest } from './upstream-requests.ts';
 import { WholeAnswer } from './whole-answer.ts';
 
 export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, Running {
@@ -39,7 +40,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     pool: ReplicaPool,
     slot: number,
     lease: number,
-    request: Dispatcher.DispatchOptions,
+    request: SentRequest,
     delivery?: Delivery,
     rival?: Exchange,
   ) {
@@ -47,7 +48,8 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     this.#owner = owner;
     this.#delivery = delivery;
     const other = rival === undefined ? undefined : rival.#attempt;
-    this.#attempt = new Attempt(this, services, slot, lease, 1, other, delivery?.earlier);
+    const { trace } = request;
+    this.#attempt = new Attempt(this, services, slot, lease, trace, 1, other, delivery?.earlier);
   }
 
   protected get clock(): AttemptClock {

@@ -6,7 +6,6 @@
  * the event loop, after everything of the turn is published. Death: its connections close with the
  * thread; a successor attaches to the same rings, ends what it left (take-over.ts) and goes on.
  */
-import type { Dispatcher } from 'undici';
 import { Bag } from '../lib/bag.ts';
 import { nowUs } from '../lib/clock.ts';
 import { arenaBytes } from '../shm/arena.ts';
@@ -35,9 +34,14 @@ import { type ReplicaPool, ReplicaPools } from './pools.ts';
 import type { ReplicaCall } from './replica-call.ts';
 import { ResponseWriter } from './response-writer.ts';
 import type { Running, RunningOwner } from './running.ts';
-import { EventWriter, type FieldsOf, type Services } from './services.ts';
+import { EventWriter, type FieldsOf, openSpans, type Services } from './services.ts';
 import { takeOver } from './take-over.ts';
-import { asSent, type UpstreamRequest, UpstreamRequests } from './upstream-requests.ts';
+import {
+  asSent,
+  type SentRequest,
+  type UpstreamRequest,
+  UpstreamRequests,
+} from './upstream-requests.ts';
 
 /** Attempts started in one go before the event loop may serve its sockets. */
 const drainBudget = 64;
@@ -118,6 +122,7 @@ export class Forwarder implements RunningOwner {
       },
       progress: new ReplicaProgress(memory.replicas),
       hasLargerModel: (row) => this.#upstream.hasLargerModel(row),
+      spans: openSpans(start, this.#metrics),
       onMisconfigured,
     };
     this.#pools = new ReplicaPools(timeouts.connect, start.replicas);
@@ -316,8 +321,8 @@ export class Forwarder implements RunningOwner {
       if (members.length === 1) this.#runAlone(first.slot, first.lease, first.pool, first.request);
       else {
         const request = this.#upstream.merged(members);
-        const items = members.map(({ slot, lease }) => {
-          return { slot, lease, promptBytes: this.#upstream.promptBytes(slot) };
+        const items = members.map(({ slot, lease, request: { trace } }) => {
+          return { slot, lease, trace, promptBytes: this.#upstream.promptBytes(slot) };
         });
         const batch = new Batch(this, this.#services, first.pool, items, request);
         this.#run(batch, batch.members);
@@ -366,11 +371,8 @@ export class Forwarder implements RunningOwner {
 }
 
 /** What an attempt sends, made of what the client sent. */
-function sentOf(
-  request: UpstreamRequest,
-  delivery: Delivery | undefined,
-): Dispatcher.DispatchOptions {
-  const { method, path, headers, body, rename } = request;
+function sentOf(request: UpstreamRequest, delivery: Delivery | undefined): SentRequest {
+  const { method, path, headers, body, rename, trace } = request;
   if (delivery === undefined || body === null) return asSent(request);
-  return { method, headers, ...delivery.begin(path, body, rename) };
+  return { method, headers, trace, ...delivery.begin(path, body, rename) };
 }

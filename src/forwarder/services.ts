@@ -9,7 +9,10 @@ import type { MetricsWriter } from '../shm/metrics.ts';
 import type { ReplicaProgress } from '../shm/replica-progress.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
 import { EventKind, type EventRingLayout, Outcome } from '../shm/rings.layout.ts';
+import { SpanWriter } from '../shm/span-records.ts';
 import type { SpscLayout, SpscProducer } from '../shm/spsc-ring.ts';
+import type { ForwarderStart } from '../shm/threads.ts';
+import { metrics } from '../telemetry/catalogue.ts';
 import type { ClockLimits } from './clocks.ts';
 import type { Credit } from './credit.ts';
 import type { Failure } from './failure.ts';
@@ -26,8 +29,18 @@ export interface Services {
   readonly progress: ReplicaProgress;
   /** A prompt that is too long for the model that the request in the row is with may go on to another. */
   hasLargerModel(row: number): boolean;
+  /** Undefined: requests are not traced. */
+  readonly spans: SpanWriter | undefined;
   /** A replica refuses the gateway itself, which no retry cures: for the log, loudly. */
   onMisconfigured(replica: string, error: number): void;
+}
+
+export function openSpans(
+  { memory, index }: ForwarderStart,
+  counters: MetricsWriter,
+): SpanWriter | undefined {
+  const ring = memory.spanRings[memory.size.acceptors + index];
+  return ring && new SpanWriter(ring, () => counters.add(metrics.traceRecordsDropped, 0, 1));
 }
 
 /** The exchange an event is about. */

@@ -2,8 +2,8 @@
  * The head of the request a replica gets. Pure; forwarder threads.
  *
  * It is built from the header blob of the acceptor, which holds nothing but allow-listed headers and
- * opens with `:method` and `:path` where they are not those of the route. Host, content-length and
- * connection belong to the HTTP client; hop-by-hop headers are dropped here once more, because undici
+ * opens with `:method` and `:path` where they are not those of the route, and ends with `:trace` where
+ * the request is traced. Host, content-length and connection belong to the HTTP client; hop-by-hop headers are dropped here once more, because undici
  * refuses a whole request over one of them.
  */
 import type { Dispatcher } from 'undici';
@@ -15,6 +15,8 @@ export interface UpstreamHead {
   readonly path: string;
   /** Name, value, name, value ... */
   readonly headers: string[];
+  /** The span of a request that is traced, as a `traceparent`; '' for others. */
+  readonly requestSpan: string;
 }
 
 const notForwarded = new Set([
@@ -47,6 +49,7 @@ export function upstreamHead(
 ): UpstreamHead {
   let method: string = route.method;
   let path = route.path;
+  let requestSpan = '';
   // Compressed answers could not be scanned, and they save nothing on a short hop.
   const headers = ['accept-encoding', 'identity'];
   if (authorization !== '') headers.push('authorization', authorization);
@@ -57,8 +60,9 @@ export function upstreamHead(
     const value = decoded[i + 1] as string;
     if (name === ':method') method = value;
     else if (name === ':path') path = value;
+    else if (name === ':trace') requestSpan = value;
     else if (isKey(name) && authorization !== '') continue;
     else if (!notForwarded.has(name)) headers.push(name, value);
   }
-  return { method: method as Dispatcher.HttpMethod, path: pathPrefix + path, headers };
+  return { method: method as Dispatcher.HttpMethod, path: pathPrefix + path, headers, requestSpan };
 }

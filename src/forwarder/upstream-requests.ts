@@ -13,6 +13,7 @@ import { type Route, routeOf } from '../protocol/routes.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
 import type { ModelRow } from '../shm/threads.ts';
+import { AttemptTrace } from './attempt-trace.ts';
 import type { ReplicaPool } from './pools.ts';
 import { type UpstreamHead, upstreamHead } from './upstream-head.ts';
 
@@ -21,6 +22,13 @@ export interface UpstreamRequest extends UpstreamHead {
   readonly body: Buffer | null;
   /** What is changed in it on its way: the name of the model where the replica knows another one. */
   readonly rename: readonly Edit[];
+  /** Of the exchange; undefined: the request is not traced. */
+  readonly trace: AttemptTrace | undefined;
+}
+
+/** A request as undici takes it, and the trace of its exchange. */
+export interface SentRequest extends Dispatcher.DispatchOptions {
+  readonly trace: AttemptTrace | undefined;
 }
 
 /** Of the first member only; replicas use them for their logs and traces. */
@@ -52,7 +60,9 @@ export class UpstreamRequests {
     const route = routeOf(words[row + at.route] as number);
     const head = upstreamHead(blob, route, pool.pathPrefix, pool.authorization);
     const rename = this.#renameOf(row, route, pool.address.servedName ?? '');
-    return { ...head, body: this.#bodyOf(row), rename };
+    const trace = AttemptTrace.of(head.requestSpan, pool.address);
+    if (trace !== undefined) head.headers.push('traceparent', trace.traceparent);
+    return { ...head, trace, body: this.#bodyOf(row), rename };
   }
 
   /** The list of the model that the request came for has a place behind the one it is with. */
@@ -141,9 +151,11 @@ const renamed = (body: Buffer, start: number, end: number, rename: readonly Edit
  * The request as it is sent. A body that is changed is a copy, some 20 us for 200 KB: undici writes one
  * piece at once and several in turns of its own.
  */
-export function asSent({ method, path, headers, body, rename }: UpstreamRequest) {
-  if (body === null || rename.length === 0) return { method, path, headers, body };
-  return { method, path, headers, body: edited(body, 0, body.length, rename) };
+export function asSent(request: UpstreamRequest): SentRequest {
+  const { method, path, headers, body, rename, trace } = request;
+  const isRenamed = body !== null && rename.length > 0;
+  const sent = isRenamed ? edited(body, 0, body.length, rename) : body;
+  return { method, path, headers, body: sent, trace };
 }
 
 const open = Buffer.from('[');

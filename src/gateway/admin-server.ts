@@ -6,11 +6,13 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, Server as NetServer } from 'node:net';
+import { nowMs } from '../lib/clock.ts';
 import { ListenError } from '../lib/listen-error.ts';
 import { quietTurn } from '../lib/quiet-turn.ts';
 import { validRequestId } from '../protocol/request-id.ts';
 import { probeSole } from './addresses.ts';
 import { type Access, mayChange, mayRead } from './admin-access.ts';
+import { type AuditLog, changeOf } from './audit.ts';
 import type { ByHand } from './by-hand.ts';
 
 /** What the listener shows and does; the gateway implements it. */
@@ -55,6 +57,8 @@ interface Answer {
   readonly type: string;
   readonly body: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** What a change has turned out to be about, for the audit log. */
+  readonly target?: string;
 }
 
 const changes = { drain: 'drained', undrain: 'undrained', remove: 'removed' } as const;
@@ -70,25 +74,30 @@ const json = (status: number, value: unknown): Answer => ({
 const failure = (status: number, message: string): Answer =>
   json(status, { error: { message, type: 'admin_error', param: null, code: null } });
 
+const failureOf = (error: unknown): Answer =>
+  error instanceof AdminError
+    ? failure(error.status, error.message)
+    : failure(500, 'the admin action failed; see the log');
+
+const auditCloseMs = 500;
+
 export class AdminServer {
   readonly #server: Server;
   readonly #actions: AdminActions;
   readonly #token: string;
   readonly #byHand: ByHand;
+  readonly #audit: AuditLog;
   #accepted = 0;
   #isReplaced = false;
 
-  constructor(actions: AdminActions, token: string, byHand: ByHand) {
+  constructor(actions: AdminActions, token: string, byHand: ByHand, audit: AuditLog) {
     this.#actions = actions;
+    this.#audit = audit;
     this.#byHand = byHand;
     this.#token = token;
     this.#server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (req, res) => {
       this.#answer(req)
-        .catch((error: unknown) =>
-          error instanceof AdminError
-            ? failure(error.status, error.message)
-            : failure(500, 'the admin action failed; see the log'),
-        )
+        .catch(failureOf)
         .then((answer) => {
           if (this.#isReplaced) res.setHeader('connection', 'close');
           send(req, res, answer);
@@ -115,6 +124,7 @@ export class AdminServer {
   async close(): Promise<void> {
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
+    await this.#audit.close(auditCloseMs);
   }
 
   async #answer(req: IncomingMessage): Promise<Answer> {
@@ -158,8 +168,26 @@ export class AdminServer {
   }
 
   async #change(req: IncomingMessage, path: string): Promise<Answer> {
-    const refused = this.#refusal(mayChange(req, this.#token));
-    if (refused !== undefined) return refused;
+    const startMs = nowMs();
+    const remote = req.socket.remoteAddress ?? '';
+    const access = mayChange(req, this.#token);
+    const refused = this.#refusal(access);
+    const answer = refused ?? (await this.#apply(req, path).catch(failureOf));
+    const change = changeOf(path);
+    if (change !== undefined) {
+      this.#audit.write({
+        ...change,
+        ...(answer.target !== undefined && { target: answer.target }),
+        who: access === 'allowed' ? 'admin' : 'nobody',
+        remote,
+        status: answer.status,
+        ms: nowMs() - startMs,
+      });
+    }
+    return answer;
+  }
+
+  async #apply(req: IncomingMessage, path: string): Promise<Answer> {
     if (path === '/admin/reload') return json(200, await this.#actions.reload());
     if (path === '/admin/restart') return json(202, this.#actions.restart());
     const { fault } = this.#actions;
@@ -168,7 +196,7 @@ export class AdminServer {
     if (path === '/admin/replicas') {
       const added = await this.#actions.add(await readJson(req));
       this.#byHand.added(added.name);
-      return json(201, added);
+      return { ...json(201, added), target: added.name };
     }
     if (path.startsWith(tenantsPath)) return this.#changeKeys(req, path.slice(tenantsPath.length));
     const match = /^\/admin\/replicas\/([A-Za-z0-9._-]{1,64})\/(drain|undrain|remove)$/.exec(path);
@@ -187,7 +215,7 @@ export class AdminServer {
     if (id === undefined) {
       const made = await this.#actions.createKey(tenant, await readJson(req));
       this.#byHand.key(tenant, made.id, 'made');
-      return json(201, made);
+      return { ...json(201, made), target: `${tenant}/${made.id}` };
     }
     const changed = await this.#actions.disableKey(tenant, id, action === 'disable');
     this.#byHand.key(tenant, id, action === 'disable' ? 'disabled' : 'enabled');

@@ -155,7 +155,7 @@ export class GatewayAdmin implements AdminActions {
   }
 
   #createMetrics(): GatewayMetrics {
-    const { options, engine, membership, overload, views, reader } = this.#parts;
+    const { options, engine, membership, overload, tenants, views, reader } = this.#parts;
     const { models } = options.config;
     return new GatewayMetrics(
       defaultMetricDims,
@@ -174,6 +174,7 @@ export class GatewayAdmin implements AdminActions {
             const { row, name, engine } = member;
             return { row, name, model, up: healthy, inFlight, breaker, engine };
           }),
+        tenants: () => tenants.series.named(),
         threads: () =>
           views.threads().flatMap(({ name, heartbeatAgeSeconds, utilization }) => {
             if (name === 'main') return [];
@@ -189,6 +190,7 @@ export class GatewayAdmin implements AdminActions {
         sinks: () => views.sinks(configuredSinks(options.config.usage)),
       },
       { version, node: process.version, engine },
+      options.config.metrics.genai,
     );
   }
 }

@@ -18,9 +18,11 @@ import {
   limiterStart,
   type StartContext,
   schedulerStart,
+  tracerStart,
 } from './start-data.ts';
 import type { TenantTables } from './tenants.ts';
 import { ThreadHandle } from './thread-handle.ts';
+import { TracerThread } from './tracer-thread.ts';
 import type { GatewayViews } from './views.ts';
 
 type Applied = Extract<ToThread, { kind: 'replica' | 'forget' }>;
@@ -44,10 +46,12 @@ export class GatewayThreads {
   /** There where limits are shared by way of a store. */
   #limiter: ThreadHandle | undefined;
   readonly #ledger: LedgerThread | undefined;
+  readonly #tracer: TracerThread;
 
   constructor(parts: ThreadsParts) {
     this.#parts = parts;
     const { context, logger, metrics } = parts;
+    this.#tracer = new TracerThread(logger, () => tracerStart(context()));
     const startData = () => ledgerStart(context());
     if (wantsLedger(context().config)) {
       this.#ledger = new LedgerThread({ logger, metrics, startData });
@@ -64,6 +68,7 @@ export class GatewayThreads {
     const { forwarders, limiters } = this.#parts.context().memory.size;
     const names = Array.from({ length: forwarders }, (_, i) => `forwarder-${i}`);
     if (limiters === 1) names.push('limiter');
+    this.#tracer.start();
     await Promise.all(['scheduler', ...names].map((name) => this.#start(name)));
   }
 
@@ -149,6 +154,8 @@ export class GatewayThreads {
     await Promise.all(this.#acceptors.map((thread) => thread.stop(graceMs, isNode)));
     const others = [...this.#restartable(), this.#ledger];
     await Promise.all(others.map((thread) => thread?.stop(graceMs, true)));
+    // Last: what the others wrote at their end is still sent.
+    await this.#tracer.stop(graceMs);
   }
 
   #restartable(): ThreadHandle[] {

@@ -16,7 +16,7 @@ import { ControlLayout, DrainStage, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { controlCounts, createMemory, type SharedMemory } from '../shm/memory.ts';
-import { createMetricsRegion } from '../shm/metrics.layout.ts';
+import { createMetricsRegions } from '../shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
 import { metrics } from '../telemetry/catalogue.ts';
@@ -24,6 +24,7 @@ import { defaultMetricDims, threadKindOf } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { isJoined, type ListenerAddresses, probeSole } from './addresses.ts';
 import { AdminServer } from './admin-server.ts';
+import { AuditLog } from './audit.ts';
 import { BreakerLog } from './breaker-log.ts';
 import { descriptorProblem, replicaConnections } from './descriptors.ts';
 import { ExplainView } from './explain.ts';
@@ -134,12 +135,11 @@ export class Gateway {
       arenaBytes: config.memory.arena,
       responseRingBytes,
       limiters: config.limits.store === 'local' ? 0 : 1,
+      isTraced: config.tracing.endpoint !== '',
     });
     this.#control = new Int32Array(this.#memory.control);
     this.#at = ControlLayout.attach(this.#memory.control, controlCounts(this.#memory.size)).at;
-    this.#metricsRegions = Array.from({ length: ThreadId.ledger(this.#memory.size) + 1 }, () =>
-      createMetricsRegion(defaultMetricDims),
-    );
+    this.#metricsRegions = createMetricsRegions(this.#memory.size);
     this.#metrics = new MetricsWriter(
       this.#metricsRegions[ThreadId.main] as SharedArrayBuffer,
       defaultMetricDims,
@@ -158,7 +158,8 @@ export class Gateway {
       this.#views.arenaBytesInUse(),
     );
     this.#actions = this.#createActions();
-    this.#admin = new AdminServer(this.#actions, config.admin.token, this.restarts.byHand);
+    const audit = new AuditLog(config.admin.audit_log, this.logger, this.#metrics);
+    this.#admin = new AdminServer(this.#actions, config.admin.token, this.restarts.byHand, audit);
     this.#breakerLog = new BreakerLog(this.#membership, this.logger);
     this.#threads = new GatewayThreads({
       context: () => this.#startContext(),

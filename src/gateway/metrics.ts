@@ -11,6 +11,7 @@ import { assert } from '../lib/assert.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import type { MetricsReader, MetricsSnapshot } from '../shm/metrics.ts';
 import { metrics, storedMetrics } from '../telemetry/catalogue.ts';
+import { genaiPrefix } from '../telemetry/genai-metrics.ts';
 import {
   fixedLabelValues,
   labelSize,
@@ -40,6 +41,11 @@ export interface ReplicaReading {
   /** Absent while its engine does not report. */
   readonly engine?: EngineMetrics | undefined;
 }
+export interface TenantReading {
+  /** Index in the `tenant` label. */
+  readonly index: number;
+  readonly name: string;
+}
 export interface ThreadReading {
   readonly name: string;
   readonly heartbeatAgeSeconds: number;
@@ -50,6 +56,8 @@ export interface ThreadReading {
 export interface MetricsSources {
   models(): readonly ModelReading[];
   replicas(): readonly ReplicaReading[];
+  /** Those that have series of their own. */
+  tenants(): Iterable<TenantReading>;
   threads(): readonly ThreadReading[];
   ringDepths(): Readonly<Record<RingName, number>>;
   slotsInUse(): number;
@@ -81,6 +89,7 @@ interface Scrape {
   readonly snapshot: MetricsSnapshot;
   readonly models: ReadonlyMap<number, string>;
   readonly replicas: ReadonlyMap<number, ReplicaReading>;
+  readonly tenants: ReadonlyMap<number, string>;
 }
 
 const noLabels: Labels = {};
@@ -102,7 +111,14 @@ export class GatewayMetrics {
   readonly #gaugeValues = new Map<GaugeMetric, readonly Value[]>();
   #scrape: Scrape | undefined;
 
-  constructor(dims: MetricDims, reader: MetricsReader, sources: MetricsSources, build: BuildInfo) {
+  /** `genai`: with the metrics of the conventions for GenAI. */
+  constructor(
+    dims: MetricDims,
+    reader: MetricsReader,
+    sources: MetricsSources,
+    build: BuildInfo,
+    genai = false,
+  ) {
     this.#dims = dims;
     this.#reader = reader;
     this.#sources = sources;
@@ -111,6 +127,7 @@ export class GatewayMetrics {
     collectDefaultMetrics({ register: this.#registry });
     for (const name of misnamedDefaults) this.#registry.removeSingleMetric(name);
     for (const metric of Object.values(metrics)) {
+      if (!genai && metric.name.startsWith(genaiPrefix)) continue;
       const read =
         metric.kind === 'gauge'
           ? (): readonly Value[] => this.#gaugeValues.get(metric) ?? []
@@ -218,16 +235,10 @@ export class GatewayMetrics {
     gauges.set(metrics.buildInfo, [{ value: 1, labels: { ...this.#build } }]);
     this.#scrape = {
       snapshot: this.#reader.snapshot(),
-      models: this.#modelNames(models),
+      models: namesOf(models, ({ row }) => row, this.#dims.models),
+      tenants: namesOf([...this.#sources.tenants()], ({ index }) => index, this.#dims.tenants),
       replicas: new Map(replicas.map((replica) => [replica.row, replica])),
     };
-  }
-
-  #modelNames(models: readonly ModelReading[]): Map<number, string> {
-    const names = new Map(models.map((model) => [model.row, model.name]));
-    // Two series of one name would make Prometheus refuse the whole page.
-    const isTaken = models.some((model) => model.name === 'other');
-    return names.set(this.#dims.models, isTaken ? '_other' : 'other');
   }
 
   #cellValues(metric: StoredMetric): Value[] {
@@ -283,9 +294,9 @@ export class GatewayMetrics {
     scrape: Scrape,
     labels: Record<string, string>,
   ): boolean {
-    if (label === 'model') {
-      const name = scrape.models.get(row);
-      if (name !== undefined) labels.model = name;
+    if (label === 'model' || label === 'gen_ai_request_model' || label === 'tenant') {
+      const name = (label === 'tenant' ? scrape.tenants : scrape.models).get(row);
+      if (name !== undefined) labels[label] = name;
       return name !== undefined;
     }
     if (label === 'replica') {
@@ -297,6 +308,18 @@ export class GatewayMetrics {
     labels[label] = fixedLabelValues[label][row] ?? 'other';
     return true;
   }
+}
+
+/** By index; the last one is of everybody else. */
+function namesOf<T extends { readonly name: string }>(
+  named: readonly T[],
+  indexOf: (each: T) => number,
+  otherIndex: number,
+): Map<number, string> {
+  const names = new Map(named.map((each) => [indexOf(each), each.name]));
+  // Two series of one name would make Prometheus refuse the whole page.
+  const isTaken = named.some(({ name }) => name === 'other');
+  return names.set(otherIndex, isTaken ? '_other' : 'other');
 }
 
 const upperLabels: ReadonlyMap<HistogramMetric, readonly Labels[]> = new Map(

@@ -13,14 +13,16 @@ import type {
   LimiterStart,
   ReplicaAddress,
   SchedulerStart,
+  TracerStart,
 } from '../shm/threads.ts';
 import type { TenantTables } from './tenants.ts';
+import { version } from './version.ts';
 
 export interface StartContext extends TenantTables {
   readonly config: Config;
   readonly engine: 'uws' | 'node';
   readonly memory: SharedMemory;
-  /** One region per ThreadId. */
+  /** One region per ThreadId, and one for the tracer where there is one. */
   readonly metrics: readonly SharedArrayBuffer[];
   readonly members: readonly ReplicaAddress[];
 }
@@ -82,7 +84,7 @@ export const addressOf = ({
 const addresses = ({ members }: StartContext): ReplicaAddress[] => members.map(addressOf);
 
 export function acceptorStart(context: StartContext, index: number): AcceptorStart {
-  const { listen, memory, streams, usage } = context.config;
+  const { listen, memory, streams, tracing, usage } = context.config;
   return {
     ...common(context, ThreadId.acceptor(index)),
     thread: 'acceptor',
@@ -102,6 +104,10 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
             ...{ path: usage.file, maxBytes: usage.max_size },
             ...{ keep: usage.keep, bufferBytesMax: usage.buffer, currency: usage.currency },
           },
+    ...(tracing.endpoint !== '' && {
+      tracing: { sample: tracing.sample, maxPerSecond: tracing.max_per_second },
+    }),
+    genai: context.config.metrics.genai,
     keys: context.keys,
     splits: splitRows(context.config),
     // Keys stay with the forwarders.
@@ -163,5 +169,20 @@ export function ledgerStart(context: StartContext): LedgerStart {
     acceptors: size.acceptors,
     sinks: { kafka, redis_stream, nats },
     budgets: context.budgets,
+  };
+}
+
+/** Undefined: requests are not traced. */
+export function tracerStart(context: StartContext): TracerStart | undefined {
+  const { memory } = context;
+  const { tracing } = context.config;
+  if (memory.spanRings.length === 0) return undefined;
+  const { metrics, log, models } = common(context, ThreadId.tracer(memory.size));
+  return {
+    ...{ thread: 'tracer', rings: memory.spanRings, metrics, log, version },
+    models: models.map(({ name }) => name),
+    endpoint: tracing.endpoint,
+    headers: tracing.headers,
+    serviceName: tracing.service_name,
   };
 }

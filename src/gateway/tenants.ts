@@ -15,6 +15,7 @@ import type { LimitNames } from '../shm/threads.ts';
 import { AdminError } from './admin-server.ts';
 import { Budgets } from './budgets.ts';
 import { LimitRows } from './limit-rows.ts';
+import { TenantSeries } from './tenant-series.ts';
 
 type TenantConfig = Config['tenants'][number];
 interface MadeKey {
@@ -47,10 +48,12 @@ export class Tenants {
 
   readonly #limits: LimitRows;
   readonly #budgets: Budgets;
+  /** Of metrics. */
+  readonly series: TenantSeries;
 
   /** `tell` resolves when every thread goes by them. */
   constructor(
-    source: TenantSource,
+    source: TenantSource & Pick<Config, 'metrics'>,
     memory: Pick<SharedMemory, 'limits' | 'sharedLimits' | 'ledger'>,
     tell: (tables: TenantTables) => Promise<void>,
   ) {
@@ -60,12 +63,15 @@ export class Tenants {
     this.#tell = tell;
     this.#limits.apply(source.tenants);
     this.#budgets.apply(source.tenants);
+    this.series = new TenantSeries(source.metrics.tenants);
+    this.series.apply(source.tenants);
   }
 
   get tables(): TenantTables {
+    const { rowOf, names } = this.#limits;
     return {
-      keys: keyTable(this.#source, this.#limits.rowOf, this.#budgets.rowOf),
-      limitNames: this.#limits.names,
+      keys: keyTable(this.#source, rowOf, this.#budgets.rowOf, this.series.indexOf),
+      limitNames: names,
       budgets: this.#budgets.rows,
     };
   }
@@ -79,6 +85,7 @@ export class Tenants {
     this.#source = { auth, tenants: this.#withoutDisabled(tenants), models, splits, limits };
     this.#limits.apply(tenants);
     this.#budgets.apply(tenants);
+    this.series.apply(tenants);
     // One table after the other: the answer to each says that it is the one in force.
     this.#told = this.#told.then(() => this.#tell(this.tables));
     return this.#told;

@@ -16,7 +16,7 @@ import type { FromThread, ToThread } from '../shm/threads.ts';
  * 6 to 12 MiB 234 to 278 MB in all, 24 to 48 MiB 230 to 233 MB with a quarter of the time in collections.
  */
 const youngGenerationMb = {
-  ...{ acceptor: 6, scheduler: 2, forwarder: 48, limiter: 6, ledger: 6 },
+  ...{ acceptor: 6, scheduler: 2, forwarder: 48, limiter: 6, ledger: 6, tracer: 6 },
 } as const;
 
 /** A worker is gone within 260 ms (RELIABILITY 0.3), on a machine that is too busy for that much later. */

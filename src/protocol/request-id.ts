@@ -1,5 +1,5 @@
 /**
- * Request ids and trace context: validity and generation. Any thread; never blocks.
+ * Request ids: validity and generation. Any thread; never blocks.
  *
  * Ids are UUIDv7 (RFC 9562): sortable by wall-clock millisecond, with 74 random bits. Random bytes
  * are drawn from the system 4 KiB at a time, which makes an id cost less than a microsecond.
@@ -12,20 +12,6 @@ const requestIdPattern = /^[A-Za-z0-9._-]{1,128}$/;
 /** True when a client's `x-request-id` may be echoed, logged and forwarded. */
 export function validRequestId(id: string): boolean {
   return requestIdPattern.test(id);
-}
-
-const traceparentPattern = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
-const zeroTrace = '0'.repeat(32);
-const zeroSpan = '0'.repeat(16);
-
-/** True when a `traceparent` follows W3C Trace Context, version 00 or a later one. */
-export function validTraceparent(value: string): boolean {
-  if (value.length < 55 || value.length > 256) return false;
-  const match = traceparentPattern.exec(value);
-  if (match === null) return false;
-  const [, version, trace, span, , rest] = match;
-  if (version === 'ff' || (version === '00' && rest !== undefined)) return false;
-  return trace !== zeroTrace && span !== zeroSpan;
 }
 
 const randomBytesPerId = 10;

@@ -1,6 +1,6 @@
 /**
  * SPSC ring of variable-length records: one forwarder -> one acceptor, the bytes of all the streams
- * the two share.
+ * the two share; one acceptor or forwarder -> the tracer, what spans are made of.
  *
  * A record is a 16-byte head (payload length, kind, slot, lease) and its payload, rounded up to 16
  * bytes and never split: where it would pass the end of the buffer a padding record fills the rest
@@ -10,22 +10,31 @@
 import { assert } from '../lib/assert.ts';
 import { bytes, defineLayout, word } from './layout.ts';
 
-export const ResponseRingLayout = defineLayout('response_ring', {
-  tail: word('forwarder', 'Byte position of the next record; publishes the record before it.'),
-  head: word('acceptor', 'Byte position of the oldest record; frees what lies before it.'),
-  data: bytes('forwarder', 'Records: length, kind, slot, lease (int32 each), then the payload.'),
-});
+const defineByteRing = (name: string, producer: string, consumer: string) =>
+  defineLayout(name, {
+    tail: word(producer, 'Byte position of the next record; publishes the record before it.'),
+    head: word(consumer, 'Byte position of the oldest record; frees what lies before it.'),
+    data: bytes(producer, 'Records: length, kind, slot, lease (int32 each), then the payload.'),
+  });
+
+export const ResponseRingLayout = defineByteRing('response_ring', 'forwarder', 'acceptor');
+/** Slot and lease of its records are 0. */
+export const SpanRingLayout = defineByteRing('span_ring', 'acceptor or forwarder', 'tracer');
 
 const headBytes = 16;
 const padding = -1;
 const recordBytes = (payload: number): number => (headBytes + payload + 15) & ~15;
 
 /** A fresh region whose first position is `start`, a multiple of 16. */
-export function createByteRing(capacity: number, start = 0): SharedArrayBuffer {
+export function createByteRing(
+  capacity: number,
+  start = 0,
+  layout = ResponseRingLayout,
+): SharedArrayBuffer {
   assert(Number.isInteger(Math.log2(capacity)) && capacity >= 64, 'capacity is a power of two');
   assert(start % 16 === 0, 'positions are multiples of 16');
-  const region = ResponseRingLayout.create({ data: capacity });
-  const { at } = ResponseRingLayout.place({ data: capacity });
+  const region = layout.create({ data: capacity });
+  const { at } = layout.place({ data: capacity });
   const words = new Int32Array(region);
   words[at.tail] = start | 0;
   words[at.head] = start | 0;
@@ -41,8 +50,8 @@ class ByteRingView {
   protected readonly head: number;
   readonly #dataWord: number;
 
-  constructor(region: SharedArrayBuffer, capacity: number) {
-    const { at } = ResponseRingLayout.attach(region, { data: capacity });
+  constructor(region: SharedArrayBuffer, capacity: number, layout = ResponseRingLayout) {
+    const { at } = layout.attach(region, { data: capacity });
     this.words = new Int32Array(region);
     this.data = new Uint8Array(region, at.data, capacity);
     this.capacity = capacity;
@@ -68,8 +77,8 @@ export class ByteRingProducer extends ByteRingView {
   #position: number;
   #seenHead: number;
 
-  constructor(region: SharedArrayBuffer, capacity: number) {
-    super(region, capacity);
+  constructor(region: SharedArrayBuffer, capacity: number, layout = ResponseRingLayout) {
+    super(region, capacity, layout);
     this.#position = Atomics.load(this.words, this.tail);
     this.#seenHead = (this.#position - capacity) | 0; // looks full: the first record loads the head
   }
@@ -132,8 +141,8 @@ export class ByteRingConsumer extends ByteRingView {
   #position: number;
   #seenTail: number;
 
-  constructor(region: SharedArrayBuffer, capacity: number) {
-    super(region, capacity);
+  constructor(region: SharedArrayBuffer, capacity: number, layout = ResponseRingLayout) {
+    super(region, capacity, layout);
     this.#position = Atomics.load(this.words, this.head);
     this.#seenTail = this.#position;
   }

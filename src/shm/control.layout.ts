@@ -70,4 +70,5 @@ export const ThreadId = {
     2 + counts.acceptors + counts.forwarders + (counts.limiters ?? 0),
   /** Has metrics, and no row: nobody waits for it. */
   ledger: (counts: ThreadCounts): number => ThreadId.total(counts),
+  tracer: (counts: ThreadCounts): number => ThreadId.total(counts) + 1,
 } as const;

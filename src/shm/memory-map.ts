@@ -4,7 +4,7 @@
  */
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { ArenaLayout } from './arena.layout.ts';
-import { ResponseRingLayout } from './byte-ring.ts';
+import { ResponseRingLayout, SpanRingLayout } from './byte-ring.ts';
 import { ControlLayout } from './control.layout.ts';
 import { ExplainLayout, explainCounts, explainRecords } from './explain.layout.ts';
 import { type Layout, lineBytes, type RegionSpec } from './layout.ts';
@@ -20,6 +20,7 @@ import {
   recordRingCapacity,
   replicaCounts,
   requestRingSize,
+  spanRingBytes,
 } from './memory.ts';
 import { MetricsLayout, placeMetricCells } from './metrics.layout.ts';
 import { ReplicaTableLayout } from './replica-table.layout.ts';
@@ -107,6 +108,13 @@ function regions(): Region[] {
       'Answers.',
       'one from each forwarder to each acceptor',
       a * f,
+    ),
+    region(
+      SpanRingLayout,
+      { data: spanRingBytes },
+      'What spans are made of.',
+      'with `tracing`, one from each acceptor and forwarder',
+      0,
     ),
     region(MetricsLayout, { cells }, 'Counters and histograms.', 'one a thread', threads),
   ];

@@ -5,7 +5,7 @@
  */
 import { limitRowsMax } from '../config/capacities.ts';
 import { createArena } from './arena.ts';
-import { createByteRing } from './byte-ring.ts';
+import { createByteRing, SpanRingLayout } from './byte-ring.ts';
 import { ControlLayout, type ThreadCounts, ThreadId } from './control.layout.ts';
 import { explainRecords } from './explain.layout.ts';
 import { createExplain } from './explain.ts';
@@ -26,6 +26,8 @@ export interface MemorySize extends ThreadCounts {
   readonly slots: number;
   readonly arenaBytes: number;
   readonly responseRingBytes: number;
+  /** Requests are traced. Absent: they are not, and there is no ring for it. */
+  readonly isTraced?: boolean;
 }
 
 /** Limits that are shared by way of a store; there only where there is one. */
@@ -54,6 +56,8 @@ export interface SharedMemory {
   readonly replyRings: readonly SharedArrayBuffer[];
   /** Forwarder f -> acceptor a at [f][a]. */
   readonly responseRings: readonly (readonly SharedArrayBuffer[])[];
+  /** Acceptors, then forwarders -> tracer; none while requests are not traced. */
+  readonly spanRings: readonly SharedArrayBuffer[];
 }
 
 const ringCapacity = (records: number): number => 2 ** Math.ceil(Math.log2(records));
@@ -73,6 +77,9 @@ export const controlCounts = (size: MemorySize) => ({
   queued: modelRows,
   thread: ThreadId.total(size),
 });
+/** Some 400 records of each thread wait for the tracer, which looks ten times a second. */
+export const spanRingBytes = 256 * 1024;
+
 export const replicaCounts = { replica: replicaRows } as const;
 
 export const limitCounts = { row: limitRowsMax } as const;
@@ -106,6 +113,9 @@ export function createMemory(size: MemorySize): SharedMemory {
     replyRings: acceptors.map(() => createSpscRing(ReplyRingLayout, records)),
     responseRings: forwarders.map(() =>
       acceptors.map(() => createByteRing(size.responseRingBytes)),
+    ),
+    spanRings: (size.isTraced === true ? [...acceptors, ...forwarders] : []).map(() =>
+      createByteRing(spanRingBytes, 0, SpanRingLayout),
     ),
   };
 }

@@ -12,9 +12,11 @@
  */
 import { assert } from '../lib/assert.ts';
 import { storedMetrics } from '../telemetry/catalogue.ts';
-import { labelSize, type MetricDims } from '../telemetry/labels.ts';
+import { defaultMetricDims, labelSize, type MetricDims } from '../telemetry/labels.ts';
 import type { StoredMetric } from '../telemetry/metric-kinds.ts';
+import { ThreadId } from './control.layout.ts';
 import { bytes, defineLayout } from './layout.ts';
+import type { MemorySize } from './memory.ts';
 
 export const MetricsLayout = defineLayout('metrics', {
   cells: bytes(
@@ -57,6 +59,12 @@ export function placeMetricCells(dims: MetricDims): MetricCells {
 
 export function createMetricsRegion(dims: MetricDims): SharedArrayBuffer {
   return MetricsLayout.create({ cells: placeMetricCells(dims).total * 8 });
+}
+
+/** One for each ThreadId. */
+export function createMetricsRegions(size: MemorySize): SharedArrayBuffer[] {
+  const threads = Array.from({ length: ThreadId.tracer(size) + 1 });
+  return threads.map(() => createMetricsRegion(defaultMetricDims));
 }
 
 export function attachMetricCells(region: SharedArrayBuffer, dims: MetricDims): Float64Array {

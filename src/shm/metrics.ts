@@ -19,6 +19,8 @@ export class MetricsWriter {
   readonly #place: MetricCells;
   /** Series of the second label of each metric; 1 when it has at most one. */
   readonly #inner: Int32Array;
+  /** Series of the third label of each metric; 1 when it has at most two. */
+  readonly #innermost: Int32Array;
   /** Upper bounds in whole microseconds, `boundsPadded` per metric id. */
   readonly #bounds: Float64Array;
 
@@ -27,6 +29,9 @@ export class MetricsWriter {
     this.#place = placeMetricCells(dims);
     this.#inner = Int32Array.from(storedMetrics, ({ series }) =>
       series[1] === undefined ? 1 : labelSize(series[1], dims),
+    );
+    this.#innermost = Int32Array.from(storedMetrics, ({ series }) =>
+      series[2] === undefined ? 1 : labelSize(series[2], dims),
     );
     this.#bounds = paddedBounds();
   }
@@ -43,6 +48,15 @@ export class MetricsWriter {
     const inner = this.#inner[metric.id]!;
     assert(second >= 0 && second < inner, 'series out of range');
     this.add(metric, first * inner + second, n);
+  }
+
+  /** Adds to the series of three labels, in the order of the catalogue. */
+  addTriple(metric: CounterMetric, first: number, second: number, third: number, n: number): void {
+    const inner = this.#inner[metric.id]!;
+    const innermost = this.#innermost[metric.id]!;
+    assert(second >= 0 && second < inner, 'series out of range');
+    assert(third >= 0 && third < innermost, 'series out of range');
+    this.add(metric, (first * inner + second) * innermost + third, n);
   }
 
   /** Counts one observation. A negative one (clocks of two threads differ by µs) counts as 0. */

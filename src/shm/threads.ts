@@ -94,6 +94,10 @@ export interface AcceptorStart extends ThreadStart {
   } | null;
   /** Names whose requests several models share; absent: there are none. */
   readonly splits?: readonly SplitRow[];
+  /** Metrics of the conventions for GenAI are counted; absent: they are not. */
+  readonly genai?: boolean;
+  /** Absent: requests are not traced. */
+  readonly tracing?: { readonly sample: number; readonly maxPerSecond: number };
   /** Who is let in; kept current by `keys` messages. */
   readonly keys: KeyTable;
   /** Names of the replicas by row, for x-sluice-replica; kept current by `replicas` messages. */
@@ -153,6 +157,20 @@ export interface LedgerStart extends ThreadStart {
   readonly sinks: SinkConfigs;
   /** Kept current by `budgets` messages. */
   readonly budgets: readonly BudgetRow[];
+}
+
+/** Sends spans to a collector; it has no row in the control block, and nobody waits for it. */
+export interface TracerStart {
+  readonly thread: 'tracer';
+  /** From acceptors and forwarders. */
+  readonly rings: readonly SharedArrayBuffer[];
+  readonly metrics: SharedArrayBuffer;
+  readonly log: ThreadStart['log'];
+  readonly models: readonly string[];
+  readonly endpoint: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly serviceName: string;
+  readonly version: string;
 }
 
 export type CrashKind = 'throw' | 'exit' | 'oom' | 'terminate';

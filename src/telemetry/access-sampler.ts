@@ -17,25 +17,32 @@ export interface AccessSamplerOptions {
 const hashSpace = 2 ** 32;
 
 export class AccessSampler {
-  readonly #below: number;
+  readonly #rate: number;
   readonly #slowMs: number;
 
   constructor(options: AccessSamplerOptions) {
     assert(options.rate >= 0);
     assert(options.rate <= 1);
     assert(options.slowMs > 0);
-    this.#below = Math.round(options.rate * hashSpace);
+    this.#rate = options.rate;
     this.#slowMs = options.slowMs;
   }
 
   /** The part of the decision that is known before the request runs. */
-  idIsSampled(requestId: string): boolean {
-    return hashId(requestId) < this.#below;
+  idIsSampled(requestId: string, rate = this.#rate): boolean {
+    return hashId(requestId) < Math.round(rate * hashSpace);
   }
 
-  keeps(requestId: string, status: number, failed: boolean, durationMs: number): boolean {
+  /** `rate`: of its tenant, in place of that of everybody. */
+  keeps(
+    requestId: string,
+    status: number,
+    failed: boolean,
+    durationMs: number,
+    rate = this.#rate,
+  ): boolean {
     if (failed || status >= 400 || durationMs >= this.#slowMs) return true;
-    return this.idIsSampled(requestId);
+    return this.idIsSampled(requestId, rate);
   }
 }
 

@@ -4,6 +4,8 @@
  * Counters and histograms live in shared memory, one region per thread of `writers` (shm/metrics.ts),
  * and are summed at a scrape. Gauges are recounts by the main thread (gateway/metrics.ts).
  */
+
+import { genaiMetrics } from './genai-metrics.ts';
 import {
   cancelBounds,
   decisionBounds,
@@ -14,6 +16,8 @@ import {
 } from './metric-bounds.ts';
 import type { Metric, StoredMetric } from './metric-kinds.ts';
 import { counter, gauge, histogram, stored } from './metric-makers.ts';
+import { outsideMetrics } from './metrics-outside.ts';
+import { tenantMetrics } from './tenant-metrics.ts';
 
 export const metrics = {
   requests: counter(
@@ -277,55 +281,7 @@ export const metrics = {
     ['acceptor'],
     'Client connections closed at once in the last stage of an overload.',
   ),
-  limitStoreCalls: counter(
-    'sluice_limit_store_calls_total',
-    ['result'],
-    ['limiter'],
-    'Calls to the store of shared limits; `failed`: no answer in time.',
-  ),
-  limitStoreCall: histogram(
-    'sluice_limit_store_call_seconds',
-    [],
-    ['limiter'],
-    overheadBounds,
-    'How long such calls took.',
-  ),
-  limitStoreUp: gauge(
-    'sluice_limit_store_up',
-    [],
-    'count',
-    '1 while the store of shared limits answers; 0 while it does not, and where there is none.',
-  ),
-  usageDropped: counter(
-    'sluice_usage_dropped_total',
-    [],
-    ['acceptor'],
-    'Usage events lost because their file could not be written for too long.',
-  ),
-  usageSinkEvents: counter(
-    'sluice_usage_sink_events_total',
-    ['sink', 'result'],
-    ['ledger'],
-    'Usage events sent to a sink: stored, or not known to be and sent again.',
-  ),
-  usageSinkLost: counter(
-    'sluice_usage_sink_lost_total',
-    ['sink'],
-    ['ledger'],
-    'Usage events a sink never got because their file was deleted before (`usage.keep`).',
-  ),
-  usageSinkWaiting: gauge(
-    'sluice_usage_sink_waiting',
-    ['sink'],
-    'count',
-    'Usage events in the files that the sink does not have for sure.',
-  ),
-  usageSinkLag: gauge(
-    'sluice_usage_sink_lag_seconds',
-    ['sink'],
-    'seconds',
-    'Age of the oldest of the usage events that wait for the sink; 0 when none does.',
-  ),
+  ...outsideMetrics(),
   slowReadersCut: counter(
     'sluice_slow_readers_cut_total',
     ['reason'],
@@ -393,6 +349,8 @@ export const metrics = {
     'info',
     'Constant 1; the labels say what runs.',
   ),
+  ...tenantMetrics(),
+  ...genaiMetrics(),
 } as const satisfies Record<string, Metric>;
 
 /** Counters and histograms by id. */

@@ -5,6 +5,7 @@
  * tables and get their names on the main thread when a scrape renders. Every set is closed: what is
  * not in it is `other`, so a hostile client cannot grow the number of series.
  */
+import { modelsMax, replicasMax, tenantSeriesMax } from '../config/capacities.ts';
 import { sinkNames } from '../config/sinks.ts';
 import { assert } from '../lib/assert.ts';
 
@@ -52,10 +53,18 @@ const FallbackCause = {
 export const SlowReader = { overload: 0, stalled: 1 } as const;
 export type SlowReader = (typeof SlowReader)[keyof typeof SlowReader];
 
+/** What the conventions for GenAI know of the routes; others are not observed. */
+export const Operation = { chat: 0, text_completion: 1, embeddings: 2 } as const;
+export type Operation = (typeof Operation)[keyof typeof Operation];
+
 /** Labels that span a dimension of the cells; `replica` also resolves to the `model` it serves. */
 export type SeriesLabel =
   | 'model'
+  | 'gen_ai_request_model'
   | 'replica'
+  | 'tenant'
+  | 'gen_ai_operation_name'
+  | 'gen_ai_token_type'
   | 'code'
   | 'stage'
   | 'ring'
@@ -66,15 +75,21 @@ export type SeriesLabel =
   | 'cause'
   | 'reason'
   | 'sink';
-type FixedLabel = Exclude<SeriesLabel, 'model' | 'replica'>;
+type FixedLabel = Exclude<SeriesLabel, 'model' | 'gen_ai_request_model' | 'replica' | 'tenant'>;
 
 /** How many models and replicas the cells have room for; fixed before any thread starts. */
 export interface MetricDims {
   /** Named models. One more index, `models` itself, stands for every other name. */
   readonly models: number;
   readonly replicas: number;
+  /** Named tenants. One more index, `tenants` itself, stands for every other one. */
+  readonly tenants: number;
 }
-export const defaultMetricDims: MetricDims = { models: 64, replicas: 256 };
+export const defaultMetricDims: MetricDims = {
+  models: modelsMax,
+  replicas: replicasMax,
+  tenants: tenantSeriesMax,
+};
 
 export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> = {
   code: [...statusCodes.map(String), 'other'],
@@ -87,10 +102,13 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   cause: Object.keys(FallbackCause),
   reason: Object.keys(SlowReader),
   sink: sinkNames,
+  gen_ai_operation_name: Object.keys(Operation),
+  gen_ai_token_type: ['input', 'output'],
 };
 
 export function labelSize(label: SeriesLabel, dims: MetricDims): number {
-  if (label === 'model') return dims.models + 1;
+  if (label === 'model' || label === 'gen_ai_request_model') return dims.models + 1;
+  if (label === 'tenant') return dims.tenants + 1;
   if (label === 'replica') return dims.replicas;
   return fixedLabelValues[label].length;
 }

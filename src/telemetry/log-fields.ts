@@ -21,6 +21,12 @@ export interface LogFields {
   readonly in_tok?: number | undefined;
   readonly out_tok?: number | undefined;
   readonly count?: number | undefined;
+  /** Of the audit log. */
+  readonly who?: string | undefined;
+  readonly remote?: string | undefined;
+  readonly action?: string | undefined;
+  readonly target?: string | undefined;
+  readonly result?: string | undefined;
   /** Envoy's response flag of the error. */
   readonly flag?: string | undefined;
   readonly err?: unknown;
@@ -35,6 +41,11 @@ const textMax = {
   model: 128,
   replica: 128,
   flag: 8,
+  who: 64,
+  remote: 64,
+  action: 32,
+  target: 132,
+  result: 16,
 } as const;
 const numberFields = [
   'status',
@@ -52,7 +63,7 @@ const stackFramesMax = 4;
 const frameMax = 160;
 
 export const logFieldNames: readonly string[] = [
-  ...['ts', 'level', 'thread', 'msg'],
+  ...['ts', 'level', 'thread', 'audit', 'msg'],
   ...textFields,
   ...numberFields,
   'err',

@@ -32,6 +32,8 @@ export interface AccessRecord extends LogFields {
   readonly e2e_ms: number;
   /** The answer failed though its status says otherwise, as a stream that broke. */
   readonly failed: boolean;
+  /** Share of successes that is kept of its tenant; absent: that of everybody. */
+  readonly sample?: number | undefined;
 }
 
 export interface Logger {
@@ -44,6 +46,8 @@ export interface Logger {
   fatal(message: string, fields?: LogFields): void;
   /** Logs the request if the sampler keeps it: 5xx and failures as errors, 4xx as warnings. */
   access(record: AccessRecord): void;
+  /** A line of the audit log: at any level but `silent`, with `audit: true`. */
+  audit(fields: LogFields): void;
   flush(): Promise<void>;
   close(limitMs: number): Promise<void>;
 }
@@ -86,9 +90,13 @@ export function createLogger(options: LoggerOptions): Logger {
     error: (message, fields) => emit('error', message, fields),
     fatal: (message, fields) => emit('fatal', message, fields),
     access(record) {
-      const { req_id, status, failed, e2e_ms } = record;
-      if (sampler.keeps(req_id, status, failed, e2e_ms))
+      const { req_id, status, failed, e2e_ms, sample } = record;
+      if (sampler.keeps(req_id, status, failed, e2e_ms, sample))
         emit(accessLevel(record), 'request', record);
+    },
+    audit(fields) {
+      if (log.level === 'silent') return;
+      log.child({ audit: true }, { level: 'info' }).info(pickFields(fields), 'admin');
     },
     flush: () => sink.flush(),
     close: (limitMs) => sink.close(limitMs),

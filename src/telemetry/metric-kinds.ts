@@ -1,7 +1,14 @@
 /** The kinds of metrics: what a row of the catalogue says of each. Types only. */
 import type { SeriesLabel } from './labels.ts';
 
-export type ThreadRole = 'main' | 'acceptor' | 'scheduler' | 'forwarder' | 'limiter' | 'ledger';
+export type ThreadRole =
+  | 'main'
+  | 'acceptor'
+  | 'scheduler'
+  | 'forwarder'
+  | 'limiter'
+  | 'ledger'
+  | 'tracer';
 export type Unit = 'seconds' | 'bytes' | 'ratio' | 'count' | 'info';
 
 interface MetricBase {
@@ -23,7 +30,7 @@ export interface CounterMetric extends CellMetric {
 }
 export interface HistogramMetric extends CellMetric {
   readonly kind: 'histogram';
-  /** Upper bounds in seconds, rising; +Inf is implied. Observations are made in microseconds. */
+  /** Upper bounds in the unit, rising; +Inf is implied. Observations are made in millionths of it. */
   readonly bounds: readonly number[];
 }
 export interface GaugeMetric extends MetricBase {

@@ -36,11 +36,12 @@ export function histogram(
   writers: readonly ThreadRole[],
   bounds: readonly number[],
   help: string,
+  unit: HistogramMetric['unit'] = 'seconds',
 ): HistogramMetric {
   const labels = labelsOf(series);
   const id = stored.length;
   const metric = {
-    ...({ kind: 'histogram', id, name, help, unit: 'seconds' } as const),
+    ...({ kind: 'histogram', id, name, help, unit } as const),
     ...{ labels, series, writers, bounds },
   };
   stored.push(metric);

@@ -5,10 +5,11 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { MetricsWriter } from '../../src/shm/metrics.ts';
 import { metrics } from '../../src/telemetry/catalogue.ts';
+import type { MetricDims } from '../../src/telemetry/labels.ts';
 
 interface Task {
   readonly region: SharedArrayBuffer;
-  readonly dims: { readonly models: number; readonly replicas: number };
+  readonly dims: MetricDims;
   readonly updates: number;
   readonly step: number;
   /** Word 0 grows with each reading. */

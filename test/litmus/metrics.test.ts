@@ -5,7 +5,7 @@ import { createMetricsRegion } from '../../src/shm/metrics.layout.ts';
 import { MetricsReader } from '../../src/shm/metrics.ts';
 import { metrics } from '../../src/telemetry/catalogue.ts';
 
-const dims = { models: 1, replicas: 1 };
+const dims = { models: 1, replicas: 1, tenants: 2 };
 /** Each update changes both halves of the f64, so half an update is no multiple of the step. */
 const step = 0x7fffffff;
 const updates = 2_000_000; // updates * step stays below 2^53

@@ -8,7 +8,7 @@ import { importsOf, type SourceFile } from './source-text.ts';
 
 const pure = ['lib', 'errors', 'config', 'protocol', 'telemetry'];
 const shared = [...pure, 'shm'];
-const threads = ['acceptor', 'scheduler', 'forwarder', 'limiter', 'ledger'];
+const threads = ['acceptor', 'scheduler', 'forwarder', 'limiter', 'ledger', 'tracer'];
 const siblings = ['errors', 'config', 'protocol', 'telemetry'];
 
 /** Folder of src/ -> folders it may import, itself aside. */
@@ -25,6 +25,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   forwarder: shared,
   limiter: shared,
   ledger: shared,
+  tracer: shared,
   gateway: [...shared, 'dispatch', ...threads],
   replica: ['lib', 'protocol', 'errors', 'telemetry'],
   load: ['lib', 'protocol', 'errors', 'telemetry'],
@@ -40,6 +41,10 @@ const mayImportTypes: Readonly<Record<string, readonly string[]>> = { dispatch: 
 
 /** Package -> where it may be imported; anywhere else it is a violation, tests aside. */
 const packageHomes: Readonly<Record<string, readonly RegExp[]>> = {
+  '@opentelemetry/api': [/^src\/tracer\//],
+  '@opentelemetry/exporter-trace-otlp-proto': [/^src\/tracer\//],
+  '@opentelemetry/resources': [/^src\/tracer\//],
+  '@opentelemetry/sdk-trace': [/^src\/tracer\//],
   'uWebSockets.js': [/^src\/acceptor\/listener-uws\.ts$/, /^scripts\/bench/],
   '@redis/client': [/^src\/limiter\/redis-store\.ts$/, /^src\/ledger\/sinks\//],
   kafkajs: [/^src\/ledger\/sinks\//],

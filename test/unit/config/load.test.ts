@@ -13,7 +13,7 @@ test('a file with models only has every other key at its default', () => {
       max_body: 16 * 1024 * 1024,
       max_connections: 10_000,
     },
-    admin: { host: '127.0.0.1', port: 9090, token: '' },
+    admin: { host: '127.0.0.1', port: 9090, token: '', audit_log: '' },
     threads: { acceptors: 1, forwarders: 1 },
     memory: { slots: 8192, arena: 256 * 1024 * 1024, stream_window: 65_536 },
     degrade: { memory: 'auto', descriptors: true },
@@ -48,6 +48,10 @@ test('a file with models only has every other key at its default', () => {
     hedge: { automatic: false, budget: 0.02 },
     log: { level: 'info', sample: 0.01, pretty: 'auto' },
     usage: { file: '', max_size: 67_108_864, keep: 10, buffer: 16_777_216, currency: 'USD' },
+    metrics: { tenants: 100, genai: false },
+    tracing: {
+      ...{ endpoint: '', sample: 0.01, max_per_second: 200, service_name: 'sluice', headers: {} },
+    },
     auth: { keys: 'auto' },
     limits: {
       store: 'local',

@@ -21,6 +21,7 @@ function tableOf(...tenants: object[]) {
     loaded.config,
     () => -1,
     () => -1,
+    () => 0,
   );
 }
 

@@ -11,6 +11,7 @@ test('method and path come from the route unless the blob says otherwise', () =>
     method: 'POST',
     path: '/v1/chat/completions',
     headers: ['accept-encoding', 'identity'],
+    requestSpan: '',
   });
   const dynamic = blob(':method', 'DELETE', ':path', '/v1/responses/r1');
   expect(upstreamHead(dynamic, routeOf(22), '/base', '')).toMatchObject({
@@ -54,4 +55,11 @@ test('two heads share nothing', () => {
   const first = upstreamHead(blob('a', '1'), chat, '', '');
   upstreamHead(blob('b', '2'), chat, '', '');
   expect(first.headers).toEqual(['accept-encoding', 'identity', 'a', '1']);
+});
+
+test('the span of a traced request is told apart, and is no header', () => {
+  const span = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+  const head = upstreamHead(blob('tracestate', 'a=1', ':trace', span), chat, '', '');
+  expect(head.requestSpan).toBe(span);
+  expect(head.headers).toEqual(['accept-encoding', 'identity', 'tracestate', 'a=1']);
 });

@@ -33,6 +33,10 @@ const sources: MetricsSources = {
     },
     { row: 5, name: 'r2', model: hostileName, up: false, inFlight: 0, breaker: 1 },
   ],
+  tenants: () => [
+    { index: 0, name: 'acme' },
+    { index: 7, name: hostileName },
+  ],
   threads: () => [
     { name: 'main', heartbeatAgeSeconds: 0.01, eventLoopUtilization: 0.25 },
     { name: 'scheduler', heartbeatAgeSeconds: 0.02 },
@@ -53,7 +57,7 @@ beforeEach(() => {
   const regions = [createMetricsRegion(dims), createMetricsRegion(dims)];
   writer = new MetricsWriter(regions[0]!, dims);
   reader = new MetricsReader(dims, regions);
-  page = new GatewayMetrics(dims, reader, sources, build);
+  page = new GatewayMetrics(dims, reader, sources, build, true);
 });
 
 async function scrape(): Promise<Map<string, Family>> {
@@ -67,8 +71,9 @@ function sample(families: Map<string, Family>, key: string): number | undefined 
 
 function fillEverySeries(): number {
   let lines = 0;
+  const snapshot = reader.snapshot();
   for (const metric of storedMetrics) {
-    for (let i = 0; i < reader.snapshot().seriesCount(metric); i++) {
+    for (let i = 0; i < snapshot.seriesCount(metric); i++) {
       if (metric.kind === 'counter') writer.add(metric, i, i + 1);
       else for (let us = 1; us < 1e9; us *= 7) writer.observe(metric, i, us * (i + 1));
       lines += 1;
@@ -149,6 +154,42 @@ describe('the page', () => {
     const families = await scrape();
     expect(sample(families, 'sluice_stream_truncated_total{model="other"}')).toBe(1);
     expect(sample(families, 'sluice_stream_truncated_total{model="_other"}')).toBe(2);
+  });
+
+  test('names tenants, and calls the others by one name that none of them has', async () => {
+    writer.addPair(metrics.tenantRequests, 0, statusIndex(429), 2);
+    writer.addPair(metrics.tenantRequests, 3, statusIndex(200), 9); // an index of nobody
+    writer.addPair(metrics.tenantRequests, dims.tenants, statusIndex(200), 4);
+    writer.addTriple(metrics.tenantTokens, 7, 1, TokenType.output, 5);
+    writer.addTriple(metrics.tenantTokens, dims.tenants, dims.models, TokenType.cached, 6);
+    const families = await scrape();
+    const hostile = 'we\\"ird\\\\na\\nme';
+    expect(Object.fromEntries(families.get('sluice_tenant_requests_total')!.samples)).toEqual({
+      'sluice_tenant_requests_total{code="429",tenant="acme"}': 2,
+      'sluice_tenant_requests_total{code="200",tenant="other"}': 4,
+    });
+    expect(Object.fromEntries(families.get('sluice_tenant_tokens_total')!.samples)).toEqual({
+      [`sluice_tenant_tokens_total{model="${hostile}",tenant="${hostile}",type="output"}`]: 5,
+      'sluice_tenant_tokens_total{model="other",tenant="other",type="cached"}': 6,
+    });
+    const tenants = () => [{ index: 0, name: 'other' }];
+    page = new GatewayMetrics(dims, reader, { ...sources, tenants }, build);
+    const { samples } = (await scrape()).get('sluice_tenant_requests_total')!;
+    expect(samples.get('sluice_tenant_requests_total{code="429",tenant="other"}')).toBe(2);
+    expect(samples.get('sluice_tenant_requests_total{code="200",tenant="_other"}')).toBe(4);
+  });
+
+  test('has the names of the GenAI conventions where they are wanted, and not else', async () => {
+    const series = 1 * 3 + 2; // the second model, embeddings
+    writer.observe(metrics.genaiDuration, series, 15_000);
+    writer.observe(metrics.genaiTokens, series * 2 + 1, 17e6);
+    const { samples } = (await scrape()).get('gen_ai_client_token_usage')!;
+    const model = 'gen_ai_request_model="we\\"ird\\\\na\\nme"';
+    const labels = `gen_ai_operation_name="embeddings",${model},gen_ai_token_type="output"`;
+    expect(samples.get(`gen_ai_client_token_usage_sum{${labels}}`)).toBe(17);
+    expect([...samples.keys()].every((key) => key.includes('embeddings'))).toBe(true);
+    page = new GatewayMetrics(dims, reader, sources, build);
+    expect([...(await scrape()).keys()].filter((name) => name.startsWith('gen_ai'))).toEqual([]);
   });
 
   test('leaves out the cells of rows that nobody owns', async () => {

@@ -6,7 +6,7 @@ import { metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
 import { Result, Ring, statusIndex } from '../../../src/telemetry/labels.ts';
 import type { HistogramMetric } from '../../../src/telemetry/metric-kinds.ts';
 
-const dims = { models: 3, replicas: 4 };
+const dims = { models: 3, replicas: 4, tenants: 2 };
 const histograms = storedMetrics.filter((metric) => metric.kind === 'histogram');
 
 function oneThread() {
@@ -119,9 +119,9 @@ describe('cells', () => {
 
   test('a region of other dimensions is refused', () => {
     const region = createMetricsRegion(dims);
-    expect(() => new MetricsWriter(region, { models: 4, replicas: 4 })).toThrow('other counts');
-    expect(() => new MetricsReader({ models: 3, replicas: 5 }, [region])).toThrow('other counts');
-    expect(() => placeMetricCells({ models: 0, replicas: 1 })).toThrow();
+    expect(() => new MetricsWriter(region, { ...dims, models: 4 })).toThrow('other counts');
+    expect(() => new MetricsReader({ ...dims, replicas: 5 }, [region])).toThrow('other counts');
+    expect(() => placeMetricCells({ ...dims, models: 0 })).toThrow();
   });
 });
 

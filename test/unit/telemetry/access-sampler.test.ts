@@ -56,3 +56,14 @@ test('a rate that is no share is refused', () => {
     expect(() => new AccessSampler({ rate, slowMs })).toThrow();
   }
 });
+
+test('a rate of its own takes the place of the general one, for successes alone', () => {
+  const sampler = new AccessSampler({ rate: 0.5, slowMs });
+  const all = ids(1000, 'uuid');
+  expect(all.filter((id) => sampler.keeps(id, 200, false, 1, 0))).toEqual([]);
+  expect(all.filter((id) => sampler.keeps(id, 200, false, 1, 1))).toEqual(all);
+  expect(all.every((id) => sampler.keeps(id, 404, false, 1, 0))).toBe(true);
+  const few = all.filter((id) => sampler.keeps(id, 200, false, 1, 0.1));
+  // Whoever takes more takes the same ones and others.
+  expect(few.every((id) => sampler.keeps(id, 200, false, 1))).toBe(true);
+});

@@ -16,9 +16,9 @@ const all: readonly Metric[] = Object.values(metrics);
 test('names are unique, prefixed, and end as their type and unit demand', () => {
   expect(new Set(all.map((metric) => metric.name)).size).toBe(all.length);
   for (const metric of all) {
-    expect(metric.name).toMatch(/^sluice_[a-z_]+$/);
+    expect(metric.name).toMatch(/^(sluice|gen_ai)_[a-z_]+$/);
     expect(metric.name.endsWith('_total'), metric.name).toBe(metric.kind === 'counter');
-    if (metric.kind === 'histogram') expect(metric.name).toMatch(/_seconds$/);
+    if (metric.kind === 'histogram') expect(metric.name).toMatch(/_(seconds|token_usage)$/);
     if (metric.unit === 'seconds') expect(metric.name).toMatch(/_seconds$/);
     expect(metric.help, metric.name).toMatch(/^\S.*\S$/);
     expect(metric.help).not.toContain('|');
@@ -100,7 +100,7 @@ test('a model without a row of its own counts as other', () => {
 test('the documentation page has one row for each metric', () => {
   const rows = metricsMarkdown()
     .split('\n')
-    .filter((line) => line.startsWith('| `sluice_'));
+    .filter((line) => /^\| `(sluice|gen_ai)_/.test(line));
   const histograms = all.filter((metric) => metric.kind === 'histogram');
   expect(rows).toHaveLength(all.length + histograms.length);
   for (const { name } of all) expect(rows.some((row) => row.includes(`\`${name}\``))).toBe(true);

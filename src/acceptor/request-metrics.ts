@@ -1,0 +1,99 @@
+/**
+ * What is counted of a request that is over: by model and status, by tenant, and under the names of the
+ * conventions for GenAI where these are wanted. Acceptor threads; never blocks, allocates nothing.
+ */
+import { type Route, routes } from '../protocol/routes.ts';
+import { metrics } from '../telemetry/catalogue.ts';
+import {
+  defaultMetricDims,
+  modelIndex,
+  Operation,
+  statusIndex,
+  TokenType,
+} from '../telemetry/labels.ts';
+import type { AcceptorState } from './acceptor-state.ts';
+import type { Request, RequestFacts } from './request.ts';
+
+const operations = Object.keys(Operation).length;
+const tokenTypes = 2;
+
+/** By route id; undefined: the conventions have no name for it. */
+const operationOf: readonly (Operation | undefined)[] = routes.reduce<(Operation | undefined)[]>(
+  (all, { id, path, shape }) => {
+    if (shape === 'openai-completions') all[id] = Operation.text_completion;
+    else if (shape !== 'whole') all[id] = Operation.chat;
+    else if (path === '/v1/embeddings') all[id] = Operation.embeddings;
+    return all;
+  },
+  [],
+);
+
+/** Every request, also one that was refused at once; `model` is -1 where it is not known. */
+export function countRequest(
+  { metrics: counters }: AcceptorState,
+  { holder }: RequestFacts,
+  model: number,
+  status: number,
+  ms: number,
+): void {
+  const index = modelIndex(model, defaultMetricDims);
+  counters.addPair(metrics.requests, index, statusIndex(status), 1);
+  counters.observe(metrics.requestDuration, index, ms * 1000);
+  if (holder !== undefined) {
+    counters.addPair(metrics.tenantRequests, holder.series, statusIndex(status), 1);
+  }
+}
+
+/** A request that a replica was given, besides: what it used, from the row of its slot. */
+export function countOutcome(
+  state: AcceptorState,
+  request: Request,
+  isWell: boolean,
+  ms: number,
+): void {
+  const { slots, metrics: counters, start } = state;
+  const { facts, model, slot } = request;
+  const { holder, route } = facts;
+  if (holder === undefined && start.genai !== true) return;
+  const index = modelIndex(model, defaultMetricDims);
+  const hasTokens = slots.attempts(slot) > 0;
+  const { words, at } = slots;
+  const row = slots.row(slot);
+  const read = (field: number): number =>
+    hasTokens ? Math.max(words[row + field] as number, 0) : 0;
+  const input = read(at.promptTokens);
+  const output = read(at.completionTokens);
+  if (holder !== undefined) {
+    const { series } = holder;
+    const cached = read(at.cachedTokens);
+    counters.addTriple(metrics.tenantTokens, series, index, TokenType.input, input);
+    counters.addTriple(metrics.tenantTokens, series, index, TokenType.output, output);
+    counters.addTriple(metrics.tenantTokens, series, index, TokenType.cached, cached);
+  }
+  if (start.genai === true) observeGenai(state, request, route, index, input, output, isWell, ms);
+}
+
+function observeGenai(
+  { slots, metrics: counters }: AcceptorState,
+  { facts, slot, isEventStream }: Request,
+  route: Route | undefined,
+  model: number,
+  input: number,
+  output: number,
+  isWell: boolean,
+  ms: number,
+): void {
+  const operation = route === undefined ? undefined : operationOf[route.id];
+  if (operation === undefined) return;
+  const series = model * operations + operation;
+  counters.observe(metrics.genaiDuration, series, ms * 1000);
+  // Bounds are tokens, so observations are in millionths of one.
+  if (input > 0) counters.observe(metrics.genaiTokens, series * tokenTypes, input * 1e6);
+  if (output > 0) counters.observe(metrics.genaiTokens, series * tokenTypes + 1, output * 1e6);
+  const firstUs = slots.readTime(slot, slots.at.firstTokenUs) - facts.arrivedUs;
+  if (!isWell || !isEventStream || firstUs <= 0) return;
+  counters.observe(metrics.genaiFirstToken, series, firstUs);
+  if (output > 1) {
+    counters.observe(metrics.genaiPerToken, series, (ms * 1000 - firstUs) / (output - 1));
+  }
+}

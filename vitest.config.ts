@@ -33,6 +33,7 @@ const measuring = [
   'test/fault/thread-crash.test.ts', // how soon a thread is back
   'test/integration/bench-generator.test.ts', // the generator's own clocks
   'test/integration/bench-script.test.ts', // rebuilds the program that the others start
+  'test/integration/prompt-hold.test.ts', // how long a prompt holds its acceptor
   'test/integration/scenarios-load.test.ts', // latency, throughput, memory
   'test/litmus/*.test.ts', // races that need the cores
 ];

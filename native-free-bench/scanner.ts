@@ -7,7 +7,8 @@
  */
 import { createPrng } from '../src/lib/prng.ts';
 import { hashPrefix } from '../src/protocol/prefix-hash.ts';
-import { createRequestFacts, scanRequest } from '../src/protocol/request-scanner.ts';
+import { createRequestFacts } from '../src/protocol/request-facts.ts';
+import { scanRequest } from '../src/protocol/request-scanner.ts';
 import { createBench } from './harness.ts';
 
 const bench = createBench('scanner', 'What does a scan of a request body cost?');

@@ -33,7 +33,7 @@ const ring = new KeyRing({
   isRequired: true,
   tenants: Array.from({ length: tenantCount }, (_, i) => ({
     ...{ name: `t${i}`, mayPrioritise: false, limitRow: i, budgetRow: -1, modelRows: [] },
-    ...{ series: 0, logSample: undefined },
+    ...{ series: 0, logSample: undefined, maxN: 0, maxContext: 0 },
   })),
   keys: keys.map((key, i) => ({
     ...{ id: `k${i}`, sha256: sha256Of(key), tenant: i % tenantCount, expiresMs: 0 },

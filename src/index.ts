@@ -2,10 +2,11 @@
 import { configFromObject } from './config/load.ts';
 import { formatProblem } from './config/problems.ts';
 import type { ConfigInput } from './config/schema.ts';
-import { type Addresses, Gateway } from './gateway/gateway.ts';
+import { Gateway } from './gateway/gateway.ts';
+import type { Addresses } from './gateway/gateway-options.ts';
 
 export type { ConfigInput } from './config/schema.ts';
-export type { Addresses } from './gateway/gateway.ts';
+export type { Addresses } from './gateway/gateway-options.ts';
 
 export interface GatewayHandle {
   /** Starts the threads, probes every replica once and listens. Once per gateway. */

@@ -4,6 +4,7 @@
  */
 import { assert } from '../lib/assert.ts';
 import { DueList } from '../lib/due-list.ts';
+import { Estimates } from '../lib/estimates.ts';
 import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { explainRecords } from '../shm/explain.layout.ts';
@@ -59,6 +60,8 @@ export interface AcceptorState {
   readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
   readonly limits: LimitLevels;
   readonly ledger: LedgerTable;
+  /** Bytes per token of prompts, by model (context-limit.ts). */
+  readonly estimates: readonly Estimates[];
   /** Of requests that are over; undefined: nobody wants to know. */
   readonly usage: UsageFile | undefined;
   /** Undefined: requests are not traced. */
@@ -129,6 +132,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     ),
     limits: new LimitLevels(memory),
     ledger: new LedgerTable(memory.ledger),
+    estimates: models.map(() => new Estimates()),
     usage: openUsage(start, metrics, log),
     tracing: openTracing(start, metrics),
     keyRing: new KeyRing(start.keys),

@@ -54,12 +54,16 @@ export interface ErrorAnswer {
   readonly body: Uint8Array;
 }
 
-/** `retryAfterMs` 0 takes the advice of the catalogue; `param` names what an error is about. */
+/**
+ * `retryAfterMs` 0 takes the advice of the catalogue; `param` names what an error is about, `message` says
+ * more than the catalogue can. '' is none.
+ */
 export function errorAnswer(
   entry: ErrorEntry,
   asker: Asker,
   retryAfterMs = 0,
-  param?: string,
+  param = '',
+  message = '',
 ): ErrorAnswer {
   const headers = commonHeaders(asker);
   headers.push('content-type', 'application/json');
@@ -73,11 +77,12 @@ export function errorAnswer(
   const named = param === '' || param === undefined ? undefined : param;
   if (asker.isAnthropic) {
     // It has no field for a parameter: the message names it, as that of Anthropic does.
-    const message = named === undefined ? undefined : `${named}: ${entry.message}`;
-    const body = anthropicErrorBody(entry, message, asker.requestId);
+    const text = message || (named === undefined ? undefined : `${named}: ${entry.message}`);
+    const body = anthropicErrorBody(entry, text, asker.requestId);
     return { status: errorStatus(entry, asker), headers, body };
   }
-  return { status: errorStatus(entry, asker), headers, body: errorBody(entry, undefined, named) };
+  const body = errorBody(entry, message || undefined, named);
+  return { status: errorStatus(entry, asker), headers, body };
 }
 
 /** The status of an error where one can still be sent. */

@@ -4,8 +4,8 @@
  */
 import { assert } from '../lib/assert.ts';
 import { batchKey, isBatchable } from '../protocol/batch-key.ts';
+import type { RequestFacts as ScanFacts } from '../protocol/request-facts.ts';
 import { adapterSalt, hashSession, laneOfTenant } from '../protocol/request-keys.ts';
-import type { RequestFacts as ScanFacts } from '../protocol/request-scanner.ts';
 import type { AnswerShape } from '../protocol/routes.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import type { AcceptorState } from './acceptor-state.ts';

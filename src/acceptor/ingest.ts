@@ -11,15 +11,11 @@ import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import { encodeHeadersInto } from '../protocol/header-codec.ts';
 import { scanMultipartModel } from '../protocol/multipart.ts';
+import { capProblem, noCaps } from '../protocol/request-caps.ts';
+import { createRequestFacts } from '../protocol/request-facts.ts';
 import { uuidv7, validRequestId } from '../protocol/request-id.ts';
-import { createRequestFacts, scanRequest } from '../protocol/request-scanner.ts';
-import {
-  isAnthropicTarget,
-  matchRoute,
-  type Route,
-  type RouteAction,
-  type RouteMatch,
-} from '../protocol/routes.ts';
+import { scanRequest } from '../protocol/request-scanner.ts';
+import { isAnthropicTarget, matchRoute, type Route, type RouteMatch } from '../protocol/routes.ts';
 import { DrainStage, OverloadAction } from '../shm/control.layout.ts';
 import { RequestKind } from '../shm/request-ring.layout.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
@@ -29,16 +25,20 @@ import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer } from './answers.ts';
 import { budgetWaitMs } from './budget.ts';
 import { announceClosing } from './closing.ts';
-import { Columns, sessionOf } from './columns.ts';
+import { Columns } from './columns.ts';
+import { ContextLimit } from './context-limit.ts';
 import type { EdgeHead } from './edge-head.ts';
-import { type Holder, isHolder, mayUse } from './key-ring.ts';
+import { type Holder, isHolder, needsKey } from './key-ring.ts';
 import type { Exchange, ExchangePeer, ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
 import { MediaPolicy } from './media-policy.ts';
 import { isDegraded } from './overload.ts';
+import type { OwnAnswers } from './own-answers.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
 import { invalidHints } from './request-hints.ts';
+import { findModel } from './served-model.ts';
 import type { Settlement } from './settlement.ts';
+import type { TokenCounts } from './token-counts.ts';
 import { pushTraceContext } from './tracing.ts';
 
 /** Room for a body of which nothing is here yet: what a head claims costs its sender nothing. */
@@ -56,9 +56,22 @@ export class Ingest implements ListenerHandler {
   readonly #media: MediaPolicy;
   readonly #columns: Columns;
   readonly #headers: string[] = [];
+  readonly #context: ContextLimit;
 
-  constructor(state: AcceptorState, settlement: Settlement, owner: RequestOwner) {
+  constructor(
+    state: AcceptorState,
+    settlement: Settlement,
+    owner: RequestOwner,
+    ownAnswers: OwnAnswers,
+    counts?: TokenCounts,
+  ) {
     this.#state = state;
+    this.#context = new ContextLimit(state, counts, {
+      publish: (request, readUs) => this.#publish(request, readUs),
+      refuse: (request, param, message) =>
+        this.#refuse(request, errors.CONTEXT_LENGTH, param, false, message),
+      answer: (request, body) => ownAnswers.send(request, body),
+    });
     this.#columns = new Columns(state);
     this.#media = new MediaPolicy(state);
     this.#settlement = settlement;
@@ -296,17 +309,18 @@ export class Ingest implements ListenerHandler {
     }
     const error = this.#scanBody(request);
     if (error !== 0) {
-      this.#refuse(request, errorOf(error), this.#scan.errorParam);
+      const { errorParam, errorMessage } = this.#scan;
+      this.#refuse(request, errorOf(error), errorParam, false, errorMessage);
       return;
     }
     this.#columns.writeBody(request, this.#scan);
-    this.#publish(request, readUs);
+    if (!this.#context.takes(request, this.#scan, readUs)) this.#publish(request, readUs);
   }
 
   /** Finds the model and fills the scan record. 0 or an error number. */
   #scanBody(request: Request): number {
     const { arenaData, start } = this.#state;
-    const { route, contentType } = request.facts;
+    const { route, contentType, holder } = request.facts;
     const from = request.block + request.bodyStart;
     const body = arenaData.subarray(from, from + request.bodyLength);
     const facts = this.#scan;
@@ -315,7 +329,7 @@ export class Ingest implements ListenerHandler {
       // Nothing in the request names the model; only a gateway of one model can know it.
       request.model = start.models.length === 1 ? 0 : -1;
       // A replica does not know whose they are.
-      if (request.facts.holder !== undefined) return errors.RESPONSE_NOT_ALLOWED.number;
+      if (holder !== undefined) return errors.RESPONSE_NOT_ALLOWED.number;
       return request.model < 0 ? errors.MODEL_NOT_FOUND.number : 0;
     }
     const error =
@@ -324,31 +338,15 @@ export class Ingest implements ListenerHandler {
         : scanRequest(body, body.length, facts);
     if (error !== 0) return error;
     facts.errorParam = '';
+    facts.errorMessage = '';
     if (facts.model === '') return errors.MODEL_REQUIRED.number;
-    const permission = this.#findModel(request);
+    const permission = findModel(this.#state, request, facts);
     if (permission !== 0) return permission;
+    const capped =
+      source === 'json' ? capProblem(facts, start.caps ?? noCaps, holder?.maxN ?? 0) : 0;
+    if (capped !== 0) return capped;
     const isRefused = this.#media.refuses(request.model, body, source === 'multipart');
     return isRefused ? errors.MEDIA_NOT_ALLOWED.number : 0;
-  }
-
-  /** Who serves the name that the scan has found. 0, or an error number where its key may not ask for it. */
-  #findModel(request: Request): number {
-    const { names } = this.#state;
-    const { holder, cascade } = request.facts;
-    const asked = names.byName.get(this.#scan.model);
-    if (asked === undefined) return errors.MODEL_NOT_FOUND.number;
-    const served = names.serving(asked, sessionOf(request.facts, this.#scan));
-    const larger = names.larger(served, this.#scan.promptBytes, cascade);
-    const { model, adapter } = larger ?? served;
-    request.model = model;
-    request.adapter = adapter;
-    request.isRenamed = names.isSplit(asked) || larger !== undefined;
-    if (holder === undefined) return 0;
-    // The name counts, not who is behind it; but whom a client picks itself, it must be allowed.
-    const isPicked = larger !== undefined && cascade !== '';
-    const mayAsk =
-      mayUse(holder, asked.model, asked.adapter) && (!isPicked || mayUse(holder, model, adapter));
-    return mayAsk ? 0 : errors.MODEL_NOT_ALLOWED.number;
   }
 
   #publish(request: Request, readUs: number): void {
@@ -384,17 +382,12 @@ export class Ingest implements ListenerHandler {
   }
 
   /** Refuses a request that holds a slot nobody else knows of. */
-  #refuse(request: Request, entry: ErrorEntry, param?: string, isBodyDue = false): void {
+  #refuse(request: Request, entry: ErrorEntry, param = '', isBodyDue = false, message = ''): void {
     const { facts, exchange } = request;
-    const { status, headers, body } = errorAnswer(entry, facts, 0, param);
+    const { status, headers, body } = errorAnswer(entry, facts, 0, param, message);
     exchange.answerAndClose(status, headers, body, isBodyDue);
     this.#settlement.abandon(request);
     const method = facts.route?.method ?? '';
     this.#settlement.recordRefusal(entry, facts, status, method, request.model);
   }
 }
-
-/** Probes bring no keys. */
-const keyedActions: ReadonlySet<RouteAction> = new Set(['proxy', 'models', 'model']);
-const needsKey = (route: Route | undefined): boolean =>
-  route !== undefined && keyedActions.has(route.action);

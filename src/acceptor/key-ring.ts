@@ -9,6 +9,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { type KeyRow, type KeyTable, refOf, type TenantRow } from '../config/tenants.ts';
 import { type ErrorEntry, errors } from '../errors/catalogue.ts';
 import { digestBytes, digestOfKey, keyOfHeaders } from '../protocol/api-key.ts';
+import type { Route, RouteAction } from '../protocol/routes.ts';
 
 /** Whose request it is. */
 export interface Holder {
@@ -19,6 +20,9 @@ export interface Holder {
   /** Of tenant and key together; what requests ask for is added if they may. */
   readonly priority: number;
   readonly mayPrioritise: boolean;
+  /** Of one request (config/tenants.ts); 0: as for all. */
+  readonly maxN: number;
+  readonly maxContext: number;
   /** What it may ask for (config/tenants.ts, `refOf`); undefined: everything. */
   readonly refs: ReadonlySet<number> | undefined;
   /** Row of the limits of its tenant; -1: it has none. And those of its models that have some. */
@@ -40,6 +44,11 @@ interface Entry {
 
 export const isHolder = (found: Holder | ErrorEntry): found is Holder => 'keyId' in found;
 
+/** Probes bring no keys. */
+const keyedActions: ReadonlySet<RouteAction> = new Set(['proxy', 'models', 'model']);
+export const needsKey = (route: Route | undefined): boolean =>
+  route !== undefined && keyedActions.has(route.action);
+
 export const mayUse = ({ refs }: Holder, model: number, adapter: number): boolean =>
   refs === undefined || refs.has(refOf(model, adapter));
 
@@ -52,12 +61,14 @@ export class KeyRing {
     this.isRequired = isRequired;
     for (const row of keys) {
       const tenant = tenants[row.tenant] as TenantRow;
-      const { name: tenantName, mayPrioritise, limitRow, budgetRow, series, logSample } = tenant;
+      const { name: tenantName, mayPrioritise, maxN, maxContext, series, logSample } = tenant;
+      const { limitRow, budgetRow } = tenant;
       const { priority } = row;
       const modelRows = new Map(tenant.modelRows);
       const refs = row.refs === null ? undefined : new Set(row.refs);
       const of = { tenant: row.tenant, tenantName, keyId: row.id, series, logSample };
-      const holder = { ...of, priority, mayPrioritise, refs, limitRow, modelRows, budgetRow };
+      const rights = { priority, mayPrioritise, maxN, maxContext, refs };
+      const holder = { ...of, ...rights, limitRow, modelRows, budgetRow };
       const own = Buffer.from(row.sha256, 'hex');
       const entries = this.#entries.get(headOf(own)) ?? [];
       entries.push({ digest: own, row, holder });

@@ -22,10 +22,12 @@ import { Ingest } from './ingest.ts';
 import { KeepAlive } from './keep-alive.ts';
 import { KeyRing } from './key-ring.ts';
 import type { Listener } from './listener.ts';
+import { OwnAnswers } from './own-answers.ts';
 import type { Request, RequestOwner } from './request.ts';
 import { Responder } from './responder.ts';
 import { Settlement } from './settlement.ts';
 import { SlowReaders } from './slow-readers.ts';
+import { TokenCounts } from './token-counts.ts';
 
 /** Lines still in the log when the thread stops may take this long. */
 /** Less than the main thread waits for an acceptor to stop. */
@@ -48,10 +50,12 @@ async function run(start: AcceptorStart): Promise<void> {
   const settlement = new Settlement(state);
   const owner: RequestOwner = {
     body: (request: Request, bytes, isLast) => ingest.body(request, bytes, isLast),
-    writable: (request: Request) => responder.writable(request),
+    writable: (request: Request) => (request.isOwn ? ownAnswers : responder).writable(request),
     gone: (request: Request) => responder.gone(request),
   };
-  const ingest = new Ingest(state, settlement, owner);
+  const counts = start.tokenLimits && new TokenCounts(start.tokenLimits, state.metrics, post);
+  const ownAnswers = new OwnAnswers(state, settlement);
+  const ingest = new Ingest(state, settlement, owner, ownAnswers, counts);
   const { failed } = state;
   const responder = new Responder(state, settlement, new Ending(state, settlement));
   const keepAlive = new KeepAlive(state);
@@ -84,6 +88,9 @@ async function run(start: AcceptorStart): Promise<void> {
       case 'keys':
         state.keyRing = new KeyRing(message.keys);
         post({ kind: 'keysApplied' });
+        return;
+      case 'counted':
+        counts?.answer(message.ticket, message.answer);
         return;
       case 'unlisten':
         void listener.stopListening().then(() => {

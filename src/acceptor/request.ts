@@ -78,6 +78,10 @@ export class Request implements ExchangePeer, Due<Request> {
   isKeptAlive = false;
   /** Last bytes of the answer so far (protocol/event-end.ts). */
   tail = 0;
+  /** Bytes of text that an estimate let pass (context-limit.ts); 0: none did. */
+  textBytes = 0;
+  /** The answer is the gateway's own (own-answers.ts). */
+  isOwn = false;
   /** Complete but for what the outbox keeps. */
   isEnding = false;
   /** Bytes taken when slow readers were last looked for; -1: never. */

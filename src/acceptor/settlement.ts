@@ -101,6 +101,21 @@ export class Settlement {
     }
   }
 
+  /** A request that the gateway has answered itself. */
+  recordOwn({ facts, model }: Request, status: number): void {
+    const ms = (nowUs() - facts.arrivedUs) / 1000;
+    countRequest(this.#state, facts, model, status, ms);
+    endSpan(this.#state, facts, undefined, status, undefined, model);
+    const { log, start } = this.#state;
+    const { requestId, holder } = facts;
+    if (!log.sampler.keeps(requestId, status, false, ms, holder?.logSample)) return;
+    log.access({
+      ...{ req_id: requestId, trace_id: traceIdOf(facts) },
+      ...{ tenant: holder?.tenantName, key_id: holder?.keyId },
+      ...{ model: start.models[model]?.name, status, e2e_ms: ms, failed: false },
+    });
+  }
+
   /** The client left before its request was complete. */
   recordGone(request: Request): void {
     const entry = errors.CLIENT_GONE;
@@ -153,10 +168,14 @@ export class Settlement {
     countOutcome(this.#state, request, outcome === 'ok' && !hasLeft, ms);
     writeUsage(this.#state, request, hasLeft ? 'client_gone' : outcome, failure?.code, ms);
     endSpan(this.#state, facts, request, status, failure?.code, request.model);
-    const sample = facts.holder?.logSample;
-    if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms, sample)) return;
     const { words, at } = slots;
     const row = slots.row(request.slot);
+    if (request.textBytes > 0) {
+      const promptTokens = words[row + at.promptTokens] as number;
+      this.#state.estimates[request.model]?.learn(request.textBytes, promptTokens, 0);
+    }
+    const sample = facts.holder?.logSample;
+    if (!log.sampler.keeps(facts.requestId, status, failure !== undefined, ms, sample)) return;
     const attempts = slots.attempts(request.slot);
     const firstTokenUs = slots.readTime(request.slot, at.firstTokenUs);
     log.access({

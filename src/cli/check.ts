@@ -23,7 +23,8 @@ export function checkCommand(): Command {
     .action(async (options: { config: string; json: boolean }) => {
       const { loadConfigFile } = await import('../config/file.ts');
       const { formatProblem } = await import('../config/problems.ts');
-      const result = loadConfigFile(options.config, process.env);
+      const { withTokenizers } = await import('./tokenizers.ts');
+      const result = await withTokenizers(loadConfigFile(options.config, process.env));
       const rows = result.ok ? await summaryRows(result.config) : [];
       if (options.json) {
         process.stdout.write(`${JSON.stringify(jsonReport(options.config, result, rows))}\n`);

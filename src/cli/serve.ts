@@ -55,7 +55,7 @@ async function serve(flags: ServeFlags): Promise<number> {
   const usage = usageProblem(flags);
   if (usage !== undefined) return complain([usage]);
   const watch = flags.watch && !flags.supervisor ? await watchOf(flags) : undefined;
-  const loaded = await load(flags);
+  const loaded = await loadAtStart(flags);
   if (!loaded.ok) {
     const { formatProblem } = await import('../config/problems.ts');
     return complain(loaded.problems.map(formatProblem));
@@ -126,6 +126,14 @@ async function load(flags: ServeFlags): Promise<LoadResult> {
   }
   const { loadConfigFile } = await import('../config/file.ts');
   return loadConfigFile(flags.config ?? defaultFile, process.env);
+}
+
+/** With a look at what a gateway would only find at work; of several processes the first one looks. */
+async function loadAtStart(flags: ServeFlags): Promise<LoadResult> {
+  const loaded = await load(flags);
+  if (flags.child !== undefined) return loaded;
+  const { withTokenizers } = await import('./tokenizers.ts');
+  return withTokenizers(loaded);
 }
 
 async function reload(flags: ServeFlags): Promise<LoadResult> {

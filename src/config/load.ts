@@ -10,12 +10,18 @@ import { type Finding, findingsOf, valueAt } from './issues.ts';
 import { messageOf } from './messages.ts';
 import { type ConfigPath, type Problem, pathText } from './problems.ts';
 import type { ReferenceSources } from './references.ts';
-import { type Config, type ConfigInput, ConfigSchema } from './schema.ts';
+import { type Config, type ConfigInput, ConfigSchema, type ModelConfig } from './schema.ts';
 import { schemaValues } from './schema-tree.ts';
 import { configuredSinks } from './sinks.ts';
 
 export type LoadResult =
-  | { readonly ok: true; readonly config: Config; readonly warnings: readonly Problem[] }
+  | {
+      readonly ok: true;
+      readonly config: Config;
+      readonly warnings: readonly Problem[];
+      /** A problem that shows only where the config is used. */
+      readonly problemAt: (path: ConfigPath, message: string) => Problem;
+    }
   | { readonly ok: false; readonly problems: readonly Problem[] };
 
 /** More would only hide the first; also bounds the work a hostile file can ask for. */
@@ -55,13 +61,19 @@ export function loadConfig(
   const config = withAbsoluteFiles(parsed.data, absolute);
   const unreadable = tlsProblems(config, readFile, problemAt);
   if (unreadable.length > 0) return { ok: false, problems: unreadable };
-  return { ok: true, config: freeze(config), warnings: literalSecrets(value, document, problemAt) };
+  const warnings = literalSecrets(value, document, problemAt);
+  return { ok: true, config: freeze(config), warnings, problemAt };
 }
 
 /** Loads a config given as an object, as programs and tests do. Nothing in it is expanded. */
 export function configFromObject(input: ConfigInput, name = 'config'): LoadResult {
   const parsed = ConfigSchema.safeParse(input, { error: messageOf });
-  if (parsed.success) return { ok: true, config: freeze(parsed.data), warnings: [] };
+  if (parsed.success) {
+    const problemAt = (path: ConfigPath, message: string): Problem => ({
+      ...{ file: name, ...nowhere, path: pathText(path), message, hint: undefined },
+    });
+    return { ok: true, config: freeze(parsed.data), warnings: [], problemAt };
+  }
   return { ok: false, problems: problemsOf(parsed.error.issues, input, name, () => nowhere) };
 }
 
@@ -129,12 +141,23 @@ function withAbsoluteFiles(config: Config, absolute: (path: string) => string): 
   const sinks = configuredSinks(usage).map((name) => [name, withTls(usage[name] as WithTls)]);
   const ofUsage = { ...usage, file: ofFile(usage.file), ...Object.fromEntries(sinks) };
   const ofAdmin = { ...admin, audit_log: ofFile(admin.audit_log) };
-  return { ...config, admin: ofAdmin, usage: ofUsage, listen: withTls(listen) };
+  const models = config.models.map(withAbsoluteTokenizer(absolute));
+  return { ...config, models, admin: ofAdmin, usage: ofUsage, listen: withTls(listen) };
 }
 
 interface WithTls {
   readonly tls?: TlsFiles | undefined;
 }
+
+const withAbsoluteTokenizer =
+  (absolute: (path: string) => string) =>
+  (model: ModelConfig): ModelConfig => {
+    const { tokenizer } = model;
+    if (tokenizer === undefined) return model;
+    const { file, chat_template: template } = tokenizer;
+    const own = template === undefined ? {} : { chat_template: absolute(template) };
+    return { ...model, tokenizer: { file: absolute(file), ...own } };
+  };
 
 function tlsProblems(
   config: Config,

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { isForbiddenHost } from './address.ts';
 import { adaptersMax, fallbacksMax, replicasMax } from './capacities.ts';
 import { duration, size } from './units.ts';
-import { integer, secret } from './values.ts';
+import { file, integer, secret } from './values.ts';
 
 const replicaUrl = z
   .string()
@@ -87,6 +87,17 @@ const RateLimits = z.strictObject({
   burst: duration('1s', '60s')
     .prefault('10s')
     .describe('So long a time of each rate may come at once, and one request in any case.'),
+});
+
+const Tokenizer = z.strictObject({
+  file: file().describe(
+    'Path of tokenizer.json, or of its folder, as Hugging Face has it; relative to the config file. tokenizer_config.json beside it is read as well. A reload reads files that have changed.',
+  ),
+  chat_template: file()
+    .optional()
+    .describe(
+      'Path of the chat template (Jinja). Default: chat_template.jinja beside the file, else what tokenizer_config.json has.',
+    ),
 });
 
 export const Replica = z.strictObject({
@@ -230,6 +241,14 @@ export const Model = z.strictObject({
     ),
   price: Price.optional().describe(
     'What tokens cost, in `usage.currency`; usage events then have a `cost`.',
+  ),
+  max_context: integer(0, 2_000_000_000)
+    .prefault(0)
+    .describe(
+      'Tokens of prompt and answer together: a request that asks for more is a 400 `context_length_exceeded` and reaches no replica. What cannot be more by its bytes passes at once; the rest is counted by `tokenizer`, else only what an estimate has at more than twice as much is refused. 0: the engine is asked.',
+    ),
+  tokenizer: Tokenizer.optional().describe(
+    'Files of the tokenizer of the model: prompts near `max_context` are counted exactly, and `/tokenize` and `/v1/messages/count_tokens` are answered without a replica.',
   ),
   replicas: z.array(Replica).min(1).max(replicasMax).describe('The servers of this model.'),
 });

@@ -69,6 +69,17 @@ const Budget = z.strictObject({
   month: amount().describe('What it may spend in a month of UTC. 0: no limit.'),
 });
 
+const TenantLimits = Limits.extend({
+  max_n: integer(0, 65_536)
+    .prefault(0)
+    .describe('Largest `n` and `best_of`, where it is below `requests.max_n`. 0: as for all.'),
+  max_context: integer(0, 2_000_000_000)
+    .prefault(0)
+    .describe(
+      'Tokens of prompt and answer together, where it is below `max_context` of the model. 0: as for all.',
+    ),
+});
+
 const Tenant = z.strictObject({
   name: shortName().describe('Name in logs, metrics and usage; unique.'),
   models: modelNames().describe(
@@ -84,7 +95,7 @@ const Tenant = z.strictObject({
     .describe(
       'Share of its successful requests in the access log, in place of `log.sample`; failed and slow ones all are.',
     ),
-  limits: Limits.prefault({}).describe('Over all of its requests.'),
+  limits: TenantLimits.prefault({}).describe('Over all of its requests.'),
   model_limits: z
     .record(z.string().min(1).max(256), Limits)
     .prefault({})

@@ -11,6 +11,7 @@ import { modelsMax, splitsMax } from './capacities.ts';
 import { applyRules } from './rules.ts';
 import { SharedLimits } from './schema-limits.ts';
 import { Model, Split } from './schema-models.ts';
+import { Requests, Tokenizers } from './schema-requests.ts';
 import { Metrics, Tracing } from './schema-telemetry.ts';
 import { Auth, tenants } from './schema-tenants.ts';
 import { Usage } from './schema-usage.ts';
@@ -305,6 +306,8 @@ const Sections = z.strictObject({
   usage: Usage.prefault({}).describe('Who used what, and who is told of it.'),
   metrics: Metrics.prefault({}).describe('What `/metrics` tells apart.'),
   tracing: Tracing.prefault({}).describe('Spans of requests, for OpenTelemetry.'),
+  requests: Requests.prefault({}).describe('What one request may ask for.'),
+  tokenizers: Tokenizers.prefault({}).describe('The threads that count tokens.'),
   auth: Auth.prefault({}).describe('Who may use the listener.'),
   limits: SharedLimits.prefault({}).describe('Where the limits of tenants are counted.'),
   tenants: tenants()

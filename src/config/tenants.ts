@@ -10,6 +10,9 @@ export const refOf = (model: number, adapter: number): number =>
 export interface TenantRow {
   readonly name: string;
   readonly mayPrioritise: boolean;
+  /** Of one request; 0: as for all. */
+  readonly maxN: number;
+  readonly maxContext: number;
   /** Row of its limits; -1: it has none. And those of its models that have some of their own. */
   readonly limitRow: number;
   readonly modelRows: readonly (readonly [model: number, row: number])[];
@@ -82,14 +85,16 @@ export function keyTable(
   });
   const isRequired = auth.keys === 'required' || (auth.keys === 'auto' && tenants.length > 0);
   const rows = tenants.map((tenant): TenantRow => {
-    const { name, priority_header, model_limits, log_sample: logSample } = tenant;
+    const { name, priority_header, limits, model_limits, log_sample: logSample } = tenant;
+    const { max_n: maxN, max_context: maxContext } = limits;
     const modelRows = Object.keys(model_limits).flatMap((model) => {
       const index = models.findIndex((each) => each.name === model);
       return index < 0 ? [] : [[index, rowOf(name, model)] as const];
     });
     const mayPrioritise = priority_header;
     const [limitRow, budgetRow, series] = [rowOf(name), budgetRowOf(name), seriesOf(name)];
-    return { name, mayPrioritise, limitRow, modelRows, budgetRow, series, logSample };
+    const rights = { mayPrioritise, maxN, maxContext };
+    return { name, ...rights, limitRow, modelRows, budgetRow, series, logSample };
   });
   return { isRequired, tenants: rows, keys };
 }

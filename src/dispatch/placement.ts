@@ -6,13 +6,13 @@
  * its replica is left in `pendingTokens` and `contextTokens`; commit() tells the prefix index.
  */
 import { assert } from '../lib/assert.ts';
+import { bytesPerTokenStart, Estimates } from '../lib/estimates.ts';
 import { createPrng } from '../lib/prng.ts';
 import type { Arrival } from './arrival.ts';
 import { Candidates, NONE } from './candidates.ts';
 import { type Choice, Filter, filterNames } from './choice.ts';
 import type { Cluster } from './cluster.ts';
 import type { BrainConfig, Release } from './decisions.ts';
-import { bytesPerTokenStart, Estimates } from './estimates.ts';
 import type { Fleet } from './fleet.ts';
 import type { Passing } from './passing.ts';
 import type { PickRequest, Policy } from './policies/policy.ts';

@@ -7,6 +7,7 @@
  */
 
 import { client, type Entry, type ErrorEntry, entry, gateway, upstream } from './entry.ts';
+import { requestRows } from './request-rows.ts';
 import { tenantRows } from './tenant-rows.ts';
 
 export type { ErrorEntry } from './entry.ts';
@@ -305,6 +306,7 @@ const rows = {
     type: 'timeout',
   }),
   ...tenantRows,
+  ...requestRows,
   CLIENT_STALLED: client(98, 499, 'client_stalled', 'SI', {
     message: 'The client took nothing of its answer for too long.',
     hint: 'For logs and metrics only: its connection was cut.',

@@ -15,6 +15,7 @@ import { GatewayMetrics } from './metrics.ts';
 import type { OverloadReading, OverloadWatch } from './overload.ts';
 import { type ChangeParts, ReplicaChanges } from './replica-changes.ts';
 import type { Tenants } from './tenants.ts';
+import type { TokenizerPool } from './tokenizer-pool.ts';
 import { version } from './version.ts';
 import type { GatewayViews } from './views.ts';
 
@@ -27,6 +28,7 @@ export interface AdminParts extends ChangeParts {
   readonly overload: OverloadWatch;
   readonly readiness: Readiness;
   readonly tenants: Tenants;
+  readonly tokenizers: TokenizerPool;
   readonly fault: ((body: unknown) => unknown) | undefined;
 }
 
@@ -132,8 +134,10 @@ export class GatewayAdmin implements AdminActions {
     return this.#replicas.add(body);
   }
 
-  reload(): Promise<unknown> {
-    return this.#replicas.reload();
+  async reload(): Promise<unknown> {
+    const done = await this.#replicas.reload();
+    const problem = await this.#parts.tokenizers.reload();
+    return problem === '' ? done : { ...done, tokenizers: `the old ones stay: ${problem}` };
   }
 
   tenants(): unknown {

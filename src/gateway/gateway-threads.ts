@@ -8,6 +8,7 @@ import { ControlLayout, ThreadPhase } from '../shm/control.layout.ts';
 import { controlCounts } from '../shm/memory.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
 import type { ToThread } from '../shm/threads.ts';
+import type { TokenAnswer, TokenTask } from '../shm/token-tasks.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { holdFreePort } from './free-port.ts';
 import { LedgerThread, wantsLedger } from './ledger-thread.ts';
@@ -34,6 +35,8 @@ export interface ThreadsParts {
   readonly logger: Logger;
   readonly metrics: MetricsWriter;
   onDeath(name: string, error: unknown): void;
+  /** Never rejects. */
+  count(task: TokenTask): Promise<TokenAnswer>;
 }
 
 const graceMs = 2000;
@@ -91,6 +94,7 @@ export class GatewayThreads {
           start,
           this.#parts.onDeath.bind(this.#parts),
         );
+        acceptor.serveCounts((task) => this.#parts.count(task));
         this.#acceptors.push(acceptor);
         port = await acceptor.ready();
       }

@@ -9,8 +9,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { resolveEngine } from '../acceptor/uws-binary.ts';
 import { adaptersOf } from '../config/adapters.ts';
-import type { LoadResult } from '../config/load.ts';
-import type { Config } from '../config/schema.ts';
 import { isListenError } from '../lib/listen-error.ts';
 import { ControlLayout, DrainStage, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
@@ -22,13 +20,14 @@ import { Readiness } from '../shm/readiness.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, threadKindOf } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { isJoined, type ListenerAddresses, probeSole } from './addresses.ts';
+import { isJoined, probeSole } from './addresses.ts';
 import { AdminServer } from './admin-server.ts';
 import { AuditLog } from './audit.ts';
 import { BreakerLog } from './breaker-log.ts';
 import { descriptorProblem, replicaConnections } from './descriptors.ts';
 import { ExplainView } from './explain.ts';
 import { GatewayAdmin } from './gateway-admin.ts';
+import { type Addresses, ClosedWhileStarting, type GatewayOptions } from './gateway-options.ts';
 import { GatewayThreads } from './gateway-threads.ts';
 import type { HealthChecker } from './health.ts';
 import type { EngineScraper } from './health-engine.ts';
@@ -42,41 +41,11 @@ import type { StartContext } from './start-data.ts';
 import { untilReplicasServe } from './take-over.ts';
 import { Tenants } from './tenants.ts';
 import { ThreadRecovery } from './thread-recovery.ts';
+import { TokenizerPool } from './tokenizer-pool.ts';
 import { GatewayViews } from './views.ts';
 import { Watchdog } from './watchdog.ts';
 
 const faultAdmin = faultHooksModule && (await import('./fault-admin.ts'));
-
-export interface GatewayOptions {
-  readonly config: Config;
-  /** A thread died or stalled beyond repair: the process should end with a failure. */
-  readonly onFatal: (reason: string, error: unknown) => void;
-  /** Reads the config file again; undefined where there is none. */
-  readonly reload?: (() => Promise<LoadResult>) | undefined;
-  /** Asks the supervisor for a restart that overlaps; undefined where there is none. */
-  readonly restart?: (() => void) | undefined;
-  /**
-   * Addresses of another process that serves, and leaves them once this one does. What is not known of
-   * them is taken to be what this one's are.
-   */
-  readonly takesOver?: Partial<ListenerAddresses> | undefined;
-  /** It ends once its clients are served, for as long as `drain.timeout`; not called when it has none. */
-  readonly onLeaving?: (() => void) | undefined;
-}
-
-export interface Addresses {
-  readonly port: number;
-  readonly adminPort: number;
-}
-
-/** What `listen` rejects with when the gateway was drained or closed before it served. */
-export class ClosedWhileStarting extends Error {
-  override name = 'ClosedWhileStarting';
-
-  constructor() {
-    super('the gateway was closed before it served');
-  }
-}
 
 const pollMs = 10;
 /** After the cut, streams have this long to end with an error event. */
@@ -104,6 +73,7 @@ export class Gateway {
   readonly restarts: Restarts;
   readonly #tenants: Tenants;
   readonly #overload: OverloadWatch;
+  readonly #tokenizers: TokenizerPool;
   #closing: Promise<void> | undefined;
   #leaving: Promise<void> | undefined;
   /** What is awaited before clients are taken is awaited no longer. */
@@ -157,6 +127,7 @@ export class Gateway {
     this.#overload = new OverloadWatch(this.#memory, config, this.logger, () =>
       this.#views.arenaBytesInUse(),
     );
+    this.#tokenizers = new TokenizerPool({ config, memory: this.#memory, logger: this.logger });
     this.#actions = this.#createActions();
     const audit = new AuditLog(config.admin.audit_log, this.logger, this.#metrics);
     this.#admin = new AdminServer(this.#actions, config.admin.token, this.restarts.byHand, audit);
@@ -167,6 +138,7 @@ export class Gateway {
       logger: this.logger,
       metrics: this.#metrics,
       onDeath: (name, error) => this.#onDeath(name, error),
+      count: (task) => this.#tokenizers.ask(task),
     });
     this.#recovery = new ThreadRecovery({
       logger: this.logger,
@@ -213,7 +185,7 @@ export class Gateway {
     for (const [model, { replicas }] of config.models.entries()) {
       for (const replica of replicas) this.#membership.add(replica, model);
     }
-    await this.#threads.startServing();
+    await Promise.all([this.#threads.startServing(), this.#tokenizers.start()]);
     for (const member of this.#membership) this.#membership.activate(member);
     this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
@@ -338,7 +310,7 @@ export class Gateway {
       await this.#waitUntil(() => this.#views.slotsInUse() === 0, limit);
     }
     await this.#threads.stop();
-    await this.#admin.close();
+    await Promise.all([this.#tokenizers.close(), this.#admin.close()]);
   }
 
   #fatal(reason: string, error: unknown): void {
@@ -391,6 +363,7 @@ export class Gateway {
       readiness: new Readiness(this.#memory),
       restarts: this.restarts,
       tenants: this.#tenants,
+      tokenizers: this.#tokenizers,
       fault: faultAdmin && ((body) => faultAdmin.applyFault(body, this.#threads)),
       tellForwarders: (message) => this.#threads.tellForwarders(message),
       tellAcceptors: (message) => this.#threads.tellAcceptors(message),

@@ -13,7 +13,7 @@ import type { SharedMemory } from '../shm/memory.ts';
 import type { LimitNames } from '../shm/threads.ts';
 import { NamedRows } from './named-rows.ts';
 
-type LimitsConfig = Config['tenants'][number]['limits'];
+type LimitsConfig = Config['tenants'][number]['model_limits'][string];
 type FailureMode = Config['limits']['failure_mode'];
 
 const minuteS = 60;

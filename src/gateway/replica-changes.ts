@@ -17,7 +17,7 @@ import { Result } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { AdminError } from './admin-server.ts';
 import { descriptorProblem, replicaConnections } from './descriptors.ts';
-import type { GatewayOptions } from './gateway.ts';
+import type { GatewayOptions } from './gateway-options.ts';
 import { handoverOf, type Standing } from './handover.ts';
 import type { HealthChecker } from './health.ts';
 import type { Member, Membership, ReplicaSpec } from './membership.ts';
@@ -108,7 +108,7 @@ export class ReplicaChanges {
   }
 
   /** Applies the replicas of the config file; refused whole when another key has changed. */
-  reload(): Promise<unknown> {
+  reload(): Promise<object> {
     return this.#inTurn(async () => {
       try {
         const done = await this.#reload();
@@ -122,7 +122,7 @@ export class ReplicaChanges {
     });
   }
 
-  async #reload(): Promise<unknown> {
+  async #reload(): Promise<object> {
     const { options, membership } = this.#parts;
     if (options.reload === undefined) {
       throw new AdminError(409, 'the gateway was started without a config file');

@@ -15,7 +15,8 @@ import { isListenError } from '../lib/listen-error.ts';
 import type { FromSupervisor, ToSupervisor } from '../lib/process-messages.ts';
 import { addressText, type ListenerAddresses } from './addresses.ts';
 import type { ConfigWatch } from './config-watch.ts';
-import { type Addresses, ClosedWhileStarting, Gateway } from './gateway.ts';
+import { Gateway } from './gateway.ts';
+import { type Addresses, ClosedWhileStarting } from './gateway-options.ts';
 
 export interface RunOptions {
   readonly config: Config;

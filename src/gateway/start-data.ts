@@ -3,6 +3,7 @@ import { adaptersOf } from '../config/adapters.ts';
 import { onwardRefs, splitRows } from '../config/model-names.ts';
 import { modelRules, schedulingLimits } from '../config/scheduling.ts';
 import type { Config, ModelConfig } from '../config/schema.ts';
+import { capsOf } from '../config/schema-requests.ts';
 import type { Price } from '../lib/price.ts';
 import { ThreadId } from '../shm/control.layout.ts';
 import type { SharedMemory } from '../shm/memory.ts';
@@ -48,13 +49,16 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
       const mediaDomains = model.allowed_media_domains;
       const { stream_usage: streamUsage } = model;
       const ofStreams = { continuation, streamUsage };
+      const ofTokens = {
+        maxContext: model.max_context,
+        hasTokenizer: model.tokenizer !== undefined,
+      };
       return {
         name,
         aliases,
         ...modelRules(model),
         ...ofStreams,
-        adapters,
-        mediaDomains,
+        ...{ adapters, mediaDomains, ...ofTokens },
         price: priceOf(model.price),
         ...goesOn[index],
       };
@@ -108,11 +112,19 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
       tracing: { sample: tracing.sample, maxPerSecond: tracing.max_per_second },
     }),
     genai: context.config.metrics.genai,
+    tokenLimits: tokenLimits(context.config),
+    caps: capsOf(context.config.requests),
     keys: context.keys,
     splits: splitRows(context.config),
     // Keys stay with the forwarders.
     replicas: addresses(context).map((replica) => ({ ...replica, apiKey: '' })),
   };
+}
+
+function tokenLimits(config: Config): AcceptorStart['tokenLimits'] {
+  if (config.models.every(({ tokenizer }) => tokenizer === undefined)) return undefined;
+  const { threads, queue, timeout } = config.tokenizers;
+  return { askedMax: threads + queue, timeoutMs: timeout };
 }
 
 export function schedulerStart(context: StartContext): SchedulerStart {

@@ -7,6 +7,7 @@ import type { BudgetRow, KeyTable } from '../config/tenants.ts';
 import { nowMs } from '../lib/clock.ts';
 import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import type { FromThread, ToThread } from '../shm/threads.ts';
+import type { TokenAnswer, TokenTask } from '../shm/token-tasks.ts';
 
 /**
  * Young generation of each thread's heap in MiB (V8 takes three times a semi-space, and grows into it
@@ -101,6 +102,15 @@ export class ThreadHandle {
     const applied = this.#next('budgetsApplied');
     this.send({ kind: 'budgets', budgets });
     await Promise.race([applied, this.#exited]);
+  }
+
+  /** Answers what the thread asks to be counted; `count` never rejects. */
+  serveCounts(count: (task: TokenTask) => Promise<TokenAnswer>): void {
+    this.#worker.on('message', (message: FromThread) => {
+      if (message.kind !== 'count') return;
+      const { ticket, task } = message;
+      void count(task).then((answer) => this.send({ kind: 'counted', ticket, answer }));
+    });
   }
 
   /** An acceptor closes its listening socket; resolves once it has. */

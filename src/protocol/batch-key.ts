@@ -6,7 +6,7 @@
  * merges bodies compares the bytes.
  */
 import { mix32 } from '../lib/mix32.ts';
-import type { RequestFacts } from './request-scanner.ts';
+import type { RequestFacts } from './request-facts.ts';
 
 /** A completion with one text as prompt and one choice, answered as a whole. */
 export function isBatchable(facts: RequestFacts): boolean {

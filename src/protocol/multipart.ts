@@ -8,7 +8,7 @@
 import { Buffer } from 'node:buffer';
 import { errors } from '../errors/catalogue.ts';
 import { urlBytesMax } from './media-urls.ts';
-import { type RequestFacts, resetRequestFacts } from './request-scanner.ts';
+import { type RequestFacts, resetRequestFacts } from './request-facts.ts';
 
 const partsMax = 128;
 const partHeaderBytesMax = 4096;

@@ -12,8 +12,10 @@ import { isUtf8 } from 'node:buffer';
 import { errors } from '../errors/catalogue.ts';
 import { equalsAscii, JsonCursor } from './json-cursor.ts';
 import { openBrace, openBracket, quote, tooDeep, tooManyKeys } from './json-skip.ts';
-import { hashHead, hashPrefix, prefixDepths } from './prefix-hash.ts';
+import { hashHead, hashPrefix } from './prefix-hash.ts';
 import { countPrompts } from './prompt-count.ts';
+import { restrictedBit, restrictedKeys } from './request-caps.ts';
+import { type RequestFacts, resetRequestFacts } from './request-facts.ts';
 import { jsonNumber, jsonText, textOf } from './text.ts';
 
 export interface ScanLimits {
@@ -33,82 +35,6 @@ const defaultScanLimits: ScanLimits = Object.freeze({
   topKeys: 1024,
 });
 
-/** What a scan found. One record per acceptor, overwritten by each scan. */
-export interface RequestFacts {
-  /** '' when the body names no model. */
-  model: string;
-  /** Where its value is, with the quotes it has in JSON; 0 0 without one. */
-  modelStart: number;
-  modelBytes: number;
-  stream: boolean;
-  /** Largest of the max_tokens family, at most 2^31 - 1; 0 when absent or not positive. */
-  maxTokens: number;
-  n: number;
-  bestOf: number;
-  includeUsage: boolean;
-  /** session_id, else prompt_cache_key, else ''. */
-  sessionKey: string;
-  /** Pairs of int32, one per depth of `prefixDepths`. */
-  readonly prefixHashes: Int32Array;
-  prefixCount: number;
-  /** Of the first 64 characters of the prompt; 0 0 without one. */
-  readonly headHash: Int32Array;
-  /** Where the value of messages, else prompt, else input begins, and its raw bytes. */
-  promptStart: number;
-  promptBytes: number;
-  /** That value is of `prompt` and one text. */
-  hasTextPrompt: boolean;
-  /** Prompts of the `prompt` key: each is answered with `n` choices. At least 1. */
-  prompts: number;
-  /** The key an error is about; '' otherwise. */
-  errorParam: string;
-  /** Where the scan stopped when it failed. */
-  errorPosition: number;
-}
-
-export function createRequestFacts(): RequestFacts {
-  return {
-    model: '',
-    modelStart: 0,
-    modelBytes: 0,
-    stream: false,
-    maxTokens: 0,
-    n: 1,
-    bestOf: 0,
-    includeUsage: false,
-    sessionKey: '',
-    prefixHashes: new Int32Array(2 * prefixDepths.length),
-    prefixCount: 0,
-    headHash: new Int32Array(2),
-    promptStart: 0,
-    promptBytes: 0,
-    hasTextPrompt: false,
-    prompts: 1,
-    errorParam: '',
-    errorPosition: 0,
-  };
-}
-
-export function resetRequestFacts(facts: RequestFacts): void {
-  facts.model = '';
-  facts.modelStart = 0;
-  facts.modelBytes = 0;
-  facts.stream = false;
-  facts.maxTokens = 0;
-  facts.n = 1;
-  facts.bestOf = 0;
-  facts.includeUsage = false;
-  facts.sessionKey = '';
-  facts.prefixCount = 0;
-  facts.headHash.fill(0);
-  facts.promptStart = 0;
-  facts.promptBytes = 0;
-  facts.hasTextPrompt = false;
-  facts.prompts = 1;
-  facts.errorParam = '';
-  facts.errorPosition = 0;
-}
-
 const keyNames = [
   'model',
   'stream',
@@ -125,6 +51,13 @@ const keyNames = [
   'user',
   'stream_options',
   'tools',
+  'logprobs',
+  'top_logprobs',
+  'prompt_logprobs',
+  'stop',
+  'stop_sequences',
+  'truncate_prompt_tokens',
+  ...restrictedKeys,
 ] as const;
 type KeyName = (typeof keyNames)[number];
 
@@ -145,6 +78,7 @@ const countMax = 2 ** 31 - 1;
 const letterN = 0x6e;
 const letterT = 0x74;
 const letterF = 0x66;
+const minus = 0x2d;
 
 const cursor = new JsonCursor();
 /** Which key the prompt of the scan at hand came from: lower wins. */
@@ -232,6 +166,7 @@ function keyAtCursor(): number {
 function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
   const first = cursor.peek();
   if (name === 'stream_options') return takeStreamOptions(first, facts);
+  if (name === 'chat_template_kwargs') return takeTemplateArguments(first, facts);
   if (!cursor.skip()) return false;
   switch (name) {
     case 'model':
@@ -242,7 +177,7 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
     case 'max_tokens':
     case 'max_completion_tokens':
     case 'max_output_tokens':
-      facts.maxTokens = Math.max(facts.maxTokens, countAtCursor(first));
+      takeMaxTokens(name, countAtCursor(first), facts);
       return isNumber(first) || first === letterN;
     case 'n':
       facts.n = Math.max(1, countAtCursor(first));
@@ -267,17 +202,54 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
       return first === quote || first === letterN;
     case 'tools':
       return first === openBracket || first === letterN;
+    case 'logprobs':
+    case 'top_logprobs':
+    case 'prompt_logprobs':
+      takeLogprobs(name, first, facts);
+      return isNumber(first) || first === letterT || first === letterF || first === letterN;
+    case 'stop':
+    case 'stop_sequences':
+      takeStop(name, first, facts);
+      return first === quote || first === openBracket || first === letterN;
+    case 'truncate_prompt_tokens':
+      facts.truncatesPrompt = isNumber(first);
+      return isNumber(first) || first === letterN;
+    default:
+      if (first !== letterN) facts.restricted |= restrictedBit(name);
+      return true;
   }
 }
 
 function isNumber(first: number): boolean {
-  return first === 0x2d || (first >= 0x30 && first <= 0x39);
+  return first === minus || (first >= 0x30 && first <= 0x39);
 }
 
 function countAtCursor(first: number): number {
   if (!isNumber(first)) return 0;
   const value = Math.floor(jsonNumber(cursor.bytes, cursor.valueStart, cursor.valueEnd));
   return value > 0 ? Math.min(value, countMax) : 0;
+}
+
+function takeMaxTokens(name: KeyName, count: number, facts: RequestFacts): void {
+  if (count <= facts.maxTokens) return;
+  facts.maxTokens = count;
+  facts.maxTokensKey = name;
+}
+
+/** A negative number asks for the whole vocabulary. */
+function takeLogprobs(name: KeyName, first: number, facts: RequestFacts): void {
+  const count = first === minus ? countMax : countAtCursor(first);
+  if (count <= facts.logprobs) return;
+  facts.logprobs = count;
+  facts.logprobsKey = name;
+}
+
+function takeStop(name: KeyName, first: number, facts: RequestFacts): void {
+  if (first !== openBracket) return;
+  const count = countPrompts(cursor.bytes, cursor.valueStart, cursor.valueEnd);
+  if (count <= facts.stops) return;
+  facts.stops = count;
+  facts.stopKey = name;
 }
 
 function takeModel(first: number, facts: RequestFacts): boolean {
@@ -316,7 +288,7 @@ function takeStreamOptions(first: number, facts: RequestFacts): boolean {
   if (first === letterN) return cursor.skip();
   if (first !== openBrace || !cursor.enterObject()) return false;
   while (cursor.nextMember()) {
-    const isUsage = isIncludeUsage();
+    const isUsage = keyReads('include_usage');
     const value = cursor.peek();
     if (!cursor.skip()) return false;
     if (!isUsage) continue;
@@ -329,11 +301,27 @@ function takeStreamOptions(first: number, facts: RequestFacts): boolean {
   return cursor.failure === 0;
 }
 
-const includeUsage = 'include_usage';
+/**
+ * Arguments of the template are harmless; a template among them, or a switch of what is done with it, is
+ * what `chat_template` is (CVE-2025-62426).
+ */
+function takeTemplateArguments(first: number, facts: RequestFacts): boolean {
+  if (first === letterN) return cursor.skip();
+  if (first !== openBrace || !cursor.enterObject()) return false;
+  facts.restricted |= restrictedBit('chat_template_kwargs');
+  while (cursor.nextMember()) {
+    if (keyReads('chat_template') || keyReads('tokenize')) {
+      facts.restricted |= restrictedBit('chat_template');
+    }
+    if (!cursor.skip()) return false;
+  }
+  return cursor.failure === 0;
+}
 
-function isIncludeUsage(): boolean {
-  if (cursor.keyIs(includeUsage)) return true;
+/** True when the key at the cursor is `name`, escaped or not. */
+function keyReads(name: string): boolean {
+  if (cursor.keyIs(name)) return true;
   const length = cursor.keyEnd - cursor.keyStart;
-  if (length <= includeUsage.length || length > 6 * includeUsage.length) return false;
-  return jsonText(cursor.bytes, cursor.keyStart - 1, cursor.keyEnd + 1) === includeUsage;
+  if (length <= name.length || length > 6 * name.length) return false;
+  return jsonText(cursor.bytes, cursor.keyStart - 1, cursor.keyEnd + 1) === name;
 }

@@ -12,9 +12,9 @@ import {
 } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
 import { nameThread } from '../lib/thread-name.ts';
+import { setThreadPriority } from '../lib/thread-priority.ts';
 import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import type { FromThread, SchedulerStart, ToThread } from '../shm/threads.ts';
-import { raiseThreadPriority } from './priority.ts';
 import { Scheduler } from './scheduler.ts';
 
 const port = parentPort;
@@ -24,7 +24,9 @@ const post = (message: FromThread): void => port.postMessage(message);
 const faults =
   faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
 nameThread('scheduler');
-const priorityRaised = raiseThreadPriority();
+/** On a busy machine the scheduler then waits less for a core, and every request waits for the scheduler. */
+const nice = -5;
+const priorityRaised = setThreadPriority(nice);
 const scheduler = new Scheduler(workerData as SchedulerStart);
 
 // Not while the module is evaluated: V8 may abort the process when a thread is terminated in there.

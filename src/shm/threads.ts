@@ -11,7 +11,9 @@ import type { SinkConfigs } from '../config/sinks.ts';
 import type { BudgetRow, KeyTable } from '../config/tenants.ts';
 import type { FaultStage } from '../lib/fault-point.ts';
 import type { Price } from '../lib/price.ts';
+import type { RequestCaps } from '../protocol/request-caps.ts';
 import type { SharedMemory } from './memory.ts';
+import type { TokenAnswer, TokenTask } from './token-tasks.ts';
 
 /** Whether streams that break go on at another replica, behind at most so many bytes of text or ids. */
 export interface ContinuationRule {
@@ -36,6 +38,10 @@ export interface ModelRow {
   readonly cascade?: CascadeRef | undefined;
   /** Names of its adapters; the first is adapter 1. Absent: it has none. */
   readonly adapters?: readonly string[];
+  /** Tokens of prompt and answer together; absent or 0: no limit. */
+  readonly maxContext?: number;
+  /** The tokenizer pool knows it. Absent: it does not. */
+  readonly hasTokenizer?: boolean;
   /** Hosts that media of a request may be on; `*` is any. Absent: any. */
   readonly mediaDomains?: readonly string[];
   /** What its tokens cost; absent: nobody has said. */
@@ -98,6 +104,10 @@ export interface AcceptorStart extends ThreadStart {
   readonly genai?: boolean;
   /** Absent: requests are not traced. */
   readonly tracing?: { readonly sample: number; readonly maxPerSecond: number };
+  /** Of questions to the tokenizer pool; absent: there is none. */
+  readonly tokenLimits?: { readonly askedMax: number; readonly timeoutMs: number } | undefined;
+  /** What any request may ask for; absent: anything. */
+  readonly caps?: RequestCaps;
   /** Who is let in; kept current by `keys` messages. */
   readonly keys: KeyTable;
   /** Names of the replicas by row, for x-sluice-replica; kept current by `replicas` messages. */
@@ -199,6 +209,8 @@ export type ToThread =
   | { readonly kind: 'keys'; readonly keys: KeyTable }
   /** To the ledger: what tenants may spend from here on. */
   | { readonly kind: 'budgets'; readonly budgets: readonly BudgetRow[] }
+  /** To an acceptor: what it asked to be counted. */
+  | { readonly kind: 'counted'; readonly ticket: number; readonly answer: TokenAnswer }
   /** To acceptors: close the listening socket, keep the connections. */
   | { readonly kind: 'unlisten' }
   /** To the limiter. */
@@ -214,4 +226,6 @@ export type FromThread =
   | { readonly kind: 'terminate' }
   | { readonly kind: 'keysApplied' }
   | { readonly kind: 'budgetsApplied' }
+  /** Of an acceptor: `counted` answers it, if the main thread lives. */
+  | { readonly kind: 'count'; readonly ticket: number; readonly task: TokenTask }
   | { readonly kind: 'applied'; readonly row: number; readonly epoch: number };

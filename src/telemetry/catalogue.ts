@@ -325,6 +325,12 @@ export const metrics = {
     ['main'],
     'Threads of this kind that died and were started again; each death is a bug.',
   ),
+  tokenCounts: counter(
+    'sluice_token_counts_total',
+    ['outcome'],
+    ['acceptor'],
+    'Questions to the tokenizer pool: counted; or not, because the gateway does not know how the engine reads the request, the queue was full, the time was over, or a thread failed. What is not counted is decided by an estimate, or answered by a replica.',
+  ),
   logDropped: counter(
     'sluice_log_dropped_total',
     [],

@@ -56,6 +56,8 @@ export type SlowReader = (typeof SlowReader)[keyof typeof SlowReader];
 /** What the conventions for GenAI know of the routes; others are not observed. */
 export const Operation = { chat: 0, text_completion: 1, embeddings: 2 } as const;
 export type Operation = (typeof Operation)[keyof typeof Operation];
+/** What became of a question to the tokenizer pool (shm/token-tasks.ts). */
+export const TokenCount = { counted: 0, uncountable: 1, busy: 2, late: 3, failed: 4 } as const;
 
 /** Labels that span a dimension of the cells; `replica` also resolves to the `model` it serves. */
 export type SeriesLabel =
@@ -74,7 +76,8 @@ export type SeriesLabel =
   | 'end'
   | 'cause'
   | 'reason'
-  | 'sink';
+  | 'sink'
+  | 'outcome';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'gen_ai_request_model' | 'replica' | 'tenant'>;
 
 /** How many models and replicas the cells have room for; fixed before any thread starts. */
@@ -104,6 +107,7 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   sink: sinkNames,
   gen_ai_operation_name: Object.keys(Operation),
   gen_ai_token_type: ['input', 'output'],
+  outcome: Object.keys(TokenCount),
 };
 
 export function labelSize(label: SeriesLabel, dims: MetricDims): number {

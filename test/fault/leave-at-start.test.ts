@@ -1,6 +1,7 @@
 /** Told to leave while its acceptors start: whoever has been accepted is served. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ClosedWhileStarting, Gateway } from '../../src/gateway/gateway.ts';
+import { Gateway } from '../../src/gateway/gateway.ts';
+import { ClosedWhileStarting } from '../../src/gateway/gateway-options.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { freePort } from '../support/free-port.ts';
 import { RawClient, rawPost } from '../support/raw-client.ts';

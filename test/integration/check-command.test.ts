@@ -3,10 +3,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { removeTokenizers, tokenizerFolder } from '../support/tokenizers.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 const folder = mkdtempSync(join(tmpdir(), 'sluice-check-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+  removeTokenizers();
+});
 
 function check(text: string, ...flags: readonly string[]) {
   writeFileSync(join(folder, 'sluice.yaml'), text);
@@ -72,4 +76,22 @@ test('a missing file and an unknown flag exit 2', () => {
     stderr: 'absent.yaml: cannot be read (ENOENT)\n',
   });
   expect(sluice('check', '--confg', 'sluice.yaml').status).toBe(2);
+});
+
+test('files of a tokenizer are loaded; a bad one is a problem at its line', () => {
+  const withTokenizer = (file: string): string =>
+    `${good.trimEnd().slice(0, -2)}, tokenizer: { file: ${file} } }]\n`;
+  const path = tokenizerFolder('gpt2');
+  const fine = check(withTokenizer(path));
+  expect(fine.stderr).toBe('');
+  expect(fine.status).toBe(0);
+  const missing = check(withTokenizer('nowhere/tokenizer.json'));
+  expect(missing.status).toBe(2);
+  expect(missing.stderr).toMatch(
+    /^\.\/sluice\.yaml:2:\d+ models\.0\.tokenizer: \/.*\/nowhere\/tokenizer\.json cannot be read \(ENOENT\)\n$/,
+  );
+  writeFileSync(join(path, 'tokenizer.json'), '{"model":{"type":"BPE","vocab":{}}}');
+  const broken = check(withTokenizer(path));
+  expect(broken.status).toBe(2);
+  expect(broken.stderr).toContain('models.0.tokenizer: ');
 });

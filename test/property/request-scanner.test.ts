@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
 import { createPrng, type Prng } from '../../src/lib/prng.ts';
-import { createRequestFacts, scanRequest } from '../../src/protocol/request-scanner.ts';
+import { createRequestFacts } from '../../src/protocol/request-facts.ts';
+import { scanRequest } from '../../src/protocol/request-scanner.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() % 1e9) >>> 0;
 console.info(`SEED=${seed}`);

@@ -26,7 +26,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   limiter: shared,
   ledger: shared,
   tracer: shared,
-  gateway: [...shared, 'dispatch', ...threads],
+  gateway: [...shared, 'dispatch', ...threads, 'tokenizer'],
+  tokenizer: shared,
   replica: ['lib', 'protocol', 'errors', 'telemetry'],
   load: ['lib', 'protocol', 'errors', 'telemetry'],
   simulation: [...pure, 'dispatch', 'replica'],
@@ -50,6 +51,9 @@ const packageHomes: Readonly<Record<string, readonly RegExp[]>> = {
   kafkajs: [/^src\/ledger\/sinks\//],
   '@nats-io/transport-node': [/^src\/ledger\/sinks\//],
   '@nats-io/jetstream': [/^src\/ledger\/sinks\//],
+  piscina: [/^src\/gateway\/tokenizer-threads\.ts$/],
+  '@huggingface/tokenizers': [/^src\/tokenizer\//],
+  '@huggingface/jinja': [/^src\/tokenizer\//],
   undici: [/^src\/forwarder\//, /^src\/gateway\/health[^/]*\.ts$/, /^scripts\/bench/],
 };
 

@@ -10,8 +10,9 @@ import type { Arrival } from '../../dispatch/arrival.ts';
 import { unlimited } from '../../dispatch/limit-rows.ts';
 import { errorOf } from '../../errors/catalogue.ts';
 import { prefixBlockBytes } from '../../protocol/prefix-hash.ts';
+import { createRequestFacts } from '../../protocol/request-facts.ts';
 import { adapterSalt, hashSession, tenantLane, tenantLanes } from '../../protocol/request-keys.ts';
-import { createRequestFacts, scanRequest } from '../../protocol/request-scanner.ts';
+import { scanRequest } from '../../protocol/request-scanner.ts';
 import type { RequestView } from '../request-view.ts';
 import { type LoggedRequest, ReplayError } from './request-log.ts';
 

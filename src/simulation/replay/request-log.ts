@@ -8,7 +8,8 @@
  *   output_tokens  tokens of its answer; absent: what `sluice replica` would answer
  */
 import { z } from 'zod';
-import { createRequestFacts, scanRequest } from '../../protocol/request-scanner.ts';
+import { createRequestFacts } from '../../protocol/request-facts.ts';
+import { scanRequest } from '../../protocol/request-scanner.ts';
 
 const Line = z.strictObject({
   at_ms: z.number().min(0),

@@ -4,6 +4,7 @@ import { type AcceptorState, createAcceptorState } from '../../../src/acceptor/a
 import { EdgeHead } from '../../../src/acceptor/edge-head.ts';
 import { Ingest } from '../../../src/acceptor/ingest.ts';
 import { Closing, type Exchange } from '../../../src/acceptor/listener.ts';
+import { OwnAnswers } from '../../../src/acceptor/own-answers.ts';
 import { Settlement } from '../../../src/acceptor/settlement.ts';
 import { GatewayViews } from '../../../src/gateway/views.ts';
 import { DrainStage } from '../../../src/shm/control.layout.ts';
@@ -35,7 +36,8 @@ beforeEach(() => {
     },
   });
   const owner = { body: () => {}, writable: () => {}, gone: () => {} };
-  ingest = new Ingest(state, new Settlement(state), owner);
+  const settlement = new Settlement(state);
+  ingest = new Ingest(state, settlement, owner, new OwnAnswers(state, settlement));
   views = new GatewayViews(memory);
   refused = [];
 });

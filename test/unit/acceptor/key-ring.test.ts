@@ -16,7 +16,7 @@ const row = (id: string, key: string, more: Partial<KeyRow> = {}): KeyRow => ({
 
 const free = {
   ...{ limitRow: -1, modelRows: [], mayPrioritise: false, budgetRow: -1 },
-  ...{ series: 3, logSample: undefined },
+  ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
 };
 
 const ring = new KeyRing({
@@ -33,7 +33,7 @@ test('a bearer token and x-api-key are the same key', () => {
   const holder = {
     ...{ tenant: 0, tenantName: 'acme', keyId: 'ci', priority: 5, refs: undefined },
     ...{ limitRow: -1, modelRows: new Map(), mayPrioritise: false, budgetRow: -1 },
-    ...{ series: 3, logSample: undefined },
+    ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
   };
   expect(ring.find(`Bearer ${first}`, '', nowMs)).toEqual(holder);
   expect(ring.find(`bearer   ${first} `, '', nowMs)).toEqual(holder);
@@ -66,7 +66,7 @@ test('a model is allowed by itself, an adapter of it is not', () => {
   const holder = {
     ...{ tenant: 0, tenantName: 'acme', keyId: 'ci', priority: 0 },
     ...{ limitRow: -1, modelRows: new Map(), mayPrioritise: false, budgetRow: -1 },
-    ...{ series: 3, logSample: undefined },
+    ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
   };
   const refs = new Set([refOf(1, 0), refOf(2, 256)]);
   expect(mayUse({ ...holder, refs }, 1, 0)).toBe(true);

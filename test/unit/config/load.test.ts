@@ -52,6 +52,11 @@ test('a file with models only has every other key at its default', () => {
     tracing: {
       ...{ endpoint: '', sample: 0.01, max_per_second: 200, service_name: 'sluice', headers: {} },
     },
+    requests: {
+      ...{ max_n: 128, max_tokens_cap: 0, max_logprobs: 0, max_stop: 0, max_prompts: 0 },
+      allow: ['chat_template_kwargs', 'cache_salt'],
+    },
+    tokenizers: { threads: 1, queue: 64, timeout: 1000 },
     auth: { keys: 'auto' },
     limits: {
       store: 'local',
@@ -75,6 +80,7 @@ test('a file with models only has every other key at its default', () => {
         continuation_max: 64 * 1024,
         stream_usage: 'off',
         allowed_media_domains: [],
+        max_context: 0,
         replicas: [
           {
             url: 'http://127.0.0.1:9001',

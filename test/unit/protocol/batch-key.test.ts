@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { batchKey, isBatchable } from '../../../src/protocol/batch-key.ts';
-import { createRequestFacts, scanRequest } from '../../../src/protocol/request-scanner.ts';
+import { createRequestFacts } from '../../../src/protocol/request-facts.ts';
+import { scanRequest } from '../../../src/protocol/request-scanner.ts';
 
 const scan = (text: string) => {
   const body = Buffer.from(text);

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { errors } from '../../../src/errors/catalogue.ts';
 import { multipartBoundary, scanMultipartModel } from '../../../src/protocol/multipart.ts';
-import { createRequestFacts } from '../../../src/protocol/request-scanner.ts';
+import { createRequestFacts } from '../../../src/protocol/request-facts.ts';
 
 const facts = createRequestFacts();
 const type = 'multipart/form-data; boundary=XyZ';

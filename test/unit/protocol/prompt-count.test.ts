@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { createRequestFacts, scanRequest } from '../../../src/protocol/request-scanner.ts';
+import { createRequestFacts } from '../../../src/protocol/request-facts.ts';
+import { scanRequest } from '../../../src/protocol/request-scanner.ts';
 
 const promptsOf = (prompt: unknown): number => {
   const body = Buffer.from(JSON.stringify({ model: 'm', prompt }));

@@ -2,11 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import { errors } from '../../../src/errors/catalogue.ts';
 import { prefixDepths } from '../../../src/protocol/prefix-hash.ts';
-import {
-  createRequestFacts,
-  type RequestFacts,
-  scanRequest,
-} from '../../../src/protocol/request-scanner.ts';
+import { createRequestFacts, type RequestFacts } from '../../../src/protocol/request-facts.ts';
+import { scanRequest } from '../../../src/protocol/request-scanner.ts';
 
 /** Scans inside a larger shared buffer whose other bytes would be valid JSON continuations. */
 function scan(body: string | Uint8Array): { code: number; facts: RequestFacts } {

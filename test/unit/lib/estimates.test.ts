@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Estimates } from '../../../src/dispatch/estimates.ts';
+import { Estimates } from '../../../src/lib/estimates.ts';
 
 test('a model that says nothing is taken for four bytes a token', () => {
   const estimates = new Estimates();

@@ -1,0 +1,26 @@
+/** Which model serves the name that a request asks for. Acceptor threads. */
+import { errors } from '../errors/catalogue.ts';
+import type { RequestFacts } from '../protocol/request-facts.ts';
+import type { AcceptorState } from './acceptor-state.ts';
+import { sessionOf } from './columns.ts';
+import { mayUse } from './key-ring.ts';
+import type { Request } from './request.ts';
+
+/** Sets model and adapter of the request. 0, or an error number: there is none, or its key may not ask for it. */
+export function findModel({ names }: AcceptorState, request: Request, scan: RequestFacts): number {
+  const { holder, cascade } = request.facts;
+  const asked = names.byName.get(scan.model);
+  if (asked === undefined) return errors.MODEL_NOT_FOUND.number;
+  const served = names.serving(asked, sessionOf(request.facts, scan));
+  const larger = names.larger(served, scan.promptBytes, cascade);
+  const { model, adapter } = larger ?? served;
+  request.model = model;
+  request.adapter = adapter;
+  request.isRenamed = names.isSplit(asked) || larger !== undefined;
+  if (holder === undefined) return 0;
+  // The name counts, not who is behind it; but whom a client picks itself, it must be allowed.
+  const isPicked = larger !== undefined && cascade !== '';
+  const mayAsk =
+    mayUse(holder, asked.model, asked.adapter) && (!isPicked || mayUse(holder, model, adapter));
+  return mayAsk ? 0 : errors.MODEL_NOT_ALLOWED.number;
+}

@@ -1,0 +1,22 @@
+/** Rows of the catalogue (catalogue.ts): what a request may ask for. Pure data. */
+import { client, type Entry } from './entry.ts';
+
+export const requestRows = {
+  CONTEXT_LENGTH: client(110, 400, 'context_length_exceeded', 'DPE', {
+    message: 'The prompt and the tokens asked for are more than the context of the model holds.',
+    hint: '`max_context` of the model or of the tenant.',
+    param: 'messages',
+  }),
+  PARAM_TOO_LARGE: client(111, 400, 'integer_above_max_value', 'DPE', {
+    message: 'A number of the request is above its maximum.',
+    hint: '`requests.max_n`, `max_tokens_cap` or `max_logprobs`; `limits.max_n` of the tenant.',
+  }),
+  PARAM_TOO_LONG: client(112, 400, 'array_above_max_length', 'DPE', {
+    message: 'A list of the request is too long.',
+    hint: '`requests.max_stop` or `max_prompts`.',
+  }),
+  PARAM_NOT_ALLOWED: client(113, 400, 'unsupported_parameter', 'DPE', {
+    message: 'The request has a parameter that clients may not use.',
+    hint: '`requests.allow` lists those they may.',
+  }),
+} as const satisfies Record<string, Entry>;

@@ -1,0 +1,110 @@
+/**
+ * What the scan of a request body finds (request-scanner.ts). Pure; one record per acceptor, overwritten by
+ * each scan, so that a scan allocates nothing but strings.
+ */
+import { prefixDepths } from './prefix-hash.ts';
+
+/** What a scan found. One record per acceptor, overwritten by each scan. */
+export interface RequestFacts {
+  /** '' when the body names no model. */
+  model: string;
+  /** Where its value is, with the quotes it has in JSON; 0 0 without one. */
+  modelStart: number;
+  modelBytes: number;
+  stream: boolean;
+  /** Largest of the max_tokens family, at most 2^31 - 1; 0 when absent or not positive. */
+  maxTokens: number;
+  n: number;
+  bestOf: number;
+  includeUsage: boolean;
+  /** session_id, else prompt_cache_key, else ''. */
+  sessionKey: string;
+  /** Pairs of int32, one per depth of `prefixDepths`. */
+  readonly prefixHashes: Int32Array;
+  prefixCount: number;
+  /** Of the first 64 characters of the prompt; 0 0 without one. */
+  readonly headHash: Int32Array;
+  /** Where the value of messages, else prompt, else input begins, and its raw bytes. */
+  promptStart: number;
+  promptBytes: number;
+  /** That value is of `prompt` and one text. */
+  hasTextPrompt: boolean;
+  /** Prompts of the `prompt` key: each is answered with `n` choices. At least 1. */
+  prompts: number;
+  /** The key that `maxTokens` is from; '' without one. */
+  maxTokensKey: string;
+  /** Largest of the logprobs family, which all of the vocabulary (-1) is above; and its key. */
+  logprobs: number;
+  logprobsKey: string;
+  /** Stop texts, and their key. */
+  stops: number;
+  stopKey: string;
+  /** Bits of the restricted keys that are there and not null (request-caps.ts). */
+  restricted: number;
+  /** The engine is asked to cut the prompt to size. */
+  truncatesPrompt: boolean;
+  /** The key an error is about, and what is to be said of it; '' otherwise. */
+  errorParam: string;
+  errorMessage: string;
+  /** Where the scan stopped when it failed. */
+  errorPosition: number;
+}
+
+export function createRequestFacts(): RequestFacts {
+  return {
+    model: '',
+    modelStart: 0,
+    modelBytes: 0,
+    stream: false,
+    maxTokens: 0,
+    n: 1,
+    bestOf: 0,
+    includeUsage: false,
+    sessionKey: '',
+    prefixHashes: new Int32Array(2 * prefixDepths.length),
+    prefixCount: 0,
+    headHash: new Int32Array(2),
+    promptStart: 0,
+    promptBytes: 0,
+    hasTextPrompt: false,
+    prompts: 1,
+    maxTokensKey: '',
+    logprobs: 0,
+    logprobsKey: '',
+    stops: 0,
+    stopKey: '',
+    restricted: 0,
+    truncatesPrompt: false,
+    errorParam: '',
+    errorMessage: '',
+    errorPosition: 0,
+  };
+}
+
+export function resetRequestFacts(facts: RequestFacts): void {
+  facts.model = '';
+  facts.modelStart = 0;
+  facts.modelBytes = 0;
+  facts.stream = false;
+  facts.maxTokens = 0;
+  facts.n = 1;
+  facts.bestOf = 0;
+  facts.includeUsage = false;
+  facts.sessionKey = '';
+  facts.prefixCount = 0;
+  facts.headHash.fill(0);
+  facts.promptStart = 0;
+  facts.promptBytes = 0;
+  facts.hasTextPrompt = false;
+  facts.prompts = 1;
+  facts.maxTokensKey = '';
+  facts.logprobs = 0;
+  facts.logprobsKey = '';
+  facts.stops = 0;
+  facts.stopKey = '';
+  facts.restricted = 0;
+  facts.truncatesPrompt = false;
+  facts.errorParam = '';
+  facts.errorMessage = '';
+  facts.errorPosition = 0;
+}

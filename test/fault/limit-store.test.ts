@@ -3,6 +3,7 @@
  * tenant, none later than the time limit of the store; and the limiter thread dies.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { figure } from '../support/figures.ts';
 import type { GatewayProcess } from '../support/gateway.ts';
 import { hasRedis } from '../support/redis-server.ts';
 import { SharedLimitsScene } from '../support/shared-limits.ts';
@@ -50,7 +51,7 @@ describe.skipIf(!hasRedis)('a store that fails (skipped without redis-server)', 
       const closed = await through('shut', 20);
       expect(open.statuses, 'nobody is refused').toEqual(new Set([200]));
       const added = Math.max(open.worst, closed.worst) - usual.worst;
-      console.info(`T48 ${how}: ${added.toFixed(1)} ms more than the slowest while it answers`);
+      figure('T48', `${how}: added to the slowest while it answers`, Math.max(0, added), 'ms');
       expect(added).toBeLessThan(60);
       await eventually('it is known to be away', async () => !(await scene.isUp(gateway)));
       expect((await through('shut', 5)).statuses).toEqual(new Set([503]));

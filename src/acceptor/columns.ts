@@ -97,7 +97,7 @@ export class Columns {
     Atomics.store(words, row + at.consumedBytes, 0);
   }
 
-  /** Only where some replica takes batches; requests of two sessions are in no batch together. */
+  /** Only where some replica takes batches; requests of two sessions, or adapters, are in no batch together. */
   #writeBatchKey(request: Request, scan: ScanFacts, row: number): void {
     const { arenaData, batches, slots } = this.#state;
     const { words, at } = slots;
@@ -107,7 +107,9 @@ export class Columns {
       const start = request.block + request.bodyStart;
       const body = arenaData.subarray(start, start + request.bodyLength);
       batchKey(body, body.length, scan, key);
-      key[0] = (key[0] as number) ^ (words[row + at.sessionHash] as number);
+      // A name may stand for several: those of one batch get the same one.
+      const own = (words[row + at.sessionHash] as number) ^ adapterSalt(request.adapter);
+      key[0] = (key[0] as number) ^ own;
     }
     words.set(key, row + at.batchKey);
   }

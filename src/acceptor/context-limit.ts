@@ -39,6 +39,8 @@ interface Question {
   readonly maxTokens: number;
   readonly room: number;
   readonly textBytes: number;
+  /** Of several prompts the largest counts, and an estimate knows only their sum. */
+  readonly isOne: boolean;
 }
 
 const answeredPaths: ReadonlyMap<string, TokenWant> = new Map([
@@ -80,7 +82,9 @@ export class ContextLimit {
       const want = model.hasTokenizer === true ? answeredPaths.get(route.path) : undefined;
       return want !== undefined && this.#asksForAnswer(request, want, limit, readUs);
     }
-    if (limit === 0 || isCutByEngine(scan)) return false;
+    // An engine that cuts the prompt does so at its own limit, not at that of a tenant.
+    const isTenants = (holder?.maxContext ?? 0) > 0;
+    if (limit === 0 || (isCutByEngine(scan) && !isTenants)) return false;
     // An answer has a token at least.
     const room = limit - Math.max(scan.maxTokens, 1);
     if (request.bodyLength + templateTokensMax <= room) return false;
@@ -89,7 +93,8 @@ export class ContextLimit {
     const body = arenaData.subarray(start, start + request.bodyLength);
     const textBytes = request.bodyLength - mediaBytes(body, body.length);
     if (textBytes + templateTokensMax <= room) return false;
-    const question = { limit, maxTokens: scan.maxTokens, room, textBytes };
+    const { maxTokens, prompts } = scan;
+    const question = { limit, maxTokens, room, textBytes, isOne: prompts === 1 };
     if (room > 0 && model.hasTokenizer === true && this.#counts !== undefined) {
       this.#ask(request, 'count', question, (answer) =>
         this.#decide(request, question, answer, readUs),
@@ -101,7 +106,8 @@ export class ContextLimit {
 
   #asksForAnswer(request: Request, want: TokenWant, limit: number, readUs: number): boolean {
     if (this.#counts === undefined) return false;
-    const question = { limit, maxTokens: 0, room: Number.POSITIVE_INFINITY, textBytes: 0 };
+    const room = Number.POSITIVE_INFINITY;
+    const question = { limit, maxTokens: 0, room, textBytes: 0, isOne: true };
     this.#ask(request, want, question, (answer) => {
       if (answer.kind === 'body') this.#verdicts.answer(request, answer.body);
       else this.#verdicts.publish(request, readUs);
@@ -126,7 +132,8 @@ export class ContextLimit {
         counted(answer);
       } catch (error) {
         this.#state.failed(error);
-        request.exchange.cut();
+        // Not in the turn that reads the body: an answer `busy` comes within it.
+        setImmediate(() => request.exchange.cut());
       }
     });
   }
@@ -138,7 +145,8 @@ export class ContextLimit {
       return;
     }
     const { tokens, isWhole } = answer;
-    if (isWhole) this.#state.estimates[request.model]?.learn(textBytes, tokens, 0);
+    if (isWhole && question.isOne)
+      this.#state.estimates[request.model]?.learn(textBytes, tokens, 0);
     if (tokens <= room) this.#verdicts.publish(request, readUs);
     else this.#refuse(request, question, tokens, isWhole ? '' : 'at least ');
   }
@@ -146,6 +154,7 @@ export class ContextLimit {
   /** By estimate; what does not fit is refused. */
   #fits(request: Request, question: Question): boolean {
     const { limit, maxTokens, room, textBytes } = question;
+    if (!question.isOne) return true;
     const tokens = this.#state.estimates[request.model]?.promptTokens(textBytes) ?? 0;
     if (maxTokens < limit && tokens <= estimateFactor * room) {
       request.textBytes = textBytes; // its usage will say how good the estimate was

@@ -52,13 +52,15 @@ export function countOutcome(
   ms: number,
 ): void {
   const { slots, metrics: counters, start } = state;
-  const { facts, model, slot } = request;
+  const { facts, slot } = request;
   const { holder, route } = facts;
   if (holder === undefined && start.genai !== true) return;
-  const index = modelIndex(model, defaultMetricDims);
   const hasTokens = slots.attempts(slot) > 0;
   const { words, at } = slots;
   const row = slots.row(slot);
+  // Tokens are of the model that served, which is not the one it came for where that fell back.
+  const model = hasTokens ? (words[row + at.model] as number) : request.model;
+  const index = modelIndex(model, defaultMetricDims);
   const read = (field: number): number =>
     hasTokens ? Math.max(words[row + field] as number, 0) : 0;
   const input = read(at.promptTokens);

@@ -113,6 +113,7 @@ export class Settlement {
       ...{ req_id: requestId, trace_id: traceIdOf(facts) },
       ...{ tenant: holder?.tenantName, key_id: holder?.keyId },
       ...{ model: start.models[model]?.name, status, e2e_ms: ms, failed: false },
+      sample: holder?.logSample,
     });
   }
 
@@ -170,7 +171,9 @@ export class Settlement {
     endSpan(this.#state, facts, request, status, failure?.code, request.model);
     const { words, at } = slots;
     const row = slots.row(request.slot);
-    if (request.textBytes > 0) {
+    // Of an answer of the model that it was estimated for; the row may still have its last request's.
+    const isOfModel = slots.attempts(request.slot) > 0 && words[row + at.model] === request.model;
+    if (request.textBytes > 0 && isOfModel) {
       const promptTokens = words[row + at.promptTokens] as number;
       this.#state.estimates[request.model]?.learn(request.textBytes, promptTokens, 0);
     }

@@ -50,7 +50,7 @@ export class TokenCounts {
       return;
     }
     const ticket = this.#next++;
-    const timer = setTimeout(() => this.answer(ticket, late), timeoutMs);
+    const timer = setTimeout(() => this.answer(ticket, late), timeoutMs).unref();
     this.#waiting.set(ticket, { counted, timer });
     this.#post({ kind: 'count', ticket, task: { ...task, deadlineMs: nowMs() + timeoutMs } });
   }

@@ -273,7 +273,9 @@ export class Brain {
   #dispatchAtOnce(slot: number, model: number): boolean {
     const candidates = this.#fleet.candidates(model);
     if (candidates.length === 0) return false;
-    if (this.#lanes.lane(model).waiting.length === 0) return this.#dispatch(slot, candidates);
+    // One that may not wait, as who has waited for another model, is not to be late by this look.
+    const isFirst = this.#lanes.lane(model).waiting.length === 0;
+    if (isFirst || !this.#lanes.mayWait(slot)) return this.#dispatch(slot, candidates);
     // Who waits while there are candidates cannot use them: the request takes its place for a moment.
     const { phase, waitedUs } = this.#requests;
     this.#lanes.enter(slot, Phase.waiting);

@@ -91,11 +91,17 @@ export class Fallbacks {
     const isContext = reason === FallbackReason.context;
     const lists = isContext ? this.#contextLists : this.#lists;
     const places = isContext ? this.#nextContext : this.#next;
-    const to = lists[this.#asked[slot] as number]?.[places[slot] as number];
-    if (to === undefined) return false;
-    places[slot] = (places[slot] as number) + 1;
+    const list = lists[this.#asked[slot] as number] ?? none;
     const requests = this.#requests;
     const from = requests.model[slot] as number;
+    let place = places[slot] as number;
+    let to = list[place];
+    // The other list may have brought it here already.
+    while (to !== undefined && to.model === from && to.adapter === requests.adapter[slot]) {
+      to = list[++place];
+    }
+    if (to === undefined) return false;
+    places[slot] = place + 1;
     requests.moveTo(slot, to);
     requests.phase[slot] = Phase.moving;
     this.#moving.push(slot);
@@ -103,11 +109,11 @@ export class Fallbacks {
     return true;
   }
 
-  /** It arrives, or leaves on the way. It has not waited. */
+  /** It arrives, or leaves on the way. Returns how long it has waited where it was. */
   leave(slot: number): number {
     this.#moving.remove(slot);
     this.#requests.phase[slot] = Phase.idle;
-    return 0;
+    return this.#requests.waitedUs[slot] as number;
   }
 
   assertExact(): void {

@@ -103,6 +103,11 @@ export class Lanes {
     return this.#timers.first;
   }
 
+  /** Some of its time to wait is left. */
+  mayWait(slot: number): boolean {
+    return (this.#requests.waitedUs[slot] as number) < this.#queueTimeoutUs;
+  }
+
   /** The request waits since `waitingSinceUs`. */
   enter(slot: number, phase: typeof Phase.waiting | typeof Phase.retrying): void {
     const requests = this.#requests;

@@ -65,23 +65,24 @@ export class UpstreamRequests {
     return { ...head, trace, body: this.#bodyOf(row), rename };
   }
 
-  /** The list of the model that the request came for has a place behind the one it is with. */
+  /** The list of the model that the request came for has another one than it is with. */
   hasLargerModel(row: number): boolean {
     const { words, at } = this.#slots;
     const list = this.#models[words[row + at.askedModel] as number]?.contextFallbacks ?? [];
-    const last = list.at(-1);
-    return last !== undefined && last.model !== words[row + at.model];
+    const [model, adapter] = [words[row + at.model], words[row + at.adapter]];
+    return list.some((other) => other.model !== model || other.adapter !== adapter);
   }
 
   promptBytes(slot: number): number {
     return this.#slots.words[this.#slots.row(slot) + this.#slots.at.promptBytes] as number;
   }
 
-  /** Whether two bodies are the same but for their prompts. */
+  /** Whether two bodies are the same but for their prompts, as their replica gets them. */
   areAlike(a: MergedMember, b: MergedMember): boolean {
     const [mine, theirs] = [a.request.body, b.request.body];
     const [at, other] = [this.#promptOf(a.slot), this.#promptOf(b.slot)];
     if (mine === null || theirs === null || at.start !== other.start) return false;
+    if (!areSame(a.request.rename, b.request.rename)) return false;
     const isSame = mine.subarray(0, at.start).equals(theirs.subarray(0, other.start));
     return isSame && mine.subarray(at.end).equals(theirs.subarray(other.end));
   }
@@ -157,6 +158,13 @@ export function asSent(request: UpstreamRequest): SentRequest {
   const sent = isRenamed ? edited(body, 0, body.length, rename) : body;
   return { method, path, headers, body: sent, trace };
 }
+
+const areSame = (a: readonly Edit[], b: readonly Edit[]): boolean =>
+  a.length === b.length &&
+  a.every(({ start, end, bytes }, i) => {
+    const other = b[i] as Edit;
+    return start === other.start && end === other.end && Buffer.compare(bytes, other.bytes) === 0;
+  });
 
 const open = Buffer.from('[');
 const comma = Buffer.from(',');

@@ -178,8 +178,14 @@ async function load(
   });
   if (problems.length > 0) return { problems };
   const threads = await TokenizerThreads.start({ ...place, texts }, count, onError);
-  for (const [model, message] of (await threads.report()).entries()) {
-    if (message !== null) problems.push({ model, message });
+  try {
+    for (const [model, message] of (await threads.report()).entries()) {
+      if (message !== null) problems.push({ model, message });
+    }
+  } catch (error) {
+    await threads.destroy();
+    const model = texts.findIndex((text) => text !== null);
+    return { problems: [{ model, message: `a thread died of it: ${(error as Error).message}` }] };
   }
   return { threads, problems };
 }

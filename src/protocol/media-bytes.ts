@@ -12,6 +12,7 @@ import { quote, skipSpace } from './json-skip.ts';
 const trace = '"data';
 const colon = 0x3a;
 const backslash = 0x5c;
+const space = 0x20;
 
 /** Bytes of `body[0, length)`, which is valid JSON, in such texts. */
 export function mediaBytes(body: Uint8Array, length: number): number {
@@ -25,7 +26,9 @@ export function mediaBytes(body: Uint8Array, length: number): number {
     if (start < 0) continue;
     const end = searched.indexOf('"', start);
     if (end < 0) break;
-    sum += end - start;
+    const text = searched.subarray(start, end);
+    // Base64 has no spaces and words have: a text is not taken for media by its first letters.
+    if (!text.includes(space) && !text.includes(backslash)) sum += end - start;
     p = end;
   }
   return sum;

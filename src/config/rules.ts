@@ -223,6 +223,9 @@ export const rules: readonly Rule[] = [
         if (mode === 'single' || !/^[^/]*\/\/[^/]+\/\d/.test(url)) continue;
         report(['limits', 'redis', 'urls', index], 'has a database, which only `single` has');
       }
+      if (new Set(urls.map((url) => url.startsWith('rediss:'))).size > 1) {
+        report(['limits', 'redis', 'urls'], 'must be all with TLS (rediss://) or all without');
+      }
       if (mode === 'sentinel' && master === '') {
         report(['limits', 'redis', 'master'], 'is needed for `mode: sentinel`');
       }

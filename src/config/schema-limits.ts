@@ -8,6 +8,7 @@ export const failureMode = () => z.enum(['open', 'closed']);
 function isRedisUrl(text: string): boolean {
   const url = URL.parse(text);
   if (url === null || !/^rediss?:$/.test(url.protocol) || url.hostname === '') return false;
+  if (/%(?![0-9a-f]{2})/i.test(url.username + url.password)) return false;
   return /^(\/\d{0,5})?$/.test(url.pathname) && url.search === '' && url.hash === '';
 }
 

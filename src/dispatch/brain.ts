@@ -388,7 +388,7 @@ export class Brain {
     const leftUs = (this.#requests.deadlineUs[slot] as number) - this.#nowUs;
     const row = this.#parts.placement.choose(slot, candidates, leftOut, leftUs);
     if (row === NONE) return false;
-    const heldUs = this.#endWait(slot);
+    const heldUs = this.#endWait(slot) || this.#requests.heldUs(slot);
     const load = this.#fleet.load(row);
     const pendingTokens = load.pendingTokens + this.#parts.placement.pendingTokens;
     const lateUs = load.prefillUs * pendingTokens - leftUs;

@@ -23,6 +23,9 @@ import {
 const storeDownUs = 1e6;
 const usPerSecond = 1e6;
 
+/** Where a request took: of what is leased, of the buckets here, or of both while the store was late. */
+const Source = { leased: 1, here: 2 } as const;
+
 interface Bucket {
   readonly kind: LimitKind;
   readonly rate: number;
@@ -52,8 +55,8 @@ export class Limits {
   readonly #hasBegun: Uint8Array;
   /** What `#cost` is asked for, by kind. */
   readonly #costs = new Float64Array(3);
-  /** 1: it took of what was leased. */
-  readonly #isLeased: Uint8Array;
+  /** Source bits. */
+  readonly #source: Uint8Array;
   /** What the store is to be asked about, by row and kind. */
   readonly #isShort = new Uint8Array(3 * rowsOfRequest);
   readonly #allowed: Allowed = { rate: 0, burst: 0 };
@@ -65,7 +68,7 @@ export class Limits {
     const { at, words } = rows;
     this.leases = shared && new Leases(shared.rows, shared.ask);
     this.#share = shared?.share ?? 1;
-    this.#isLeased = new Uint8Array(slots);
+    this.#source = new Uint8Array(slots);
     for (let row = 0; row < rows.count; row++) {
       const running = rows.word(row) + at.running;
       if (words[running] !== 0) words[running] = 0;
@@ -123,6 +126,7 @@ export class Limits {
       }
     }
     this.hold(arrival, inputTokens, outputTokens, isCharged);
+    if (isCharged && leases === undefined) this.#source[slot] = Source.leased | Source.here;
     return Admission.admitted;
   }
 
@@ -186,7 +190,7 @@ export class Limits {
   ): void {
     this.#hold(slot, 0, limitRow, output);
     this.#hold(slot, 1, limitModelRow, output);
-    this.#isLeased[slot] = isLeased && this.leases !== undefined ? 1 : 0;
+    this.#source[slot] = isLeased && this.leases !== undefined ? Source.leased : Source.here;
     this.#input[slot] = input;
     this.#usedInput[slot] = this.#usedOutput[slot] = 0;
     this.#hasBegun[slot] = 0;
@@ -194,7 +198,7 @@ export class Limits {
 
   /** It took of what was leased. */
   isLeased(slot: number): boolean {
-    return this.#isLeased[slot] === 1;
+    return ((this.#source[slot] as number) & Source.leased) !== 0;
   }
 
   /** Content of an answer is on its way to the client. */
@@ -226,24 +230,34 @@ export class Limits {
    */
   close(slot: number, isAsked: boolean, nowUs: number): boolean {
     let had = false;
-    const leases = this.#isLeased[slot] === 1 ? this.leases : undefined;
     for (let nth = 0; nth < rowsOfRequest; nth++) {
       const place = rowsOfRequest * slot + nth;
       const row = this.#rowOf[place] as number;
       if (row === NONE) continue;
       had = true;
-      this.#rowOf[place] = NONE;
       const { words, at } = this.#rows;
       const word = this.#rows.word(row);
       // Another owner has it meanwhile: what this request took is gone.
-      if (words[word + at.usedBy] !== this.#ownerOf[place]) continue;
+      if (words[word + at.usedBy] !== this.#ownerOf[place]) {
+        this.#rowOf[place] = NONE;
+        continue;
+      }
       words[word + at.running] = (words[word + at.running] as number) - 1;
-      if (!isAsked) this.#correct(row, LimitKind.requests, -1, leases, nowUs);
-      const [usedInput, usedOutput] = [this.#usedInput[slot], this.#usedOutput[slot]];
-      this.#settle(row, LimitKind.input, usedInput, this.#input[slot], leases, nowUs);
-      this.#settle(row, LimitKind.output, usedOutput, this.#output[place], leases, nowUs);
+      const source = this.#source[slot] as number;
+      if ((source & Source.leased) !== 0) this.#settleAll(place, isAsked, this.leases, nowUs);
+      if ((source & Source.here) !== 0) this.#settleAll(place, isAsked, undefined, nowUs);
+      this.#rowOf[place] = NONE;
     }
     return had;
+  }
+
+  #settleAll(place: number, isAsked: boolean, leases: Leases | undefined, nowUs: number): void {
+    const row = this.#rowOf[place] as number;
+    const slot = Math.floor(place / rowsOfRequest);
+    if (!isAsked) this.#correct(row, LimitKind.requests, -1, leases, nowUs);
+    const [usedInput, usedOutput] = [this.#usedInput[slot], this.#usedOutput[slot]];
+    this.#settle(row, LimitKind.input, usedInput, this.#input[slot], leases, nowUs);
+    this.#settle(row, LimitKind.output, usedOutput, this.#output[place], leases, nowUs);
   }
 
   #settle(

@@ -172,6 +172,11 @@ export class Requests {
     this.#hold(slot, replica, epoch, cost);
   }
 
+  /** How long it has waited, by now over, for its first attempt; 0 once it has had one. */
+  heldUs(slot: number): number {
+    return this.attempt[slot] === 0 ? (this.waitedUs[slot] as number) : 0;
+  }
+
   /** A second exchange of the attempt starts. */
   beginHedge(slot: number, replica: number, epoch: number, cost: AttemptCost): void {
     assert(this.phase[slot] === Phase.running, 'a hedge runs beside an attempt');

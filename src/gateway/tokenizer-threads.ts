@@ -21,6 +21,11 @@ const filename = fileURLToPath(new URL(`../tokenizer/main.${ending}`, import.met
 const heapMbMax = 2048;
 const mendAgainMs = 1000;
 
+/** piscina replaces a thread that was ended before the pool was and is gone after it: nobody would end that one. */
+function takeNoMore({ options }: Piscina): void {
+  options.minThreads = 0;
+}
+
 type Died = (error: Error) => void;
 
 export class TokenizerThreads {
@@ -73,10 +78,12 @@ export class TokenizerThreads {
 
   /** Once the tasks it has are over. */
   close(): Promise<void> {
+    takeNoMore(this.#pool);
     return this.#pool.close();
   }
 
   destroy(): Promise<void> {
+    takeNoMore(this.#pool);
     return this.#pool.destroy();
   }
 
@@ -88,6 +95,7 @@ export class TokenizerThreads {
   #mend(): boolean {
     if (nowMs() - this.#mendedMs < mendAgainMs) return false;
     this.#mendedMs = nowMs();
+    takeNoMore(this.#pool);
     void this.#pool.destroy();
     this.#pool = this.#create();
     return true;

@@ -64,9 +64,9 @@ export class LeaseBook {
     return `${this.#prefix}${this.#names.get(row)?.name ?? '{probe}'}:probe`;
   }
 
-  /** Whose row it is; another one's is not to get what was asked for it. */
-  isCurrent(row: number): boolean {
-    return this.#names.get(row)?.owner === this.#owner(row);
+  /** Whose row it is, by a number; another one's is not to get what was asked for it. */
+  ownerOf(row: number): number {
+    return this.#names.get(row)?.owner === this.#owner(row) ? this.#owner(row) : -1;
   }
 
   /** What there is to ask about the row: nothing while it changes hands. */

@@ -132,12 +132,13 @@ export class Limiter {
   async #take(row: number): Promise<void> {
     const questions = this.#book.questions(row);
     if (questions.length === 0) return;
+    const owner = this.#book.ownerOf(row);
     const sentUs = nowUs();
     const answers = await this.#options.store.take(questions.map(({ call }) => call));
     this.#lateCalls = 0;
     this.#options.onCall(undefined, nowUs() - sentUs);
     // Another tenant has the row meanwhile: what was given is not its own.
-    if (!this.#book.isCurrent(row)) return;
+    if (this.#book.ownerOf(row) !== owner) return;
     for (const [i, question] of questions.entries()) {
       const answer = answers[i];
       if (answer !== undefined) this.#book.apply(row, question, answer);

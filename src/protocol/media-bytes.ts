@@ -13,6 +13,7 @@ const trace = '"data';
 const colon = 0x3a;
 const backslash = 0x5c;
 const space = 0x20;
+const slash = 0x2f;
 
 /** Bytes of `body[0, length)`, which is valid JSON, in such texts. */
 export function mediaBytes(body: Uint8Array, length: number): number {
@@ -28,7 +29,7 @@ export function mediaBytes(body: Uint8Array, length: number): number {
     if (end < 0) break;
     const text = searched.subarray(start, end);
     // Base64 has no spaces and words have: a text is not taken for media by its first letters.
-    if (!text.includes(space) && !text.includes(backslash)) sum += end - start;
+    if (!text.includes(space) && !hasEscape(text)) sum += end - start;
     p = end;
   }
   return sum;
@@ -42,4 +43,12 @@ function textFrom(body: Uint8Array, p: number, length: number): number {
   if (body[after] !== colon) return -1;
   const value = skipSpace(body, after + 1, length);
   return body[value] === quote ? value + 1 : -1;
+}
+
+/** JSON may write a slash of base64 as `\/`; no other escape is in it. */
+function hasEscape(text: Buffer): boolean {
+  for (let p = text.indexOf(backslash); p >= 0; p = text.indexOf(backslash, p + 2)) {
+    if (text[p + 1] !== slash) return true;
+  }
+  return false;
 }

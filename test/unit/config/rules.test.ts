@@ -285,6 +285,14 @@ test.each([
     'limits.redis.urls: has one address unless `mode` is cluster or sentinel',
   ],
   [
+    'mode: cluster, urls: ["redis://a:1", "rediss://b:1"]',
+    'limits.redis.urls: must be all with TLS (rediss://) or all without',
+  ],
+  [
+    'urls: ["redis://:pa%ss@a"]',
+    'limits.redis.urls.0: must be redis://host:port or, for TLS, rediss://host:port',
+  ],
+  [
     'urls: ["http://a"]',
     'limits.redis.urls.0: must be redis://host:port or, for TLS, rediss://host:port',
   ],

@@ -147,3 +147,31 @@ test('an arrival that an earlier brain had sent on goes on from there', () => {
   harness.fail(0);
   expect(harness.lastRefusal).toBe('failed');
 });
+
+test('a model that both lists name is asked once for the same prompt', () => {
+  const harness = chain({ fallbacks: to(b), contextFallbacks: to(b, c) });
+  harness.arrive(0);
+  harness.fail(0);
+  expect(harness.running.get(0)).toEqual({ attempt: 2, replica: b });
+  harness.fail(0, RetryRule.otherModel, errors.CONTEXT_OVERFLOW.number);
+  expect(harness.running.get(0)).toEqual({ attempt: 3, replica: c });
+  expect(whyOf(harness)).toEqual(['ab failed', 'bc context']);
+});
+
+test('who has no time left to wait takes room that those who wait there cannot use', () => {
+  const harness = chain({ fallbacks: to(b) }, { queueTimeoutMs: 1000 });
+  harness.replica(a, { maxInFlight: 1 });
+  harness.replica(3, { model: b, maxInFlight: 1, adapters: Int32Array.of(4) });
+  const withAdapter = { adapter: 3 };
+  harness.arrive(0);
+  harness.arrive(1);
+  harness.arrive(2, b, 600_000, withAdapter);
+  harness.nowUs += 500_000;
+  harness.arrive(3, b, 600_000, withAdapter);
+  expect(harness.brain.queued(b)).toBe(1);
+  harness.advance(500);
+  expect(harness.running.get(1)).toEqual({ attempt: 1, replica: b });
+  expect(harness.refusals).toEqual([]);
+  // Its wait is told as one, and not as time that the scheduler took.
+  expect(harness.dispatches.at(-1)).toMatchObject({ slot: 1, heldUs: 1_000_000 });
+});

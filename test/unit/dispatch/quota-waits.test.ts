@@ -129,6 +129,18 @@ test('without an answer within the time limit each goes by the failure mode of i
   expect(open.asks).toHaveLength(1);
   open.answer(0);
   expect(open.asks, 'for what was taken without being there').toHaveLength(2);
+  // What never reached a replica comes back to both.
+  const gone = scene(perMinute(10));
+  gone.harness.replica(0, { maxInFlight: 1 });
+  for (const slot of [0, 1]) gone.arrive(slot);
+  gone.harness.advance(budgetMs);
+  expect(gone.used()).toBe(2);
+  expect(gone.harness.cancel(1)).toBe(true);
+  expect(gone.used()).toBe(1);
+  gone.setDown(true);
+  for (let slot = 2; slot < 10; slot++) gone.arrive(slot);
+  const letIn = 8 - gone.harness.refusals.filter(({ refusal }) => refusal === 10).length + 1;
+  expect(letIn, 'of five here one is taken').toBe(4 + 1);
   const closed = scene(perMinute(10), true);
   closed.arrive(0);
   closed.harness.advance(budgetMs);

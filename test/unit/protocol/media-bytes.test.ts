@@ -34,3 +34,10 @@ test('text that only speaks of it is text', () => {
   expect(bytesOf('{"data":[1,2],"a":{"data":{"b":"c"}},"dataset":"d"}')).toBe(0);
   expect(bytesOf('{"a":"data')).toBe(0);
 });
+
+test('words are no media, whatever they begin with', () => {
+  const words = 'many words that a tokenizer counts '.repeat(20);
+  expect(bytesOf(JSON.stringify({ content: `data: ${words}` }))).toBe(0);
+  expect(bytesOf(JSON.stringify({ content: `data:${words.replaceAll(' ', '\n')}` }))).toBe(0);
+  expect(bytesOf(JSON.stringify({ data: words }))).toBe(0);
+});

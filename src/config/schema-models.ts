@@ -245,7 +245,7 @@ export const Model = z.strictObject({
   max_context: integer(0, 2_000_000_000)
     .prefault(0)
     .describe(
-      'Tokens of prompt and answer together: a request that asks for more is a 400 `context_length_exceeded` and reaches no replica. What cannot be more by its bytes passes at once; the rest is counted by `tokenizer`, else only what an estimate has at more than twice as much is refused. 0: the engine is asked.',
+      'Tokens of prompt and answer together: a request that asks for more is a 400 `context_length_exceeded` and reaches no replica. What cannot be more by its bytes passes at once; the rest is counted by `tokenizer`, else only what an estimate has at more than twice as much is refused. With `context_window_fallbacks` the largest of them all counts, 0 among them as no limit. 0: the engine is asked.',
     ),
   tokenizer: Tokenizer.optional().describe(
     'Files of the tokenizer of the model: prompts near `max_context` are counted exactly, and `/tokenize` and `/v1/messages/count_tokens` are answered without a replica.',

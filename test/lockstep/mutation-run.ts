@@ -97,7 +97,7 @@ function chosen(): { suite: Suite; mutant: Mutant }[] {
 async function verdict(suite: Suite, mutant: Mutant, name: string): Promise<string | undefined> {
   const copy = join(folder, name);
   mkdirSync(copy);
-  for (const part of ['shm', 'lib', 'telemetry', 'config/capacities.ts']) {
+  for (const part of ['shm', 'lib', 'telemetry', 'config/capacities.ts', 'config/sinks.ts']) {
     cpSync(join(root, 'src', part), join(copy, part), { recursive: true });
   }
   writeFileSync(join(copy, `shm/${suite.file}.ts`), mutant.text);

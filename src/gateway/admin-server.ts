@@ -17,6 +17,8 @@ import type { ByHand } from './by-hand.ts';
 
 /** What the listener shows and does; the gateway implements it. */
 export interface AdminActions {
+  /** An action has failed by no doing of its caller. */
+  failed(error: unknown): void;
   isStarting(): boolean;
   ready(): { ready: boolean; reason: string };
   metrics(): Promise<{ contentType: string; text: string }>;
@@ -74,11 +76,6 @@ const json = (status: number, value: unknown): Answer => ({
 const failure = (status: number, message: string): Answer =>
   json(status, { error: { message, type: 'admin_error', param: null, code: null } });
 
-const failureOf = (error: unknown): Answer =>
-  error instanceof AdminError
-    ? failure(error.status, error.message)
-    : failure(500, 'the admin action failed; see the log');
-
 const auditCloseMs = 500;
 
 export class AdminServer {
@@ -97,7 +94,7 @@ export class AdminServer {
     this.#token = token;
     this.#server = createServer({ requestTimeout: 10_000, headersTimeout: 5_000 }, (req, res) => {
       this.#answer(req)
-        .catch(failureOf)
+        .catch((error) => this.#failureOf(error))
         .then((answer) => {
           if (this.#isReplaced) res.setHeader('connection', 'close');
           send(req, res, answer);
@@ -167,12 +164,19 @@ export class AdminServer {
     return failure(404, 'not recorded: no such request got a replica, or too many got one since');
   }
 
+  #failureOf(error: unknown): Answer {
+    if (error instanceof AdminError) return failure(error.status, error.message);
+    this.#actions.failed(error);
+    return failure(500, 'the admin action failed; see the log');
+  }
+
   async #change(req: IncomingMessage, path: string): Promise<Answer> {
     const startMs = nowMs();
     const remote = req.socket.remoteAddress ?? '';
     const access = mayChange(req, this.#token);
     const refused = this.#refusal(access);
-    const answer = refused ?? (await this.#apply(req, path).catch(failureOf));
+    const answer =
+      refused ?? (await this.#apply(req, path).catch((error) => this.#failureOf(error)));
     const change = changeOf(path);
     if (change !== undefined) {
       this.#audit.write({

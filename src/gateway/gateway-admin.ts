@@ -49,6 +49,10 @@ export class GatewayAdmin implements AdminActions {
     return this.#parts.fault;
   }
 
+  failed(error: unknown): void {
+    this.#parts.logger.error('an admin action failed', { err: error });
+  }
+
   isStarting(): boolean {
     return !this.#parts.isServing();
   }

@@ -9,11 +9,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseUsageEvent, type UsageEvent } from '../telemetry/usage-event.ts';
 import type { Journal } from './journal.ts';
+import type { Chunk } from './segment.ts';
 import type { UsageSink } from './sinks/sink.ts';
 
 export interface CourierParts {
   readonly name: string;
   readonly journals: readonly Journal[];
+  /** What comes next; undefined: nothing does, or it cannot be read. Never rejects. */
+  read(journal: Journal): Promise<Chunk | undefined>;
   open(): Promise<UsageSink>;
   /** So many are stored. */
   onStored(events: number): void;
@@ -88,7 +91,7 @@ export class Courier {
   async #deliver(journal: Journal): Promise<number> {
     const events: UsageEvent[] = [];
     try {
-      const chunk = await journal.read(this.#parts.name);
+      const chunk = await this.#parts.read(journal);
       if (chunk === undefined) return 0;
       const records = chunk.lines.flatMap((line) => {
         const event = parseUsageEvent(line);

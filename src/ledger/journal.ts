@@ -6,17 +6,26 @@
  * segment; the others read up to where it is. So what a reader has before it is a number, and so is what
  * it has lost when a file is deleted before it was read.
  * A line without an end is not there yet. Bounded: one chunk in memory and one open file per reader, while it reads.
+ *
+ * A segment that is shorter than a reader has come has lost its end, as in a power failure: readers go on
+ * behind the last whole line that is left. A renamed file that cannot be opened is passed over for good,
+ * like one that is gone; the one that is written is waited for. No file at all is no news: a folder may be
+ * mounted late.
  */
-import { type FileHandle, open, readdir, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import {
+  beginning,
+  type Chunk,
+  type Cursor,
+  endOf,
+  headBytes,
+  ignoreMissing,
+  nextLines,
+  type OpenSegment,
+  openSegment,
+} from './segment.ts';
 
-/** Where a reader goes on: `offset` bytes and `lines` lines into a segment. */
-export interface Cursor {
-  /** First bytes of the segment; '': there was none yet. */
-  readonly head: string;
-  readonly offset: number;
-  readonly lines: number;
-}
 interface Segment {
   readonly head: string;
   readonly path: string;
@@ -27,11 +36,6 @@ export interface SavedJournal {
   readonly segments: readonly { readonly head: string; readonly lines: number }[];
   readonly cursors: Readonly<Record<string, Cursor>>;
 }
-export interface Chunk {
-  readonly lines: readonly string[];
-  readonly from: Cursor;
-  readonly to: Cursor;
-}
 interface Reader {
   cursor: Cursor;
   /** Of the file that was read last. */
@@ -39,41 +43,40 @@ interface Reader {
   /** There was nothing more when it was last asked. */
   isAtEnd: boolean;
 }
-interface OpenSegment {
-  readonly handle: FileHandle;
+interface Found {
   readonly head: string;
-  readonly inode: number;
+  readonly path: string;
   readonly size: number;
-  readonly mtimeMs: number;
 }
 
 export const tally = 'tally';
-const beginning: Cursor = { head: '', offset: 0, lines: 0 };
-/** `{"id":"` and a UUID: shorter than any event. */
-const headBytes = 44;
-/** Some 250 events: what a sink gets at one time, and gets again when that fails. */
-const chunkBytes = 128 * 1024;
 /** A process that leaves may still write a last time to a file that another has renamed. */
 const restMs = 1000;
-const lf = 0x0a;
+
+export interface JournalParts {
+  readonly path: string;
+  readonly saved: SavedJournal | undefined;
+  /** Of its readers, without the tally. */
+  readonly names: readonly string[];
+  /** Lines that the tally has read and the reader never will. */
+  onLost(reader: string, lines: number): void;
+  /** Told once of each name of a renamed file that cannot be opened. */
+  onPassedOver(path: string, error: unknown): void;
+}
 
 export class Journal {
-  readonly path: string;
+  readonly #parts: JournalParts;
   /** The oldest first. */
   #segments: Segment[];
   readonly #readers: Map<string, Reader>;
-  readonly #onLost: (reader: string, lines: number) => void;
+  /** Heads of the segments that the tally has read from since they were last on the disk for sure. */
+  readonly #unsynced = new Set<string>();
+  readonly #passedOver = new Set<string>();
   #looking: Promise<void> | undefined;
 
-  /** `names` are those of its readers, without the tally. */
-  constructor(
-    path: string,
-    saved: SavedJournal | undefined,
-    names: readonly string[],
-    onLost: (reader: string, lines: number) => void,
-  ) {
-    this.path = path;
-    this.#onLost = onLost;
+  constructor(parts: JournalParts) {
+    this.#parts = parts;
+    const { saved, names } = parts;
     this.#segments = (saved?.segments ?? []).map((segment) => ({ ...segment, path: '' }));
     const first = { ...beginning, head: this.#segments[0]?.head ?? '' };
     const reader = (name: string): [string, Reader] => {
@@ -81,6 +84,10 @@ export class Journal {
       return [name, { cursor, inode: -1, isAtEnd: false }];
     };
     this.#readers = new Map([tally, ...names].map(reader));
+  }
+
+  get path(): string {
+    return this.#parts.path;
   }
 
   get saved(): SavedJournal {
@@ -117,7 +124,7 @@ export class Journal {
           reader.isAtEnd = false;
           return chunk;
         }
-        mayBeMore = this.#advance(name, reader, file, limit);
+        mayBeMore = await this.#advance(name, reader, file, limit);
       } finally {
         await file.handle.close();
       }
@@ -132,8 +139,25 @@ export class Journal {
     if (reader.cursor.head !== from.head || reader.cursor.offset !== from.offset) return;
     reader.cursor = to;
     if (name !== tally) return;
+    this.#unsynced.add(to.head);
     const segment = this.#segments[this.#indexOf(to.head)];
     if (segment !== undefined) segment.lines = to.lines;
+  }
+
+  /**
+   * Resolves once what the tally has read is on the disk: a cursor that outlives a power failure must not
+   * be ahead of its file. Rejects when that is not known.
+   */
+  async sync(): Promise<void> {
+    for (const head of this.#unsynced) {
+      const file = await this.#openHead(() => head);
+      try {
+        await file?.handle.datasync();
+      } finally {
+        await file?.handle.close();
+      }
+      this.#unsynced.delete(head); // one that is gone has no cursor either
+    }
   }
 
   /** Looks for files that came, were renamed or went; what readers lose with the latter is told. */
@@ -165,14 +189,22 @@ export class Journal {
 
   /** The file of the segment that the reader is in. */
   async #open(reader: Reader): Promise<OpenSegment | undefined> {
+    const file = await this.#openHead(() => reader.cursor.head);
+    if (file !== undefined) reader.inode = file.inode;
+    return file;
+  }
+
+  /** `headOf` is asked again once it has looked: what is gone is left. */
+  async #openHead(headOf: () => string): Promise<OpenSegment | undefined> {
     for (let tries = 0; tries < 2; tries++) {
-      const segment = this.#segments[this.#indexOf(reader.cursor.head)];
-      if (segment !== undefined && segment.path !== '') {
-        const file = await openSegment(segment.path);
-        if (file !== undefined && file.head === reader.cursor.head) {
-          reader.inode = file.inode;
-          return file;
-        }
+      const head = headOf();
+      const path = this.#segments[this.#indexOf(head)]?.path ?? '';
+      if (path !== '') {
+        const file = await openSegment(path).catch((error) => {
+          if (path === this.path || !isForGood(error)) throw error;
+          return undefined;
+        });
+        if (file !== undefined && file.head === head && headOf() === head) return file;
         await file?.handle.close();
       }
       await this.look(); // it was renamed since
@@ -189,23 +221,70 @@ export class Journal {
   }
 
   /** At the end of a segment: to the next one, if there is one and nobody writes to this any more. */
-  #advance(name: string, reader: Reader, file: OpenSegment, limit: number): boolean {
+  async #advance(name: string, reader: Reader, file: OpenSegment, limit: number): Promise<boolean> {
     const { head, offset } = reader.cursor;
     if (head !== file.head) return true; // it was moved: its segment is gone
-    if (limit < offset) {
-      // Somebody has cut the file short: what is in it was not read.
-      reader.cursor = { ...beginning, head };
-      return limit > 0;
+    if (file.size < offset) {
+      await this.#cutBack(file);
+      return true;
     }
     const at = this.#indexOf(head);
     const next = at < 0 ? undefined : this.#segments[at + 1];
-    if (next === undefined) return false;
+    if (next === undefined || limit < offset) return false;
     const isDone =
       name === tally
-        ? Date.now() - file.mtimeMs >= restMs
+        ? Math.abs(Date.now() - file.mtimeMs) >= restMs // a clock that was set back proves nothing
         : this.#indexOf(this.#reader(tally).cursor.head) > at;
-    if (isDone) reader.cursor = { ...beginning, head: next.head };
+    if (isDone) this.#leave(name, reader, next);
     return isDone;
+  }
+
+  /** What the tally has seen in the segment and is not in it any more is lost. */
+  #leave(name: string, reader: Reader, next: Segment): void {
+    const { head, lines } = reader.cursor;
+    this.#lost(name, (this.#segments[this.#indexOf(head)]?.lines ?? 0) - lines);
+    reader.cursor = { ...beginning, head: next.head };
+  }
+
+  /** If the file has lost its end: nobody is behind the last whole line that is left. */
+  async #cutBack({ handle, head, size: sizeBefore }: OpenSegment): Promise<void> {
+    const cursors = [...this.#readers.values()].map(({ cursor }) => cursor);
+    const isShorter = (size: number): boolean =>
+      cursors.some((cursor) => cursor.head === head && cursor.offset > size);
+    if (!isShorter(sizeBefore)) return;
+    // Files grow: only a size that was asked for after the cursors proves it.
+    const { size } = await handle.stat();
+    if (!isShorter(size)) return;
+    const end = await endOf(handle, head, size);
+    const at = this.#indexOf(head);
+    const segment = this.#segments[at];
+    const known = segment?.lines ?? 0;
+    for (const [name, reader] of this.#readers) {
+      const { cursor } = reader;
+      const own = this.#indexOf(cursor.head);
+      const had = own === at ? cursor.lines : 0;
+      if (own <= at) this.#lost(name, known - Math.max(had, end.lines));
+      if (own === at && cursor.offset > end.offset) reader.cursor = end;
+    }
+    if (segment !== undefined) segment.lines = Math.min(known, end.lines);
+  }
+
+  #lost(name: string, lines: number): void {
+    if (name !== tally && lines > 0) this.#parts.onLost(name, lines);
+  }
+
+  /** Undefined: there is none, or it is passed over. */
+  async #openAny(path: string): Promise<OpenSegment | undefined> {
+    try {
+      const file = await openSegment(path);
+      this.#passedOver.delete(path);
+      return file;
+    } catch (error) {
+      if (path === this.path || !isForGood(error as NodeJS.ErrnoException)) throw error;
+      if (!this.#passedOver.has(path)) this.#parts.onPassedOver(path, error);
+      this.#passedOver.add(path);
+      return undefined;
+    }
   }
 
   async #look(): Promise<void> {
@@ -216,86 +295,57 @@ export class Journal {
       return /^[1-9]\d{0,3}$/.test(rest) ? [Number(rest)] : [];
     });
     // From the newest on: a file that is renamed meanwhile is met twice and none is missed.
-    const found = new Map<string, string>();
+    const found = new Map<string, Found>();
     for (let n = 0; n <= Math.max(0, ...numbers) + 1; n++) {
       const path = n === 0 ? this.path : join(dirname(this.path), `${name}.${n}`);
-      const segment = await openSegment(path);
-      await segment?.handle.close();
-      if (segment === undefined) continue;
-      found.delete(segment.head);
-      found.set(segment.head, path);
+      const file = await this.#openAny(path);
+      if (file === undefined) continue;
+      try {
+        await this.#cutBack(file);
+      } finally {
+        await file.handle.close();
+      }
+      const { head, size } = file;
+      found.delete(head);
+      found.set(head, { head, path, size });
     }
-    this.#replace([...found].reverse());
+    if (found.size > 0) this.#replace([...found.values()].reverse());
   }
 
-  #replace(found: readonly (readonly [head: string, path: string])[]): void {
+  #replace(all: readonly Found[]): void {
     const before = this.#segments;
     const known = new Map(before.map((segment) => [segment.head, segment.lines]));
-    const isThere = new Set(found.map(([head]) => head));
-    this.#segments = found.map(([head, path]) => ({ head, path, lines: known.get(head) ?? 0 }));
+    // A file that comes is the newest: one that nobody knows among those that are known was passed over.
+    const last = all.findLastIndex(({ head }) => known.has(head));
+    const found = all.filter(({ head }, i) => i > last || known.has(head));
+    const isThere = new Set(found.map(({ head }) => head));
+    this.#segments = found.map(({ head, path }) => ({ head, path, lines: known.get(head) ?? 0 }));
     for (const [name, reader] of this.#readers) {
       const { head, lines } = reader.cursor;
-      if (isThere.has(head)) continue;
-      const gone = before.slice(
+      const rest = before.slice(
         Math.max(
           0,
           before.findIndex((each) => each.head === head),
         ),
       );
-      const next = gone.findIndex((segment) => isThere.has(segment.head));
-      const lost = next < 0 ? gone : gone.slice(0, next);
-      const count = lost.reduce((sum, each) => sum + each.lines, 0) - lines;
-      if (count > 0) this.#onLost(name, count);
-      // Behind all that was known comes what was not.
-      const first = gone[next]?.head ?? found.find(([each]) => !known.has(each))?.[0] ?? '';
-      reader.cursor = { ...beginning, head: first };
+      const gone = rest.filter((each) => !isThere.has(each.head));
+      const count = gone.reduce((sum, each) => sum + each.lines, 0);
+      this.#lost(name, count - (isThere.has(head) ? 0 : lines));
+      if (isThere.has(head)) continue;
+      reader.inode = -1; // it may come again
+      const next = rest.find((each) => isThere.has(each.head))?.head ?? all[last + 1]?.head;
+      reader.cursor = next === undefined ? endOfAll(found, known) : { ...beginning, head: next };
     }
   }
 }
 
-/** A file that has a head; undefined: there is none, or it has none yet. */
-async function openSegment(path: string): Promise<OpenSegment | undefined> {
-  const handle = await open(path, 'r').catch(ignoreMissing);
-  if (handle === undefined) return undefined;
-  const bytes = Buffer.alloc(headBytes);
-  try {
-    const { bytesRead } = await handle.read(bytes, 0, headBytes, 0);
-    if (bytesRead === headBytes) {
-      const { ino: inode, size, mtimeMs } = await handle.stat();
-      return { handle, head: bytes.toString('latin1'), inode, size, mtimeMs };
-    }
-  } catch (error) {
-    await handle.close();
-    throw error;
-  }
-  await handle.close();
-  return undefined;
+/** Behind all that is known, where nothing else has come. */
+function endOfAll(found: readonly Found[], known: ReadonlyMap<string, number>): Cursor {
+  const { head, size: offset } = found.at(-1) as Found;
+  return { head, offset, lines: known.get(head) ?? 0 };
 }
 
-async function nextLines(
-  handle: FileHandle,
-  from: Cursor,
-  limit: number,
-): Promise<Chunk | undefined> {
-  const length = Math.min(chunkBytes, limit - from.offset);
-  if (length <= 0) return undefined;
-  const { bytesRead, buffer } = await handle.read(
-    Buffer.allocUnsafe(length),
-    0,
-    length,
-    from.offset,
-  );
-  // No event is that long: what has no end in so many bytes is none.
-  const isNoLine = bytesRead === chunkBytes && buffer.lastIndexOf(lf) < 0;
-  const end = isNoLine ? bytesRead : buffer.subarray(0, bytesRead).lastIndexOf(lf) + 1;
-  if (end === 0) return undefined;
-  const text = isNoLine ? '' : buffer.toString('utf8', 0, end);
-  const lines = text.split('\n').filter((line) => line !== '');
-  const { head, offset } = from;
-  return { lines, from, to: { head, offset: offset + end, lines: from.lines + lines.length } };
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): undefined {
-  if (error.code !== 'ENOENT') throw error;
-  return undefined;
+/** Whether waiting would not help; with anything else, as with too many open files, it may. */
+function isForGood({ code = '' }: NodeJS.ErrnoException): boolean {
+  return ['EACCES', 'EPERM', 'EISDIR', 'ELOOP', 'EIO'].includes(code);
 }

@@ -18,6 +18,7 @@ import { parseUsageEvent } from '../telemetry/usage-event.ts';
 import { usageFilesAmong, usagePathOf } from '../telemetry/usage-path.ts';
 import { Courier } from './courier.ts';
 import { Journal, tally } from './journal.ts';
+import type { Chunk } from './segment.ts';
 import type { UsageSink } from './sinks/sink.ts';
 import { endOfDay, endOfMonth, Spending } from './spending.ts';
 import { type LedgerState, readState, stateFileOf, writeState } from './state-file.ts';
@@ -29,6 +30,8 @@ export interface LedgerParts {
   readonly table: LedgerTable;
   readonly log: Pick<Logger, 'warn' | 'error'>;
   readonly sinks: readonly SinkName[];
+  /** Until `setBudgets` says something else. */
+  readonly budgets: readonly BudgetRow[];
   open(sink: SinkName): Promise<UsageSink>;
   onStored(sink: SinkName, events: number): void;
   onFailed(sink: SinkName, events: number): void;
@@ -49,48 +52,41 @@ export class Ledger {
   readonly #journals: Journal[] = [];
   readonly #couriers = new Map<SinkName, Courier>();
   readonly #seen = new RecentIds(recentMax);
-  #spending = new Spending(undefined, Date.now());
-  #budgets: readonly BudgetRow[] = [];
+  #spending = new Spending(undefined);
+  #budgets: readonly BudgetRow[];
+  /** Words of tenants stay as they are until all that is in the files is summed up. */
+  #isSummedUp = false;
+  #starting: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #ticking: Promise<void> | undefined;
   #savedMs = 0;
   #saved = '';
-  readonly #reading: Attempts;
-  readonly #writing: Attempts;
+  /** By what is said when they fail. */
+  readonly #attempts = new Map<string, Attempts>();
   #isClosing = false;
 
   constructor(parts: LedgerParts) {
     this.#parts = parts;
-    this.#reading = new Attempts(parts.log, 'usage files cannot be read');
-    this.#writing = new Attempts(parts.log, 'the state of the ledger cannot be written');
+    this.#budgets = parts.budgets;
     this.#state = stateFileOf(parts.path);
   }
 
   /** Resolves when all that is in the files is summed up; sinks get what they lack from here on. */
-  async start(budgets: readonly BudgetRow[]): Promise<void> {
-    const state = await this.#readState();
-    this.#spending = new Spending(state?.spending, Date.now());
-    const readers = this.#parts.sinks;
-    for (const path of await this.#paths(state)) {
-      const saved = state?.journals[basename(path)];
-      const onLost = (reader: string, lines: number): void => this.#lost(reader, lines);
-      this.#journals.push(new Journal(path, saved, readers, onLost));
-    }
-    this.setBudgets(budgets);
-    await this.#tick();
-    for (const name of this.#parts.sinks) this.#couriers.set(name, this.#courier(name));
-    this.#plan();
+  start(): Promise<void> {
+    this.#starting ??= this.#start();
+    return this.#starting;
   }
 
   setBudgets(budgets: readonly BudgetRow[]): void {
     this.#budgets = budgets;
-    this.#publish();
+    if (this.#isSummedUp) this.#publish();
   }
 
   /** A last look at the files, a last try of each sink for at most `limitMs`, and the state. */
   async close(limitMs: number): Promise<void> {
     this.#isClosing = true;
     clearTimeout(this.#timer);
+    await this.#starting;
     await this.#ticking;
     await this.#tick();
     await Promise.all([...this.#couriers.values()].map((courier) => courier.close(limitMs)));
@@ -98,11 +94,32 @@ export class Ledger {
     await this.#save();
   }
 
+  async #start(): Promise<void> {
+    const state = await this.#readState();
+    this.#spending = new Spending(state?.spending);
+    const { sinks: names, log } = this.#parts;
+    for (const path of await this.#paths(state)) {
+      const journal = new Journal({
+        ...{ path, names, saved: state?.journals[basename(path)] },
+        onLost: (reader, lines) => this.#lost(reader, lines),
+        onPassedOver(name, error) {
+          const text = `the usage file ${name} is passed over: it cannot be opened`;
+          log.error(text, { err: error });
+        },
+      });
+      this.#journals.push(journal);
+    }
+    await this.#tick();
+    for (const name of this.#parts.sinks) this.#couriers.set(name, this.#courier(name));
+    this.#plan();
+  }
+
   #courier(name: SinkName): Courier {
     const { open, onStored, onFailed, onTrouble } = this.#parts;
     return new Courier({
       name,
       journals: this.#journals,
+      read: (journal) => this.#read(journal, name),
       open: () => open(name),
       onStored: (events) => onStored(name, events),
       onFailed: (events) => onFailed(name, events),
@@ -120,9 +137,8 @@ export class Ledger {
 
   /** Never rejects: what cannot be read or written now is so later. */
   async #tick(): Promise<void> {
-    await this.#reading.run(async () => {
-      for (const journal of this.#journals) await this.#sumUp(journal);
-    });
+    for (const journal of this.#journals) await this.#sumUp(journal);
+    this.#isSummedUp = true;
     this.#publish();
     for (const courier of this.#couriers.values()) courier.wake();
     if (performance.now() - this.#savedMs >= saveMs) await this.#save();
@@ -130,24 +146,35 @@ export class Ledger {
 
   async #sumUp(journal: Journal): Promise<void> {
     for (;;) {
-      const chunk = await journal.read(tally);
+      const chunk = await this.#read(journal, tally);
       if (chunk === undefined) return;
       for (const line of chunk.lines) {
         const event = parseUsageEvent(line);
         if (event === undefined || !this.#seen.add(event.id)) continue;
         const { tenant, time, cost } = event;
-        if (tenant !== null && cost) this.#spending.add(tenant, time, inBillionths(cost));
+        if (tenant !== null && cost)
+          this.#spending.add(tenant, time, inBillionths(cost), Date.now());
       }
       journal.commit(tally, chunk);
     }
   }
 
+  /** Undefined: nothing comes next, or nothing can be read, which is said and holds up no other file. */
+  async #read(journal: Journal, reader: string): Promise<Chunk | undefined> {
+    const text = `the usage file ${journal.path} cannot be read`;
+    let chunk: Chunk | undefined;
+    await this.#try(reader === tally ? text : `${text} for ${reader}`, async () => {
+      chunk = await journal.read(reader);
+    });
+    return chunk;
+  }
+
   #publish(): void {
     const { table } = this.#parts;
     const nowMs = Date.now();
-    this.#spending.advance(nowMs);
+    const spentBy = this.#spending.at(nowMs);
     for (const { tenant, row, day, month } of this.#budgets) {
-      const spent = this.#spending.of(tenant);
+      const spent = spentBy(tenant);
       const isOver = (budget: number, sum: number): boolean =>
         budget > 0 && sum >= inBillionths(budget);
       const ofDay = isOver(day, spent.day) ? endOfDay(nowMs) : 0;
@@ -180,18 +207,30 @@ export class Ledger {
 
   async #save(): Promise<void> {
     this.#savedMs = performance.now();
+    // First: a state that outlives a power failure must not be ahead of the files.
+    for (const journal of this.#journals) {
+      const text = `the usage file ${journal.path} cannot be synced to the disk`;
+      await this.#try(text, () => journal.sync());
+    }
     const journals = this.#journals.map(({ path, saved }) => [basename(path), saved]);
     const state: LedgerState = {
-      version: 1,
+      version: 2,
       journals: Object.fromEntries(journals),
       spending: this.#spending.saved,
     };
     const text = JSON.stringify(state);
     if (text === this.#saved) return;
-    await this.#writing.run(async () => {
+    await this.#try('the state of the ledger cannot be written', async () => {
       await writeState(this.#state, text);
       this.#saved = text;
     });
+  }
+
+  /** That it fails is said once, and once that it is over. */
+  async #try(text: string, attempt: () => Promise<void>): Promise<void> {
+    const attempts = this.#attempts.get(text) ?? new Attempts(this.#parts.log, text);
+    this.#attempts.set(text, attempts);
+    await attempts.run(attempt);
   }
 
   /** Of the acceptors there are, and of those there were when there was another number of them. */

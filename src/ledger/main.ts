@@ -49,7 +49,7 @@ async function run(start: LedgerStart): Promise<void> {
   const withoutSecrets = (error: unknown): string =>
     secrets.reduce((text, secret) => text.replaceAll(secret, '***'), errorText(error));
   const ledger = new Ledger({
-    ...{ path: start.path, acceptors: start.acceptors, log },
+    ...{ path: start.path, acceptors: start.acceptors, budgets: start.budgets, log },
     table: new LedgerTable(memory.ledger),
     sinks: configuredSinks(sinks),
     open: (sink) => openSink(sink, sinks),
@@ -80,7 +80,7 @@ async function run(start: LedgerStart): Promise<void> {
         faults?.apply(message.fault);
     }
   });
-  await ledger.start(start.budgets);
+  await ledger.start();
   post({ kind: 'ready' });
 }
 

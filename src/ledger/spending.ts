@@ -1,62 +1,93 @@
 /**
- * What each tenant has spent in this day and this month of UTC, in billionths of the currency. Pure; the
- * time is told, and never goes back. An event counts for the day and the month of its own time, so one that
- * is told late is left out once they are over. Memory: one entry per tenant that has spent in this month.
+ * What each tenant has spent in days and months of UTC, in billionths of the currency. Pure.
+ *
+ * An event counts for the day and the month of its own time, whatever the clock says when it is read. So a
+ * clock that is wrong for a while switches no budget off: once it is right, the sums are there. Of each kind
+ * the few periods that are nearest to the clock are kept; the others go when another one comes.
  */
 
 export interface Spent {
   readonly day: number;
   readonly month: number;
 }
+/** By period, `2026-12-01` or `2026-12`, and tenant. */
+type SavedPeriods = Readonly<Record<string, Readonly<Record<string, number>>>>;
 export interface SavedSpending {
-  /** `2026-12-01`. */
-  readonly day: string;
-  readonly tenants: Readonly<Record<string, Spent>>;
+  readonly days: SavedPeriods;
+  readonly months: SavedPeriods;
 }
 
-const nothing: Spent = { day: 0, month: 0 };
+/** This one, those next to it, and one of a clock that was wrong. */
+const periodsMax = 4;
 const dayChars = 10;
 const monthChars = 7;
 
 export class Spending {
-  #day: string;
-  readonly #tenants: Map<string, Spent>;
+  readonly #days: Periods;
+  readonly #months: Periods;
 
-  constructor(saved: SavedSpending | undefined, nowMs: number) {
-    this.#day = saved?.day ?? dayOf(nowMs);
-    this.#tenants = new Map(Object.entries(saved?.tenants ?? {}));
-    this.advance(nowMs);
+  constructor(saved: SavedSpending | undefined) {
+    this.#days = new Periods(dayChars, saved?.days ?? {});
+    this.#months = new Periods(monthChars, saved?.months ?? {});
   }
 
   get saved(): SavedSpending {
-    return { day: this.#day, tenants: Object.fromEntries(this.#tenants) };
+    return { days: this.#days.saved, months: this.#months.saved };
   }
 
-  /** Days and months that are over count no more. */
-  advance(nowMs: number): void {
-    const day = dayOf(nowMs);
-    if (day <= this.#day) return;
-    const isSameMonth = day.slice(0, monthChars) === this.#day.slice(0, monthChars);
-    this.#day = day;
-    if (!isSameMonth) this.#tenants.clear();
-    else
-      for (const [tenant, { month }] of this.#tenants) this.#tenants.set(tenant, { day: 0, month });
+  /** `time` as events have it: `2026-12-01T00:00:00.000Z`; one that is no time counts for nothing. */
+  add(tenant: string, time: string, cost: number, nowMs: number): void {
+    this.#days.add(tenant, time, cost, nowMs);
+    this.#months.add(tenant, time, cost, nowMs);
   }
 
-  /** `time` as events have it: `2026-12-01T00:00:00.000Z`. */
-  add(tenant: string, time: string, cost: number): void {
-    if (time.slice(0, monthChars) !== this.#day.slice(0, monthChars)) return;
-    const { day, month } = this.of(tenant);
-    const ofDay = time.slice(0, dayChars) === this.#day ? cost : 0;
-    this.#tenants.set(tenant, { day: day + ofDay, month: month + cost });
-  }
-
-  of(tenant: string): Spent {
-    return this.#tenants.get(tenant) ?? nothing;
+  /** What tenants have spent in the day and the month of that time. */
+  at(ms: number): (tenant: string) => Spent {
+    const time = new Date(ms).toISOString();
+    const day = this.#days.of(time);
+    const month = this.#months.of(time);
+    return (tenant) => ({ day: day?.get(tenant) ?? 0, month: month?.get(tenant) ?? 0 });
   }
 }
 
-const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, dayChars);
+class Periods {
+  readonly #chars: number;
+  readonly #sums: Map<string, Map<string, number>>;
+
+  constructor(chars: number, saved: SavedPeriods) {
+    this.#chars = chars;
+    this.#sums = new Map(
+      Object.entries(saved).map(([period, sums]) => [period, new Map(Object.entries(sums))]),
+    );
+  }
+
+  get saved(): SavedPeriods {
+    const entries = [...this.#sums].map(([period, sums]) => [period, Object.fromEntries(sums)]);
+    return Object.fromEntries(entries);
+  }
+
+  of(time: string): ReadonlyMap<string, number> | undefined {
+    return this.#sums.get(time.slice(0, this.#chars));
+  }
+
+  add(tenant: string, time: string, cost: number, nowMs: number): void {
+    const period = time.slice(0, this.#chars);
+    const sums = this.#sums.get(period) ?? this.#begin(period, nowMs);
+    sums?.set(tenant, (sums.get(tenant) ?? 0) + cost);
+  }
+
+  /** Undefined: it is no period, or farther from the clock than all that are kept. */
+  #begin(period: string, nowMs: number): Map<string, number> | undefined {
+    if (period.length !== this.#chars || Number.isNaN(Date.parse(period))) return undefined;
+    this.#sums.set(period, new Map());
+    const distance = (each: string): number => Math.abs(Date.parse(each) - nowMs);
+    while (this.#sums.size > periodsMax) {
+      const [farthest] = [...this.#sums.keys()].sort((a, b) => distance(b) - distance(a));
+      this.#sums.delete(farthest as string);
+    }
+    return this.#sums.get(period);
+  }
+}
 
 /** Wall clock at which the day, and the month, of that time is over. */
 export function endOfDay(ms: number): number {

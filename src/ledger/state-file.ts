@@ -7,11 +7,12 @@
  * oldest files there are.
  */
 import { open, readFile, rename } from 'node:fs/promises';
-import type { Cursor, SavedJournal } from './journal.ts';
+import type { SavedJournal } from './journal.ts';
+import type { Cursor } from './segment.ts';
 import type { SavedSpending } from './spending.ts';
 
 export interface LedgerState {
-  readonly version: 1;
+  readonly version: 2;
   /** By the name of the file that is written. */
   readonly journals: Readonly<Record<string, SavedJournal>>;
   readonly spending: SavedSpending | undefined;
@@ -31,15 +32,19 @@ export async function readState(path: string): Promise<LedgerState | undefined> 
   }
   const state = JSON.parse(text) as Partial<LedgerState> | null;
   const isWhole =
-    state?.version === 1 &&
+    state?.version === 2 &&
     isObject(state.journals) &&
     Object.values(state.journals).every(isJournal) &&
-    (state.spending === undefined || isObject(state.spending.tenants));
+    (state.spending === undefined || isSpending(state.spending));
   if (!isWhole) throw new Error('it is no state of a ledger, or of another version');
   return state as LedgerState;
 }
 
 const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
+
+function isSpending({ days, months }: Partial<SavedSpending>): boolean {
+  return [days, months].every((all) => isObject(all) && Object.values(all).every(isObject));
+}
 
 function isJournal(saved: Partial<SavedJournal>): boolean {
   const { segments, cursors } = saved;

@@ -64,7 +64,7 @@ async function ledgerOf(server: Pick<UsageServer, 'config'>, sink: SinkName): Pr
   const troubles: unknown[] = [];
   const counts = { stored: 0, failed: 0, lost: 0 };
   const ledger = new Ledger({
-    ...{ path, acceptors: 1, table, sinks: [sink] },
+    ...{ path, acceptors: 1, table, sinks: [sink], budgets: [] },
     log: { warn: () => {}, error: () => {} },
     open: (name) => openSink(name, usage),
     onStored: (_, events) => {
@@ -78,7 +78,7 @@ async function ledgerOf(server: Pick<UsageServer, 'config'>, sink: SinkName): Pr
       counts.lost += events;
     },
   });
-  await ledger.start([]);
+  await ledger.start();
   closing.push({ close: () => ledger.close(1000) });
   return { table, troubles, counts, ledger };
 }

@@ -1,8 +1,10 @@
 /** Files as a log: renamed, deleted and cut short under readers that are behind, and over restarts. */
 import {
   appendFileSync,
+  mkdirSync,
   mkdtempSync,
   renameSync,
+  rmdirSync,
   rmSync,
   truncateSync,
   unlinkSync,
@@ -10,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Journal, type SavedJournal, tally } from '../../../src/ledger/journal.ts';
 import { createPrng } from '../../../src/lib/prng.ts';
@@ -18,11 +20,13 @@ import { createPrng } from '../../../src/lib/prng.ts';
 let folder: string;
 let path: string;
 let lost: [string, number][];
+let passedOver: string[];
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'sluice-journal-'));
   path = join(folder, 'u.ndjson');
   lost = [];
+  passedOver = [];
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -31,7 +35,11 @@ const numberOf = (text: string): number => Number(text.slice(7, 43));
 const write = (...numbers: number[]): void => appendFileSync(path, numbers.map(line).join(''));
 
 function journal(saved?: SavedJournal, names = ['sink']): Journal {
-  return new Journal(path, saved, names, (name, lines) => lost.push([name, lines]));
+  return new Journal({
+    ...{ path, saved, names },
+    onLost: (name, lines) => lost.push([name, lines]),
+    onPassedOver: (name) => passedOver.push(basename(name)),
+  });
 }
 
 /** As usage-file.ts does it, with so many kept; the renamed file has been at rest for a while. */
@@ -204,4 +212,101 @@ test('a state of files that are all gone begins with what comes', async () => {
   expect(await readAll(next, tally)).toEqual([2]);
   expect(await readAll(next, 'sink')).toEqual([2]);
   expect(lost).toContainEqual(['sink', 1]);
+});
+
+test('a file has lost its end: everybody goes on behind what is left, and what nobody had is lost', async () => {
+  const own = journal(undefined, ['ahead', 'half', 'behind']);
+  write(1, 2, 3, 4, 5);
+  await readAll(own, tally);
+  await readAll(own, 'ahead');
+  const { saved } = own;
+  const cursor = saved.cursors.ahead!;
+  const half = { ...cursor, offset: line(1).length, lines: 1 };
+  const cursors = { ...saved.cursors, half };
+  truncateSync(path, 3 * line(1).length + 20);
+  const next = journal({ ...saved, cursors }, ['ahead', 'half', 'behind']);
+  expect(await readAll(next, tally)).toEqual([]);
+  expect(['ahead', 'half', 'behind'].map((name) => next.waiting(name))).toEqual([0, 2, 3]);
+  expect(lost).toEqual([
+    ['half', 2],
+    ['behind', 2],
+  ]);
+  appendFileSync(path, '\n');
+  // As long as it was, and longer: nobody may begin in the middle of a line.
+  write(7, 8, 9, 10);
+  // What was cut in two is a line of its own.
+  const rest = [0, 7, 8, 9, 10];
+  expect(await readAll(next, tally)).toEqual(rest);
+  expect(await readAll(next, 'ahead')).toEqual(rest);
+  expect(await readAll(next, 'half')).toEqual([2, 3, ...rest]);
+  expect(await readAll(next, 'behind')).toEqual([1, 2, 3, ...rest]);
+});
+
+test('a folder that is not there, or empty, is no news', async () => {
+  const own = journal();
+  write(1, 2);
+  await readAll(own, tally);
+  renameSync(folder, `${folder}.away`);
+  for (const isThere of [false, true]) {
+    if (isThere) mkdirSync(folder);
+    const next = journal(own.saved);
+    expect(await readAll(next, tally)).toEqual([]);
+    expect(await readAll(next, 'sink')).toEqual([]);
+    expect(next.saved).toEqual(own.saved);
+  }
+  rmdirSync(folder);
+  renameSync(`${folder}.away`, folder);
+  expect(await readAll(own, tally)).toEqual([]);
+  expect(await readAll(own, 'sink')).toEqual([1, 2]);
+  expect(lost).toEqual([]);
+});
+
+test('the file that is written is taken away while renamed ones stay: none of them is read again', async () => {
+  const own = journal();
+  for (const n of [1, 2]) {
+    write(n);
+    rotate(5);
+  }
+  write(3);
+  await readAll(own, tally);
+  await readAll(own, 'sink');
+  unlinkSync(path);
+  await own.look();
+  expect(await readAll(own, tally)).toEqual([]);
+  write(4);
+  expect(await readAll(own, tally)).toEqual([4]);
+  expect(await readAll(own, 'sink')).toEqual([4]);
+});
+
+test('a renamed file cannot be opened: it is passed over, and so once it can be', async () => {
+  const own = journal();
+  for (const n of [1, 2, 3]) {
+    write(n, n * 10);
+    await readAll(own, tally);
+    rotate(5);
+  }
+  write(4);
+  await readAll(own, tally);
+  renameSync(`${path}.2`, `${path}.away`);
+  mkdirSync(`${path}.2`);
+  await own.look();
+  await own.look();
+  expect(passedOver).toEqual(['u.ndjson.2']);
+  expect(lost).toEqual([['sink', 2]]);
+  expect(own.waiting('sink')).toBe(5);
+  rmdirSync(`${path}.2`);
+  renameSync(`${path}.away`, `${path}.2`);
+  await own.look();
+  expect(await readAll(own, tally)).toEqual([]);
+  expect(await readAll(own, 'sink')).toEqual([1, 10, 3, 30, 4]);
+});
+
+test('a file that was written in the future, as before a clock was set back, is at rest', async () => {
+  const own = journal();
+  write(1);
+  rotate(3);
+  const future = Date.now() / 1000 + 3600;
+  utimesSync(`${path}.1`, future, future);
+  write(2);
+  expect(await readAll(own, tally)).toEqual([1, 2]);
 });

@@ -5,30 +5,65 @@ import { costInBillionths, fromBillionths, inBillionths } from '../../../src/lib
 
 const at = (text: string): number => Date.parse(text);
 
-test('an event counts for its own day and month, and a day that is over for its month alone', () => {
-  const spending = new Spending(undefined, at('2026-12-30T10:00:00Z'));
-  spending.add('a', '2026-12-30T09:00:00.000Z', 5);
-  spending.add('a', '2026-12-29T23:59:59.999Z', 7);
-  spending.add('a', '2026-11-30T23:59:59.999Z', 100);
-  spending.add('b', '2026-12-30T00:00:00.000Z', 1);
-  expect(spending.of('a')).toEqual({ day: 5, month: 12 });
-  spending.advance(at('2026-12-31T00:00:00Z'));
-  expect(spending.of('a')).toEqual({ day: 0, month: 12 });
-  spending.add('a', '2026-12-30T23:59:59.999Z', 3);
-  expect(spending.of('a')).toEqual({ day: 0, month: 15 });
-  spending.advance(at('2027-01-01T00:00:00Z'));
-  expect(spending.of('a')).toEqual({ day: 0, month: 0 });
-  expect(spending.of('nobody')).toEqual({ day: 0, month: 0 });
+const cameAt = at('2026-12-30T10:00:00Z');
+const add = (to: Spending, time: string, cost: number, nowMs = cameAt): void =>
+  to.add('a', time, cost, nowMs);
+
+test('an event counts for its own day and month, whenever it is told', () => {
+  const spending = new Spending(undefined);
+  const of = (time: string) => spending.at(at(time))('a');
+  add(spending, '2026-12-30T09:00:00.000Z', 5);
+  add(spending, '2026-12-29T23:59:59.999Z', 7);
+  add(spending, '2026-11-30T23:59:59.999Z', 100);
+  spending.add('b', '2026-12-30T00:00:00.000Z', 1, cameAt);
+  expect(of('2026-12-30T10:00:00Z')).toEqual({ day: 5, month: 12 });
+  expect(of('2026-12-31T00:00:00Z')).toEqual({ day: 0, month: 12 });
+  add(spending, '2026-12-30T23:59:59.999Z', 3);
+  expect(of('2026-12-31T00:00:00Z')).toEqual({ day: 0, month: 15 });
+  // Told before the clock says that it is another day, month and year.
+  add(spending, '2027-01-01T00:00:00.000Z', 2);
+  expect(of('2026-12-31T23:59:59.999Z')).toEqual({ day: 0, month: 15 });
+  expect(of('2027-01-01T00:00:00Z')).toEqual({ day: 2, month: 2 });
+  expect(spending.at(cameAt)('nobody')).toEqual({ day: 0, month: 0 });
+});
+
+test('a clock that was wrong for a while leaves the sums as they were, over restarts too', () => {
+  let spending = new Spending(undefined);
+  add(spending, '2026-12-30T09:00:00.000Z', 5);
+  for (const wrong of ['2027-12-30T10:00:00.000Z', '2026-12-31T10:00:00.000Z']) {
+    add(spending, wrong, 50, at(wrong));
+    spending = new Spending(JSON.parse(JSON.stringify(spending.saved)));
+    add(spending, '2026-12-30T10:00:00.000Z', 1);
+  }
+  expect(spending.at(cameAt)('a')).toEqual({ day: 7, month: 57 });
 });
 
 test('what was saved counts on, as far as its day and month are not over', () => {
-  const spending = new Spending(undefined, at('2026-12-30T10:00:00Z'));
-  spending.add('a', '2026-12-30T09:00:00.000Z', 5);
+  const spending = new Spending(undefined);
+  add(spending, '2026-12-30T09:00:00.000Z', 5);
   const saved = JSON.parse(JSON.stringify(spending.saved));
-  const later = (time: string) => new Spending(saved, at(time)).of('a');
+  const later = (time: string) => new Spending(saved).at(at(time))('a');
   expect(later('2026-12-30T23:00:00Z')).toEqual({ day: 5, month: 5 });
   expect(later('2026-12-31T00:00:00Z')).toEqual({ day: 0, month: 5 });
   expect(later('2027-12-30T00:00:00Z')).toEqual({ day: 0, month: 0 });
+});
+
+test('the few periods nearest to the clock are kept, and what is no time is none', () => {
+  const spending = new Spending(undefined);
+  // As the files of two acceptors are summed up again, and a clock that was far in the future.
+  for (const _ of [1, 2]) {
+    add(spending, '2099-01-01T00:00:00.000Z', 1);
+    for (let day = 1; day <= 30; day++) {
+      add(spending, `2026-12-${String(day).padStart(2, '0')}T00:00:00.000Z`, 1);
+    }
+  }
+  for (const time of ['', '2026-12', 'soon enough', '2026-99-99T00:00:00.000Z']) {
+    add(spending, time, 1);
+  }
+  const { days, months } = spending.saved;
+  expect(Object.keys(days).sort()).toEqual(['27', '28', '29', '30'].map((day) => `2026-12-${day}`));
+  expect(Object.keys(months).sort()).toEqual(['2026-12', '2099-01']);
+  expect(spending.at(cameAt)('a').day).toBe(2);
 });
 
 test('the ends of days and months', () => {

@@ -15,9 +15,9 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const cursor = { head: 'x', offset: 3, lines: 1 };
 const whole = {
-  version: 1,
+  version: 2,
   journals: { 'u.ndjson': { segments: [{ head: 'x', lines: 1 }], cursors: { tally: cursor } } },
-  spending: { day: '2026-12-01', tenants: { acme: { day: 1, month: 2 } } },
+  spending: { days: { '2026-12-01': { acme: 1 } }, months: { '2026-12': { acme: 2 } } },
 };
 
 test('what was written is read, and nothing else is left', async () => {
@@ -32,14 +32,15 @@ test('what was written is read, and nothing else is left', async () => {
 test.each([
   ['a part of one', JSON.stringify(whole).slice(0, 60)],
   ['null', 'null'],
-  ['another version', JSON.stringify({ ...whole, version: 2 })],
-  ['no journals', JSON.stringify({ version: 1 })],
-  ['a journal of nothing', JSON.stringify({ version: 1, journals: { u: {} } })],
+  ['another version', JSON.stringify({ ...whole, version: 1 })],
+  ['no journals', JSON.stringify({ version: 2 })],
+  ['a journal of nothing', JSON.stringify({ version: 2, journals: { u: {} } })],
   [
     'a cursor that is nowhere',
-    JSON.stringify({ version: 1, journals: { u: { segments: [], cursors: { tally: {} } } } }),
+    JSON.stringify({ version: 2, journals: { u: { segments: [], cursors: { tally: {} } } } }),
   ],
   ['no sums', JSON.stringify({ ...whole, spending: {} })],
+  ['sums of nobody', JSON.stringify({ ...whole, spending: { days: { d: 1 }, months: {} } })],
 ])('%s is none', async (_, text) => {
   writeFileSync(path, text);
   await expect(readState(path)).rejects.toThrow();

@@ -34,6 +34,10 @@ export function openUsage(
       if (error === undefined) log.warn('usage events are written again');
       else log.error('usage events wait: the file cannot be written', { err: error });
     },
+    onRenameFailure: (error) => {
+      if (error === undefined) log.warn('usage files are renamed again');
+      else log.error('the usage file grows past its size: it cannot be renamed', { err: error });
+    },
   });
 }
 

@@ -70,6 +70,10 @@ export class AuditLog {
       onFailure: (error) => {
         if (error !== undefined) logger.error('the audit log cannot be written', { err: error });
       },
+      onRenameFailure: (error) => {
+        if (error === undefined) return;
+        logger.error('the audit log grows past its size: it cannot be renamed', { err: error });
+      },
     });
   }
 

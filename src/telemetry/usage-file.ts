@@ -1,19 +1,23 @@
 /**
  * A file of JSON lines that must not be lost: appended to, renamed when it is large, waited for while it
- * cannot be written. Any thread with an event loop; `add` never waits and never throws.
+ * cannot be written. One that cannot be renamed grows on. Any thread with an event loop; `add` never waits
+ * and never throws.
  *
  * At least once: what may have been written when a write failed is written again, behind a line end, so
  * that a line cut in two stays alone; lines carry ids. Lost are the lines of the last moments of a
  * process that is killed, and the oldest of those that wait past `bufferBytesMax`, which are counted.
  */
-import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { nowMs } from '../lib/clock.ts';
 
 /** Lines are written at most this much later, and at once when this much waits. */
 const flushMs = 200;
 /** What one write has at most: so much is there twice after one that failed. */
 const chunkBytes = 64 * 1024;
 const retryMs = 500;
+/** Whatever keeps a file from being renamed is mended by hand. */
+const renameRetryMs = 30_000;
 const lf = 0x0a;
 
 export interface UsageFileOptions {
@@ -26,6 +30,8 @@ export interface UsageFileOptions {
   readonly onDrop: (lines: number) => void;
   /** Told once of each row of failures, and once when it is over (undefined). */
   readonly onFailure: (error: unknown) => void;
+  /** The same of renaming a full file: lines are written to it meanwhile. */
+  readonly onRenameFailure: (error: unknown) => void;
 }
 
 export class UsageFile {
@@ -41,6 +47,8 @@ export class UsageFile {
   #isTorn = false;
   #running: Promise<void> | undefined;
   #isFailing = false;
+  /** When a full file is renamed at the earliest; 0: the last time it could be. */
+  #renameAtMs = 0;
   readonly #closing = new AbortController();
   #isOver = false;
 
@@ -143,12 +151,25 @@ export class UsageFile {
     const { maxBytes } = this.#options;
     if (this.#handle !== undefined && !(await this.#isThere(this.#handle))) await this.#leave();
     let handle = this.#handle ?? (await this.#open());
-    if (this.#size > 0 && this.#size + bytes > maxBytes && !this.#isFailing) {
+    const isFull = this.#size > 0 && this.#size + bytes > maxBytes;
+    if (isFull && !this.#isFailing && nowMs() >= this.#renameAtMs) {
       await this.#leave();
-      await this.#rotate();
+      await this.#tryRotate();
       handle = await this.#open();
     }
     return handle;
+  }
+
+  async #tryRotate(): Promise<void> {
+    const wasFailing = this.#renameAtMs > 0;
+    try {
+      await this.#rotate();
+      this.#renameAtMs = 0;
+      if (wasFailing) this.#options.onRenameFailure(undefined);
+    } catch (error) {
+      this.#renameAtMs = nowMs() + renameRetryMs;
+      if (!wasFailing) this.#options.onRenameFailure(error);
+    }
   }
 
   async #open(): Promise<FileHandle> {
@@ -175,16 +196,24 @@ export class UsageFile {
     await handle?.close();
   }
 
+  /** Makes room first, no more than one name: a file that cannot be renamed, however often, loses no other. */
   async #rotate(): Promise<void> {
     const { path, keep } = this.#options;
-    await rm(`${path}.${keep}`, { force: true });
-    for (let n = keep - 1; n >= 1; n--) {
+    let free = 1;
+    while (free < keep && (await exists(`${path}.${free}`))) free++;
+    if (free === keep) await rm(`${path}.${keep}`, { force: true });
+    for (let n = free - 1; n >= 1; n--) {
       await rename(`${path}.${n}`, `${path}.${n + 1}`).catch(ignoreMissing);
     }
     await rename(path, `${path}.1`);
   }
 }
 
-function ignoreMissing(error: NodeJS.ErrnoException): void {
+async function exists(path: string): Promise<boolean> {
+  return (await lstat(path).catch(ignoreMissing)) !== undefined;
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): undefined {
   if (error.code !== 'ENOENT') throw error;
+  return undefined;
 }

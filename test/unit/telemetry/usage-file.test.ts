@@ -5,6 +5,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   unlinkSync,
@@ -12,20 +13,25 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { UsageFile } from '../../../src/telemetry/usage-file.ts';
 import { eventually } from '../../support/until.ts';
 
 let folder: string;
 let dropped: number;
 let failures: string[];
+let renameFailures: string[];
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'sluice-usage-'));
   dropped = 0;
   failures = [];
+  renameFailures = [];
 });
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
+afterEach(() => {
+  vi.restoreAllMocks();
+  rmSync(folder, { recursive: true, force: true });
+});
 
 const open = (
   name: string,
@@ -38,6 +44,8 @@ const open = (
     },
     onFailure: (error) =>
       failures.push(error === undefined ? 'over' : (error as { code: string }).code),
+    onRenameFailure: (error) =>
+      renameFailures.push(error === undefined ? 'over' : (error as { code: string }).code),
   });
 const read = (name: string): string => {
   const path = join(folder, name);
@@ -71,6 +79,34 @@ test('a full file is renamed, so many are kept, and no line is in two', async ()
   const kept = ['u.2', 'u.1', 'u'].flatMap(linesOf);
   expect(kept).toEqual(Array.from({ length: kept.length }, (_, i) => 120 - kept.length + i));
   expect(kept.length).toBeGreaterThan(10);
+});
+
+test('a full file that cannot be renamed grows on, which is said once, and takes no other with it', async () => {
+  mkdirSync(join(folder, 'u.3'));
+  writeFileSync(join(folder, 'u.1'), '1\n');
+  writeFileSync(join(folder, 'u.2'), '2\n');
+  let laterMs = 0;
+  const { now } = performance;
+  vi.spyOn(performance, 'now').mockImplementation(() => now.call(performance) + laterMs);
+  const file = open('u', { maxBytes: 20 });
+  const write = async (n: number): Promise<void> => {
+    file.add(`${n}\n`);
+    await eventually(`${n} is written`, () => linesOf('u').at(-1) === n);
+  };
+  for (let n = 100; n < 110; n++) await write(n);
+  expect(linesOf('u')).toHaveLength(10);
+  laterMs = 40_000;
+  await write(110);
+  expect([renameFailures, failures]).toEqual([['ERR_FS_EISDIR'], []]);
+  expect(['u.1', 'u.2'].flatMap(linesOf)).toEqual([1, 2]);
+  rmdirSync(join(folder, 'u.3'));
+  await write(111);
+  laterMs = 80_000;
+  await write(112);
+  await file.close(5000);
+  expect([renameFailures, failures]).toEqual([['ERR_FS_EISDIR', 'over'], []]);
+  expect(['u.3', 'u.2', 'u.1', 'u'].map((name) => linesOf(name).length)).toEqual([1, 1, 12, 1]);
+  expect(dropped).toBe(0);
 });
 
 test('a folder that is not there yet: lines wait, none is lost, and it is said once', async () => {

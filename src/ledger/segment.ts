@@ -75,13 +75,30 @@ export async function nextLines(
   return { lines, from, to: { head, offset: offset + end, lines: from.lines + lines.length } };
 }
 
-/** Behind the last whole line of the first `size` bytes. */
+/**
+ * Behind the last whole line of the first `size` bytes. A line is whole too if it lacks only its end: what
+ * is written next begins with one, and the line is not to come again.
+ */
 export async function endOf(handle: FileHandle, head: string, size: number): Promise<Cursor> {
   let end: Cursor = { ...beginning, head };
   for (;;) {
     const chunk = await nextLines(handle, end, size);
-    if (chunk === undefined) return end;
+    if (chunk === undefined) break;
     end = chunk.to;
+  }
+  const length = size - end.offset;
+  const { bytesRead, buffer } = await handle.read(Buffer.alloc(length), 0, length, end.offset);
+  const isWhole = length > 0 && bytesRead === length && isJson(buffer.toString());
+  return isWhole ? { head, offset: size, lines: end.lines + 1 } : end;
+}
+
+/** No beginning of an object is. */
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -5,10 +5,12 @@
 import { appendFileSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type SinkName, sinkNames } from '../../src/config/sinks.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
 import { openSink } from '../../src/ledger/sinks/open-sink.ts';
+import { openRedisStream } from '../../src/ledger/sinks/redis-stream.ts';
 import { LedgerLayout } from '../../src/shm/ledger.layout.ts';
 import { LedgerTable, ledgerCounts } from '../../src/shm/ledger.ts';
 import { hasOpenssl, makeCertificate } from '../support/certificates.ts';
@@ -203,6 +205,25 @@ describe.runIf(hasOpenssl).each(withCertificates)('%s over TLS', (sink, isThere,
     expect(watched.troubles).toEqual([]);
   });
 });
+
+test.runIf(has.redis)(
+  'Redis: a connection that has nothing to send for long is still there',
+  async () => {
+    const server = await redisServer();
+    closing.push(server);
+    const { usage } = loaded(
+      `usage: ${JSON.stringify({ file: 'u.ndjson', ...server.config })}\n${models}`,
+    );
+    const timeoutMs = 500;
+    const sink = await openRedisStream(usage.redis_stream!, timeoutMs);
+    closing.push(sink);
+    const record = (n: number) => ({ id: idOf(n), tenant: null, line: JSON.stringify({ n }) });
+    await sink.send([record(1)]);
+    await sleep(3 * 2 * timeoutMs); // its socket is closed after two of them without a word
+    await sink.send([record(2)]);
+    expect((await server.stored()).map(({ id }) => id)).toEqual([idOf(1), idOf(2)]);
+  },
+);
 
 test('away for longer than files are kept: what it misses is counted, the rest still waits', async () => {
   const config = { redis_stream: { url: `redis://127.0.0.1:${await freePort()}` } };

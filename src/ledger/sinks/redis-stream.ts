@@ -6,7 +6,11 @@
 import type { SinkConfig } from '../../config/sinks.ts';
 import { readPems, sinkTimeoutMs, type UsageSink } from './sink.ts';
 
-export async function openRedisStream(config: SinkConfig<'redis_stream'>): Promise<UsageSink> {
+/** `timeoutMs`: see sinkTimeoutMs. */
+export async function openRedisStream(
+  config: SinkConfig<'redis_stream'>,
+  timeoutMs = sinkTimeoutMs,
+): Promise<UsageSink> {
   const { createClient } = await import('@redis/client');
   const { url, username, password, tls, stream, maxlen } = config;
   const { hostname, port } = new URL(url);
@@ -16,11 +20,13 @@ export async function openRedisStream(config: SinkConfig<'redis_stream'>): Promi
     socket: {
       host: hostname.replace(/^\[|\]$/g, ''),
       port: port === '' ? 6379 : Number(port),
-      connectTimeout: sinkTimeoutMs,
-      socketTimeout: 2 * sinkTimeoutMs,
+      connectTimeout: timeoutMs,
+      // One that has nothing to send is closed as well, were it not for the pings.
+      socketTimeout: 2 * timeoutMs,
       reconnectStrategy: false,
       ...(tls === undefined ? {} : { tls: true as const, ...readPems(tls) }),
     },
+    pingInterval: timeoutMs / 2,
     disableOfflineQueue: true,
     clientInfoTag: 'sluice',
   });

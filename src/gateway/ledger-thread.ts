@@ -32,6 +32,8 @@ export const wantsLedger = ({ usage, models }: Config): boolean =>
 const startMsMax = 20_000;
 const pauseMs = 250;
 const pauseMsMax = 30_000;
+/** It answers between two reads of a file; whoever revokes a key does not wait for longer. */
+const answerMsMax = 2000;
 /** One that has run for so long has not died in a row. */
 const soundMs = 60_000;
 
@@ -58,9 +60,16 @@ export class LedgerThread {
     await Promise.race([ready, sleep(startMsMax, undefined, { ref: false })]);
   }
 
-  /** Resolves once it goes by them; a successor knows them from its start. */
+  /**
+   * Resolves once it goes by them, or is ended because it does not say so in time: its successor knows them
+   * from its start.
+   */
   async setBudgets(budgets: readonly BudgetRow[]): Promise<void> {
-    await this.#thread?.applyBudgets(budgets);
+    const thread = this.#thread;
+    if (thread === undefined) return;
+    const answered = thread.applyBudgets(budgets).then(() => true);
+    const late = sleep(answerMsMax, false, { ref: false });
+    if (!(await Promise.race([answered, late]))) thread.kill('it did not take new budgets in time');
   }
 
   send(message: ToThread): void {

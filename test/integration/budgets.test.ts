@@ -15,7 +15,7 @@ import { adminPost } from '../support/admin-post.ts';
 import { type GatewayProcess, gatewayProcess, testEngines } from '../support/gateway.ts';
 import { replicaInProcess } from '../support/replica.ts';
 import { type Answer, chatBody, post } from '../support/scenario.ts';
-import { crash, faultEnv, faultToken, restarts } from '../support/thread-faults.ts';
+import { crash, faultEnv, faultToken, inject, restarts } from '../support/thread-faults.ts';
 import { eventually } from '../support/until.ts';
 
 const names = ['free', 'day', 'month', 'both'] as const;
@@ -147,6 +147,26 @@ describe.each(testEngines)('budgets, engine %s', (engine) => {
     expect(await spentBy('both')).toBe(Math.round((spent + cost) * 100) / 100);
     expect((await ask('day')).status).toBe(429);
     expect(gateway.output()).toContain('the ledger died');
+  });
+
+  test('the ledger hangs: a key is revoked all the same, and another ledger comes', async () => {
+    const before = await restarts(gateway, 'ledger');
+    await inject(gateway, { kind: 'stall', thread: 'ledger', ms: 60_000 });
+    const { tenants, ...rest } = file();
+    gateway.writeConfig({ ...rest, tenants: tenants!.filter(({ name }) => name !== 'free') });
+    const startMs = performance.now();
+    expect((await adminPost(gateway.adminUrl, faultToken, 'reload')).status).toBe(200);
+    expect(performance.now() - startMs).toBeLessThan(20_000);
+    expect((await ask('free')).status).toBe(401);
+    await eventually(
+      'it is started again',
+      async () => (await restarts(gateway, 'ledger')) > before,
+      15_000,
+    );
+    gateway.writeConfig(file());
+    expect((await adminPost(gateway.adminUrl, faultToken, 'reload')).status).toBe(200);
+    expect((await ask('free')).status).toBe(200);
+    expect((await ask('day')).status).toBe(429);
   });
 
   test('a reload gives more, or less, and what is spent stays spent', async () => {

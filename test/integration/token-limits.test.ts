@@ -97,6 +97,16 @@ describe.each(testEngines)('engine %s', (engine) => {
     return result;
   }
 
+  test('of several prompts an estimate refuses none, and a tenant cannot have its own limit cut', async () => {
+    const prompt = Array.from({ length: 100 }, () => text.slice(0, 400));
+    expect((await ask({ model: 'guess', prompt }, 'free', '/v1/completions')).status).toBe(200);
+    const long = chat('m', text.slice(0, 20_000), { truncate_prompt_tokens: 100 });
+    expect((await ask(long)).status).toBe(200);
+    expect(errorOf(await unheard(() => ask(long, 'small')))).toMatchObject({
+      ...{ status: 400, code: 'context_length_exceeded' },
+    });
+  });
+
   test('the context is exact to the token, and the refusal says what OpenAI says', async () => {
     const content = text.slice(0, 2500);
     const tokens = await tokensOf(content);

@@ -137,6 +137,34 @@ describe.each(testEngines)('on %s', (engine) => {
     }
   });
 
+  test('a batch is of one adapter, whatever name its requests came with', async () => {
+    const adapter = 'lora';
+    const models = ([first]: readonly Replica[]): Models => {
+      const batching = { window: '1s', max_items: 4 };
+      return [
+        { name: 'a', replicas: [{ url: first!.url, name: 'r', adapters: [adapter], batching }] },
+      ];
+    };
+    const splits = [{ name: 'chat', models: [{ model: 'a' }, { model: adapter }] }];
+    await withSplit(models, splits, async (gateway) => {
+      const asked = range(8).map((i) =>
+        post(
+          gateway.url,
+          { model: 'chat', prompt: `prompt ${i}`, max_tokens: 2 },
+          {},
+          '/v1/completions',
+        ),
+      );
+      const answers = await Promise.all(asked);
+      const served = answers.map((answer) => (JSON.parse(answer.text) as { model: string }).model);
+      expect(answers.map(({ status }) => status)).toEqual(Array(8).fill(200));
+      expect(served).toEqual(answers.map(({ headers }) => headers.get('x-sluice-model')));
+      expect([...new Set(served)].sort()).toEqual(['a', adapter]);
+      const batches = answers.filter(({ headers }) => headers.has('x-sluice-batch'));
+      expect(batches.length, 'some went together').toBeGreaterThan(0);
+    });
+  });
+
   test('only the name changes in a body, wherever it stands and however it is written', async () => {
     const splits = [{ name: 'chat', models: [{ model: 'b' }] }];
     const models = (replicas: readonly Replica[]): Models => {

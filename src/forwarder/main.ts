@@ -16,10 +16,9 @@ import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
 import { controlCounts } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
+import { createThreadLog } from '../shm/thread-log.ts';
 import type { ForwarderStart, FromThread, ToThread } from '../shm/threads.ts';
-import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
-import { createLogger, type LogLevel } from '../telemetry/log.ts';
 import { Forwarder } from './forwarder.ts';
 
 /** A stop is over after this, whether clients have taken their last bytes or not. */
@@ -47,13 +46,7 @@ const threadId = ThreadId.forwarder(start.index, memory.size);
 const row = base + threadId * stride;
 
 const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
-const logger = createLogger({
-  thread: `forwarder-${start.index}`,
-  level: start.log.level as LogLevel,
-  pretty: start.log.pretty,
-  access: { rate: start.log.sample, slowMs: Number.POSITIVE_INFINITY },
-  onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
-});
+const logger = createThreadLog(`forwarder-${start.index}`, start.log, metrics);
 
 const complainedMs = new Map<string, number>();
 const forwarder = new Forwarder(start, (replica, error) => {

@@ -13,10 +13,10 @@ import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
 import { controlCounts } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
+import { createThreadLog } from '../shm/thread-log.ts';
 import type { FromThread, LimiterStart, ToThread } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
-import { createLogger, type LogLevel } from '../telemetry/log.ts';
 import { Limiter } from './limiter.ts';
 import { RedisStore } from './redis-store.ts';
 import { RefusedError } from './store.ts';
@@ -43,13 +43,7 @@ const { base, stride, at } = ControlLayout.attach(memory.control, controlCounts(
   .thread;
 const threadId = ThreadId.limiter(memory.size);
 const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
-const logger = createLogger({
-  thread: 'limiter',
-  level: start.log.level as LogLevel,
-  pretty: start.log.pretty,
-  access: { rate: start.log.sample, slowMs: Number.POSITIVE_INFINITY },
-  onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
-});
+const logger = createThreadLog('limiter', start.log, metrics);
 
 let complainedMs = Number.NEGATIVE_INFINITY;
 const limiter = new Limiter({

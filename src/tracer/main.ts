@@ -12,10 +12,10 @@ import { nowMs } from '../lib/clock.ts';
 import { nameThread } from '../lib/thread-name.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { SpanReader } from '../shm/span-records.ts';
+import { createThreadLog } from '../shm/thread-log.ts';
 import type { FromThread, ToThread, TracerStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
-import { createLogger, type LogLevel } from '../telemetry/log.ts';
 import { openExport } from './export.ts';
 import { SpanBuilder } from './spans.ts';
 
@@ -37,13 +37,7 @@ assert(port !== null);
 const post = (message: FromThread): void => port.postMessage(message);
 
 const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
-const logger = createLogger({
-  thread: 'tracer',
-  level: start.log.level as LogLevel,
-  pretty: start.log.pretty,
-  access: { rate: start.log.sample, slowMs: Number.POSITIVE_INFINITY },
-  onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
-});
+const logger = createThreadLog('tracer', start.log, metrics);
 
 let complainedMs = Number.NEGATIVE_INFINITY;
 const collector = await openExport(start, {

@@ -1,37 +1,9 @@
 /** The config of a model and of its replicas. Pure; see schema.ts. */
 import { z } from 'zod';
-import { isForbiddenHost } from './address.ts';
 import { adaptersMax, fallbacksMax, replicasMax } from './capacities.ts';
+import { replicaUrl } from './replica-url.ts';
 import { duration, size } from './units.ts';
 import { file, integer, secret } from './values.ts';
-
-const replicaUrl = z
-  .string()
-  .max(2048)
-  .meta({ format: 'uri' })
-  .transform((text, context): string => {
-    const message = replicaUrlProblem(text);
-    if (message === undefined) return new URL(text).origin;
-    context.issues.push({ code: 'custom', message, input: text });
-    return z.NEVER;
-  });
-
-function replicaUrlProblem(text: string): string | undefined {
-  const url = URL.parse(text);
-  if (url === null) return 'must be a URL such as http://10.0.0.7:8000';
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') return 'must be http or https';
-  if (url.username !== '' || url.password !== '') {
-    return 'must not contain credentials; use api_key';
-  }
-  // `href` ends in `?` or `#` for an empty query or fragment, where `search` and `hash` are empty.
-  if (/[?#]/.test(url.href)) return 'must not contain a query or a fragment';
-  if (url.pathname !== '/') return 'must end after host and port; the request brings its own path';
-  if (url.port === '0') return 'must not have port 0';
-  if (isForbiddenHost(url.hostname)) {
-    return 'must not be a link-local, metadata, multicast or unspecified address';
-  }
-  return undefined;
-}
 
 const policyNames = [
   'round_robin',
@@ -101,7 +73,9 @@ const Tokenizer = z.strictObject({
 });
 
 export const Replica = z.strictObject({
-  url: replicaUrl.describe('Scheme, host and port of the replica, nothing more.'),
+  url: replicaUrl.describe(
+    'Address of the replica: scheme, host, port, and the base path of its API where that is not `/v1`, as `https://api.example.com/openai/v1` (docs/models.md).',
+  ),
   name: z
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, {

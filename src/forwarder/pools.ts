@@ -7,6 +7,7 @@
 
 import type { Socket } from 'node:net';
 import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
+import { ReplicaPaths } from '../protocol/replica-base.ts';
 import type { ReplicaAddress } from '../shm/threads.ts';
 import { replicaLookup } from './replica-lookup.ts';
 
@@ -48,7 +49,7 @@ export class ReplicaConnection extends Client {
 
 export class ReplicaPool {
   readonly address: ReplicaAddress;
-  readonly pathPrefix: string;
+  readonly paths: ReplicaPaths;
   /** Value of the authorization header; empty: the client's own is sent. */
   readonly authorization: string;
   readonly #origin: string;
@@ -57,11 +58,10 @@ export class ReplicaPool {
   readonly #pool: Pool;
 
   constructor(address: ReplicaAddress, connectMs: number) {
-    const url = new URL(address.url);
     this.address = address;
-    this.pathPrefix = url.pathname.replace(/\/+$/, '');
+    this.paths = new ReplicaPaths(address.url);
     this.authorization = address.apiKey === '' ? '' : `Bearer ${address.apiKey}`;
-    this.#origin = url.origin;
+    this.#origin = this.paths.base.origin;
     this.#connect = buildConnector({
       timeout: connectMs,
       allowH2: false,

@@ -8,6 +8,7 @@
  */
 import type { Dispatcher } from 'undici';
 import { decodeHeaders } from '../protocol/header-codec.ts';
+import type { ReplicaPaths } from '../protocol/replica-base.ts';
 import type { Route } from '../protocol/routes.ts';
 
 export interface UpstreamHead {
@@ -44,11 +45,11 @@ const decoded: string[] = [];
 export function upstreamHead(
   blob: Uint8Array,
   route: Route,
-  pathPrefix: string,
+  paths: ReplicaPaths,
   authorization: string,
 ): UpstreamHead {
   let method: string = route.method;
-  let path = route.path;
+  let path = paths.ofRoute(route);
   let requestSpan = '';
   // Compressed answers could not be scanned, and they save nothing on a short hop.
   const headers = ['accept-encoding', 'identity'];
@@ -59,10 +60,10 @@ export function upstreamHead(
     const name = decoded[i] as string;
     const value = decoded[i + 1] as string;
     if (name === ':method') method = value;
-    else if (name === ':path') path = value;
+    else if (name === ':path') path = paths.of(value);
     else if (name === ':trace') requestSpan = value;
     else if (isKey(name) && authorization !== '') continue;
     else if (!notForwarded.has(name)) headers.push(name, value);
   }
-  return { method: method as Dispatcher.HttpMethod, path: pathPrefix + path, headers, requestSpan };
+  return { method: method as Dispatcher.HttpMethod, path, headers, requestSpan };
 }

@@ -9,6 +9,7 @@ import { Agent, request } from 'undici';
 import { replicaLookup } from '../forwarder/replica-lookup.ts';
 import { nowUs } from '../lib/clock.ts';
 import { type EngineMetrics, EngineMetricsParser } from '../protocol/engine-metrics.ts';
+import { urlAt } from '../protocol/replica-base.ts';
 import type { Member, Membership } from './membership.ts';
 
 export interface EngineOptions {
@@ -101,7 +102,7 @@ export class EngineScraper {
     const { path, timeout } = this.#options;
     const expired = AbortSignal.timeout(timeout);
     try {
-      const { statusCode, body } = await request(member.url + path, {
+      const { statusCode, body } = await request(urlAt(member.url, path), {
         dispatcher: this.#agent,
         signal: expired,
         headers: member.apiKey === '' ? {} : { authorization: `Bearer ${member.apiKey}` },

@@ -4,6 +4,7 @@
  * allows it, since a token costs and an engine with one place answers only after what it has.
  */
 import { type Dispatcher, request } from 'undici';
+import { urlAt } from '../protocol/replica-base.ts';
 import type { Member } from './membership.ts';
 
 export interface TokenProbeOptions {
@@ -19,7 +20,7 @@ export async function probeToken(
   dispatcher: Dispatcher,
   { timeout, model }: TokenProbeOptions,
 ): Promise<void> {
-  const { statusCode, body } = await request(`${member.url}/v1/chat/completions`, {
+  const { statusCode, body } = await request(urlAt(member.url, '/v1/chat/completions'), {
     dispatcher,
     method: 'POST',
     signal: AbortSignal.timeout(timeout),

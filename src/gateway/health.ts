@@ -7,6 +7,7 @@
 import { Agent, request } from 'undici';
 import { replicaLookup } from '../forwarder/replica-lookup.ts';
 import { nowMs } from '../lib/clock.ts';
+import { urlAt } from '../protocol/replica-base.ts';
 import { probeToken, Stillness } from './health-token.ts';
 import { HealthVerdict, type ProbeResult, type VerdictOptions } from './health-verdict.ts';
 import { LoopLag } from './loop-lag.ts';
@@ -147,7 +148,7 @@ export class HealthChecker {
     const started = nowMs();
     const expired = AbortSignal.timeout(timeout);
     try {
-      const { statusCode, body } = await request(member.url + path, {
+      const { statusCode, body } = await request(urlAt(member.url, path), {
         dispatcher: this.#agent,
         signal: expired,
         headersTimeout: timeout,

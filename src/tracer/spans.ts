@@ -17,6 +17,7 @@ import {
   trace,
 } from '@opentelemetry/api';
 import { nowMs } from '../lib/clock.ts';
+import { pathAt, replicaBase } from '../protocol/replica-base.ts';
 import { type Route, routes } from '../protocol/routes.ts';
 import { newSpanId } from '../protocol/traceparent.ts';
 import type { AttemptSpan, RequestSpan, SpanRecord } from '../shm/span-records.ts';
@@ -110,7 +111,8 @@ export class SpanBuilder {
     const path = routeOf(record.route)?.path ?? '';
     const model = this.#models[record.model];
     const operation = operations[path];
-    const url = URL.parse(record.url);
+    const base = replicaBase(record.url);
+    const url = new URL(base.origin);
     const { error, sentUs, firstTokenUs } = record;
     this.#make({
       ...record,
@@ -118,12 +120,12 @@ export class SpanBuilder {
       kind: SpanKind.CLIENT,
       attributes: given({
         'http.request.method': routeOf(record.route)?.method,
-        'url.path': path,
+        'url.path': pathAt(base, path),
         'http.response.status_code': record.status || undefined,
         'http.request.resend_count': record.attempt > 1 ? record.attempt - 1 : undefined,
         'error.type': error,
-        'server.address': url?.hostname,
-        'server.port': url === null ? undefined : portOf(url),
+        'server.address': url.hostname,
+        'server.port': portOf(url),
         'gen_ai.operation.name': operation,
         'gen_ai.request.model': model,
         'gen_ai.request.stream': record.isStream ? true : undefined,

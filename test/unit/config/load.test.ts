@@ -264,7 +264,7 @@ test('flags make one model with every default', () => {
   expect(result.config).toEqual(
     loaded('models: [{ name: m, replicas: [{ url: "http://h:1" }, { url: "http://h:2" }] }]'),
   );
-  const bad = configFromFlags({ replicas: ['http://h:1/v1'], model: 'm' });
+  const bad = configFromFlags({ replicas: ['http://h:1/v1/models'], model: 'm' });
   expect(bad).toMatchObject({
     ok: false,
     problems: [{ file: 'command line', line: 0, path: 'models.0.replicas.0.url' }],

@@ -332,7 +332,13 @@ test('port 0 may be asked for twice', () => {
 });
 
 test.each([
-  ['http://h:1/v1', 'must end after host and port; the request brings its own path'],
+  ['http://h:1/openai/v1?api-version=1', 'must not contain a query or a fragment'],
+  ['http://h:1/openai/v1#x', 'must not contain a query or a fragment'],
+  ['http://user:pass@h:1/v1', 'must not contain credentials; use api_key'],
+  ['http://h:1/openai//v1', 'must not have an empty segment in its path'],
+  ['http://h:1//v1/', 'must not have an empty segment in its path'],
+  ['http://h:1/v1/chat/completions', 'must be the base of all requests, without /chat/completions'],
+  ['http://h:1/openai/v1/models/', 'must be the base of all requests, without /models'],
   ['http://user@h:1', 'must not contain credentials; use api_key'],
   ['http://h:1/?', 'must not contain a query or a fragment'],
   ['http://h:1/#', 'must not contain a query or a fragment'],
@@ -346,4 +352,24 @@ test.each([
   expect(problems(`models: [{ name: m, replicas: [{ url: "${text}" }] }]`)).toEqual([
     `1:39 models.0.replicas.0.url: ${message}`,
   ]);
+});
+
+test.each([
+  ['http://h:1/', 'http://h:1'],
+  ['http://h:1/v1', 'http://h:1'],
+  ['http://h:1/v1/', 'http://h:1'],
+  ['https://API.groq.com:443/openai/v1', 'https://api.groq.com/openai/v1'],
+  ['https://h/v1beta/openai/', 'https://h/v1beta/openai'],
+  ['https://h/api/paas/v4//', 'https://h/api/paas/v4'],
+  ['https://h/a/../b/./v1', 'https://h/b/v1'],
+])('the replica url %s is kept as %s', (text, kept) => {
+  const { models: read } = loaded(`models: [{ name: m, replicas: [{ url: "${text}" }] }]`);
+  expect(read[0]?.replicas[0]?.url).toBe(kept);
+});
+
+test('two spellings of one place are one replica, two paths of one host are two', () => {
+  const of = (first: string, second: string): string =>
+    `models: [{ name: m, replicas: [{ url: "${first}" }, { url: "${second}" }] }]`;
+  expect(problems(of('http://h:1', 'http://h:1/v1/'))).toHaveLength(1);
+  expect(problems(of('http://h:1/a/v1', 'http://h:1/b/v1'))).toEqual([]);
 });

@@ -16,13 +16,13 @@ import { MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
 import { RequestRingProducer } from '../shm/request-ring.ts';
 import { RequestSlots } from '../shm/request-slots.ts';
-import type { AcceptorStart, ModelRow } from '../shm/threads.ts';
+import type { AcceptorStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import type { UsageFile } from '../telemetry/usage-file.ts';
 import { KeyRing } from './key-ring.ts';
-import { ModelNames } from './model-names.ts';
+import { ModelTable } from './model-table.ts';
 import type { Request } from './request.ts';
 import { SchedulerBell } from './scheduler-bell.ts';
 import { SlotsPool } from './slots-pool.ts';
@@ -53,11 +53,6 @@ export interface AcceptorState {
   readonly requests: (Request | undefined)[];
   /** Streams whose clients have nothing of an answer yet, by when a comment is due to them. */
   readonly silent: DueList<Request>;
-  readonly names: ModelNames;
-  /** A model may serve that was not the one asked for: answers tell which did. */
-  readonly tellsModel: boolean;
-  /** Hosts that media of a request may be on, by model; undefined: any. */
-  readonly mediaDomains: readonly (ReadonlySet<string> | undefined)[];
   readonly limits: LimitLevels;
   readonly ledger: LedgerTable;
   /** Bytes per token of prompts, by model (context-limit.ts). */
@@ -66,8 +61,9 @@ export interface AcceptorState {
   readonly usage: UsageFile | undefined;
   /** Undefined: requests are not traced. */
   readonly tracing: Tracing | undefined;
-  /** Who is let in. */
+  /** Who is let in, and what they may ask for: numbers of splits in the one are those of the other. */
   keyRing: KeyRing;
+  models: ModelTable;
   /** Names of replicas by row. */
   readonly replicaNames: string[];
   /** Some replica takes batches, or did: requests are given the key of theirs. */
@@ -87,11 +83,8 @@ export interface Control {
   readonly schedulerBell: number;
 }
 
-const goesOn = ({ fallbacks, contextFallbacks, cascade }: ModelRow): boolean =>
-  fallbacks !== undefined || contextFallbacks !== undefined || cascade !== undefined;
-
 export function createAcceptorState(start: AcceptorStart): AcceptorState {
-  const { memory, index, models, splits = [] } = start;
+  const { memory, index, models, splits } = start;
   const { size } = memory;
   const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
   const pool = SlotsPool.partition(size.slots, size.acceptors, index);
@@ -125,17 +118,13 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     },
     requests: Array.from({ length: pool.size }),
     silent: new DueList(),
-    names: new ModelNames(models, splits),
-    tellsModel: splits.length > 0 || models.some(goesOn),
-    mediaDomains: models.map(({ mediaDomains: hosts = ['*'] }) =>
-      hosts.includes('*') ? undefined : new Set(hosts),
-    ),
     limits: new LimitLevels(memory),
     ledger: new LedgerTable(memory.ledger),
     estimates: models.map(() => new Estimates()),
     usage: openUsage(start, metrics, log),
     tracing: openTracing(start, metrics),
     keyRing: new KeyRing(start.keys),
+    models: new ModelTable(models, splits),
     replicaNames,
     batches: start.replicas.some(({ takesBatches }) => takesBatches),
   };

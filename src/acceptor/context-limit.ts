@@ -74,10 +74,10 @@ export class ContextLimit {
 
   /** True when the request waits, or is answered: its verdict comes, or came, by itself. */
   takes(request: Request, scan: ScanFacts, readUs: number): boolean {
-    const { route, holder } = request.facts;
-    const model = this.#state.start.models[request.model];
+    const { route, holder, models } = request.facts;
+    const model = models.rows[request.model];
     if (model === undefined || route?.model !== 'json') return false;
-    const limit = smaller(contextOf(this.#state.start.models, model), holder?.maxContext ?? 0);
+    const limit = smaller(contextOf(models.rows, model), holder?.maxContext ?? 0);
     if (route.shape === 'whole') {
       const want = model.hasTokenizer === true ? answeredPaths.get(route.path) : undefined;
       return want !== undefined && this.#asksForAnswer(request, want, limit, readUs);

@@ -193,6 +193,7 @@ export class Ingest implements ListenerHandler {
       trace: tracing?.begin(traceparent, arrivedUs),
       wantsExplain: head.rules.explain !== '',
       holder,
+      models: this.#state.models,
       arrivedUs,
     };
   }
@@ -340,12 +341,12 @@ export class Ingest implements ListenerHandler {
     facts.errorParam = '';
     facts.errorMessage = '';
     if (facts.model === '') return errors.MODEL_REQUIRED.number;
-    const permission = findModel(this.#state, request, facts);
+    const permission = findModel(request, facts);
     if (permission !== 0) return permission;
     const capped =
       source === 'json' ? capProblem(facts, start.caps ?? noCaps, holder?.maxN ?? 0) : 0;
     if (capped !== 0) return capped;
-    const isRefused = this.#media.refuses(request.model, body, source === 'multipart');
+    const isRefused = this.#media.refuses(request, body, source === 'multipart');
     return isRefused ? errors.MEDIA_NOT_ALLOWED.number : 0;
   }
 

@@ -128,8 +128,9 @@ function modelObject({ start }: AcceptorState, id: string, { model, adapter }: M
 }
 
 /** Those that the key of the request may ask for. */
-function modelList(state: AcceptorState, { holder }: RequestFacts): object {
-  const data = [...state.names.byName]
+function modelList(state: AcceptorState, facts: RequestFacts): object {
+  const { holder } = facts;
+  const data = [...facts.models.names.byName]
     .filter(([, { model, adapter }]) => holder === undefined || mayUse(holder, model, adapter))
     .map(([id, named]) => modelObject(state, id, named));
   return { object: 'list', data };
@@ -141,7 +142,7 @@ function answerModel(
   facts: RequestFacts,
   exchange: Exchange,
 ): ExchangePeer | undefined {
-  const named = state.names.byName.get(id);
+  const named = facts.models.names.byName.get(id);
   const { holder } = facts;
   const mayAsk = named && (holder === undefined || mayUse(holder, named.model, named.adapter));
   if (named !== undefined && mayAsk) {

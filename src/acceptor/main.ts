@@ -22,6 +22,7 @@ import { Ingest } from './ingest.ts';
 import { KeepAlive } from './keep-alive.ts';
 import { KeyRing } from './key-ring.ts';
 import type { Listener } from './listener.ts';
+import { ModelTable } from './model-table.ts';
 import { OwnAnswers } from './own-answers.ts';
 import type { Request, RequestOwner } from './request.ts';
 import { Responder } from './responder.ts';
@@ -88,6 +89,12 @@ async function run(start: AcceptorStart): Promise<void> {
       case 'keys':
         state.keyRing = new KeyRing(message.keys);
         post({ kind: 'keysApplied' });
+        return;
+      case 'names':
+        // In one turn: no request is looked up in the keys of the one and the names of the other.
+        state.keyRing = new KeyRing(message.keys);
+        state.models = new ModelTable(message.models, message.splits);
+        post({ kind: 'modelsApplied' });
         return;
       case 'counted':
         counts?.answer(message.ticket, message.answer);

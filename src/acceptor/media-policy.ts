@@ -5,6 +5,7 @@
  */
 import { hasForeignMedia, isAllowedMedia } from '../protocol/media-urls.ts';
 import type { AcceptorState } from './acceptor-state.ts';
+import type { Request } from './request.ts';
 
 export class MediaPolicy {
   readonly #state: AcceptorState;
@@ -17,8 +18,8 @@ export class MediaPolicy {
   }
 
   /** `body` has been scanned and found good: JSON, or a form. */
-  refuses(model: number, body: Uint8Array, isForm: boolean): boolean {
-    const domains = this.#state.mediaDomains[model];
+  refuses({ facts, model }: Request, body: Uint8Array, isForm: boolean): boolean {
+    const domains = facts.models.mediaDomains[model];
     if (domains === undefined) return false;
     const isForeign = isForm
       ? this.formUrls.some((url) => !isAllowedMedia(url, domains))

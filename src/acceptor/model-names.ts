@@ -86,8 +86,8 @@ function splitOf({ targets }: SplitRow): Split {
 }
 
 /** Name of the model, or of its adapter, that the request is with. */
-export function servingModel({ names, slots }: AcceptorState, slot: number): string | undefined {
+export function servingModel({ models, slots }: AcceptorState, slot: number): string | undefined {
   const { words, at } = slots;
   const row = slots.row(slot);
-  return names.nameOf(words[row + at.model] as number, words[row + at.adapter] as number);
+  return models.names.nameOf(words[row + at.model] as number, words[row + at.adapter] as number);
 }

@@ -10,6 +10,7 @@ import type { Route } from '../protocol/routes.ts';
 import type { Asker } from './answers.ts';
 import type { Holder } from './key-ring.ts';
 import type { Exchange, ExchangePeer } from './listener.ts';
+import type { ModelTable } from './model-table.ts';
 import { Outbox } from './outbox.ts';
 import type { RequestTrace } from './tracing.ts';
 
@@ -38,6 +39,8 @@ export interface RequestFacts extends Asker {
   readonly cascade: string;
   /** Whose request it is; undefined where nobody is asked for a key. */
   readonly holder: Holder | undefined;
+  /** By which it goes to its end. */
+  readonly models: ModelTable;
   /** Its place in a trace; undefined: requests are not traced, or the client has chosen that for this one. */
   readonly trace: RequestTrace | undefined;
   /** The answer says why it came from its replica. */

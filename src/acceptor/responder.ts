@@ -243,9 +243,10 @@ export class Responder {
   }
 
   #headersOf(request: Request): string[] {
-    const { slots, replicaNames, tellsModel } = this.#state;
+    const { slots, replicaNames, models } = this.#state;
     const { slot, facts } = request;
     const name = replicaNames[slots.servingReplica(slot)] ?? '';
+    const tellsModel = facts.models.tellsModel || models.tellsModel;
     const model = tellsModel ? (servingModel(this.#state, slot) ?? '') : '';
     const headers = replicaAnswerHeaders(facts, this.#decoded, slots, slot, name, model);
     pushExplanation(this.#state, request, headers);

@@ -1,14 +1,14 @@
 /** Which model serves the name that a request asks for. Acceptor threads. */
 import { errors } from '../errors/catalogue.ts';
 import type { RequestFacts } from '../protocol/request-facts.ts';
-import type { AcceptorState } from './acceptor-state.ts';
 import { sessionOf } from './columns.ts';
 import { mayUse } from './key-ring.ts';
 import type { Request } from './request.ts';
 
 /** Sets model and adapter of the request. 0, or an error number: there is none, or its key may not ask for it. */
-export function findModel({ names }: AcceptorState, request: Request, scan: RequestFacts): number {
-  const { holder, cascade } = request.facts;
+export function findModel(request: Request, scan: RequestFacts): number {
+  const { holder, cascade, models } = request.facts;
+  const { names } = models;
   const asked = names.byName.get(scan.model);
   if (asked === undefined) return errors.MODEL_NOT_FOUND.number;
   const served = names.serving(asked, sessionOf(request.facts, scan));

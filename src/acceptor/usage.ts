@@ -55,7 +55,7 @@ export function writeUsage(
   const row = slots.row(request.slot);
   const { facts, status } = request;
   const adapter = words[row + at.adapter] as number;
-  const ofModel = start.models[words[row + at.model] as number];
+  const ofModel = facts.models.rows[words[row + at.model] as number];
   const firstTokenUs = slots.readTime(request.slot, at.firstTokenUs);
   const read = (field: number): number | null => {
     const value = words[row + field] as number;

@@ -35,6 +35,7 @@ export class Brain {
   readonly #lanes: Lanes;
   readonly #models: readonly number[];
   readonly quotas: Quotas;
+  readonly fallbacks: BrainParts['fallbacks'];
   readonly #sink: DecisionSink;
   #stopping = false;
   #nowUs = 0;
@@ -53,6 +54,7 @@ export class Brain {
     this.#requests = parts.requests;
     this.#lanes = parts.lanes;
     this.quotas = parts.quotas;
+    this.fallbacks = parts.fallbacks;
     this.#models = config.models.map((_, model) => model);
   }
 
@@ -107,7 +109,7 @@ export class Brain {
     }
     if (this.#parts.prefills.nextUs <= nowUs) this.#parts.prefills.expire(nowUs, this.#resumed);
     requests.open(arrival, this.#parts.placement.promptTokens(arrival), attempts);
-    this.#parts.fallbacks.open(slot, arrival.askedModel, model, arrival.adapter);
+    this.fallbacks.open(slot, arrival.askedModel, model, arrival.adapter);
     const refusal = this.#stopping ? Refusal.stopping : this.quotas.whyNot(arrival, nowUs);
     if (refusal === WAITS) return true;
     if (refusal !== NONE) this.#refuse(slot, refusal);
@@ -219,7 +221,7 @@ export class Brain {
   restore(attempt: RunningAttempt): void {
     const { slot, askedModel, model, adapter } = attempt.arrival;
     this.#parts.attempts.restore(attempt);
-    this.#parts.fallbacks.open(slot, askedModel, model, adapter);
+    this.fallbacks.open(slot, askedModel, model, adapter);
     this.#parts.retries.restore(attempt);
     this.quotas.restore(attempt.arrival, attempt.hasToken);
   }
@@ -230,7 +232,7 @@ export class Brain {
     this.#parts.retries.assertExact();
     this.#parts.attempts.assertExact();
     this.#parts.batching.assertExact();
-    this.#parts.fallbacks.assertExact();
+    this.fallbacks.assertExact();
   }
 
   /** The limits of its tenant let a request in that waited for their store, or do not. */
@@ -264,7 +266,7 @@ export class Brain {
     const phase = this.#requests.phase[slot];
     if (phase === Phase.idle) return 0;
     if (phase === Phase.gathering) return this.#parts.batching.leave(slot, this.#nowUs);
-    if (phase === Phase.moving) return this.#parts.fallbacks.leave(slot);
+    if (phase === Phase.moving) return this.fallbacks.leave(slot);
     if (phase === Phase.asking) return this.quotas.leave(slot, this.#nowUs);
     return this.#lanes.leave(slot, this.#nowUs);
   }
@@ -310,7 +312,7 @@ export class Brain {
     const requests = this.#requests;
     requests.lastError[slot] = release.error;
     // Another model cannot go on with an answer, nor mend what forbids to ask anybody.
-    if (release.continues || release.retry === RetryRule.never) this.#parts.fallbacks.close(slot);
+    if (release.continues || release.retry === RetryRule.never) this.fallbacks.close(slot);
     const refusal = this.#whyNotAgain(release, replica);
     if (refusal !== NONE) {
       this.#refuse(slot, refusal);
@@ -332,18 +334,14 @@ export class Brain {
   }
 
   #refuse(slot: number, refusal: Refusal): void {
-    if (this.#parts.fallbacks.take(slot, refusal)) return;
+    if (this.fallbacks.take(slot, refusal)) return;
     this.#parts.refusing.refuse(slot, refusal, this.#nowUs);
   }
 
   /** Requests arrive at the models that they went on to. */
   #sendOn(): void {
     const { model, waitingSinceUs } = this.#requests;
-    for (
-      let slot = this.#parts.fallbacks.first;
-      slot !== NONE;
-      slot = this.#parts.fallbacks.first
-    ) {
+    for (let slot = this.fallbacks.first; slot !== NONE; slot = this.fallbacks.first) {
       this.#endWait(slot);
       waitingSinceUs[slot] = this.#nowUs;
       this.#dispatchOrAdmit(slot, model[slot] as number);

@@ -13,6 +13,7 @@ import {
   type DecisionSink,
   type FallbackList,
   FallbackReason,
+  type ModelRules,
   Refusal,
 } from './decisions.ts';
 import { Phase, type Requests } from './requests.ts';
@@ -36,12 +37,14 @@ const closed = 255;
 export class Fallbacks {
   readonly #requests: Requests;
   readonly #sink: DecisionSink;
-  readonly #lists: readonly FallbackList[];
-  readonly #contextLists: readonly FallbackList[];
-  /** Some model has a fallback; else nothing here is ever written. */
-  readonly #isUsed: boolean;
-  /** The model each request came for, and its next place in either list. */
-  readonly #asked: Int32Array;
+  /** Of each model. */
+  #lists: readonly FallbackList[] = [];
+  #contextLists: readonly FallbackList[] = [];
+  /** Some model has a fallback, or had one; else nothing here is ever written. */
+  #isUsed = false;
+  /** The lists of each request, which are those there were when it came, and its next place in either. */
+  readonly #list: FallbackList[];
+  readonly #contextList: FallbackList[];
   readonly #next: Uint8Array;
   readonly #nextContext: Uint8Array;
   readonly #moving: SlotList;
@@ -49,14 +52,19 @@ export class Fallbacks {
   constructor({ models, slots }: BrainConfig, requests: Requests, sink: DecisionSink) {
     this.#requests = requests;
     this.#sink = sink;
+    this.#list = Array.from({ length: slots }, () => none);
+    this.#contextList = Array.from({ length: slots }, () => none);
+    this.#next = new Uint8Array(slots);
+    this.#nextContext = new Uint8Array(slots);
+    this.#moving = new SlotLinks(slots).createList();
+    this.setLists(models);
+  }
+
+  /** For requests that come from here on. */
+  setLists(models: readonly Pick<ModelRules, 'fallbacks' | 'contextFallbacks'>[]): void {
     this.#lists = models.map(({ fallbacks = none }) => fallbacks);
     this.#contextLists = models.map(({ contextFallbacks = none }) => contextFallbacks);
-    this.#isUsed = [...this.#lists, ...this.#contextLists].some(({ length }) => length > 0);
-    const size = this.#isUsed ? slots : 0;
-    this.#asked = new Int32Array(size);
-    this.#next = new Uint8Array(size);
-    this.#nextContext = new Uint8Array(size);
-    this.#moving = new SlotLinks(size).createList();
+    this.#isUsed ||= [...this.#lists, ...this.#contextLists].some(({ length }) => length > 0);
   }
 
   /** Who goes on to another model; below 0 when nobody does. */
@@ -72,10 +80,13 @@ export class Fallbacks {
   /** A request that came for `asked` and is with `model`, to which an earlier brain may have sent it. */
   open(slot: number, asked: number, model: number, adapter: number): void {
     if (!this.#isUsed) return;
-    this.#asked[slot] = asked;
+    const list = this.#lists[asked] ?? none;
+    const contextList = this.#contextLists[asked] ?? none;
+    this.#list[slot] = list;
+    this.#contextList[slot] = contextList;
     const isMoved = asked !== model;
-    this.#next[slot] = isMoved ? placeBehind(this.#lists[asked], model, adapter) : 0;
-    this.#nextContext[slot] = isMoved ? placeBehind(this.#contextLists[asked], model, adapter) : 0;
+    this.#next[slot] = isMoved ? placeBehind(list, model, adapter) : 0;
+    this.#nextContext[slot] = isMoved ? placeBehind(contextList, model, adapter) : 0;
   }
 
   /** The request goes on nowhere from here on. */
@@ -89,9 +100,9 @@ export class Fallbacks {
     const reason = reasons.get(refusal);
     if (reason === undefined) return false;
     const isContext = reason === FallbackReason.context;
-    const lists = isContext ? this.#contextLists : this.#lists;
+    const lists = isContext ? this.#contextList : this.#list;
     const places = isContext ? this.#nextContext : this.#next;
-    const list = lists[this.#asked[slot] as number] ?? none;
+    const list = lists[slot] as FallbackList;
     const requests = this.#requests;
     const from = requests.model[slot] as number;
     let place = places[slot] as number;
@@ -122,5 +133,5 @@ export class Fallbacks {
 }
 
 /** The place behind the model in the list; the first where it is not in it. */
-const placeBehind = (list: FallbackList | undefined, model: number, adapter: number): number =>
-  1 + (list ?? none).findIndex((to) => to.model === model && to.adapter === adapter);
+const placeBehind = (list: FallbackList, model: number, adapter: number): number =>
+  1 + list.findIndex((to) => to.model === model && to.adapter === adapter);

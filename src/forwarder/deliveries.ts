@@ -31,7 +31,7 @@ const sweepEveryUs = 20_000;
 
 export class Deliveries {
   readonly #slots: RequestSlots;
-  readonly #models: readonly ModelRow[];
+  models: readonly ModelRow[];
   readonly #kept = new Map<number, Kept>();
   /** Slots of those that are with the scheduler. */
   readonly #resuming = new Set<number>();
@@ -40,7 +40,7 @@ export class Deliveries {
 
   constructor(slots: RequestSlots, models: readonly ModelRow[]) {
     this.#slots = slots;
-    this.#models = models;
+    this.models = models;
   }
 
   /** Some have to be looked at. */
@@ -74,7 +74,7 @@ export class Deliveries {
     this.#forget(slot);
     const { words, at } = this.#slots;
     const row = this.#slots.row(slot);
-    const model = this.#models[words[row + at.model] as number];
+    const model = this.models[words[row + at.model] as number];
     const isStream = ((words[row + at.flags] as number) & RequestFlag.stream) !== 0;
     if (model === undefined || !isStream || body === null) return undefined;
     const rule = model.continuation ?? { mode: 'off', bytesMax: 0 };

@@ -19,7 +19,7 @@ import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, RequestSlots } from '../shm/request-slots.ts';
 import { DispatchKind, DispatchRingLayout, EventRingLayout } from '../shm/rings.layout.ts';
 import { SpscConsumer, SpscProducer } from '../shm/spsc-ring.ts';
-import type { ForwarderStart, ReplicaAddress } from '../shm/threads.ts';
+import type { ForwarderStart, ModelRow, ReplicaAddress } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Ring } from '../telemetry/labels.ts';
 import { Batch } from './batch.ts';
@@ -137,6 +137,12 @@ export class Forwarder implements RunningOwner {
 
   putReplica(replica: ReplicaAddress): void {
     this.#pools.put(replica);
+  }
+
+  /** For requests that come from here on, and attempts that begin. */
+  setModels(models: readonly ModelRow[]): void {
+    this.#upstream.models = models;
+    this.#deliveries.models = models;
   }
 
   forgetReplica(row: number, epoch: number): void {

@@ -93,6 +93,10 @@ port.on('message', (message: ToThread) => {
       forwarder.forgetReplica(message.row, message.epoch);
       post({ kind: 'applied', row: message.row, epoch: message.epoch });
       break;
+    case 'models':
+      forwarder.setModels(message.models);
+      post({ kind: 'modelsApplied' });
+      break;
     case 'stop':
       void stop();
       break;

@@ -44,12 +44,12 @@ interface MergedMember {
 export class UpstreamRequests {
   readonly #slots: RequestSlots;
   readonly #arena: Uint8Array;
-  readonly #models: readonly ModelRow[];
+  models: readonly ModelRow[];
 
   constructor(slots: RequestSlots, arena: Uint8Array, models: readonly ModelRow[]) {
     this.#slots = slots;
     this.#arena = arena;
-    this.#models = models;
+    this.models = models;
   }
 
   of(slot: number, pool: ReplicaPool): UpstreamRequest {
@@ -68,7 +68,7 @@ export class UpstreamRequests {
   /** The list of the model that the request came for has another one than it is with. */
   hasLargerModel(row: number): boolean {
     const { words, at } = this.#slots;
-    const list = this.#models[words[row + at.askedModel] as number]?.contextFallbacks ?? [];
+    const list = this.models[words[row + at.askedModel] as number]?.contextFallbacks ?? [];
     const [model, adapter] = [words[row + at.model], words[row + at.adapter]];
     return list.some((other) => other.model !== model || other.adapter !== adapter);
   }
@@ -124,7 +124,7 @@ export class UpstreamRequests {
       model !== words[row + at.askedModel];
     if (adapter === 0 && servedName !== '') return servedName;
     if (!isRenamed) return '';
-    const { name, adapters } = this.#models[model] as ModelRow;
+    const { name, adapters } = this.models[model] as ModelRow;
     return adapter === 0 ? name : (adapters?.[adapter - 1] ?? '');
   }
 

@@ -4,6 +4,9 @@
  * The handle of a thread is replaced in the same turn in which its successor is made from the current
  * members, so a message goes to the one or is known to the other.
  */
+import { splitRows } from '../config/model-names.ts';
+import type { Config } from '../config/schema.ts';
+import type { KeyTable } from '../config/tenants.ts';
 import { ControlLayout, ThreadPhase } from '../shm/control.layout.ts';
 import { controlCounts } from '../shm/memory.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
@@ -17,6 +20,7 @@ import {
   forwarderStart,
   ledgerStart,
   limiterStart,
+  modelRows,
   type StartContext,
   schedulerStart,
   tracerStart,
@@ -150,6 +154,18 @@ export class GatewayThreads {
     this.#limiter?.send({ kind: 'limitNames', names: limitNames });
     await this.#ledger?.setBudgets(budgets);
     await Promise.all(this.#acceptors.map((thread) => thread.applyKeys(keys)));
+  }
+
+  /**
+   * Resolves when every thread goes by the models and splits of the config, and acceptors by the keys,
+   * which are by their numbers. Acceptors first: their answers tell who served before anybody else may.
+   */
+  async tellModels(config: Config, keys: KeyTable): Promise<void> {
+    const models = modelRows(config);
+    const names = { kind: 'names', models, splits: splitRows(config), keys } as const;
+    await Promise.all(this.#acceptors.map((thread) => thread.applyModels(names)));
+    const others = [...this.#forwarders, this.#scheduler].filter((t) => t !== undefined);
+    await Promise.all(others.map((thread) => thread.applyModels({ kind: 'models', models })));
   }
 
   async stop(): Promise<void> {

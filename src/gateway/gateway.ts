@@ -37,6 +37,7 @@ import { responseRingBytes } from './memory-limit.ts';
 import { OverloadWatch } from './overload.ts';
 import { createHealth, createScraper } from './replica-watch.ts';
 import { Restarts } from './restarts.ts';
+import { RunningConfig } from './running-config.ts';
 import type { StartContext } from './start-data.ts';
 import { untilReplicasServe } from './take-over.ts';
 import { Tenants } from './tenants.ts';
@@ -55,6 +56,7 @@ export class Gateway {
   readonly engine: 'uws' | 'node';
   readonly logger: Logger;
   readonly #options: GatewayOptions;
+  readonly #config: RunningConfig;
   readonly #memory: SharedMemory;
   readonly #control: Int32Array;
   readonly #at: ReturnType<typeof ControlLayout.place>['at'];
@@ -86,6 +88,7 @@ export class Gateway {
   constructor(options: GatewayOptions) {
     const { config } = options;
     this.#options = options;
+    this.#config = new RunningConfig(config);
     const resolved = resolveEngine(config.listen.engine, config.listen.tls?.ca !== undefined);
     if ('refused' in resolved) throw new Error(resolved.refused);
     this.engine = resolved.engine;
@@ -264,7 +267,7 @@ export class Gateway {
     await this.close();
   }
 
-  /** Reads the config file again and applies its replicas. What is wrong goes to the log. */
+  /** Reads the config file again and applies it. What is wrong goes to the log. */
   async reload(): Promise<void> {
     try {
       await this.#actions.reload();
@@ -338,7 +341,7 @@ export class Gateway {
 
   #startContext(): StartContext {
     return {
-      config: this.#options.config,
+      config: this.#config.now,
       engine: this.engine,
       memory: this.#memory,
       metrics: this.#metricsRegions,
@@ -363,6 +366,8 @@ export class Gateway {
       readiness: new Readiness(this.#memory),
       restarts: this.restarts,
       tenants: this.#tenants,
+      config: this.#config,
+      tellModels: (config, keys) => this.#threads.tellModels(config, keys),
       tokenizers: this.#tokenizers,
       fault: faultAdmin && ((body) => faultAdmin.applyFault(body, this.#threads)),
       tellForwarders: (message) => this.#threads.tellForwarders(message),

@@ -1,13 +1,14 @@
 /**
  * What a reload would change, decided before anything is touched. Pure.
  *
- * Replicas, tenants and their keys come, go and change while the gateway runs; every other key is fixed
- * when the process starts. A reload that changes such a key is refused whole. The replicas of the file are compared
- * with those that run, whoever added or removed them: afterwards the running state is the file's.
+ * Replicas, tenants and their keys, splits and most of what is said of a model change while the gateway runs; every
+ * other key is fixed when the process starts. A reload that changes such a key is refused whole. The replicas of the
+ * file are compared with those that run, whoever added or removed them: afterwards the running state is the file's.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { adaptersOf } from '../config/adapters.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config, ModelConfig } from '../config/schema.ts';
+import { wantsLedger } from './ledger-thread.ts';
 import type { ReplicaSpec } from './membership.ts';
 
 export interface NamedReplica {
@@ -25,6 +26,7 @@ export interface ReloadPlan {
   readonly reweigh: readonly NamedReplica[];
 }
 
+/** `current` is the config of the start. */
 export function planReload(
   current: Config,
   next: Config,
@@ -43,6 +45,8 @@ export function planReload(
     restart: [
       ...changedPaths(fixedPart(current), fixedPart(next), ''),
       ...newAdapters(current, next),
+      ...namesOfAdapters(current, next),
+      ...firstPrice(current, next),
     ],
     add: wanted.filter(({ replica }) => !before.has(replica.name)),
     remove: [...before.keys()].filter((name) => !names.has(name)),
@@ -88,10 +92,43 @@ function newAdapters(current: Config, next: Config): string[] {
 const haveEqualNames = (a: readonly string[], b: readonly string[]): boolean =>
   a.length === b.length && a.every((name) => b.includes(name));
 
-const fixedPart = ({ tenants: _tenants, auth: _auth, ...config }: Config): unknown => ({
-  ...config,
-  models: config.models.map((model) => ({ ...model, replicas: [] })),
+/** Acceptors know an adapter by its name to their end, also when no replica has it any more. */
+function namesOfAdapters(current: Config, next: Config): string[] {
+  const known = new Set(current.models.flatMap(adaptersOf));
+  const taken = (path: string, names: readonly string[]): string[] =>
+    names.some((name) => known.has(name)) ? [path] : [];
+  return [
+    ...next.models.flatMap(({ aliases }, i) => taken(`models.${i}.aliases`, aliases)),
+    ...next.splits.flatMap(({ name, aliases }, i) => taken(`splits.${i}`, [name, ...aliases])),
+  ];
+}
+
+/** Where nobody wanted to know what was spent, there is no thread that sums it up. */
+function firstPrice(current: Config, next: Config): string[] {
+  if (wantsLedger(current) || !wantsLedger(next)) return [];
+  const index = next.models.findIndex(({ price }) => price !== undefined);
+  return index < 0 ? [] : [`models.${index}.price`];
+}
+
+/** Paths of what has changed of splits and of the terms of models, and needs no restart. */
+export const changedTerms = (current: Config, next: Config): string[] =>
+  changedPaths(terms(current), terms(next), '');
+
+const terms = ({ models, splits }: Config): unknown => ({
+  models: models.map(({ replicas: _replicas, ...model }) =>
+    Object.fromEntries(Object.entries(model).filter(([key]) => !isFixed(key))),
+  ),
+  splits,
 });
+
+/** What the scheduler, metrics and the tokenizer pool are built on at the start. */
+const fixedOfModel = ['name', 'policy', 'session_affinity', 'tokenizer'] as const;
+const isFixed = (key: string): boolean => fixedOfModel.some((fixed) => fixed === key);
+
+function fixedPart({ tenants: _tenants, auth: _auth, splits: _splits, ...config }: Config) {
+  const ofModel = (model: ModelConfig) => fixedOfModel.map((key) => [key, model[key]]);
+  return { ...config, models: config.models.map((model) => Object.fromEntries(ofModel(model))) };
+}
 
 function changedPaths(a: unknown, b: unknown, path: string): string[] {
   if (!isTree(a) || !isTree(b)) return equal(a, b) ? [] : [path];

@@ -9,6 +9,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseNewReplica } from '../config/new-replica.ts';
 import { formatProblem } from '../config/problems.ts';
+import type { Config } from '../config/schema.ts';
+import type { KeyTable } from '../config/tenants.ts';
 import { nowMs } from '../lib/clock.ts';
 import type { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import type { ToThread } from '../shm/threads.ts';
@@ -21,8 +23,9 @@ import type { GatewayOptions } from './gateway-options.ts';
 import { handoverOf, type Standing } from './handover.ts';
 import type { HealthChecker } from './health.ts';
 import type { Member, Membership, ReplicaSpec } from './membership.ts';
-import { type NamedReplica, planReload } from './reload.ts';
+import { changedTerms, type NamedReplica, planReload } from './reload.ts';
 import type { Restarts } from './restarts.ts';
+import type { RunningConfig } from './running-config.ts';
 import { addressOf } from './start-data.ts';
 import type { Tenants } from './tenants.ts';
 
@@ -38,6 +41,9 @@ export interface ChangeParts {
   readonly writer: MetricsWriter;
   readonly restarts: Restarts;
   readonly tenants: Tenants;
+  readonly config: RunningConfig;
+  /** Resolves when every thread goes by the models and splits of the config. */
+  readonly tellModels: (config: Config, keys: KeyTable) => Promise<void>;
   readonly tellForwarders: (message: Joined | Forgotten) => Promise<void>;
   readonly tellAcceptors: (message: Joined) => Promise<void>;
 }
@@ -107,7 +113,7 @@ export class ReplicaChanges {
     });
   }
 
-  /** Applies the replicas of the config file; refused whole when another key has changed. */
+  /** Applies the config file; refused whole when a key has changed that needs a restart. */
   reload(): Promise<object> {
     return this.#inTurn(async () => {
       try {
@@ -140,10 +146,11 @@ export class ReplicaChanges {
       },
     }));
     const { restart, add, remove, replace, reweigh } = planReload(
-      options.config,
+      this.#parts.config.start,
       loaded.config,
       running,
     );
+    const changed = changedTerms(this.#parts.config.now, loaded.config);
     if (restart.length > 0) {
       throw new AdminError(409, `these keys need a restart: ${restart.join(', ')}`);
     }
@@ -165,12 +172,21 @@ export class ReplicaChanges {
       for (const { replica } of reweigh) {
         membership.setWeight(this.#member(replica.name), replica.weight);
       }
+      // Whoever gets more of the requests has its replicas by now.
+      if (changed.length > 0) await this.#takeTerms(loaded.config);
     } finally {
       for (const member of left) void this.#leave(member);
     }
     const names = (list: readonly NamedReplica[]): string[] => list.map((n) => n.replica.name);
     const done = { added: names(add), replaced: names(replace), reweighed: names(reweigh) };
-    return { ...done, removed: remove };
+    return { ...done, removed: remove, changed };
+  }
+
+  /** A thread that is started from here on begins with them. */
+  #takeTerms(next: Config): Promise<void> {
+    const { config, tenants, tellModels } = this.#parts;
+    const now = config.take(next);
+    return tenants.rename(now, (keys) => tellModels(now, keys));
   }
 
   /** Whoever leaves has connections until the last request on it has ended. */

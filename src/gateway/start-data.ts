@@ -12,6 +12,7 @@ import type {
   ForwarderStart,
   LedgerStart,
   LimiterStart,
+  ModelRow,
   ReplicaAddress,
   SchedulerStart,
   TracerStart,
@@ -32,8 +33,33 @@ export interface StartContext extends TenantTables {
 export const wantsPretty = (pretty: Config['log']['pretty']): boolean =>
   pretty === 'always' || (pretty === 'auto' && process.stdout.isTTY === true);
 
-function common({ config, memory, metrics }: StartContext, thread: number) {
+/** The models as every thread knows them, and where their requests go. */
+export function modelRows(config: Config): readonly ModelRow[] {
   const goesOn = onwardRefs(config);
+  return config.models.map((model, index) => {
+    const { name, aliases, continuation: mode, continuation_max: bytesMax } = model;
+    const continuation = { mode, bytesMax };
+    const adapters = adaptersOf(model);
+    const mediaDomains = model.allowed_media_domains;
+    const { stream_usage: streamUsage } = model;
+    const ofStreams = { continuation, streamUsage };
+    const ofTokens = {
+      maxContext: model.max_context,
+      hasTokenizer: model.tokenizer !== undefined,
+    };
+    return {
+      name,
+      aliases,
+      ...modelRules(model),
+      ...ofStreams,
+      ...{ adapters, mediaDomains, ...ofTokens },
+      price: priceOf(model.price),
+      ...goesOn[index],
+    };
+  });
+}
+
+function common({ config, memory, metrics }: StartContext, thread: number) {
   return {
     memory,
     metrics: metrics[thread] as SharedArrayBuffer,
@@ -42,27 +68,7 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
       sample: config.log.sample,
       pretty: wantsPretty(config.log.pretty),
     },
-    models: config.models.map((model, index) => {
-      const { name, aliases, continuation: mode, continuation_max: bytesMax } = model;
-      const continuation = { mode, bytesMax };
-      const adapters = adaptersOf(model);
-      const mediaDomains = model.allowed_media_domains;
-      const { stream_usage: streamUsage } = model;
-      const ofStreams = { continuation, streamUsage };
-      const ofTokens = {
-        maxContext: model.max_context,
-        hasTokenizer: model.tokenizer !== undefined,
-      };
-      return {
-        name,
-        aliases,
-        ...modelRules(model),
-        ...ofStreams,
-        ...{ adapters, mediaDomains, ...ofTokens },
-        price: priceOf(model.price),
-        ...goesOn[index],
-      };
-    }),
+    models: modelRows(config),
   };
 }
 

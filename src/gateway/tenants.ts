@@ -81,13 +81,27 @@ export class Tenants {
    * numbers that the threads know them by since the start. A key that was disabled by hand stays so.
    */
   replace({ auth, tenants }: Pick<TenantSource, 'auth' | 'tenants'>): Promise<void> {
-    const { models, splits, limits } = this.#source;
-    this.#source = { auth, tenants: this.#withoutDisabled(tenants), models, splits, limits };
+    this.#source = { ...this.#source, auth, tenants: this.#withoutDisabled(tenants) };
     this.#limits.apply(tenants);
     this.#budgets.apply(tenants);
     this.series.apply(tenants);
     // One table after the other: the answer to each says that it is the one in force.
     this.#told = this.#told.then(() => this.#tell(this.tables));
+    return this.#told;
+  }
+
+  /**
+   * Keys are by the numbers of these names from here on; `tell` gives both to the threads at once. In turn
+   * with other tables: one with the old numbers may be under way.
+   */
+  rename(
+    { models, splits }: Pick<TenantSource, 'models' | 'splits'>,
+    tell: (keys: KeyTable) => Promise<void>,
+  ): Promise<void> {
+    this.#told = this.#told.then(() => {
+      this.#source = { ...this.#source, models, splits };
+      return tell(this.tables.keys);
+    });
     return this.#told;
   }
 

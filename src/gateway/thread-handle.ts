@@ -92,16 +92,16 @@ export class ThreadHandle {
     await Promise.race([applied, this.#exited]);
   }
 
-  async applyKeys(keys: KeyTable): Promise<void> {
-    const applied = this.#next('keysApplied');
-    this.send({ kind: 'keys', keys });
-    await Promise.race([applied, this.#exited]);
+  applyKeys(keys: KeyTable): Promise<void> {
+    return this.#tell({ kind: 'keys', keys }, 'keysApplied');
   }
 
-  async applyBudgets(budgets: readonly BudgetRow[]): Promise<void> {
-    const applied = this.#next('budgetsApplied');
-    this.send({ kind: 'budgets', budgets });
-    await Promise.race([applied, this.#exited]);
+  applyBudgets(budgets: readonly BudgetRow[]): Promise<void> {
+    return this.#tell({ kind: 'budgets', budgets }, 'budgetsApplied');
+  }
+
+  applyModels(message: Extract<ToThread, { kind: 'names' | 'models' }>): Promise<void> {
+    return this.#tell(message, 'modelsApplied');
   }
 
   /** Answers what the thread asks to be counted; `count` never rejects. */
@@ -145,6 +145,13 @@ export class ThreadHandle {
     });
     await Promise.race([this.#exited, late]);
     clearTimeout(timer);
+  }
+
+  /** A thread that has ended instead goes by nothing any more. */
+  async #tell(message: ToThread, answer: FromThread['kind']): Promise<void> {
+    const applied = this.#next(answer);
+    this.send(message);
+    await Promise.race([applied, this.#exited]);
   }
 
   #next<K extends FromThread['kind']>(

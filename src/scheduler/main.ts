@@ -39,5 +39,9 @@ setImmediate(() => {
 function shouldStop(): boolean {
   const message = receiveMessageOnPort(port as MessagePort)?.message as ToThread | undefined;
   if (message?.kind === 'fault') faults?.apply(message.fault);
+  if (message?.kind === 'models') {
+    scheduler.setModels(message.models);
+    post({ kind: 'modelsApplied' });
+  }
   return message?.kind === 'stop';
 }

@@ -31,7 +31,7 @@ import { SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, generationOf, leaseOf, RequestSlots, stateOf } from '../shm/request-slots.ts';
 import { EventKind, EventRingLayout, Outcome } from '../shm/rings.layout.ts';
 import { SpscConsumer } from '../shm/spsc-ring.ts';
-import type { SchedulerStart } from '../shm/threads.ts';
+import type { ModelRow, SchedulerStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { createArrival, prefixesOf, readArrival } from './arrivals.ts';
@@ -161,6 +161,11 @@ export class Scheduler {
       if (!isMore) this.#sleep();
     }
     this.#setPhase(ThreadPhase.stopped);
+  }
+
+  /** What a reload may change of them. Between two turns. */
+  setModels(models: readonly ModelRow[]): void {
+    this.#brain.fallbacks.setLists(models);
   }
 
   /** One batch. True: more is there already. */

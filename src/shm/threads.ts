@@ -108,7 +108,7 @@ export interface AcceptorStart extends ThreadStart {
   readonly tokenLimits?: { readonly askedMax: number; readonly timeoutMs: number } | undefined;
   /** What any request may ask for; absent: anything. */
   readonly caps?: RequestCaps;
-  /** Who is let in; kept current by `keys` messages. */
+  /** Who is let in; kept current by `keys` and `names` messages, as models and splits are by the latter. */
   readonly keys: KeyTable;
   /** Names of the replicas by row, for x-sluice-replica; kept current by `replicas` messages. */
   readonly replicas: readonly ReplicaAddress[];
@@ -207,6 +207,15 @@ export type ToThread =
   | { readonly kind: 'forget'; readonly row: number; readonly epoch: number }
   /** To acceptors: who is let in from here on. */
   | { readonly kind: 'keys'; readonly keys: KeyTable }
+  /** To acceptors: what names stand for from here on, and the keys, which are by their numbers. */
+  | {
+      readonly kind: 'names';
+      readonly models: readonly ModelRow[];
+      readonly splits: readonly SplitRow[];
+      readonly keys: KeyTable;
+    }
+  /** To scheduler and forwarders: the same models, by other rules. */
+  | { readonly kind: 'models'; readonly models: readonly ModelRow[] }
   /** To the ledger: what tenants may spend from here on. */
   | { readonly kind: 'budgets'; readonly budgets: readonly BudgetRow[] }
   /** To an acceptor: what it asked to be counted. */
@@ -225,6 +234,7 @@ export type FromThread =
   | { readonly kind: 'stopped' }
   | { readonly kind: 'terminate' }
   | { readonly kind: 'keysApplied' }
+  | { readonly kind: 'modelsApplied' }
   | { readonly kind: 'budgetsApplied' }
   /** Of an acceptor: `counted` answers it, if the main thread lives. */
   | { readonly kind: 'count'; readonly ticket: number; readonly task: TokenTask }

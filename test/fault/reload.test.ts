@@ -126,7 +126,7 @@ test('the only replica of a model moves to another address, and nothing is lost'
       // The held stream keeps the old replica busy: the reload does not wait for it.
       expect(await reload(gateway)).toEqual({
         status: 200,
-        body: { added: [], replaced: ['a'], reweighed: [], removed: [] },
+        body: { added: [], replaced: ['a'], reweighed: [], removed: [], changed: [] },
       });
       await young.until(({ served }) => served > 50);
       const { replicas: shown } = await gateway.cluster();

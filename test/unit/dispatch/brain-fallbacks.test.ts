@@ -175,3 +175,32 @@ test('who has no time left to wait takes room that those who wait there cannot u
   // Its wait is told as one, and not as time that the scheduler took.
   expect(harness.dispatches.at(-1)).toMatchObject({ slot: 1, heldUs: 1_000_000 });
 });
+
+test('a request goes by the lists that were there when it came', () => {
+  const harness = chain({ fallbacks: to(b) });
+  const { fallbacks } = harness.brain;
+  const setList = (list: ModelRules['fallbacks']): void =>
+    fallbacks.setLists([{ fallbacks: list }, {}, {}]);
+  harness.arrive(0);
+  setList(to(c));
+  harness.arrive(1);
+  setList(undefined);
+  harness.arrive(2);
+  for (const slot of [0, 1, 2]) harness.fail(slot, RetryRule.elsewhere, 68);
+  expect(harness.running.get(0)).toEqual({ attempt: 2, replica: b });
+  expect(harness.running.get(1)).toEqual({ attempt: 2, replica: c });
+  expect(harness.refusals).toMatchObject([{ slot: 2, error: 68 }]);
+  harness.brain.assertExact();
+});
+
+test('the first list of all comes while requests run, which it is not for', () => {
+  const harness = chain({});
+  harness.arrive(0);
+  harness.brain.fallbacks.setLists([{ fallbacks: to(b) }, {}, {}]);
+  harness.arrive(1);
+  harness.fail(0, RetryRule.elsewhere, 68);
+  harness.fail(1, RetryRule.elsewhere, 68);
+  expect(harness.refusals).toMatchObject([{ slot: 0 }]);
+  expect(harness.running.get(1)).toEqual({ attempt: 2, replica: b });
+  harness.brain.assertExact();
+});

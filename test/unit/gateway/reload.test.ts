@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { configFromObject } from '../../../src/config/load.ts';
 import type { Config, ConfigInput } from '../../../src/config/schema.ts';
-import { type NamedReplica, planReload } from '../../../src/gateway/reload.ts';
+import { changedTerms, type NamedReplica, planReload } from '../../../src/gateway/reload.ts';
 
 const url = (port: number): string => `http://127.0.0.1:${port}`;
 const a = { name: 'a', url: url(9001) };
@@ -74,9 +74,9 @@ test('every other key needs a restart, and its path is named', () => {
   const next = config({
     listen: { port: 1 },
     timeouts: { queue: '1s' },
-    models: [{ name: 'm', policy: 'random', aliases: ['x'], replicas: [a] }],
+    models: [{ name: 'm', policy: 'random', session_affinity: false, replicas: [a] }],
   });
-  const paths = ['listen.port', 'timeouts.queue', 'models.0.aliases.0', 'models.0.policy'];
+  const paths = ['listen.port', 'timeouts.queue', 'models.0.session_affinity', 'models.0.policy'];
   expect(plan(oneModel([a]), next).restart.toSorted()).toEqual(paths.toSorted());
 });
 
@@ -112,4 +112,72 @@ test('an adapter that the model did not have needs a restart', () => {
   const before = oneModel([{ ...a, adapters: ['x'] }]);
   const after = oneModel([{ ...a, adapters: ['x', 'z'] }]);
   expect(plan(before, after).restart).toEqual(['models.0.replicas.adapters']);
+});
+
+type ModelInput = ConfigInput['models'][number];
+const twoModels = (of: Partial<ModelInput>, more: Omit<ConfigInput, 'models'> = {}): Config =>
+  config({
+    ...more,
+    models: [
+      { name: 'm', replicas: [a], ...of },
+      { name: 'n', replicas: [b] },
+    ],
+  });
+
+test.each<[string, Partial<ModelInput>, string[]]>([
+  ['aliases', { aliases: ['x'] }, ['models.0.aliases.0']],
+  ['fallbacks', { fallbacks: ['n'] }, ['models.0.fallbacks.0']],
+  [
+    'others for long prompts',
+    { context_window_fallbacks: ['n'] },
+    ['models.0.context_window_fallbacks.0'],
+  ],
+  ['a cascade', { cascade: { model: 'n' } }, ['models.0.cascade']],
+  ['a price', { price: { input: 1 } }, ['models.0.price']],
+  ['a context', { max_context: 7 }, ['models.0.max_context']],
+  ['hosts of media', { allowed_media_domains: ['h'] }, ['models.0.allowed_media_domains.0']],
+  ['usage of streams', { stream_usage: 'end' }, ['models.0.stream_usage']],
+  ['continuation', { continuation: 'text' }, ['models.0.continuation']],
+])('%s of a model change without a restart', (_, of, paths) => {
+  const [before, after] = [twoModels({}), twoModels(of)];
+  expect(plan(before, after)).toEqual(nothing);
+  expect(changedTerms(before, after)).toEqual(paths);
+  expect(changedTerms(after, after)).toEqual([]);
+});
+
+test('splits change without a restart, replicas are told apart from that', () => {
+  const split = (weight: number) => [{ name: 'chat', models: [{ model: 'm', weight }] }];
+  const [before, after] = [
+    twoModels({}, { splits: split(1) }),
+    twoModels({}, { splits: split(2) }),
+  ];
+  expect(plan(before, after)).toEqual(nothing);
+  expect(changedTerms(before, after)).toEqual(['splits.0.models.0.weight']);
+  expect(changedTerms(twoModels({}), before)).toEqual(['splits.0']);
+  expect(changedTerms(oneModel([a]), oneModel([b, c]))).toEqual([]);
+});
+
+test('the name of an adapter that nobody has any more cannot be another name', () => {
+  const before = oneModel([{ ...a, adapters: ['x', 'y'] }]);
+  const model = (of: Partial<ModelInput>): ConfigInput['models'] => [
+    { name: 'm', replicas: [{ ...a, adapters: ['y'] }], ...of },
+  ];
+  expect(plan(before, config({ models: model({}) })).restart).toEqual([]);
+  const aliased = config({ models: model({ aliases: ['x'] }) });
+  expect(plan(before, aliased).restart).toEqual(['models.0.aliases']);
+  const split = config({
+    models: model({}),
+    splits: [{ name: 'chat', aliases: ['x'], models: [{ model: 'm' }] }],
+  });
+  expect(plan(before, split).restart).toEqual(['splits.0']);
+});
+
+test('the first price needs a restart where its events have a file and nobody sums them up', () => {
+  const usage = { file: '/tmp/usage.ndjson' };
+  const priced = { price: { input: 1 } };
+  const first = plan(twoModels({}, { usage }), twoModels(priced, { usage }));
+  expect(first.restart).toEqual(['models.0.price']);
+  expect(plan(twoModels(priced, { usage }), twoModels({}, { usage })).restart).toEqual([]);
+  const other = { price: { input: 2 } };
+  expect(plan(twoModels(priced, { usage }), twoModels(other, { usage })).restart).toEqual([]);
 });

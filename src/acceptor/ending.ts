@@ -48,6 +48,8 @@ export class Ending {
     const attempts = this.#state.slots.attempts(request.slot);
     if (attempts > 0) {
       headers.push('x-sluice-attempts', String(attempts));
+      // Who asks thrice for what was tried thrice makes nine calls of an outage.
+      if (attempts > 1 && status === 502) headers.push('x-should-retry', 'false');
       pushExplanation(this.#state, request, headers);
     }
     pushLimits(this.#state, request, headers);

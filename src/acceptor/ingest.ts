@@ -40,6 +40,7 @@ import { findModel } from './served-model.ts';
 import type { Settlement } from './settlement.ts';
 import type { TokenCounts } from './token-counts.ts';
 import { pushTraceContext } from './tracing.ts';
+import { unknownUrl } from './unknown-url.ts';
 
 /** Room for a body of which nothing is here yet: what a head claims costs its sender nothing. */
 const firstBodyBytes = 8 * 1024;
@@ -165,7 +166,9 @@ export class Ingest implements ListenerHandler {
   ): void {
     const isSpent = entry === errors.BUDGET_SPENT;
     const waitMs = isSpent ? budgetWaitMs(this.#state, facts.holder) : 0;
-    const { status, headers, body } = errorAnswer(entry, facts, waitMs, param);
+    const isUnknown = entry === errors.ROUTE_NOT_FOUND;
+    const message = isUnknown ? unknownUrl(head.method, head.target) : '';
+    const { status, headers, body } = errorAnswer(entry, facts, waitMs, param, message);
     if (status === 401) headers.push('www-authenticate', 'Bearer');
     if (entry === errors.METHOD_NOT_ALLOWED) headers.push('allow', this.#match.allow);
     exchange.answerAndClose(status, headers, body, isBodyDue);

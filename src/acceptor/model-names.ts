@@ -39,6 +39,11 @@ export class ModelNames {
     return model >= this.#models.length;
   }
 
+  /** Whether the name, which stands for `ref`, is one that its replicas need not know: an alias or a split. */
+  isOfGateway(name: string, ref: ModelRef): boolean {
+    return this.isSplit(ref) || this.nameOf(ref.model, ref.adapter) !== name;
+  }
+
   /** Who serves a request for the name; '' for a request without a session. */
   serving(ref: ModelRef, session: string): ModelRef {
     if (!this.isSplit(ref)) return ref;

@@ -5,18 +5,29 @@ import { sessionOf } from './columns.ts';
 import { mayUse } from './key-ring.ts';
 import type { Request } from './request.ts';
 
+/** What a name may be made of that is told to the client who sent it. */
+const plainName = /^[\w./:@-]{1,128}$/;
+
+function unknownModel(name: string): string {
+  const { message } = errors.MODEL_NOT_FOUND;
+  return plainName.test(name) ? message.replace('The model', `The model '${name}'`) : '';
+}
+
 /** Sets model and adapter of the request. 0, or an error number: there is none, or its key may not ask for it. */
 export function findModel(request: Request, scan: RequestFacts): number {
   const { holder, cascade, models } = request.facts;
   const { names } = models;
   const asked = names.byName.get(scan.model);
-  if (asked === undefined) return errors.MODEL_NOT_FOUND.number;
+  if (asked === undefined) {
+    scan.errorMessage = unknownModel(scan.model);
+    return errors.MODEL_NOT_FOUND.number;
+  }
   const served = names.serving(asked, sessionOf(request.facts, scan));
   const larger = names.larger(served, scan.promptBytes, cascade);
   const { model, adapter } = larger ?? served;
   request.model = model;
   request.adapter = adapter;
-  request.isRenamed = names.isSplit(asked) || larger !== undefined;
+  request.isRenamed = names.isOfGateway(scan.model, asked) || larger !== undefined;
   if (holder === undefined) return 0;
   // The name counts, not who is behind it; but whom a client picks itself, it must be allowed.
   const isPicked = larger !== undefined && cascade !== '';

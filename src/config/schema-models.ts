@@ -161,7 +161,7 @@ export const Model = z.strictObject({
     .array(modelName())
     .max(64)
     .prefault([])
-    .describe('Other names for the same model; the request reaches the replica as it came.'),
+    .describe('Other names for the same model; the replica is asked for the model by its own name.'),
   fallbacks: z
     .array(z.string().min(1).max(256))
     .max(fallbacksMax)

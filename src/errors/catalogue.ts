@@ -38,8 +38,8 @@ const rows = {
     hint: '`param` names it.',
   }),
   MEDIA_NOT_ALLOWED: client(14, 400, 'media_not_allowed', 'DPE', {
-    message: 'The request names media that the model may not fetch.',
-    hint: 'Send them as data: URLs, or allow their hosts in `allowed_media_domains` of the model.',
+    message: 'The request names media that the model may not fetch; send them as data: URLs.',
+    hint: 'Or allow their hosts in `allowed_media_domains` of the model.',
   }),
   MODEL_REQUIRED: client(7, 400, 'missing_required_parameter', 'DPE', {
     message: 'The request body must name a model.',
@@ -71,8 +71,8 @@ const rows = {
     hint: 'Headers or body came too slowly.',
   }),
   MODEL_NOT_FOUND: client(22, 404, 'model_not_found', 'NR', {
-    message: 'The model does not exist.',
-    hint: 'GET /v1/models lists names and aliases.',
+    message: 'The model does not exist; GET /v1/models lists those that do.',
+    hint: 'Names, aliases, adapters and splits of the config, as far as the key may use them.',
     param: 'model',
   }),
   ROUTE_NOT_FOUND: client(23, 404, 'unknown_url', 'NR', {

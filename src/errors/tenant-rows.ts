@@ -3,8 +3,9 @@ import { client, type Entry, gateway } from './entry.ts';
 
 export const tenantRows = {
   KEY_REQUIRED: client(100, 401, 'invalid_api_key', 'UAEX', {
-    message: 'No API key was given.',
-    hint: 'Send one as `Authorization: Bearer …` or `x-api-key: …`.',
+    message:
+      'No API key was given. Send one in the header Authorization, as a Bearer token, or x-api-key.',
+    hint: 'The route asks for a key: `auth.keys`.',
   }),
   KEY_UNKNOWN: client(101, 401, 'invalid_api_key', 'UAEX', {
     message: 'The API key is not known.',

@@ -3,7 +3,12 @@
  * forwarder threads.
  */
 import { encodeHeadersInto } from '../protocol/header-codec.ts';
-import { isForwardedToClient, isSafeValue, parseContentLength } from '../protocol/http-rules.ts';
+import {
+  isForwardedToClient,
+  isRateLimit,
+  isSafeValue,
+  parseContentLength,
+} from '../protocol/http-rules.ts';
 import type { AnswerShape } from '../protocol/routes.ts';
 import { responseHeadBytes, writeResponseHead } from '../shm/response-records.ts';
 import type { AnswerFacts } from './answer.ts';
@@ -47,17 +52,19 @@ export class AnswerHead implements AnswerFacts {
 
 /**
  * ResponseHead and header blob, at most `bytesMax`. Headers that do not fit are left out but for the
- * content type: a client can do without the rest.
+ * content type: a client can do without the rest. With `isOwnKey`, a key of the gateway was asked with,
+ * and what the replica says of the limits of that key is not for clients.
  */
 export function encodeAnswerHead(
   head: Pick<AnswerHead, 'status' | 'contentLength'>,
   headers: AnswerHeaders,
   bytesMax: number,
+  isOwnKey: boolean,
 ): Uint8Array {
   const list: string[] = [];
   let size = responseHeadBytes + 2;
   for (const name in headers) {
-    if (!isForwardedToClient(name)) continue;
+    if (!isForwardedToClient(name) || (isOwnKey && isRateLimit(name))) continue;
     const value = joined(headers[name]);
     if (!isSafeValue(value)) continue;
     const bytes = 4 + name.length + value.length;

@@ -128,7 +128,8 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
       this.fail(failures.framing); // identity was asked for, and these events cannot be followed
       return;
     }
-    this.#head = encodeAnswerHead(head, headers, attempt.writer.headBytesMax);
+    const isOwnKey = this.pool.authorization !== '';
+    this.#head = encodeAnswerHead(head, headers, attempt.writer.headBytesMax, isOwnKey);
     this.#answer = this.#isEventStream
       ? new EventStream(this, head, this.#delivery)
       : new WholeAnswer(this, head, attempt.wholeBytesMax(this.#head));

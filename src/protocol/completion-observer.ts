@@ -18,7 +18,7 @@ import { jsonNumber, jsonText } from './text.ts';
 export const Observed = {
   /** Carries content, reasoning, a tool call or text: progress, not a role-only chunk. */
   token: 1,
-  /** `[DONE]`, message_stop, response.completed, response.incomplete or response.failed. */
+  /** `[DONE]`, message_stop, or the last event or state of a response: also a failed one is an answer. */
   done: 2,
   /** An error object in place of an answer. */
   error: 4,
@@ -67,6 +67,9 @@ export class CompletionObserver {
   #hasFinished = new Uint8Array(1);
   #finished = 0;
   #flags = 0;
+  /** The payload at hand is a response that failed; because of its replica, unless its code says otherwise. */
+  #hasFailed = false;
+  #blamesReplica = true;
   /** Choices that the payload at hand finishes; they count once it has proved to be JSON. */
   readonly #stagedIndexes: number[] = [];
   #staged = 0;
@@ -154,11 +157,17 @@ export class CompletionObserver {
 
   #walkTop(): void {
     if (!cursor.enterObject()) return;
+    this.#hasFailed = false;
+    this.#blamesReplica = true;
     while (cursor.nextMember()) {
       const { keyStart, keyEnd, position } = cursor;
       this.#takeTop(cursor.peek());
       this.#parts?.top(cursor.bytes, keyStart, keyEnd, position, cursor.position);
     }
+    if (!this.#hasFailed) return;
+    // A response that failed over its prompt is an answer: another replica would say the same.
+    if (this.#blamesReplica) this.#flags |= Observed.done | Observed.error;
+    else this.#flags = (this.#flags | Observed.done) & ~Observed.error;
   }
 
   #takeTop(first: number): void {
@@ -197,9 +206,20 @@ export class CompletionObserver {
     if (cursor.keyIs('usage') && first === openBrace) this.#walkUsage();
     else if (cursor.keyIs('delta') && first === openBrace) this.#walkMessageDelta();
     else if (cursor.keyIs('error') && (first === openBrace || first === quote)) {
-      cursor.skip();
+      this.#takeError(first);
       this.#flags |= Observed.error;
     } else cursor.skip();
+  }
+
+  /** A response names what it failed over. */
+  #takeError(first: number): void {
+    if (first !== openBrace) return void cursor.skip();
+    if (!cursor.enterObject()) return;
+    while (cursor.nextMember()) {
+      const isCode = cursor.keyIs('code') && cursor.peek() === quote;
+      if (!cursor.skip() || !isCode) continue;
+      this.#blamesReplica = valueIs('server_error') || valueIs('rate_limit_exceeded');
+    }
   }
 
   #takeId(): void {
@@ -215,7 +235,7 @@ export class CompletionObserver {
   /** The status of a whole `/v1/responses` object. */
   #takeStatus(): void {
     if (!cursor.skip() || this.#shape !== 'responses') return;
-    if (valueIs('failed')) this.#flags |= Observed.error | Observed.done;
+    if (valueIs('failed')) this.#hasFailed = true;
     else if (valueIs('completed') || valueIs('incomplete')) this.#flags |= Observed.done;
   }
 
@@ -230,7 +250,7 @@ export class CompletionObserver {
       if (valueEndsWith('.delta')) this.#flags |= Observed.token;
       else if (valueIs('response.completed') || valueIs('response.incomplete')) {
         this.#flags |= Observed.done;
-      } else if (valueIs('response.failed')) this.#flags |= Observed.done | Observed.error;
+      } else if (valueIs('response.failed')) this.#hasFailed = true;
     } else if (this.#shape === 'whole') {
       if (valueEndsWith('.delta')) this.#flags |= Observed.token;
       else if (valueIs('transcript.text.done')) this.#flags |= Observed.done;
@@ -244,6 +264,7 @@ export class CompletionObserver {
       const first = cursor.peek();
       if (first === quote && this.id === '' && cursor.keyIs('id')) this.#takeId();
       else if (first === openBrace && cursor.keyIs('usage')) this.#walkUsage();
+      else if (first === openBrace && cursor.keyIs('error')) this.#takeError(first);
       else cursor.skip();
     }
   }

@@ -320,6 +320,29 @@ describe.each(testEngines)('the status map on %s', (engine) => {
     expect((await post(gateway.url, say('x'))).status).toBe(200);
   });
 
+  test.each([
+    ['/chat/completions', '/v1/chat/completions'],
+    ['/v1/chat/completions/', '/v1/chat/completions'],
+    ['/v1/v1/embeddings', '/v1/embeddings'],
+    ['/v1/nothing', undefined],
+  ])('404: %s is told what it may mean', async (path, meant) => {
+    const answer = await post(gateway.url, say('x'), {}, path);
+    expect(answer.status).toBe(404);
+    const { message } = JSON.parse(answer.text).error;
+    const question = meant === undefined ? '' : ` Did you mean POST ${meant}?`;
+    expect(message).toBe(`Unknown request URL.${question}`);
+  });
+
+  test('404: the model that does not exist is named, unless its name is no name', async () => {
+    const messageOf = async (name: string): Promise<string> =>
+      JSON.parse((await post(gateway.url, say('x', name))).text).error.message;
+    const rest = 'does not exist; GET /v1/models lists those that do.';
+    expect(await messageOf('org/nope-1.5:q4')).toBe(`The model 'org/nope-1.5:q4' ${rest}`);
+    for (const hostile of ['<script>', 'a\nb', 'x'.repeat(129), 'ä']) {
+      expect(await messageOf(hostile)).toBe(`The model ${rest}`);
+    }
+  });
+
   test('503: no replica can be used', async () => {
     expectRetryLater(await post(gateway.url, say('x', 'none')), 503, 'no_replica');
   });
@@ -330,6 +353,8 @@ describe.each(testEngines)('the status map on %s', (engine) => {
     expectShape(answer.text, 'all_attempts_failed');
     expect(answer.headers.get('retry-after')).toBeNull();
     expect(Number(answer.headers.get('x-sluice-attempts'))).toBeGreaterThanOrEqual(2);
+    // Clients would try three times what has been tried twice and more.
+    expect(answer.headers.get('x-should-retry')).toBe('false');
     for (const each of broken) expect(each.stats().started).toBeGreaterThan(0);
   });
 

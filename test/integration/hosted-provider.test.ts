@@ -52,7 +52,8 @@ class Provider {
           const message = { role: 'assistant', content: 'hosted' };
           const usage = { prompt_tokens: 10, completion_tokens: 30, total_tokens: 40 };
           const choices = [{ index: 0, message, finish_reason: 'stop' }];
-          answer(200, { id: 'x', object: 'chat.completion', created: 0, model, choices, usage });
+          const whole = { id: 'x', object: 'chat.completion', created: 0, model, choices, usage };
+          answer(200, whole, { 'x-ratelimit-remaining-tokens': '7' });
         }
       });
     });
@@ -133,6 +134,8 @@ describe.skipIf(!hasOpenssl).each(testEngines)('on %s', (engine) => {
     await withProvider(undefined, async (gateway, provider) => {
       const answer = await ask(gateway, 'mini');
       expect(JSON.parse(answer.text).choices[0].message.content).toBe('hosted');
+      // What the key of the gateway has left is nothing to throttle a client by.
+      expect(answer.headers.get('x-ratelimit-remaining-tokens')).toBeNull();
       const instead = await ask(gateway, 'local', 'y [[fault:status=500]]');
       expect(instead.headers.get('x-sluice-model')).toBe('mini');
       const expected = { authorization: `Bearer ${key}`, model: hostedName };

@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
+import { errors } from '../../src/errors/catalogue.ts';
 import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { adminPost } from '../support/admin-post.ts';
@@ -61,7 +62,7 @@ describe.each(testEngines)('keys, engine %s', (engine) => {
   });
 
   test.each([
-    ['none', {}, 'No API key was given.'],
+    ['none', {}, errors.KEY_REQUIRED.message],
     ['an unknown one', bearer(newKey()), 'The API key is not known.'],
     ['one whose time is over', bearer(old), 'The API key has expired.'],
     ['one that is off', { 'x-api-key': off }, 'The API key is disabled.'],

@@ -91,7 +91,7 @@ describe('bodies', () => {
   test('the OpenAI shape, shared when constant', () => {
     expect(json(errorBody(errors.MODEL_NOT_FOUND))).toEqual({
       error: {
-        message: 'The model does not exist.',
+        message: 'The model does not exist; GET /v1/models lists those that do.',
         type: 'invalid_request_error',
         param: 'model',
         code: 'model_not_found',

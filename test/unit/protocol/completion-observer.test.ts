@@ -246,6 +246,37 @@ test('a Responses stream', () => {
   expect(run('responses', [{ type: 'response.incomplete', response: {} }])).toEqual([done]);
 });
 
+test('a response that failed over its prompt is an answer, one that failed at its replica is none', () => {
+  const { done, error, finish } = Observed;
+  const failed = (code: string) => ({
+    id: 'resp_1',
+    status: 'failed',
+    error: { message: 'no', code },
+  });
+  for (const [code, isError] of [
+    ['invalid_prompt', false],
+    ['image_content_policy_violation', false],
+    ['server_error', true],
+    ['rate_limit_exceeded', true],
+  ] as const) {
+    const expected = isError ? done | error : done;
+    expect(run('responses', [{ type: 'response.failed', response: failed(code) }])).toEqual([
+      expected,
+    ]);
+    expect(observer.sawError, code).toBe(isError);
+    // Its members may come in any order.
+    for (const entries of [Object.entries(failed(code)), Object.entries(failed(code)).reverse()]) {
+      observer.reset('responses', 1);
+      const body = Buffer.from(JSON.stringify(Object.fromEntries(entries)));
+      expect(observer.onBody(body, 0, body.length) & ~finish, code).toBe(expected);
+    }
+  }
+  // An error that is no state of a response stays one.
+  observer.reset('responses', 1);
+  const body = Buffer.from('{"error":{"code":"invalid_prompt"}}');
+  expect(observer.onBody(body, 0, body.length)).toBe(error);
+});
+
 test('a whole chat answer yields id, finish reasons, usage and no error', () => {
   observer.reset('openai-chat', 2);
   const body = Buffer.from(

@@ -3,6 +3,7 @@
  * threads; before the slot is published nobody else reads them.
  */
 import { assert } from '../lib/assert.ts';
+import { mix32 } from '../lib/mix32.ts';
 import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import type { RequestFacts as ScanFacts } from '../protocol/request-facts.ts';
 import { adapterSalt, hashSession, laneOfTenant } from '../protocol/request-keys.ts';
@@ -97,7 +98,10 @@ export class Columns {
     Atomics.store(words, row + at.consumedBytes, 0);
   }
 
-  /** Only where some replica takes batches; requests of two sessions, or adapters, are in no batch together. */
+  /**
+   * Only where some replica takes batches. Requests of two sessions, adapters or tenants are in no batch together:
+   * what it used is apportioned, and no tenant pays for another.
+   */
   #writeBatchKey(request: Request, scan: ScanFacts, row: number): void {
     const { arenaData, batches, slots } = this.#state;
     const { words, at } = slots;
@@ -109,7 +113,8 @@ export class Columns {
       batchKey(body, body.length, scan, key);
       // A name may stand for several: those of one batch get the same one.
       const own = (words[row + at.sessionHash] as number) ^ adapterSalt(request.adapter);
-      key[0] = (key[0] as number) ^ own;
+      const { holder } = request.facts;
+      key[0] = (key[0] as number) ^ own ^ (holder === undefined ? 0 : mix32(holder.tenant + 1));
     }
     words.set(key, row + at.batchKey);
   }

@@ -161,7 +161,9 @@ export const Model = z.strictObject({
     .array(modelName())
     .max(64)
     .prefault([])
-    .describe('Other names for the same model; the replica is asked for the model by its own name.'),
+    .describe(
+      'Other names for the same model; the replica is asked for the model by its own name.',
+    ),
   fallbacks: z
     .array(z.string().min(1).max(256))
     .max(fallbacksMax)

@@ -260,7 +260,7 @@ const Hedge = z.strictObject({
   budget: share()
     .prefault(0.02)
     .describe(
-      'Automatic hedges as a share of all requests; the first comes once six are earned, or fewer for a request that is very late. Those that clients ask for (`x-sluice-hedge`) are not counted here; `retry.budget` bounds both.',
+      'Automatic hedges as a share of all requests; the first comes once six are earned, or fewer for a request that is very late. Those that clients ask for (`x-sluice-hedge`) are not counted here; half of `retry.budget` bounds both, the rest is for failures.',
     ),
 });
 

@@ -122,7 +122,7 @@ export class Hedges {
     const { requests, lanes, attempts, retryBudget } = this.#parts;
     if (requests.cancelled[slot] === 1) return false;
     if (lanes.depth(requests.model[slot] as number) > 0) return false;
-    if (!retryBudget.allows(attempts.running + lanes.retryWaiters)) return false;
+    if (!retryBudget.allowsHedge(attempts.running + lanes.retryWaiters)) return false;
     if (this.#isAsked(slot)) return true;
     return !retryBudget.hasDebt && this.#budget.allows(waitedUs / this.#lateUs(slot));
   }

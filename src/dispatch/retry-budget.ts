@@ -3,7 +3,9 @@
  * again by everybody at once. Pure.
  *
  *   retries + hedges in flight <= max(floor, share * requests in flight)      requests
+ *   hedges <= half of it, rounded up
  *
+ * Hedges are for the taste of clients and have the smaller right: whatever they take, a failure finds the other half.
  * A request counts as a retry from the decision to try again until it ends, unless no replica has got
  * it yet; as a hedge while two replicas have it. The floor lets a gateway with few requests retry at all.
  */
@@ -25,6 +27,12 @@ export class RetryBudget {
   /** Whether one more request may be tried again while `requests` are in flight, itself included. */
   allows(requests: number): boolean {
     return this.retries + this.hedges < Math.max(this.#floor, this.#share * requests);
+  }
+
+  /** Whether one more request may be given to two replicas at once. */
+  allowsHedge(requests: number): boolean {
+    const most = Math.max(this.#floor, this.#share * requests);
+    return this.allows(requests) && 2 * this.hedges < most;
   }
 
   /** More fails than a calm fleet accounts for. */

@@ -5,6 +5,7 @@
  * waits; lines the sink cannot take are dropped and told to `onDrop`, which counts them.
  * Invariant: only the fields of log-fields.ts are written.
  */
+import { randomInt } from 'node:crypto';
 import { type Level, pino } from 'pino';
 import { AccessSampler, type AccessSamplerOptions } from './access-sampler.ts';
 import { type LogFields, messageText, pickFields } from './log-fields.ts';
@@ -19,7 +20,7 @@ export interface LoggerOptions {
   readonly level: LogLevel;
   /** Lines for people; for a terminal only. */
   readonly pretty: boolean;
-  readonly access: AccessSamplerOptions;
+  readonly access: Omit<AccessSamplerOptions, 'secret'>;
   readonly onDrop: (lines: number) => void;
   /** stdout when absent. */
   readonly fd?: number;
@@ -71,7 +72,7 @@ export function createLogger(options: LoggerOptions): Logger {
     },
     output,
   );
-  const sampler = new AccessSampler(options.access);
+  const sampler = new AccessSampler({ ...options.access, secret: randomInt(2 ** 31) });
   const emit = (level: Level, message: string, fields: LogFields | undefined): void => {
     if (!log.isLevelEnabled(level)) return;
     log[level](fields === undefined ? {} : pickFields(fields), messageText(message));

@@ -1,5 +1,6 @@
 /** Completions that are put together to one call, through a whole gateway. */
 import { describe, expect, test } from 'vitest';
+import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { tokenSeries, tokensText } from '../../src/replica/tokens.ts';
 import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
@@ -205,6 +206,36 @@ describe.each(testEngines)('on %s', (engine) => {
       );
       for (const [i, answer] of answers.entries()) expectAnswer(answer, long(i));
       expect(calls(replica).length).toBe(pairs.length);
+    });
+  });
+
+  test('two tenants share no call, though their replica has a key of the gateway: none pays for the other', async () => {
+    await withReplicas(1, {}, async ([replica]) => {
+      const keys = [newKey(), newKey()];
+      const tenants = keys.map((key, i) => ({
+        name: `t${i}`,
+        keys: [{ id: 'k', sha256: sha256Of(key) }],
+      }));
+      const of = { api_key: 'sk-of-the-gateway', batching: patient(2) };
+      const replicas = [{ url: replica!.url, name: 'r1', ...of }];
+      const config = configOf([], { listen: { engine }, tenants }, { replicas });
+      await withGateway({ config }, async (gateway) => {
+        const senders = [0, 1, 1, 0];
+        const answers = await Promise.all(
+          senders.map((tenant, i) =>
+            complete(gateway, long(i), { authorization: `Bearer ${keys[tenant]}` }),
+          ),
+        );
+        for (const [i, answer] of answers.entries()) {
+          expectAnswer(answer, long(i));
+          expect(answer.headers.get('x-sluice-batch')).toBe('2');
+        }
+        // Those of one call have its id.
+        const [first, second, third, fourth] = answers.map(({ text }) => JSON.parse(text).id);
+        expect([fourth, third]).toEqual([first, second]);
+        expect(first).not.toBe(second);
+        expect(calls(replica!).length).toBe(2);
+      });
     });
   });
 

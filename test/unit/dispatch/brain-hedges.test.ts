@@ -182,19 +182,21 @@ describe('not', () => {
     expect(harness.hedgesBegun).toEqual([]);
   });
 
-  test('beyond the retry budget, which hedges share', () => {
-    const harness = new BrainHarness({ retry: { maxAttempts: 3, budget: 0, budgetMin: 2 } });
+  test('beyond half of the retry budget, and failures find the other half', () => {
+    const harness = new BrainHarness({ retry: { maxAttempts: 3, budget: 0, budgetMin: 4 } });
     harness.replicas(4);
-    for (let slot = 0; slot < 4; slot++) harness.arrive(slot, 0, minuteMs, { hedgeUs: 0 });
+    for (let slot = 0; slot < 5; slot++) harness.arrive(slot, 0, minuteMs, { hedgeUs: 0 });
     harness.advance(0);
     const hedged = [...harness.hedges.keys()];
-    const [alone, other] = [0, 1, 2, 3].filter((slot) => !hedged.includes(slot));
+    const others = [0, 1, 2, 3, 4].filter((slot) => !hedged.includes(slot));
     expect(hedged).toHaveLength(2);
-    harness.fail(alone!);
+    for (const slot of others.slice(0, 2)) {
+      harness.fail(slot);
+      expect(harness.running.get(slot)?.attempt).toBe(2);
+    }
+    // Both together are what the budget says.
+    harness.fail(others[2]!);
     expect(harness.lastRefusal).toBe('failed');
-    harness.firstToken(hedged[0]!);
-    harness.fail(other!);
-    expect(harness.running.get(other!)?.attempt).toBe(2);
   });
 
   test('once the gateway stops', () => {

@@ -99,7 +99,9 @@ const Tenant = z.strictObject({
   model_limits: z
     .record(z.string().min(1).max(256), Limits)
     .prefault({})
-    .describe('Limits for one model each, by its name, beside those over all of its requests.'),
+    .describe(
+      'Limits for one model each, by its name, beside those over all of its requests. They are of the requests that come for the model, by whichever name or split; one that a model hands on (`fallbacks`) stays with the limits of the model it came for.',
+    ),
   failure_mode: failureMode().optional().describe('As `limits.failure_mode`, for this tenant.'),
   budget: Budget.prefault({}).describe(
     'By `price` of the models and in `usage.currency`. Once it is spent, requests are a 429 `insufficient_quota` until the day or the month is over; those that run go on.',

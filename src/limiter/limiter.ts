@@ -11,12 +11,13 @@
  */
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
+import { LateError, RefusedError } from '../redis/errors.ts';
 import { AskRingLayout } from '../shm/leases.layout.ts';
 import { askRingCapacity, type SharedLimits, type SharedMemory } from '../shm/memory.ts';
 import { SpscConsumer } from '../shm/spsc-ring.ts';
 import type { LimitNames } from '../shm/threads.ts';
 import { LeaseBook } from './lease-book.ts';
-import { LateError, RefusedError, type Store } from './store.ts';
+import type { Store } from './store.ts';
 
 const probeMsMin = 250;
 const probeMsMax = 1000;

@@ -7,6 +7,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
 import { nameThread } from '../lib/thread-name.ts';
+import { RefusedError, redisErrorText } from '../redis/errors.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell, ring } from '../shm/doorbell.ts';
 import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
@@ -19,7 +20,6 @@ import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { Limiter } from './limiter.ts';
 import { RedisStore } from './redis-store.ts';
-import { RefusedError } from './store.ts';
 
 const logCloseMs = 200;
 const startMsMax = 500;
@@ -55,7 +55,7 @@ const limiter = new Limiter({
     if (!isDown) logger.info('the store of limits answers');
     else if (error !== undefined) {
       logger.error('the store of limits does not answer; tenants go by their failure_mode', {
-        err: messageOf(error),
+        err: redisErrorText(error),
       });
     }
   },
@@ -64,7 +64,7 @@ const limiter = new Limiter({
     metrics.observe(catalogue.limitStoreCall, 0, us);
     if (!(error instanceof RefusedError) || nowMs() - complainedMs < complaintMs) return;
     complainedMs = nowMs();
-    logger.error('the store of limits refuses a call', { err: messageOf(error) });
+    logger.error('the store of limits refuses a call', { err: redisErrorText(error) });
   },
 });
 limiter.setNames(start.names);
@@ -92,12 +92,6 @@ async function stop(): Promise<void> {
   await logger.close(logCloseMs);
   post({ kind: 'stopped' });
   port.close();
-}
-
-/** Never with the address: it may have a password. */
-function messageOf(error: unknown): string {
-  const { code, message } = error as { code?: unknown; message?: unknown };
-  return String(code ?? message).replaceAll(/redis[s]?:\/\/\S+/g, 'redis://…');
 }
 
 bell.start();

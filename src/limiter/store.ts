@@ -9,9 +9,3 @@ export interface Store {
   /** What is under way has failed; connect() begins anew. */
   close(): void;
 }
-
-/** No answer in time; the connection may be all right, and this machine busy. */
-export class LateError extends Error {}
-
-/** The store is there and refuses this call: what it has under these names is something else. */
-export class RefusedError extends Error {}

@@ -4,6 +4,7 @@
  * its own config. Ledger thread.
  */
 import type { SinkConfig } from '../../config/sinks.ts';
+import { parseNode } from '../../redis/nodes.ts';
 import { readPems, sinkTimeoutMs, type UsageSink } from './sink.ts';
 
 /** `timeoutMs`: see sinkTimeoutMs. */
@@ -13,13 +14,12 @@ export async function openRedisStream(
 ): Promise<UsageSink> {
   const { createClient } = await import('@redis/client');
   const { url, username, password, tls, stream, maxlen } = config;
-  const { hostname, port } = new URL(url);
+  const { host, port } = parseNode(url);
   const client = createClient({
     ...(username === '' ? {} : { username }),
     ...(password === '' ? {} : { password }),
     socket: {
-      host: hostname.replace(/^\[|\]$/g, ''),
-      port: port === '' ? 6379 : Number(port),
+      ...{ host, port },
       connectTimeout: timeoutMs,
       // One that has nothing to send is closed as well, were it not for the pings.
       socketTimeout: 2 * timeoutMs,

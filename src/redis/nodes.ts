@@ -1,4 +1,4 @@
-/** Addresses of Redis servers, and which of them answer. Limiter thread. */
+/** Addresses of Redis servers, and which of them answer. Event-loop threads; nothing is kept. */
 import { connect } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 
@@ -12,19 +12,17 @@ export interface RedisNode {
   readonly database: number;
 }
 
-/** `redis[s]://[user[:password]@]host[:port][/database]`, as the config has checked them. */
-export function parseNodes(urls: readonly string[]): RedisNode[] {
-  return urls.map((text) => {
-    const { protocol, hostname, port, username, password, pathname } = new URL(text);
-    return {
-      host: hostname.replace(/^\[(.*)\]$/, '$1'),
-      port: Number(port || 6379),
-      isTls: protocol === 'rediss:',
-      username: decodeURIComponent(username),
-      password: decodeURIComponent(password),
-      database: Number(pathname.slice(1) || 0),
-    };
-  });
+/** `redis[s]://[user[:password]@]host[:port][/database]`, as the config has checked it. */
+export function parseNode(text: string): RedisNode {
+  const { protocol, hostname, port, username, password, pathname } = new URL(text);
+  return {
+    host: hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: Number(port || 6379),
+    isTls: protocol === 'rediss:',
+    username: decodeURIComponent(username),
+    password: decodeURIComponent(password),
+    database: Number(pathname.slice(1) || 0),
+  };
 }
 
 /** Those that answer a ping, whatever they answer, the quickest first. Rejects when none does in time. */

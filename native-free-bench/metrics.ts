@@ -97,6 +97,7 @@ const sources: MetricsSources = {
   sinks: () => [],
   overload: () => [],
   limitStoreUp: () => 0,
+  budgetStoreUp: () => 0,
   httpConnections: () => 0,
 };
 const reader = new MetricsReader(dims, [

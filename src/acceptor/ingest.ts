@@ -23,7 +23,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { Ring, Stage } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { errorAnswer } from './answers.ts';
-import { budgetWaitMs } from './budget.ts';
+import { budgetRefusal, budgetWaitMs } from './budget.ts';
 import { announceClosing } from './closing.ts';
 import { Columns } from './columns.ts';
 import { ContextLimit } from './context-limit.ts';
@@ -139,7 +139,8 @@ export class Ingest implements ListenerHandler {
   #refusalOf(head: EdgeHead, facts: RequestFacts): ErrorEntry | undefined {
     if (isDegraded(this.#state, OverloadAction.refuseRequests)) return errors.OVERLOADED;
     if (facts.contentLength > this.#state.start.maxBody) return errors.BODY_TOO_LARGE;
-    if (budgetWaitMs(this.#state, facts.holder) > 0) return errors.BUDGET_SPENT;
+    const unpaid = budgetRefusal(this.#state, facts.holder);
+    if (unpaid !== undefined) return unpaid;
     const invalid = invalidHints(head);
     if (invalid === '') return undefined;
     head.rules.errorParam = invalid;

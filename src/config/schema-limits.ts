@@ -56,17 +56,17 @@ export const SharedLimits = z.strictObject({
     .enum(['local', 'redis'])
     .prefault('local')
     .describe(
-      'Where `requests_per_minute` and the tokens of tenants are counted: in this gateway, or in a Redis that several gateways share. `concurrency` is counted in each gateway.',
+      'Where `requests_per_minute`, the tokens and the `budget` of tenants are counted: in this gateway, or in a Redis that several gateways share. `concurrency` is counted in each gateway.',
     ),
   redis: Redis.prefault({}).describe('The server of `store: redis`.'),
   failure_mode: failureMode()
     .prefault('open')
     .describe(
-      'While the store does not answer: `open`: each gateway allows its share of every limit; `closed`: requests of tenants with limits are a 503.',
+      'While the store does not answer: `open`: each gateway allows its share of every limit, and of a budget what it knows to be left; `closed`: requests of tenants with limits or a budget are a 503.',
     ),
   gateways: integer(1, 1000)
     .prefault(1)
     .describe(
-      'How many gateways share the limits; each allows its share of them while the store is down.',
+      'How many gateways share the limits; each allows its share of the rates while the store is down. Budgets and `concurrency` are not divided by it.',
     ),
 });

@@ -58,7 +58,9 @@ const Limits = z.strictObject({
     ),
   concurrency: integer(0, 262_144)
     .prefault(0)
-    .describe('Requests in the gateway at one time; over it: 429. 0: no limit.'),
+    .describe(
+      'Requests in the gateway at one time; over it: 429. Several gateways each allow as many. 0: no limit.',
+    ),
 });
 
 /** 0: no limit. */
@@ -104,7 +106,7 @@ const Tenant = z.strictObject({
     ),
   failure_mode: failureMode().optional().describe('As `limits.failure_mode`, for this tenant.'),
   budget: Budget.prefault({}).describe(
-    'By `price` of the models and in `usage.currency`. Once it is spent, requests are a 429 `insufficient_quota` until the day or the month is over; those that run go on.',
+    'By `price` of the models and in `usage.currency`. Once it is spent, requests are a 429 `insufficient_quota` until the day or the month is over; those that run go on. Shared by gateways with `limits.store: redis`.',
   ),
   keys: z.array(Key).max(keysMax).prefault([]).describe('Keys that its clients send.'),
 });

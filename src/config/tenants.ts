@@ -28,6 +28,8 @@ export interface TenantRow {
 export interface BudgetRow {
   readonly tenant: string;
   readonly row: number;
+  /** It is refused while it is not known what other gateways have spent of it. */
+  readonly isClosed: boolean;
   readonly day: number;
   readonly month: number;
 }

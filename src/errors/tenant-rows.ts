@@ -44,7 +44,7 @@ export const tenantRows = {
     retryAfterS: 1,
   }),
   LIMITS_UNKNOWN: gateway(125, 503, 'limits_unavailable', 'RL', {
-    message: 'The limits of the tenant cannot be looked up now.',
+    message: 'The limits or the budget of the tenant cannot be looked up now.',
     hint: '`limits.redis` does not answer, and the tenant has `failure_mode: closed`.',
     retryAfterS: 1,
   }),

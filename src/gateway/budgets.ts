@@ -10,14 +10,17 @@ import { LedgerTable } from '../shm/ledger.ts';
 import { NamedRows } from './named-rows.ts';
 
 type TenantConfig = Config['tenants'][number];
+type FailureMode = Config['limits']['failure_mode'];
 
 export class Budgets {
   readonly #table: LedgerTable;
   readonly #rows = new NamedRows(tenantsMax);
+  readonly #failureMode: FailureMode;
   #budgets: readonly BudgetRow[] = [];
 
-  constructor(region: SharedArrayBuffer) {
+  constructor(region: SharedArrayBuffer, failureMode: FailureMode) {
     this.#table = new LedgerTable(region);
+    this.#failureMode = failureMode;
   }
 
   /** As the ledger is told of them. */
@@ -31,8 +34,9 @@ export class Budgets {
   apply(tenants: readonly TenantConfig[]): void {
     const limited = tenants.filter(({ budget: { day, month } }) => day > 0 || month > 0);
     this.#rows.assign(new Set(limited.map(({ name }) => name)), () => {});
-    this.#budgets = limited.map(({ name: tenant, budget: { day, month } }) => {
-      return { tenant, row: this.rowOf(tenant), day, month };
+    this.#budgets = limited.map(({ name: tenant, budget: { day, month }, failure_mode }) => {
+      const isClosed = (failure_mode ?? this.#failureMode) === 'closed';
+      return { tenant, row: this.rowOf(tenant), isClosed, day, month };
     });
   }
 

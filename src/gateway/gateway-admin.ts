@@ -195,6 +195,7 @@ export class GatewayAdmin implements AdminActions {
         overload: () => overload.readings(),
         httpConnections: () => views.connections(),
         limitStoreUp: () => views.limitStoreUp(),
+        budgetStoreUp: () => views.budgetStoreUp(),
         sinks: () => views.sinks(configuredSinks(options.config.usage)),
       },
       { version, node: process.version, engine },

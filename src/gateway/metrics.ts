@@ -65,6 +65,8 @@ export interface MetricsSources {
   httpConnections(): number;
   /** 1 while the store of shared limits answers. */
   limitStoreUp(): number;
+  /** 1 while it is heard what other gateways have spent. */
+  budgetStoreUp(): number;
   overload(): readonly OverloadReading[];
   /** Where usage events go besides their file. */
   sinks(): readonly SinkView[];
@@ -212,6 +214,7 @@ export class GatewayMetrics {
     gauges.set(metrics.arenaBytesInUse, one(this.#sources.arenaBytesInUse()));
     gauges.set(metrics.httpConnections, one(this.#sources.httpConnections()));
     gauges.set(metrics.limitStoreUp, one(this.#sources.limitStoreUp()));
+    gauges.set(metrics.budgetStoreUp, one(this.#sources.budgetStoreUp()));
     const overload = this.#sources.overload();
     gauges.set(
       metrics.overloadStage,

@@ -13,6 +13,7 @@ import type {
   LedgerStart,
   LimiterStart,
   ModelRow,
+  RedisStart,
   ReplicaAddress,
   SchedulerStart,
   TracerStart,
@@ -166,13 +167,16 @@ function sharedLimits({ limits }: Config): SchedulerStart['sharedLimits'] {
   return { budgetUs: limits.redis.timeout * 1000, share: 1 / limits.gateways };
 }
 
-export function limiterStart(context: StartContext): LimiterStart {
-  const { redis } = context.config.limits;
+function redisStart({ limits: { redis } }: Config): RedisStart {
   const { mode, urls, master, username, password, timeout: timeoutMs, prefix } = redis;
+  return { mode, urls, master, username, password, timeoutMs, prefix };
+}
+
+export function limiterStart(context: StartContext): LimiterStart {
   return {
     ...common(context, ThreadId.limiter(context.memory.size)),
     thread: 'limiter',
-    redis: { mode, urls, master, username, password, timeoutMs, prefix },
+    redis: redisStart(context.config),
     names: context.limitNames,
   };
 }
@@ -186,6 +190,7 @@ export function ledgerStart(context: StartContext): LedgerStart {
     path: file,
     acceptors: size.acceptors,
     sinks: { kafka, redis_stream, nats },
+    redis: context.config.limits.store === 'redis' ? redisStart(context.config) : null,
     budgets: context.budgets,
   };
 }

@@ -59,7 +59,7 @@ export class Tenants {
   ) {
     this.#source = source;
     this.#limits = new LimitRows(memory, source.limits.failure_mode);
-    this.#budgets = new Budgets(memory.ledger);
+    this.#budgets = new Budgets(memory.ledger, source.limits.failure_mode);
     this.#tell = tell;
     this.#limits.apply(source.tenants);
     this.#budgets.apply(source.tenants);

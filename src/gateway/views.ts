@@ -99,6 +99,11 @@ export class GatewayViews {
     return this.#leases === null ? 0 : 1 - Atomics.load(this.#leases.words, this.#leases.isDown);
   }
 
+  /** 1 while the ledger hears what other gateways have spent. */
+  budgetStoreUp(): number {
+    return this.#ledger.isStoreUp ? 1 : 0;
+  }
+
   /** The limiter is dead: its successor looks for the store. */
   setLimitStoreDown(): void {
     if (this.#leases !== null) Atomics.store(this.#leases.words, this.#leases.isDown, 1);

@@ -5,6 +5,7 @@
  * Its death loses nothing: the files are written on, the words of tenants stay as they are, and a successor
  * goes on where the state file says, with events of the last second delivered twice.
  */
+import { randomUUID } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type SinkName, sinkNames } from '../config/sinks.ts';
@@ -19,6 +20,7 @@ import { usageFilesAmong, usagePathOf } from '../telemetry/usage-path.ts';
 import { Courier } from './courier.ts';
 import { Journal, tally } from './journal.ts';
 import type { Chunk } from './segment.ts';
+import { BudgetSharing, type SavedGateway, type SharedBudgets } from './sharing.ts';
 import type { UsageSink } from './sinks/sink.ts';
 import { endOfDay, endOfMonth, Spending } from './spending.ts';
 import { type LedgerState, readState, stateFileOf, writeState } from './state-file.ts';
@@ -32,6 +34,8 @@ export interface LedgerParts {
   readonly sinks: readonly SinkName[];
   /** Until `setBudgets` says something else. */
   readonly budgets: readonly BudgetRow[];
+  /** With other gateways; absent: they are not. */
+  readonly shared?: SharedBudgets | undefined;
   open(sink: SinkName): Promise<UsageSink>;
   onStored(sink: SinkName, events: number): void;
   onFailed(sink: SinkName, events: number): void;
@@ -53,6 +57,8 @@ export class Ledger {
   readonly #couriers = new Map<SinkName, Courier>();
   readonly #seen = new RecentIds(recentMax);
   #spending = new Spending(undefined);
+  #gateway: SavedGateway | undefined;
+  #sharing: BudgetSharing | undefined;
   #budgets: readonly BudgetRow[];
   /** Words of tenants stay as they are until all that is in the files is summed up. */
   #isSummedUp = false;
@@ -89,7 +95,10 @@ export class Ledger {
     await this.#starting;
     await this.#ticking;
     await this.#tick();
-    await Promise.all([...this.#couriers.values()].map((courier) => courier.close(limitMs)));
+    await Promise.all([
+      ...[...this.#couriers.values()].map((courier) => courier.close(limitMs)),
+      this.#sharing?.close(this.#budgets, limitMs),
+    ]);
     this.#publish();
     await this.#save();
   }
@@ -109,9 +118,32 @@ export class Ledger {
       });
       this.#journals.push(journal);
     }
+    for (const journal of this.#journals) await this.#sumUp(journal);
+    this.#gateway = state?.gateway ?? this.#newGateway(state === undefined);
+    await this.#save(); // nobody is to hear of an id before it is kept
+    await this.#share(this.#gateway);
     await this.#tick();
     for (const name of this.#parts.sinks) this.#couriers.set(name, this.#courier(name));
     this.#plan();
+  }
+
+  /** Without a state, what is in the files was told under an id that is lost, if budgets were shared. */
+  #newGateway(hasLostState: boolean): SavedGateway {
+    const isTold = hasLostState && this.#parts.shared !== undefined;
+    return { id: randomUUID(), before: isTold ? this.#spending.saved : { days: {}, months: {} } };
+  }
+
+  async #share(gateway: SavedGateway): Promise<void> {
+    const { shared } = this.#parts;
+    if (shared === undefined) return;
+    this.#sharing = new BudgetSharing({
+      ...{ ...shared, gateway },
+      spentAt: (ms) => this.#spending.at(ms),
+      onNews: () => {
+        if (this.#isSummedUp) this.#publish();
+      },
+    });
+    await this.#sharing.start(this.#budgets);
   }
 
   #courier(name: SinkName): Courier {
@@ -140,6 +172,7 @@ export class Ledger {
     for (const journal of this.#journals) await this.#sumUp(journal);
     this.#isSummedUp = true;
     this.#publish();
+    if (!this.#isClosing) void this.#sharing?.poll(this.#budgets);
     for (const courier of this.#couriers.values()) courier.wake();
     if (performance.now() - this.#savedMs >= saveMs) await this.#save();
   }
@@ -172,8 +205,8 @@ export class Ledger {
   #publish(): void {
     const { table } = this.#parts;
     const nowMs = Date.now();
-    const spentBy = this.#spending.at(nowMs);
-    for (const { tenant, row, day, month } of this.#budgets) {
+    const spentBy = this.#sharing?.totalAt(nowMs) ?? this.#spending.at(nowMs);
+    for (const { tenant, row, day, month, isClosed } of this.#budgets) {
       const spent = spentBy(tenant);
       const isOver = (budget: number, sum: number): boolean =>
         budget > 0 && sum >= inBillionths(budget);
@@ -182,6 +215,8 @@ export class Ledger {
       table.writeTenant(row, 'daySpent', spent.day);
       table.writeTenant(row, 'monthSpent', spent.month);
       table.writeTenant(row, 'refusedUntilMs', Math.max(ofDay, ofMonth));
+      const isUnknown = isClosed && this.#sharing?.isUnknown(tenant) === true;
+      table.writeTenant(row, 'isUnknown', isUnknown ? 1 : 0);
     }
     for (const [name, courier] of this.#couriers) {
       const row = sinkNames.indexOf(name);
@@ -217,6 +252,7 @@ export class Ledger {
       version: 2,
       journals: Object.fromEntries(journals),
       spending: this.#spending.saved,
+      gateway: this.#gateway,
     };
     const text = JSON.stringify(state);
     if (text === this.#saved) return;

@@ -9,20 +9,25 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { configuredSinks, sinkNames } from '../config/sinks.ts';
 import { assert } from '../lib/assert.ts';
 import { nameThread } from '../lib/thread-name.ts';
+import { redisErrorText } from '../redis/errors.ts';
 import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { LedgerTable } from '../shm/ledger.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
-import type { FromThread, LedgerStart, ToThread } from '../shm/threads.ts';
+import type { FromThread, LedgerStart, RedisStart, ToThread } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { createLogger, type LogLevel } from '../telemetry/log.ts';
 import { errorText } from '../telemetry/log-fields.ts';
+import { RedisBudgets } from './budget-store.ts';
 import { Ledger } from './ledger.ts';
+import type { SharedBudgets } from './sharing.ts';
 import { openSink, secretsOf } from './sinks/open-sink.ts';
 
 /** Of each of two steps; together less than the main thread waits for a thread to stop. */
 const closeMs = 700;
 const logCloseMs = 500;
+/** No request waits for a call about budgets, and many go out together. */
+const storeMsMin = 1000;
 
 const port = parentPort;
 assert(port !== null, 'the ledger is a worker thread');
@@ -48,9 +53,31 @@ async function run(start: LedgerStart): Promise<void> {
   const secrets = secretsOf(sinks);
   const withoutSecrets = (error: unknown): string =>
     secrets.reduce((text, secret) => text.replaceAll(secret, '***'), errorText(error));
+  const table = new LedgerTable(memory.ledger);
+  const sharedBudgets = (redis: RedisStart): SharedBudgets => ({
+    store: new RedisBudgets(
+      { ...redis, timeoutMs: Math.max(storeMsMin, redis.timeoutMs) },
+      redis.prefix,
+    ),
+    onState(isUp, error) {
+      table.isStoreUp = isUp;
+      if (isUp) log.info('the store of budgets answers');
+      else {
+        const text = 'the store of budgets does not answer; tenants go by their failure_mode';
+        log.error(text, { err: redisErrorText(error) });
+      }
+    },
+    onCall: (isAnswered) =>
+      metrics.add(catalogue.budgetStoreCalls, isAnswered ? Result.ok : Result.failed, 1),
+    onRefused(tenant, error) {
+      const text = `the store of budgets refuses what is asked about ${tenant}`;
+      log.error(text, { err: redisErrorText(error) });
+    },
+  });
   const ledger = new Ledger({
     ...{ path: start.path, acceptors: start.acceptors, budgets: start.budgets, log },
-    table: new LedgerTable(memory.ledger),
+    table,
+    ...(start.redis === null ? {} : { shared: sharedBudgets(start.redis) }),
     sinks: configuredSinks(sinks),
     open: (sink) => openSink(sink, sinks),
     onStored: (sink, events) =>

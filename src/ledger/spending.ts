@@ -89,6 +89,12 @@ class Periods {
   }
 }
 
+/** Names of the day and the month of that time. */
+export function periodsOf(ms: number): Readonly<Record<keyof Spent, string>> {
+  const time = new Date(ms).toISOString();
+  return { day: time.slice(0, dayChars), month: time.slice(0, monthChars) };
+}
+
 /** Wall clock at which the day, and the month, of that time is over. */
 export function endOfDay(ms: number): number {
   const at = new Date(ms);

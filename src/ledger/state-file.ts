@@ -9,6 +9,7 @@
 import { open, readFile, rename } from 'node:fs/promises';
 import type { SavedJournal } from './journal.ts';
 import type { Cursor } from './segment.ts';
+import type { SavedGateway } from './sharing.ts';
 import type { SavedSpending } from './spending.ts';
 
 export interface LedgerState {
@@ -16,6 +17,8 @@ export interface LedgerState {
   /** By the name of the file that is written. */
   readonly journals: Readonly<Record<string, SavedJournal>>;
   readonly spending: SavedSpending | undefined;
+  /** Who this is to others that share budgets; a version that knew of none wrote nothing. */
+  readonly gateway?: SavedGateway | undefined;
 }
 
 /** Beside the usage file: `usage.ndjson.ledger`. */
@@ -35,7 +38,8 @@ export async function readState(path: string): Promise<LedgerState | undefined> 
     state?.version === 2 &&
     isObject(state.journals) &&
     Object.values(state.journals).every(isJournal) &&
-    (state.spending === undefined || isSpending(state.spending));
+    (state.spending === undefined || isSpending(state.spending)) &&
+    (state.gateway === undefined || isGateway(state.gateway));
   if (!isWhole) throw new Error('it is no state of a ledger, or of another version');
   return state as LedgerState;
 }
@@ -44,6 +48,10 @@ const isObject = (value: unknown): value is object => typeof value === 'object' 
 
 function isSpending({ days, months }: Partial<SavedSpending>): boolean {
   return [days, months].every((all) => isObject(all) && Object.values(all).every(isObject));
+}
+
+function isGateway({ id, before }: Partial<SavedGateway>): boolean {
+  return typeof id === 'string' && id !== '' && isObject(before) && isSpending(before);
 }
 
 function isJournal(saved: Partial<SavedJournal>): boolean {

@@ -8,12 +8,22 @@ export const ledgerCounts = { sink: sinkNames.length, tenant: tenantsMax } as co
 type Places = ReturnType<typeof LedgerLayout.place>['at'];
 
 export class LedgerTable {
+  readonly #words: Int32Array;
   readonly #doubles: Float64Array;
   readonly #at: Places;
 
   constructor(region: SharedArrayBuffer) {
     this.#at = LedgerLayout.attach(region, ledgerCounts).at;
+    this.#words = new Int32Array(region);
     this.#doubles = new Float64Array(region);
+  }
+
+  get isStoreUp(): boolean {
+    return Atomics.load(this.#words, this.#at.isStoreUp) === 1;
+  }
+
+  set isStoreUp(isUp: boolean) {
+    Atomics.store(this.#words, this.#at.isStoreUp, isUp ? 1 : 0);
   }
 
   readSink(row: number, field: keyof Places['sink']['at']): number {
@@ -32,7 +42,7 @@ export class LedgerTable {
     this.#doubles[this.#index('tenant', row, this.#at.tenant.at[field])] = value;
   }
 
-  #index(of: keyof Places, row: number, field: number): number {
+  #index(of: 'sink' | 'tenant', row: number, field: number): number {
     const { base, stride } = this.#at[of];
     return (base + row * stride + field) >> 1;
   }

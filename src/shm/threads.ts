@@ -144,17 +144,20 @@ export interface ForwarderStart extends ThreadStart {
 /** Rows of the limits: their names in the store, `{tenant}` or `{tenant}:model`, and whose they are. */
 export type LimitNames = ReadonlyMap<number, { readonly name: string; readonly owner: number }>;
 
+/** Where gateways share what they count. */
+export interface RedisStart {
+  readonly mode: 'single' | 'cluster' | 'sentinel';
+  readonly urls: readonly string[];
+  readonly master: string;
+  readonly username: string;
+  readonly password: string;
+  readonly timeoutMs: number;
+  readonly prefix: string;
+}
+
 export interface LimiterStart extends ThreadStart {
   readonly thread: 'limiter';
-  readonly redis: {
-    readonly mode: 'single' | 'cluster' | 'sentinel';
-    readonly urls: readonly string[];
-    readonly master: string;
-    readonly username: string;
-    readonly password: string;
-    readonly timeoutMs: number;
-    readonly prefix: string;
-  };
+  readonly redis: RedisStart;
   /** Kept current by `limitNames` messages. */
   readonly names: LimitNames;
 }
@@ -165,6 +168,8 @@ export interface LedgerStart extends ThreadStart {
   readonly path: string;
   readonly acceptors: number;
   readonly sinks: SinkConfigs;
+  /** Where budgets are shared with other gateways; null: they are not. */
+  readonly redis: RedisStart | null;
   /** Kept current by `budgets` messages. */
   readonly budgets: readonly BudgetRow[];
 }

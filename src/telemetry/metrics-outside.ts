@@ -26,6 +26,18 @@ export const outsideMetrics = () => ({
     'count',
     '1 while the store of shared limits answers; 0 while it does not, and where there is none.',
   ),
+  budgetStoreCalls: counter(
+    'sluice_budget_store_calls_total',
+    ['result'],
+    ['ledger'],
+    'Calls about shared budgets, one for each tenant; `failed`: no answer in time, or refused.',
+  ),
+  budgetStoreUp: gauge(
+    'sluice_budget_store_up',
+    [],
+    'count',
+    '1 while the store says what other gateways have spent; 0 while it does not, and where there is none.',
+  ),
   usageDropped: counter(
     'sluice_usage_dropped_total',
     [],

@@ -46,6 +46,7 @@ const sources: MetricsSources = {
   arenaBytesInUse: () => 4096,
   httpConnections: () => 12,
   limitStoreUp: () => 1,
+  budgetStoreUp: () => 1,
 };
 const build = { version: '0.1.0', node: process.version, engine: 'uws' };
 

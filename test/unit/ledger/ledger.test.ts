@@ -28,7 +28,7 @@ let stored: number[];
 let lost: number;
 let said: string[];
 
-const acme = { tenant: 'acme', row: 3, day: 100, month: 1000 };
+const acme = { tenant: 'acme', row: 3, isClosed: false, day: 100, month: 1000 };
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'sluice-ledger-'));

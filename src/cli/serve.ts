@@ -60,6 +60,10 @@ async function serve(flags: ServeFlags): Promise<number> {
     const { formatProblem } = await import('../config/problems.ts');
     return complain(loaded.problems.map(formatProblem));
   }
+  if (flags.child === undefined && loaded.warnings.length > 0) {
+    const { formatProblem } = await import('../config/problems.ts');
+    for (const warning of loaded.warnings) warn(`${formatProblem(warning)} (warning)`);
+  }
   if (flags.supervisor) {
     const { supervise } = await import('../supervisor/supervisor.ts');
     const args = process.argv.slice(2);
@@ -153,6 +157,10 @@ function complain(lines: readonly string[]): number {
     process.stderr.write(`${styleText('red', line, { stream: process.stderr })}\n`);
   }
   return ExitCode.usage;
+}
+
+function warn(line: string): void {
+  process.stderr.write(`${styleText('yellow', line, { stream: process.stderr })}\n`);
 }
 
 /** A wildcard address is no address to call; IPv6 needs brackets. */

@@ -13,6 +13,7 @@ import type { ReferenceSources } from './references.ts';
 import { type Config, type ConfigInput, ConfigSchema, type ModelConfig } from './schema.ts';
 import { schemaValues } from './schema-tree.ts';
 import { configuredSinks } from './sinks.ts';
+import { warningsOf } from './warnings.ts';
 
 export type LoadResult =
   | {
@@ -61,7 +62,9 @@ export function loadConfig(
   const config = withAbsoluteFiles(parsed.data, absolute);
   const unreadable = tlsProblems(config, readFile, problemAt);
   if (unreadable.length > 0) return { ok: false, problems: unreadable };
-  const warnings = literalSecrets(value, document, problemAt);
+  const idle = warningsOf(config, value).map(([path, message]) => problemAt(path, message));
+  const secrets = literalSecrets(value, document, problemAt);
+  const warnings = [...secrets, ...idle].toSorted((a, b) => a.line - b.line || a.col - b.col);
   return { ok: true, config: freeze(config), warnings, problemAt };
 }
 
@@ -72,7 +75,9 @@ export function configFromObject(input: ConfigInput, name = 'config'): LoadResul
     const problemAt = (path: ConfigPath, message: string): Problem => ({
       ...{ file: name, ...nowhere, path: pathText(path), message, hint: undefined },
     });
-    return { ok: true, config: freeze(parsed.data), warnings: [], problemAt };
+    const config = freeze(parsed.data);
+    const warnings = warningsOf(config, input).map(([path, message]) => problemAt(path, message));
+    return { ok: true, config, warnings, problemAt };
   }
   return { ok: false, problems: problemsOf(parsed.error.issues, input, name, () => nowhere) };
 }

@@ -129,12 +129,13 @@ export class ReplicaChanges {
   }
 
   async #reload(): Promise<object> {
-    const { options, membership } = this.#parts;
+    const { options, membership, logger } = this.#parts;
     if (options.reload === undefined) {
       throw new AdminError(409, 'the gateway was started without a config file');
     }
     const loaded = await options.reload();
     if (!loaded.ok) throw new AdminError(400, loaded.problems.map(formatProblem).join('; '));
+    for (const warning of loaded.warnings) logger.warn(formatProblem(warning));
     const running = [...membership].map((member) => ({
       model: member.model,
       replica: {

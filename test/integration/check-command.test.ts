@@ -69,6 +69,20 @@ test('a secret in the file is a warning and no failure', () => {
   expect(status).toBe(0);
 });
 
+test('what does nothing is a warning at its place, in text and in JSON', () => {
+  const text = `${good}hedge: { budget: 0.1 }\n`;
+  const plain = check(text);
+  const message = 'does nothing without `hedge.automatic: true`';
+  expect(plain.stderr).toBe(`./sluice.yaml:3:18 hedge.budget: ${message} (warning)\n`);
+  expect(plain.status).toBe(0);
+  const { stdout, status } = check(text, '--json');
+  expect(JSON.parse(stdout)).toMatchObject({
+    ok: true,
+    warnings: [{ line: 3, col: 18, path: 'hedge.budget', message }],
+  });
+  expect(status).toBe(0);
+});
+
 test('a missing file and an unknown flag exit 2', () => {
   expect(sluice('check', '--config', 'absent.yaml')).toEqual({
     status: 2,

@@ -14,7 +14,7 @@ import {
   ErrorReply,
 } from '@redis/client';
 import { LateError, RefusedError } from './errors.ts';
-import { answeringNodes, parseNode, type RedisNode } from './nodes.ts';
+import { answeringNodes, parseNode, type RedisNode, serverName } from './nodes.ts';
 
 export interface RedisOptions {
   readonly mode: 'single' | 'cluster' | 'sentinel';
@@ -123,6 +123,7 @@ function createRedis(options: RedisOptions, nodes: readonly RedisNode[], scripts
     ...{ reconnectStrategy: false as const },
     ...(isTls ? { tls: true as const } : {}),
   };
+  const nameOf = (host: string) => (isTls ? serverName(host) : {});
   // Nothing waits for a connection: what cannot be sent fails.
   const common = { socket, pingInterval: pingMs, disableOfflineQueue: true };
   const ownNode = nodes[0] as RedisNode;
@@ -132,10 +133,14 @@ function createRedis(options: RedisOptions, nodes: readonly RedisNode[], scripts
   });
   if (mode === 'cluster') {
     const rootNodes = nodes.map(({ host, port }) => {
-      return { ...common, ...access, socket: { ...socket, host, port } };
+      return { ...common, ...access, socket: { ...socket, host, port, ...nameOf(host) } };
     });
     const defaults = { ...common, ...access };
-    return createCluster({ rootNodes, defaults, scripts }) as unknown as Client;
+    const nodeAddressMap = (address: string) => {
+      const [, host = '', port] = /^(.*):(\d+)$/.exec(address) ?? [];
+      return { host, port: Number(port), ...nameOf(host) };
+    };
+    return createCluster({ rootNodes, defaults, nodeAddressMap, scripts }) as unknown as Client;
   }
   if (mode === 'sentinel') {
     return createSentinel({
@@ -148,7 +153,12 @@ function createRedis(options: RedisOptions, nodes: readonly RedisNode[], scripts
     }) as unknown as Client;
   }
   const { host, port, database } = ownNode;
-  const own = { ...common, ...access, database, socket: { ...socket, host, port } };
+  const own = {
+    ...common,
+    ...access,
+    database,
+    socket: { ...socket, host, port, ...nameOf(host) },
+  };
   return createClient({ ...own, scripts }) as unknown as Client;
 }
 

@@ -1,5 +1,5 @@
 /** Addresses of Redis servers, and which of them answer. Event-loop threads; nothing is kept. */
-import { connect } from 'node:net';
+import { connect, isIP } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 
 export interface RedisNode {
@@ -24,6 +24,10 @@ export function parseNode(text: string): RedisNode {
     database: Number(pathname.slice(1) || 0),
   };
 }
+
+/** What TLS asks a server for: providers find it by its name, and an address is none. */
+export const serverName = (host: string): { servername?: string } =>
+  isIP(host) === 0 ? { servername: host } : {};
 
 /** Those that answer a ping, whatever they answer, the quickest first. Rejects when none does in time. */
 export async function answeringNodes(
@@ -53,7 +57,7 @@ export async function answeringNodes(
 function answers({ host, port, isTls }: RedisNode, limitMs: number): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const options = { host, port };
-  const socket = isTls ? connectTls({ ...options, servername: host }) : connect(options);
+  const socket = isTls ? connectTls({ ...options, ...serverName(host) }) : connect(options);
   const timer = setTimeout(() => reject(new Error(`no answer within ${limitMs} ms`)), limitMs);
   socket.once(isTls ? 'secureConnect' : 'connect', () => socket.write('PING\r\n'));
   socket.once('data', () => resolve());

@@ -1,11 +1,11 @@
 /**
- * T48: the store of shared limits is down, hung or slow, and back. Requests go by the failure mode of their
+ * T48: the store of shared limits is down, hung or slow, or there and takes no writes, and back. Requests go by the failure mode of their
  * tenant, none later than the time limit of the store; and the limiter thread dies.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { figure } from '../support/figures.ts';
 import type { GatewayProcess } from '../support/gateway.ts';
-import { hasRedis } from '../support/redis-server.ts';
+import { hasRedis, RedisServer } from '../support/redis-server.ts';
 import { SharedLimitsScene } from '../support/shared-limits.ts';
 import { crash, restarted } from '../support/thread-faults.ts';
 import { eventually } from '../support/until.ts';
@@ -23,7 +23,12 @@ describe.skipIf(!hasRedis)('a store that fails (skipped without redis-server)', 
     });
     gateway = scene.gateways[0]!;
   });
-  afterAll(() => scene?.close());
+  /** Of a store that is a replica for a while. */
+  let master: RedisServer | undefined;
+  afterAll(async () => {
+    await scene?.close();
+    await master?.close();
+  });
 
   /** One after the other: the first find out that the store is gone, the others know it. */
   async function through(tenant: string, count: number) {
@@ -40,6 +45,19 @@ describe.skipIf(!hasRedis)('a store that fails (skipped without redis-server)', 
   test.each([
     ['down', () => scene.redis.kill(), () => scene.redis.startAgain()],
     ['hung', () => scene.redis.signal('SIGSTOP'), () => scene.redis.signal('SIGCONT')],
+    [
+      'full (OOM)',
+      () => scene.redis.cli('config', 'set', 'maxmemory', '1'),
+      () => scene.redis.cli('config', 'set', 'maxmemory', '0'),
+    ],
+    [
+      'no master any more (READONLY)',
+      async () => {
+        master = await RedisServer.start();
+        scene.redis.cli('replicaof', '127.0.0.1', String(master.port));
+      },
+      () => scene.redis.cli('replicaof', 'no', 'one'),
+    ],
     ['500 ms slow', () => scene.line.setDelay(250), () => scene.line.setDelay(0)],
   ])('T48: the store is %s, and back', async (how, breaks, mends) => {
     await eventually('the store answers', () => scene.isUp(gateway));
@@ -69,6 +87,19 @@ describe.skipIf(!hasRedis)('a store that fails (skipped without redis-server)', 
     }
     await eventually('the store answers again', () => scene.isUp(gateway));
     expect((await through('shut', 5)).statuses).toEqual(new Set([200]));
+  });
+
+  test('the script is gone from the store: no call fails, and nobody hears of it', async () => {
+    await eventually('the store answers', () => scene.isUp(gateway));
+    const failed = await scene.calls(gateway, 'failed');
+    const calls = await scene.calls(gateway);
+    expect(scene.redis.cli('script', 'flush')).toBe('OK');
+    const one = await scene.ask(gateway, 'share');
+    expect([200, 429]).toContain(one.status);
+    expect(await scene.calls(gateway)).toBeGreaterThan(calls);
+    expect(await scene.calls(gateway, 'failed')).toBe(failed);
+    expect((await through('shut', 20)).statuses).toEqual(new Set([200]));
+    expect(await scene.isUp(gateway)).toBe(true);
   });
 
   test('a limiter that dies is back, and nobody is refused or let in for it', async () => {

@@ -232,6 +232,22 @@ describe.skipIf(!hasRedis)('spent together (skipped without redis-server)', () =
     expect(a.said.filter((text) => text === 'down')).toHaveLength(1);
   });
 
+  test('Redis takes no writes: own counts, and is told later', async () => {
+    const [a, b] = [await started('a'), await started('b')];
+    b.spend(20);
+    await allKnow(20, a, b);
+    redis.cli('config', 'set', 'maxmemory', '1');
+    try {
+      a.spend(1);
+      await eventually('it is known', () => a.isUnknown(), waitMs);
+      expect(a.spent()).toBe(21);
+    } finally {
+      redis.cli('config', 'set', 'maxmemory', '0');
+    }
+    await allKnow(21, a, b);
+    expect(a.isUnknown()).toBe(false);
+  });
+
   test('something else under the name of one tenant, and a script that is gone', async () => {
     const now = new Date().toISOString();
     redis.cli('set', `test:{acme}:budget:${now.slice(0, 7)}`, 'x');

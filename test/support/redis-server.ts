@@ -12,6 +12,9 @@ import { freePort } from './free-port.ts';
 import { eventually } from './until.ts';
 
 export const hasRedis = thisMachine.has('redis-server');
+/** Built with TLS, as Debian's is. */
+export const hasRedisTls =
+  hasRedis && spawnSync('redis-cli', ['--help'], { encoding: 'utf8' }).stdout.includes('--tls');
 export const hasSentinel = thisMachine.has('redis-sentinel');
 
 export class RedisServer {

@@ -30,6 +30,7 @@ export class SharedLimitsScene {
     count: number,
     tenants: Readonly<Record<string, Omit<Tenant, 'name'>>>,
     redis: Redis = {},
+    env: Readonly<Record<string, string>> = {},
   ): Promise<SharedLimitsScene> {
     const server = await RedisServer.start();
     const line = await SlowLine.to(server.port);
@@ -38,10 +39,8 @@ export class SharedLimitsScene {
       line,
       await replicaInProcess({ profile: 'instant' }),
     );
-    await scene.#startGateways(count, tenants, {
-      urls: [`redis://127.0.0.1:${line.port}`],
-      ...redis,
-    });
+    const urls = [`redis://127.0.0.1:${line.port}`];
+    await scene.#startGateways(count, tenants, { urls, ...redis }, env);
     return scene;
   }
 
@@ -83,6 +82,7 @@ export class SharedLimitsScene {
     count: number,
     tenants: Readonly<Record<string, Omit<Tenant, 'name'>>>,
     redis: Redis,
+    env: Readonly<Record<string, string>>,
   ): Promise<void> {
     const config: ConfigInput = {
       admin: { token: faultToken },
@@ -94,7 +94,7 @@ export class SharedLimitsScene {
       models: [{ name: model, replicas: [{ url: this.#replica.url }] }],
     };
     for (let i = 0; i < count; i++) {
-      this.gateways.push(await gatewayProcess({ config, env: faultEnv }));
+      this.gateways.push(await gatewayProcess({ config, env: { ...faultEnv, ...env } }));
     }
   }
 

@@ -4,7 +4,7 @@
  * its own config. Ledger thread.
  */
 import type { SinkConfig } from '../../config/sinks.ts';
-import { parseNode } from '../../redis/nodes.ts';
+import { parseNode, serverName } from '../../redis/nodes.ts';
 import { readPems, sinkTimeoutMs, type UsageSink } from './sink.ts';
 
 /** `timeoutMs`: see sinkTimeoutMs. */
@@ -24,7 +24,7 @@ export async function openRedisStream(
       // One that has nothing to send is closed as well, were it not for the pings.
       socketTimeout: 2 * timeoutMs,
       reconnectStrategy: false,
-      ...(tls === undefined ? {} : { tls: true as const, ...readPems(tls) }),
+      ...(tls === undefined ? {} : { tls: true as const, ...serverName(host), ...readPems(tls) }),
     },
     pingInterval: timeoutMs / 2,
     disableOfflineQueue: true,

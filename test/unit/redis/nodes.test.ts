@@ -1,6 +1,6 @@
 /** Addresses of Redis as the config has them, for shared limits and for usage events alike. */
 import { expect, test } from 'vitest';
-import { parseNode } from '../../../src/redis/nodes.ts';
+import { parseNode, serverName } from '../../../src/redis/nodes.ts';
 
 const plain = { port: 6379, isTls: false, username: '', password: '', database: 0 };
 
@@ -15,4 +15,12 @@ test.each([
   ['redis://u%40x:p%2F%3A@h', { ...plain, host: 'h', username: 'u@x', password: 'p/:' }],
 ])('%s', (text, node) => {
   expect(parseNode(text)).toEqual(node);
+});
+
+test.each([
+  ['redis.example', { servername: 'redis.example' }],
+  ['127.0.0.1', {}],
+  ['::1', {}],
+])('TLS asks for a server by its name, and never by an address: %s', (host, name) => {
+  expect(serverName(host)).toEqual(name);
 });

@@ -108,7 +108,11 @@ const rows: readonly (readonly [
   ['T45', 'second SIGTERM, drain limit', 'error events, gone within 1 s'],
   ['T46', 'drain, undrain, remove, add under load', 'lost 0'],
   ['T47', 'good and broken config files', 'the last good one stays, lost 0, counted'],
-  ['T48', 'the store of shared limits down, hung, 500 ms slow, without writes, and back', 'added latency < 60 ms'],
+  [
+    'T48',
+    'the store of shared limits down, hung, 500 ms slow, without writes, and back',
+    'added latency < 60 ms',
+  ],
   [
     'T49',
     'log to a full device, a closed or a deaf pipe',

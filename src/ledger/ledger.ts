@@ -1,5 +1,6 @@
 /**
- * Follows the usage files of all acceptors: sums up what tenants spend, and has each sink get every event.
+ * Follows the usage files of all acceptors: sums up what tenants spend, shares that with other gateways where
+ * budgets are shared (sharing.ts), and has each sink get every event.
  * Ledger thread; never blocks. Acceptors and their files know nothing of it.
  *
  * Its death loses nothing: the files are written on, the words of tenants stay as they are, and a successor

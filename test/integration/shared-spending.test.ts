@@ -10,6 +10,7 @@ import { RedisBudgets } from '../../src/ledger/budget-store.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
 import { stateFileOf } from '../../src/ledger/state-file.ts';
 import { inBillionths } from '../../src/lib/price.ts';
+import { createPrng } from '../../src/lib/prng.ts';
 import { LedgerLayout } from '../../src/shm/ledger.layout.ts';
 import { LedgerTable, ledgerCounts } from '../../src/shm/ledger.ts';
 import { hasRedis, RedisServer } from '../support/redis-server.ts';
@@ -18,6 +19,8 @@ import { eventually } from '../support/until.ts';
 const acme = { tenant: 'acme', row: 3, isClosed: true, day: 100, month: 1000 };
 const other = { ...acme, tenant: 'other', row: 4 };
 const waitMs = 15_000;
+const seed = Number(process.env.SEED ?? Date.now() % 1e9) >>> 0;
+console.info(`SEED=${seed}`);
 
 let folder: string;
 let redis: RedisServer;
@@ -262,6 +265,44 @@ describe.skipIf(!hasRedis)('spent together (skipped without redis-server)', () =
     await allKnow(2, a, b);
     expect(a.isUnknown()).toBe(false);
   });
+
+  test('whatever happens in whatever order: each amount counts once', async () => {
+    const random = createPrng(seed);
+    const running = new Map<string, Member>();
+    for (const name of ['a', 'b', 'c']) running.set(name, await started(name));
+    let sum = 0;
+    let hasLostState = false;
+    for (let step = 0; step < 40; step++) {
+      const name = ['a', 'b', 'c'][random.below(3)]!;
+      const member = running.get(name)!;
+      const kind = random.below(10);
+      if (kind < 6) {
+        const amount = 1 + random.below(9);
+        sum += amount;
+        member.spend(amount);
+        // Mostly many are under way at once.
+        if (random.below(3) === 0) {
+          await eventually('it has read that', () => running.get(name)!.spent() > 0, waitMs);
+        }
+      } else if (kind === 6) {
+        running.set(name, await started(name)); // beside the other process
+        await member.ledger.close(1000);
+      } else if (kind === 7) {
+        await member.ledger.close(1000);
+        running.set(name, await started(name));
+      } else if (kind === 8) {
+        // It has told all it knows before it loses its state, and no other process of it is alive.
+        await allKnow(sum, ...running.values());
+        await member.ledger.close(1000);
+        rmSync(stateFileOf(member.path));
+        hasLostState = true;
+        running.set(name, await started(name));
+      } else if (!hasLostState) {
+        redis.cli('flushall'); // those that run know all there is to tell
+      }
+    }
+    await allKnow(sum, ...running.values());
+  }, 120_000);
 
   test('another day: the month goes on, and the day begins anew', async () => {
     vi.useFakeTimers({ toFake: ['Date'], now: Date.parse('2026-12-14T23:59:50.000Z') });

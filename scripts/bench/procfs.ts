@@ -29,6 +29,22 @@ function threadCpu(pid: number): ThreadCpu[] {
   return threads;
 }
 
+/** Time on a processor of the living threads of a process, by name, those of one name together; nanoseconds. */
+export function threadNs(pid: number): Map<string, number> {
+  const threads = new Map<string, number>();
+  for (const tid of readdirSync(`/proc/${pid}/task`)) {
+    try {
+      const name = readFileSync(`/proc/${pid}/task/${tid}/comm`, 'utf8').trim();
+      const ns = Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, 'utf8').split(' ')[0]);
+      threads.set(name, (threads.get(name) ?? 0) + ns);
+    } catch (error) {
+      // A thread may end between the listing and the reading.
+      if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    }
+  }
+  return threads;
+}
+
 function cpuOf(stat: string): number {
   // The command may contain blanks and parentheses; the fields after its last one do not.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

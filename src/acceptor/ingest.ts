@@ -261,7 +261,7 @@ export class Ingest implements ListenerHandler {
     // A key of ours is nothing to a replica.
     if (authorization !== '' && holder === undefined) list.push('authorization', authorization);
     if (apiKey !== '' && holder === undefined) list.push('x-api-key', apiKey);
-    pushTraceContext(list, trace, traceparent);
+    pushTraceContext(list, this.#state.tracing, trace, traceparent);
     list.push('x-request-id', requestId);
     return list;
   }

@@ -6,6 +6,8 @@ import { type Route, routes } from '../protocol/routes.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import {
   defaultMetricDims,
+  errorTypeIndex,
+  errorTypes,
   modelIndex,
   Operation,
   statusIndex,
@@ -49,6 +51,7 @@ export function countOutcome(
   state: AcceptorState,
   request: Request,
   isWell: boolean,
+  status: number,
   ms: number,
 ): void {
   const { slots, metrics: counters, start } = state;
@@ -72,7 +75,9 @@ export function countOutcome(
     counters.addTriple(metrics.tenantTokens, series, index, TokenType.output, output);
     counters.addTriple(metrics.tenantTokens, series, index, TokenType.cached, cached);
   }
-  if (start.genai === true) observeGenai(state, request, route, index, input, output, isWell, ms);
+  if (start.genai !== true) return;
+  const errorType = errorTypeIndex(status, isWell);
+  observeGenai(state, request, route, index, input, output, errorType, ms);
 }
 
 function observeGenai(
@@ -82,18 +87,18 @@ function observeGenai(
   model: number,
   input: number,
   output: number,
-  isWell: boolean,
+  errorType: number,
   ms: number,
 ): void {
   const operation = route === undefined ? undefined : operationOf[route.id];
   if (operation === undefined) return;
   const series = model * operations + operation;
-  counters.observe(metrics.genaiDuration, series, ms * 1000);
+  counters.observe(metrics.genaiDuration, series * errorTypes.length + errorType, ms * 1000);
   // Bounds are tokens, so observations are in millionths of one.
   if (input > 0) counters.observe(metrics.genaiTokens, series * tokenTypes, input * 1e6);
   if (output > 0) counters.observe(metrics.genaiTokens, series * tokenTypes + 1, output * 1e6);
   const firstUs = slots.readTime(slot, slots.at.firstTokenUs) - facts.arrivedUs;
-  if (!isWell || !isEventStream || firstUs <= 0) return;
+  if (errorType !== 0 || !isEventStream || firstUs <= 0) return;
   counters.observe(metrics.genaiFirstToken, series, firstUs);
   if (output > 1) {
     counters.observe(metrics.genaiPerToken, series, (ms * 1000 - firstUs) / (output - 1));

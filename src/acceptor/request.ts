@@ -41,7 +41,7 @@ export interface RequestFacts extends Asker {
   readonly holder: Holder | undefined;
   /** By which it goes to its end. */
   readonly models: ModelTable;
-  /** Its place in a trace; undefined: requests are not traced, or the client has chosen that for this one. */
+  /** Its place in a trace; undefined: it is not traced. */
   readonly trace: RequestTrace | undefined;
   /** The answer says why it came from its replica. */
   readonly wantsExplain: boolean;

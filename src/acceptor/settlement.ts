@@ -83,7 +83,8 @@ export class Settlement {
     if (method === 'OPTIONS') return;
     const ms = (nowUs() - facts.arrivedUs) / 1000;
     countRequest(this.#state, facts, model, status, ms);
-    endSpan(this.#state, facts, undefined, status, code, model);
+    const answered = code === errors.CLIENT_GONE.code ? 0 : status;
+    endSpan(this.#state, facts, undefined, answered, code, model);
     const { log } = this.#state;
     if (log.sampler.keeps(facts.requestId, status, false, ms)) {
       const { requestId, holder } = facts;
@@ -166,9 +167,9 @@ export class Settlement {
     const status = hasLeft ? errors.CLIENT_GONE.status : request.status;
     countRequest(this.#state, facts, request.model, status, ms);
     const outcome = failure === undefined && status < 400 ? 'ok' : 'error';
-    countOutcome(this.#state, request, outcome === 'ok' && !hasLeft, ms);
+    countOutcome(this.#state, request, outcome === 'ok' && !hasLeft, status, ms);
     writeUsage(this.#state, request, hasLeft ? 'client_gone' : outcome, failure?.code, ms);
-    endSpan(this.#state, facts, request, status, failure?.code, request.model);
+    endSpan(this.#state, facts, request, request.status, failure?.code, request.model);
     const { words, at } = slots;
     const row = slots.row(request.slot);
     // Of an answer of the model that it was estimated for; the row may still have its last request's.

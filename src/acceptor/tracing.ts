@@ -1,17 +1,19 @@
 /**
  * Which requests are traced, and the span of each that is. Acceptor threads; never blocks.
  *
- * The choice comes first: the sampled flag of the client's `traceparent`, else the trace id. What is not
- * chosen costs an id at most. A client that has chosen not to trace, or one too many of those that have,
- * gets its `traceparent` to the replica as it came, so its trace is whole without a span of ours.
+ * The choice comes first: the sampled flag of the client's `traceparent`, else a new trace id. What is not
+ * chosen costs that id, and nothing of it crosses to another thread. A client that has chosen not to
+ * trace, or one too many of those that have, gets its `traceparent` to the replica as it came, so its
+ * trace is whole without a span of ours; where there is none the forwarder says that nobody traces.
  */
 import { nowUs } from '../lib/clock.ts';
 import {
   isChosen,
   isSampled,
   newSpanId,
-  newTrace,
+  newTraceId,
   parseTraceparent,
+  sampledFlag,
   type Traceparent,
   traceparentOf,
 } from '../protocol/traceparent.ts';
@@ -27,7 +29,7 @@ import type { Request, RequestFacts } from './request.ts';
 const traceHeader = ':trace';
 
 export interface RequestTrace {
-  /** The span of the request. */
+  /** The span of the request, sampled. */
   readonly own: Traceparent;
   /** Span of the client; '' where the trace begins here. */
   readonly parentId: string;
@@ -65,14 +67,14 @@ export class Tracing {
 
   /** `received` is the client's header, or ''. Undefined: no span, and the header goes on as it is. */
   begin(received: string, us: number): RequestTrace | undefined {
-    const parent = parseTraceparent(received);
+    const parent = received === '' ? undefined : parseTraceparent(received);
     if (parent !== undefined) {
       if (!isSampled(parent) || !this.#mayBegin(us)) return undefined;
       return { own: { ...parent, spanId: newSpanId() }, parentId: parent.spanId };
     }
-    const own = newTrace();
-    const isTraced = isChosen(own.traceId, this.#ratio) && this.#mayBegin(us);
-    return { own: isTraced ? { ...own, flags: 1 } : own, parentId: '' };
+    const traceId = newTraceId();
+    if (!isChosen(traceId, this.#ratio) || !this.#mayBegin(us)) return undefined;
+    return { own: { traceId, spanId: newSpanId(), flags: sampledFlag }, parentId: '' };
   }
 
   /** A window of a second: who is over its count waits for the next one. */
@@ -91,17 +93,19 @@ export class Tracing {
 /** Puts the trace context into what the replica is sent; `received` is the client's `traceparent`, or ''. */
 export function pushTraceContext(
   list: string[],
+  tracing: Tracing | undefined,
   trace: RequestTrace | undefined,
   received: string,
 ): void {
-  if (trace === undefined) {
-    if (parseTraceparent(received) !== undefined) list.push('traceparent', received);
-    return;
-  }
-  if (trace.parentId === '') dropState(list);
   // The forwarder makes a span of its own the parent, one for each exchange.
-  list.push(isSampled(trace.own) ? traceHeader : 'traceparent', traceparentOf(trace.own));
+  if (trace !== undefined) list.push(traceHeader, traceparentOf(trace.own));
+  const isOurs = trace === undefined ? !isTraceparent(received) : trace.parentId === '';
+  if (isOurs && tracing !== undefined) dropState(list);
+  if (!isOurs && trace === undefined) list.push('traceparent', received);
 }
+
+const isTraceparent = (received: string): boolean =>
+  received !== '' && parseTraceparent(received) !== undefined;
 
 /** The state of another trace means nothing in ours. */
 function dropState(list: string[]): void {
@@ -111,10 +115,12 @@ function dropState(list: string[]): void {
 }
 
 /** Id of the trace, for the log, where the request is traced. */
-export const traceIdOf = ({ trace }: RequestFacts): string | undefined =>
-  trace !== undefined && isSampled(trace.own) ? trace.own.traceId : undefined;
+export const traceIdOf = ({ trace }: RequestFacts): string | undefined => trace?.own.traceId;
 
-/** The span of a request that is over. `request`: it was published, and its slot is still its own. */
+/**
+ * The span of a request that is over. `request`: it was published, and its slot is still its own.
+ * `status`: of the answer; 0 where there was none.
+ */
 export function endSpan(
   { tracing, slots, start }: AcceptorState,
   facts: RequestFacts,
@@ -124,7 +130,7 @@ export function endSpan(
   model: number,
 ): void {
   const { trace, route, holder, requestId, arrivedUs } = facts;
-  if (tracing === undefined || trace === undefined || !isSampled(trace.own)) return;
+  if (tracing === undefined || trace === undefined) return;
   const { words, at } = slots;
   const row = request === undefined ? -1 : slots.row(request.slot);
   const attempts = request === undefined ? 0 : slots.attempts(request.slot);
@@ -147,6 +153,7 @@ export function endSpan(
     requestId,
     tenant: holder?.tenantName ?? '',
     model,
+    servedModel: attempts === 0 ? -1 : read(at.model, -1),
     adapter: adapter === 0 ? '' : (start.models[model]?.adapters?.[adapter - 1] ?? ''),
     isStream: (read(at.flags, 0) & RequestFlag.stream) !== 0,
     status,

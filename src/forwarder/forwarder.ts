@@ -82,7 +82,8 @@ export class Forwarder implements RunningOwner {
     this.#slots = new RequestSlots(memory.slots, size.slots);
     this.#metrics = new MetricsWriter(start.metrics, defaultMetricDims);
     const arena = arenaBytes(memory.arena, size.arenaBytes);
-    this.#upstream = new UpstreamRequests(this.#slots, arena, start.models);
+    const spans = openSpans(start, this.#metrics);
+    this.#upstream = new UpstreamRequests(this.#slots, arena, start.models, spans !== undefined);
     this.#deliveries = new Deliveries(this.#slots, start.models);
     this.#control = new Int32Array(memory.control);
     this.#stoppingAt = control.at.stopping;
@@ -122,7 +123,7 @@ export class Forwarder implements RunningOwner {
       },
       progress: new ReplicaProgress(memory.replicas),
       hasLargerModel: (row) => this.#upstream.hasLargerModel(row),
-      spans: openSpans(start, this.#metrics),
+      spans,
       onMisconfigured,
     };
     this.#pools = new ReplicaPools(timeouts.connect, start.replicas);

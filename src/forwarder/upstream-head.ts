@@ -1,10 +1,10 @@
 /**
  * The head of the request a replica gets. Pure; forwarder threads.
  *
- * It is built from the header blob of the acceptor, which holds nothing but allow-listed headers and
- * opens with `:method` and `:path` where they are not those of the route, and ends with `:trace` where
- * the request is traced. Host, content-length and connection belong to the HTTP client; hop-by-hop headers are dropped here once more, because undici
- * refuses a whole request over one of them.
+ * It is built from the header blob of the acceptor, which holds nothing but allow-listed headers, opens
+ * with `:method` and `:path` where they are not those of the route, and has `:trace` where the request
+ * is traced. Host, content-length and connection belong to the HTTP client; hop-by-hop headers are
+ * dropped here once more, because undici refuses a whole request over one of them.
  */
 import type { Dispatcher } from 'undici';
 import { decodeHeaders } from '../protocol/header-codec.ts';
@@ -18,6 +18,8 @@ export interface UpstreamHead {
   readonly headers: string[];
   /** The span of a request that is traced, as a `traceparent`; '' for others. */
   readonly requestSpan: string;
+  /** The client's own is among the headers. */
+  readonly hasTraceparent: boolean;
 }
 
 const notForwarded = new Set([
@@ -51,6 +53,7 @@ export function upstreamHead(
   let method: string = route.method;
   let path = paths.ofRoute(route);
   let requestSpan = '';
+  let hasTraceparent = false;
   // Compressed answers could not be scanned, and they save nothing on a short hop.
   const headers = ['accept-encoding', 'identity'];
   if (authorization !== '') headers.push('authorization', authorization);
@@ -63,7 +66,11 @@ export function upstreamHead(
     else if (name === ':path') path = paths.of(value);
     else if (name === ':trace') requestSpan = value;
     else if (isKey(name) && authorization !== '') continue;
-    else if (!notForwarded.has(name)) headers.push(name, value);
+    else if (!notForwarded.has(name)) {
+      headers.push(name, value);
+      if (name === 'traceparent') hasTraceparent = true;
+    }
   }
-  return { method: method as Dispatcher.HttpMethod, path, headers, requestSpan };
+  const ofTrace = { requestSpan, hasTraceparent };
+  return { method: method as Dispatcher.HttpMethod, path, headers, ...ofTrace };
 }

@@ -10,6 +10,7 @@ import type { Dispatcher } from 'undici';
 import { assert } from '../lib/assert.ts';
 import { type Edit, edit, edited, noEdits } from '../protocol/byte-edits.ts';
 import { type Route, routeOf } from '../protocol/routes.ts';
+import { unsampledTraceparent } from '../protocol/traceparent.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
 import type { ModelRow } from '../shm/threads.ts';
@@ -45,11 +46,19 @@ export class UpstreamRequests {
   readonly #slots: RequestSlots;
   readonly #arena: Uint8Array;
   models: readonly ModelRow[];
+  readonly #isTracing: boolean;
 
-  constructor(slots: RequestSlots, arena: Uint8Array, models: readonly ModelRow[]) {
+  /** `isTracing`: some requests are traced, so that a replica is told of those that are not. */
+  constructor(
+    slots: RequestSlots,
+    arena: Uint8Array,
+    models: readonly ModelRow[],
+    isTracing: boolean,
+  ) {
     this.#slots = slots;
     this.#arena = arena;
     this.models = models;
+    this.#isTracing = isTracing;
   }
 
   of(slot: number, pool: ReplicaPool): UpstreamRequest {
@@ -62,6 +71,9 @@ export class UpstreamRequests {
     const rename = this.#renameOf(row, route, pool.address.servedName ?? '');
     const trace = AttemptTrace.of(head.requestSpan, pool.address);
     if (trace !== undefined) head.headers.push('traceparent', trace.traceparent);
+    else if (this.#isTracing && !head.hasTraceparent) {
+      head.headers.push('traceparent', unsampledTraceparent()); // without one it would begin a trace
+    }
     return { ...head, trace, body: this.#bodyOf(row), rename };
   }
 

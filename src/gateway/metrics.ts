@@ -308,7 +308,8 @@ export class GatewayMetrics {
         Object.assign(labels, { replica: replica.name, model: replica.model });
       return replica !== undefined;
     }
-    labels[label] = fixedLabelValues[label][row] ?? 'other';
+    const value = fixedLabelValues[label][row] ?? 'other';
+    if (value !== '') labels[label] = value; // to Prometheus an empty one is none
     return true;
   }
 }

@@ -198,7 +198,7 @@ export function ledgerStart(context: StartContext): LedgerStart {
 /** Undefined: requests are not traced. */
 export function tracerStart(context: StartContext): TracerStart | undefined {
   const { memory } = context;
-  const { tracing } = context.config;
+  const { listen, tracing } = context.config;
   if (memory.spanRings.length === 0) return undefined;
   const { metrics, log, models } = common(context, ThreadId.tracer(memory.size));
   return {
@@ -207,5 +207,6 @@ export function tracerStart(context: StartContext): TracerStart | undefined {
     endpoint: tracing.endpoint,
     headers: tracing.headers,
     serviceName: tracing.service_name,
+    scheme: listen.tls === undefined ? 'http' : 'https',
   };
 }

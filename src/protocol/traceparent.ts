@@ -8,12 +8,12 @@ import { randomFillSync } from 'node:crypto';
 const pattern = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
 const zeroTrace = '0'.repeat(32);
 const zeroSpan = '0'.repeat(16);
-const sampledFlag = 1;
+export const sampledFlag = 1;
 /** Flags of version 00, those of level 2 included: sampled, random trace id. */
 const knownFlags = 3;
 const version = '00';
-const traceIdBytes = 16;
-const spanIdBytes = 8;
+const traceIdDigits = 32;
+const spanIdDigits = 16;
 
 export interface Traceparent {
   readonly traceId: string;
@@ -49,30 +49,25 @@ export const isChosen = (traceId: string, ratio: number): boolean =>
   Number.parseInt(traceId.slice(decidingFrom, decidingTo), 16) >=
   Math.round((1 - ratio) * decidingSpace);
 
+export const newTraceId = (): string => newId(traceIdDigits);
+export const newSpanId = (): string => newId(spanIdDigits);
+
+/** Of a trace of its own, which is not sampled. */
+export const unsampledTraceparent = (): string => `${version}-${newTraceId()}-${newSpanId()}-00`;
+
 const pool = Buffer.allocUnsafeSlow(4096);
-let poolUsed = pool.length;
+/** The pool as digits: to cut an id out of them costs less than to write one. */
+let digits = '';
+let digitsUsed = 0;
 
-/** A trace of our own, not sampled, and our span in it. */
-export function newTrace(): Traceparent {
-  const hex = randomHex(traceIdBytes + spanIdBytes);
-  // A first digit that is not 0 makes an id of zeros impossible, and costs nothing of what decides.
-  const traceId = `${nonZero(hex)}${hex.slice(1, 2 * traceIdBytes)}`;
-  const span = hex.slice(2 * traceIdBytes);
-  return { traceId, spanId: `${nonZero(span)}${span.slice(1)}`, flags: 0 };
-}
-
-export function newSpanId(): string {
-  const hex = randomHex(spanIdBytes);
-  return `${nonZero(hex)}${hex.slice(1)}`;
-}
-
-const nonZero = (hex: string): string => (hex.startsWith('0') ? '1' : hex.slice(0, 1));
-
-function randomHex(bytes: number): string {
-  if (poolUsed + bytes > pool.length) {
-    randomFillSync(pool);
-    poolUsed = 0;
+function newId(length: number): string {
+  if (digitsUsed + length > digits.length) {
+    digits = randomFillSync(pool).toString('hex');
+    digitsUsed = 0;
   }
-  poolUsed += bytes;
-  return pool.toString('hex', poolUsed - bytes, poolUsed);
+  const start = digitsUsed;
+  digitsUsed += length;
+  const id = digits.slice(start, digitsUsed);
+  // A first digit that is not 0 makes an id of zeros impossible, and costs nothing of what decides.
+  return id.startsWith('0') ? `1${id.slice(1)}` : id;
 }

@@ -26,10 +26,13 @@ export interface RequestSpan {
   readonly route: number;
   readonly requestId: string;
   readonly tenant: string;
-  /** Row of the model table; -1: none of them. */
+  /** Row of the model table, of the model it came for; -1: none of them. */
   readonly model: number;
+  /** The one that it was given to last; -1: to none. */
+  readonly servedModel: number;
   readonly adapter: string;
   readonly isStream: boolean;
+  /** Of the answer; 0: there was none. */
   readonly status: number;
   /** Code of the error; '' for none. */
   readonly error: string;

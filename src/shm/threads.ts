@@ -185,6 +185,8 @@ export interface TracerStart {
   readonly endpoint: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly serviceName: string;
+  /** `url.scheme` of the requests. */
+  readonly scheme: 'http' | 'https';
   readonly version: string;
 }
 

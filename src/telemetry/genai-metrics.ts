@@ -19,10 +19,10 @@ const tokenBounds = Array.from({ length: 14 }, (_, power) => 4 ** power);
 export const genaiMetrics = () => ({
   genaiDuration: histogram(
     'gen_ai_server_request_duration_seconds',
-    ['gen_ai_request_model', 'gen_ai_operation_name'],
+    ['gen_ai_request_model', 'gen_ai_operation_name', 'error_type'],
     ['acceptor'],
     durationBounds,
-    'GenAI server request duration: from the request line to the last byte handed to the client socket (metrics.genai).',
+    'GenAI server request duration: from the request line to the last byte handed to the client socket; `error_type` is there where it failed (metrics.genai).',
   ),
   genaiFirstToken: histogram(
     'gen_ai_server_time_to_first_token_seconds',

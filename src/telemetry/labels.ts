@@ -56,6 +56,10 @@ export type SlowReader = (typeof SlowReader)[keyof typeof SlowReader];
 /** What the conventions for GenAI know of the routes; others are not observed. */
 export const Operation = { chat: 0, text_completion: 1, embeddings: 2 } as const;
 export type Operation = (typeof Operation)[keyof typeof Operation];
+/** `error.type` of the conventions for GenAI; '' is that of a request that went well, which has none. */
+export const errorTypes: readonly string[] = [
+  ...['', 'client_gone', 'stream_error', '429', '500', '502', '503', '504', '_OTHER'],
+];
 /** What became of a question to the tokenizer pool (shm/token-tasks.ts). */
 export const TokenCount = { counted: 0, uncountable: 1, busy: 2, late: 3, failed: 4 } as const;
 
@@ -67,6 +71,7 @@ export type SeriesLabel =
   | 'tenant'
   | 'gen_ai_operation_name'
   | 'gen_ai_token_type'
+  | 'error_type'
   | 'code'
   | 'stage'
   | 'ring'
@@ -107,6 +112,7 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   sink: sinkNames,
   gen_ai_operation_name: Object.keys(Operation),
   gen_ai_token_type: ['input', 'output'],
+  error_type: errorTypes,
   outcome: Object.keys(TokenCount),
 };
 
@@ -125,6 +131,17 @@ for (const [index, code] of statusCodes.entries()) statusIndexes[code] = index;
 /** Index of an HTTP status in the `code` label. */
 export function statusIndex(status: number): number {
   return statusIndexes[status] ?? otherStatus;
+}
+
+const otherError = errorTypes.indexOf('_OTHER');
+
+/** Index in the `error_type` label: of a status, or of an answer that broke behind its head. */
+export function errorTypeIndex(status: number, isWell: boolean): number {
+  if (isWell) return 0;
+  if (status < 400) return errorTypes.indexOf('stream_error');
+  if (status === 499) return errorTypes.indexOf('client_gone');
+  const index = errorTypes.indexOf(String(status));
+  return index < 0 ? otherError : index;
 }
 
 /** Index of a model in the `model` label: its row, or `other` for an unknown one (negative). */

@@ -1,11 +1,11 @@
 /**
- * The way to the collector: OpenTelemetry's tracer, batches and OTLP exporter, bounded and counted. Tracer
- * thread; loads the packages.
+ * The way to the collector: OpenTelemetry's batches and OTLP exporter, bounded and counted. Tracer thread;
+ * loads the packages.
  *
  * Spans that wait or are on their way are at most `spansMax`: past it nothing is made, so neither memory
  * nor the batch queue of OpenTelemetry, which drops without telling, can fill.
  */
-import type { Tracer } from '@opentelemetry/api';
+import type { Resource } from '@opentelemetry/resources';
 import type { ReadableSpan, SpanExporter } from '@opentelemetry/sdk-trace';
 import type { TracerStart } from '../shm/threads.ts';
 
@@ -17,29 +17,16 @@ const exportMs = 5000;
 /** Requests to the collector at one time. */
 const concurrency = 2;
 
-/** Hands out the ids that the next span is to have: they were chosen where the request was. */
-export class GivenIds {
-  traceId = '';
-  spanId = '';
-
-  generateTraceId(): string {
-    return this.traceId;
-  }
-
-  generateSpanId(): string {
-    return this.spanId;
-  }
-}
-
 interface Counted {
   sent(spans: number): void;
   lost(spans: number, error: unknown): void;
 }
 
 interface Export {
-  readonly tracer: Tracer;
-  readonly ids: GivenIds;
+  readonly resource: Resource;
+  /** Room for the spans of a record. */
   readonly hasRoom: boolean;
+  take(span: ReadableSpan): void;
   close(limitMs: number): Promise<void>;
 }
 
@@ -48,7 +35,9 @@ type ExportResult = Parameters<Parameters<SpanExporter['export']>[1]>[0];
 /** ExportResultCode.SUCCESS, of a package that is not among our dependencies. */
 const succeeded = 0;
 
-export async function openExport(start: TracerStart, counted: Counted): Promise<Export> {
+type ExportStart = Pick<TracerStart, 'endpoint' | 'headers' | 'serviceName' | 'version'>;
+
+export async function openExport(start: ExportStart, counted: Counted): Promise<Export> {
   const [sdk, otlp, { resourceFromAttributes }] = await Promise.all([
     import('@opentelemetry/sdk-trace'),
     import('@opentelemetry/exporter-trace-otlp-proto'),
@@ -79,29 +68,15 @@ export async function openExport(start: TracerStart, counted: Counted): Promise<
     scheduledDelayMillis: batchMs,
     exportTimeoutMillis: 2 * exportMs,
   });
-  const ids = new GivenIds();
-  const provider = new sdk.TracerProvider({
-    sampler: new sdk.AlwaysOnSampler(),
-    idGenerator: ids,
-    spanLimits: { attributeValueLengthLimit: 256 },
+  return {
     resource: resourceFromAttributes({
       'service.name': start.serviceName,
       'service.version': start.version,
     }),
-    spanProcessors: [
-      {
-        onStart: () => {
-          open++;
-        },
-        onEnd: (span) => batches.onEnd(span),
-        forceFlush: () => batches.forceFlush(),
-        shutdown: () => batches.shutdown(),
-      },
-    ],
-  });
-  return {
-    tracer: provider.getTracer('sluice', start.version),
-    ids,
+    take(span) {
+      open++;
+      batches.onEnd(span);
+    },
     get hasRoom() {
       return open < spansMax - 2; // a record makes two spans at most
     },
@@ -110,7 +85,7 @@ export async function openExport(start: TracerStart, counted: Counted): Promise<
       const late = new Promise<void>((resolve) => {
         timer = setTimeout(resolve, limitMs);
       });
-      await Promise.race([provider.shutdown().catch(() => {}), late]);
+      await Promise.race([batches.shutdown().catch(() => {}), late]);
       clearTimeout(timer);
       if (open > 0) counted.lost(open, new Error('the gateway stopped'));
     },

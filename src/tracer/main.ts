@@ -50,7 +50,9 @@ const collector = await openExport(start, {
     logger.warn('spans are lost: the collector does not take them', { count: spans, err: error });
   },
 });
-const builder = new SpanBuilder(collector.tracer, collector.ids, start.models);
+const { models, scheme, version } = start;
+const origin = { models, scheme, resource: collector.resource, scope: { name: 'sluice', version } };
+const builder = new SpanBuilder(origin, collector.take);
 const readers = start.rings.map((region) => new SpanReader(region));
 
 /** True when a ring may hold more. */

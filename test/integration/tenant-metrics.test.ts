@@ -64,6 +64,12 @@ test.each(testEngines)('%s: 10,000 tenants have series of the first few and one 
         total(families, `gen_ai_${name}`, { ...chat, ...labels });
       const answered = done.length + 2; // one of those of t1 was no more than refused
       expect(genai('server_request_duration_seconds_count')).toBe(answered);
+      expect(genai('server_request_duration_seconds_count', { error_type: '429' })).toBe(1);
+      const durations = families.get('gen_ai_server_request_duration_seconds')!;
+      const well = [...durations.samples].filter(
+        ([sample]) => sample.includes('_count{') && !sample.includes('error_type'),
+      );
+      expect(sum(well.map(([, count]) => count))).toBe(answered - 1);
       expect(genai('server_time_to_first_token_seconds_count')).toBe(1);
       expect(genai('server_time_per_output_token_seconds_count')).toBe(1);
       const outputs = { gen_ai_token_type: 'output' };

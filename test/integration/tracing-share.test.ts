@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
-import { newSpanId, parseTraceparent } from '../../src/protocol/traceparent.ts';
+import { newSpanId, newTraceId, parseTraceparent } from '../../src/protocol/traceparent.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { type GatewayProcess, withGateway } from '../support/gateway.ts';
 import { OtlpReceiver, spanKinds } from '../support/otlp-receiver.ts';
@@ -115,4 +115,37 @@ describe('a share of the requests', () => {
     },
     60_000, // the exporter of OpenTelemetry tries for 5 s before it gives a batch up
   );
+
+  test('a collector that hangs: so many spans wait for it, the rest is counted, requests go on', async () => {
+    const receiver = await OtlpReceiver.listen();
+    receiver.isHung = true;
+    const tracing = { endpoint: receiver.endpoint, sample: 1, max_per_second: 100_000 };
+    try {
+      await withTracing(tracing, async (gateway) => {
+        const lost = async (): Promise<number> =>
+          total(await gateway.metrics(), 'sluice_trace_spans_total', { result: 'failed' }) +
+          total(await gateway.metrics(), 'sluice_trace_records_dropped_total');
+        // Three spans each: twice as many as may wait. No batch is given up that soon.
+        const done = await calls(gateway.port, 2800);
+        expect(done.map(({ status }) => status)).toEqual(done.map(() => 200));
+        await eventually('what does not fit is counted', async () => (await lost()) > 0, 10_000);
+        expect(receiver.exports.length).toBeGreaterThan(0);
+        expect(receiver.spans).toEqual([]);
+        // It is back: what comes from here on arrives.
+        receiver.isHung = false;
+        const traceId = newTraceId();
+        const headers = { traceparent: `00-${traceId}-${newSpanId()}-01` };
+        await eventually(
+          'spans arrive again',
+          async () => {
+            await call(gateway.port, { nonce: `s-${newSpanId()}`, headers }).ended;
+            return receiver.spans.some((span) => span.traceId === traceId);
+          },
+          30_000,
+        );
+      });
+    } finally {
+      await receiver.close();
+    }
+  }, 90_000);
 });

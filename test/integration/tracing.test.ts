@@ -5,12 +5,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
-import { newTrace, parseTraceparent } from '../../src/protocol/traceparent.ts';
+import { parseTraceparent } from '../../src/protocol/traceparent.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { type GatewayProcess, gatewayProcess, testEngines } from '../support/gateway.ts';
 import { logged } from '../support/logged.ts';
-import { OtlpReceiver, type ReceivedSpan, spanKinds } from '../support/otlp-receiver.ts';
+import { OtlpReceiver, spanKinds } from '../support/otlp-receiver.ts';
 import { replicaInProcess } from '../support/replica.ts';
+import { byStart, expectConnected, newTrace, only } from '../support/span-tree.ts';
 import { headerOf } from '../support/told-headers.ts';
 import { type Call, type CallOptions, call } from '../support/traffic.ts';
 
@@ -25,29 +26,6 @@ function toldTo(replicas: readonly Replica[], id: string) {
       traceparent: headerOf(head, 'traceparent'),
       tracestate: headerOf(head, 'tracestate'),
     }));
-}
-
-const only = (spans: readonly ReceivedSpan[], kind: number): ReceivedSpan => {
-  const found = spans.filter((span) => span.kind === kind);
-  expect(found).toHaveLength(1);
-  return found[0]!;
-};
-
-const byStart = (a: ReceivedSpan, b: ReceivedSpan): number => Number(a.startNs - b.startNs);
-
-/** Every span but the root is a child of one that is there, within its time; returns the root. */
-function expectConnected(spans: readonly ReceivedSpan[], parentId: string): ReceivedSpan {
-  const byId = new Map(spans.map((span) => [span.spanId, span]));
-  expect(byId.size).toBe(spans.length);
-  const root = only(spans, spanKinds.server);
-  expect(root.parentId).toBe(parentId);
-  for (const span of spans) {
-    expect(span.endNs).toBeGreaterThanOrEqual(span.startNs);
-    if (span === root) continue;
-    expect(byId.get(span.parentId)).toBe(root);
-    expect(span.startNs).toBeGreaterThanOrEqual(root.startNs);
-  }
-  return root;
 }
 
 describe.each(testEngines)('tracing on %s', (engine) => {
@@ -243,32 +221,6 @@ describe.each(testEngines)('tracing on %s', (engine) => {
       'truncated',
       'ok',
     ]);
-  });
-
-  test('a request that no replica got is its own span, with the error', async () => {
-    const done = await traced({ model: 'none' }).ended;
-    expect(done.status).toBe(404);
-    const [root, ...more] = await receiver.trace(trace.traceId, 1);
-    expect(more).toEqual([]);
-    expect(root).toMatchObject({ parentId: trace.spanId, kind: spanKinds.server, status: 0 });
-    expect(root?.attributes).toMatchObject({
-      'http.response.status_code': 404,
-      'error.type': 'model_not_found',
-      'sluice.attempts': 0,
-    });
-  });
-
-  test('a client that left ends its exchange as cancelled', async () => {
-    const held = traced({ stream: true, tags: '[[hold]]' });
-    await Promise.any(replicas.map((replica) => replica.until(({ held: at }) => at > 0)));
-    held.leave();
-    await held.ended;
-    const spans = await receiver.trace(trace.traceId, 3);
-    expect(expectConnected(spans, trace.spanId).attributes).toMatchObject({
-      'http.response.status_code': 499,
-    });
-    expect(only(spans, spanKinds.client).attributes['sluice.outcome']).toBe('cancelled');
-    for (const replica of replicas) replica.gate.release();
   });
 
   test('a client that has not sampled its request keeps its parent, and leaves no span', async () => {

@@ -28,6 +28,8 @@ export class OtlpReceiver {
   readonly exports: IncomingHttpHeaders[] = [];
   /** Answered instead of 200. */
   failWith = 0;
+  /** Exports are taken in and not answered while it is set. */
+  isHung = false;
   readonly #server: Server;
   #waiters: { readonly test: () => boolean; readonly resolve: () => void }[] = [];
 
@@ -37,6 +39,10 @@ export class OtlpReceiver {
       request.on('data', (chunk: Buffer) => chunks.push(chunk));
       request.on('end', () => {
         this.exports.push(request.headers);
+        if (this.isHung) {
+          this.#wake();
+          return;
+        }
         const isTaken = this.failWith === 0 && request.url === '/v1/traces';
         if (isTaken) this.spans.push(...decodeExport(Buffer.concat(chunks)));
         response.writeHead(isTaken ? 200 : this.failWith || 404, {

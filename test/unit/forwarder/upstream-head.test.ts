@@ -14,6 +14,7 @@ test('method and path come from the route unless the blob says otherwise', () =>
     path: '/v1/chat/completions',
     headers: ['accept-encoding', 'identity'],
     requestSpan: '',
+    hasTraceparent: false,
   });
   const dynamic = blob(':method', 'DELETE', ':path', '/v1/responses/r1');
   expect(
@@ -66,4 +67,10 @@ test('the span of a traced request is told apart, and is no header', () => {
   const head = upstreamHead(blob('tracestate', 'a=1', ':trace', span), chat, plain, '');
   expect(head.requestSpan).toBe(span);
   expect(head.headers).toEqual(['accept-encoding', 'identity', 'tracestate', 'a=1']);
+  expect(head.hasTraceparent).toBe(false);
+  expect(upstreamHead(blob('traceparent', span), chat, plain, '')).toMatchObject({
+    headers: ['accept-encoding', 'identity', 'traceparent', span],
+    requestSpan: '',
+    hasTraceparent: true,
+  });
 });

@@ -8,6 +8,8 @@ import { MetricsReader, MetricsWriter } from '../../../src/shm/metrics.ts';
 import { metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
 import {
   defaultMetricDims,
+  errorTypeIndex,
+  errorTypes,
   Ring,
   Stage,
   statusCodes,
@@ -182,13 +184,24 @@ describe('the page', () => {
 
   test('has the names of the GenAI conventions where they are wanted, and not else', async () => {
     const series = 1 * 3 + 2; // the second model, embeddings
-    writer.observe(metrics.genaiDuration, series, 15_000);
+    writer.observe(metrics.genaiDuration, series * errorTypes.length, 15_000);
+    const [broken, gone] = [errorTypeIndex(200, false), errorTypeIndex(499, false)];
+    writer.observe(metrics.genaiDuration, series * errorTypes.length + broken, 15_000);
+    writer.observe(metrics.genaiDuration, series * errorTypes.length + gone, 15_000);
     writer.observe(metrics.genaiTokens, series * 2 + 1, 17e6);
     const { samples } = (await scrape()).get('gen_ai_client_token_usage')!;
     const model = 'gen_ai_request_model="we\\"ird\\\\na\\nme"';
     const labels = `gen_ai_operation_name="embeddings",${model},gen_ai_token_type="output"`;
     expect(samples.get(`gen_ai_client_token_usage_sum{${labels}}`)).toBe(17);
     expect([...samples.keys()].every((key) => key.includes('embeddings'))).toBe(true);
+    const durations = (await scrape()).get('gen_ai_server_request_duration_seconds')!.samples;
+    const counts = [...durations].filter(([name]) => name.includes('_count{'));
+    expect(counts.map(([name]) => /error_type="([^"]*)"/.exec(name)?.[1])).toEqual([
+      undefined,
+      'client_gone',
+      'stream_error',
+    ]);
+    expect(counts.map(([, count]) => count)).toEqual([1, 1, 1]);
     page = new GatewayMetrics(dims, reader, sources, build);
     expect([...(await scrape()).keys()].filter((name) => name.startsWith('gen_ai'))).toEqual([]);
   });

@@ -35,6 +35,11 @@ test('tenants claims a microsecond for the check of a key, and for limits', () =
   });
 });
 
+test('tracing claims 3 % of the processor time of a request, for all of them together', () => {
+  const { figures } = JSON.parse(smoke('tracing', '--json')) as { figures: Figure[] };
+  expect(limits(figures)).toEqual({ 'traces of 1 %, for each request': 1800 });
+});
+
 test('the decision scenario holds single decisions at 64 replicas to 10 µs, and medians to nothing', async () => {
   const bench = new BenchContext(true, 1, new Set(), () => {});
   try {

@@ -3,9 +3,10 @@ import {
   isChosen,
   isSampled,
   newSpanId,
-  newTrace,
+  newTraceId,
   parseTraceparent,
   traceparentOf,
+  unsampledTraceparent,
 } from '../../../src/protocol/traceparent.ts';
 
 const trace = '0af7651916cd43dd8448eb211c80319c';
@@ -36,17 +37,22 @@ test('what is read is written again as version 00, with the flags that are known
 });
 
 test('ids are new each time, of the right form and never zero', () => {
-  const made = Array.from({ length: 3000 }, newTrace);
+  const made = Array.from({ length: 3000 }, () => ({
+    ...{ traceId: newTraceId(), spanId: newSpanId(), flags: 1 },
+  }));
   expect(new Set(made.map(({ traceId }) => traceId)).size).toBe(3000);
   expect(new Set(made.map(({ spanId }) => spanId)).size).toBe(3000);
   for (const each of made) expect(parseTraceparent(traceparentOf(each))).toEqual(each);
+  const others = Array.from({ length: 3000 }, () => parseTraceparent(unsampledTraceparent()));
+  expect(new Set(others.map((each) => each?.traceId)).size).toBe(3000);
+  for (const each of others) expect(each?.flags).toBe(0);
   const spans = new Set(Array.from({ length: 3000 }, newSpanId));
   expect(spans.size).toBe(3000);
   for (const id of spans) expect(id).toMatch(/^[1-9a-f][0-9a-f]{15}$/);
 });
 
 test('the share of trace ids that is taken is the one asked for', () => {
-  const ids = Array.from({ length: 20_000 }, () => newTrace().traceId);
+  const ids = Array.from({ length: 20_000 }, newTraceId);
   const taken = (ratio: number): number => ids.filter((id) => isChosen(id, ratio)).length;
   expect(taken(0)).toBe(0);
   expect(taken(1)).toBe(20_000);

@@ -7,7 +7,16 @@ const record: RequestSpan = {
   kind: 'request',
   ...{ traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), parentId: '' },
   ...{ startUs: 1.5, endUs: 2, queuedUs: 0, firstTokenUs: 0, route: 1, requestId: 'é' },
-  ...{ tenant: 't', model: 0, adapter: '', isStream: true, status: 200, error: '', attempts: 1 },
+  ...{
+    tenant: 't',
+    model: 0,
+    servedModel: 0,
+    adapter: '',
+    isStream: true,
+    status: 200,
+    error: '',
+    attempts: 1,
+  },
   ...{ inputTokens: 1, outputTokens: -1, cachedTokens: 0 },
 };
 

@@ -77,6 +77,8 @@ export interface Control {
   readonly draining: number;
   /** Int32 index of the overload word. */
   readonly overload: number;
+  /** Int32 index of the word of shared files. */
+  readonly sharesFiles: number;
   /** Int32 indexes of the bells. */
   readonly ownBell: number;
   readonly forwarderBells: readonly number[];
@@ -121,7 +123,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     limits: new LimitLevels(memory),
     ledger: new LedgerTable(memory.ledger),
     estimates: models.map(() => new Estimates()),
-    usage: openUsage(start, metrics, log),
+    usage: openUsage(start, control, metrics, log),
     tracing: openTracing(start, metrics),
     keyRing: new KeyRing(start.keys),
     models: new ModelTable(models, splits),
@@ -140,6 +142,7 @@ function attachControl({ memory, index }: AcceptorStart): Control {
     words: new Int32Array(control),
     draining: at.draining,
     overload: at.overload,
+    sharesFiles: at.sharesFiles,
     ownBell: rowOf(ThreadId.acceptor(index)),
     forwarderBells: Array.from({ length: size.forwarders }, (_, forwarder) =>
       rowOf(ThreadId.forwarder(forwarder, size)),

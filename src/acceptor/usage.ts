@@ -14,7 +14,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { UsageFile } from '../telemetry/usage-file.ts';
 import { usagePathOf } from '../telemetry/usage-path.ts';
-import type { AcceptorState } from './acceptor-state.ts';
+import type { AcceptorState, Control } from './acceptor-state.ts';
 import type { Request } from './request.ts';
 
 /** How a request ended. */
@@ -22,6 +22,7 @@ export type UsageOutcome = 'ok' | 'error' | 'client_gone';
 
 export function openUsage(
   { usage, index, memory }: AcceptorStart,
+  { words, sharesFiles }: Control,
   counters: MetricsWriter,
   log: Logger,
 ): UsageFile | undefined {
@@ -29,6 +30,7 @@ export function openUsage(
   const path = usagePathOf(usage.path, index, memory.size.acceptors);
   return new UsageFile({
     ...{ path, maxBytes: usage.maxBytes, keep: usage.keep, bufferBytesMax: usage.bufferBytesMax },
+    mayRename: () => Atomics.load(words, sharesFiles) === 0,
     onDrop: (lines) => counters.add(metrics.usageDropped, 0, lines),
     onFailure: (error) => {
       if (error === undefined) log.warn('usage events are written again');

@@ -10,7 +10,7 @@ import { Command, Option } from 'commander';
 import type { LoadResult } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { ExitCode } from '../lib/exit-code.ts';
-import { besideVariable } from '../lib/process-messages.ts';
+import { type Beside, besideVariable } from '../lib/process-messages.ts';
 import { portNumber } from './options.ts';
 
 interface ServeFlags {
@@ -76,7 +76,7 @@ async function serve(flags: ServeFlags): Promise<number> {
     ...(flags.replica.length === 0 && { reload: () => reload(flags) }),
     ...(watch && { watch }),
     isSupervised: flags.child !== undefined,
-    takesOver: flags.child === 'beside' ? addressesBeside() : undefined,
+    ...(flags.child !== undefined && besideOf(flags.child)),
     onReady: ({ port, adminPort }, engine) => {
       const scheme = config.listen.tls === undefined ? 'http' : 'https';
       const url = `${scheme}://${hostForUrl(config.listen.host)}:${port}`;
@@ -94,11 +94,12 @@ async function serve(flags: ServeFlags): Promise<number> {
   });
 }
 
-/** What the supervisor knows of the process that serves; an older one says nothing. */
-function addressesBeside() {
+/** What the supervisor knows of another process; an older one says nothing, or less. */
+function besideOf(child: 'alone' | 'beside') {
   const text = process.env[besideVariable] ?? '';
-  const { listen, admin } = text === '' ? {} : (JSON.parse(text) as Record<string, string>);
-  return { ...(listen && { listen }), ...(admin && { admin }) };
+  const { listen, admin, sharesFiles } = text === '' ? {} : (JSON.parse(text) as Beside);
+  const takesOver = { ...(listen && { listen }), ...(admin && { admin }) };
+  return { sharesFiles: sharesFiles === true, ...(child === 'beside' && { takesOver }) };
 }
 
 async function watchOf(flags: ServeFlags) {

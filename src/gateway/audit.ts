@@ -61,11 +61,16 @@ export class AuditLog {
   #refused = 0;
   #skipped = 0;
 
-  constructor(path: string, logger: Pick<Logger, 'audit' | 'error'>, writer: MetricsWriter) {
+  constructor(
+    path: string,
+    logger: Pick<Logger, 'audit' | 'error'>,
+    writer: MetricsWriter,
+    mayRename: () => boolean,
+  ) {
     this.#logger = logger;
     if (path === '') return;
     this.#file = new UsageFile({
-      ...{ path, ...fileLimits },
+      ...{ path, mayRename, ...fileLimits },
       onDrop: (lines) => writer.add(metrics.logDropped, 0, lines),
       onFailure: (error) => {
         if (error !== undefined) logger.error('the audit log cannot be written', { err: error });

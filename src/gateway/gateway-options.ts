@@ -16,6 +16,8 @@ export interface GatewayOptions {
    * them is taken to be what this one's are.
    */
   readonly takesOver?: Partial<ListenerAddresses> | undefined;
+  /** Until it is `alone` another process renames the files that both write. */
+  readonly sharesFiles?: boolean | undefined;
   /** It ends once its clients are served, for as long as `drain.timeout`; not called when it has none. */
   readonly onLeaving?: (() => void) | undefined;
 }

@@ -132,7 +132,9 @@ export class Gateway {
     );
     this.#tokenizers = new TokenizerPool({ config, memory: this.#memory, logger: this.logger });
     this.#actions = this.#createActions();
-    const audit = new AuditLog(config.admin.audit_log, this.logger, this.#metrics);
+    Atomics.store(this.#control, this.#at.sharesFiles, options.sharesFiles === true ? 1 : 0);
+    const mayRename = (): boolean => Atomics.load(this.#control, this.#at.sharesFiles) === 0;
+    const audit = new AuditLog(config.admin.audit_log, this.logger, this.#metrics, mayRename);
     this.#admin = new AdminServer(this.#actions, config.admin.token, this.restarts.byHand, audit);
     this.#breakerLog = new BreakerLog(this.#membership, this.logger);
     this.#threads = new GatewayThreads({
@@ -216,9 +218,10 @@ export class Gateway {
     if (this.#closing !== undefined || this.#leaving !== undefined) throw new ClosedWhileStarting();
   }
 
-  /** The process that served is gone: every moment of a start that goes on is an outage. */
-  hurry(): void {
+  /** No other process is left: every moment of a start that goes on is an outage. */
+  alone(): void {
     this.#isHurried = true;
+    Atomics.store(this.#control, this.#at.sharesFiles, 0);
   }
 
   /**

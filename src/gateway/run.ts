@@ -28,6 +28,8 @@ export interface RunOptions {
   readonly isSupervised?: boolean;
   /** Addresses of another process that serves; this one is to take over from it. */
   readonly takesOver?: Partial<ListenerAddresses> | undefined;
+  /** Another process writes the same files, and is the one that renames them. */
+  readonly sharesFiles?: boolean;
   readonly onReady: (addresses: Addresses, engine: string) => void;
 }
 
@@ -43,7 +45,8 @@ const heapGrowingPercent = 50;
 
 /** Resolves with the exit code once all is closed; throws when it cannot be built or cannot listen. */
 export async function runGateway(options: RunOptions): Promise<number> {
-  const { config, reload, watch, onReady, isSupervised = false, takesOver } = options;
+  const { config, reload, watch, onReady, isSupervised = false } = options;
+  const { takesOver, sharesFiles } = options;
   let fail: (reason: string) => void = () => {};
   const failed = new Promise<never>((_, reject) => {
     fail = (reason) => reject(new Error(reason));
@@ -53,7 +56,9 @@ export async function runGateway(options: RunOptions): Promise<number> {
   const restart = isSupervised ? () => tell({ kind: 'restart' }) : undefined;
   const drainMs = config.drain.timeout;
   const onLeaving = (): void => tell({ kind: 'leaving', drainMs });
-  const gateway = new Gateway({ config, reload, restart, takesOver, onLeaving, onFatal: fail });
+  const gateway = new Gateway({
+    ...{ config, reload, restart, takesOver, sharesFiles, onLeaving, onFatal: fail },
+  });
   const { logger } = gateway;
   // Before the start, which may take as long as the slowest probe: the default of each would kill.
   const signals = new Signals(gateway);
@@ -118,7 +123,7 @@ class Signals {
         if (message.kind === 'replaced') {
           gateway.restarts.replaced();
           gateway.leave().then(resolve, reject);
-        } else if (message.kind === 'alone') gateway.hurry();
+        } else if (message.kind === 'alone') gateway.alone();
         else if (message.kind === 'restarted') gateway.restarts.ended(message.problem);
       });
       process.on('SIGTERM', stop);

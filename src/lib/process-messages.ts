@@ -22,10 +22,19 @@ export type ToSupervisor =
 export type FromSupervisor =
   /** Another process has the addresses: finish what is there and go. */
   | { readonly kind: 'replaced' }
-  /** The process it was to take over from is gone: serve as soon as you can. */
+  /** No other process is left: one that was to take over serves as soon as it can, and files are its own. */
   | { readonly kind: 'alone' }
   /** How a restart ended, to the process that serves behind it; '' when it is the new one. */
   | { readonly kind: 'restarted'; readonly problem: string };
 
-/** Variable with the addresses of a process that another is started beside, as JSON. */
+/** What a process is to know of another that lives when it is started. */
+export interface Beside {
+  /** Of one that serves, from which it is to take over. */
+  readonly listen?: string | undefined;
+  readonly admin?: string | undefined;
+  /** It writes the same files, and is the one that renames them, until the new one is told `alone`. */
+  readonly sharesFiles?: boolean;
+}
+
+/** Variable with it, as JSON. */
 export const besideVariable = 'SLUICE_BESIDE';

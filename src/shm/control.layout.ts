@@ -8,6 +8,7 @@ import { column, defineLayout, f64, i32, rows, word } from './layout.ts';
 export const ControlLayout = defineLayout('control', {
   draining: word('main', 'DrainStage: none, replaced, announced, refusing.'),
   stopping: word('main', '1 once streams must be cut: second signal or drain limit.'),
+  sharesFiles: word('main', '1 while another process writes the same files, and renames them.'),
   overload: word('main', 'OverloadAction bits; above them the number of the sample they came of.'),
   waiting: word('scheduler', 'Requests waiting over all models; see EventWriter of forwarder/.'),
   queued: column('scheduler', 'Requests waiting in the queue, per model.'),

@@ -5,7 +5,12 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { ExitCode } from '../lib/exit-code.ts';
-import { besideVariable, type FromSupervisor, type ToSupervisor } from '../lib/process-messages.ts';
+import {
+  type Beside,
+  besideVariable,
+  type FromSupervisor,
+  type ToSupervisor,
+} from '../lib/process-messages.ts';
 
 export interface Ending {
   readonly code: number | null;
@@ -32,8 +37,13 @@ export class GatewayProcess {
   #wantsReload = false;
   #limit: NodeJS.Timeout | undefined;
 
-  /** `beside`: what another one said that serves. One that cannot be started ends, in a later turn. */
-  constructor(args: readonly string[], beside: Ready | undefined, events: ProcessEvents) {
+  /** `beside`: what another one said that serves. `isAlone`: no other one lives, be it to leave. One that cannot be started ends, in a later turn. */
+  constructor(
+    args: readonly string[],
+    beside: Ready | undefined,
+    isAlone: boolean,
+    events: ProcessEvents,
+  ) {
     let isOver = false;
     const end = (ending: Ending): void => {
       if (isOver) return;
@@ -43,7 +53,7 @@ export class GatewayProcess {
     };
     const failed = (): void => end({ code: ExitCode.failed, signal: null });
     try {
-      this.#child = start(args, beside);
+      this.#child = start(args, beside, !isAlone);
     } catch {
       // Thrown and not told: no memory, a table of processes that is full.
       setImmediate(failed);
@@ -87,17 +97,21 @@ export class GatewayProcess {
   }
 }
 
-function start(args: readonly string[], beside: Ready | undefined): ChildProcess {
+function start(
+  args: readonly string[],
+  beside: Ready | undefined,
+  sharesFiles: boolean,
+): ChildProcess {
   const program = process.argv[1] as string;
   const role = beside === undefined ? 'alone' : 'beside';
-  const addresses = { listen: beside?.listen, admin: beside?.admin };
+  const known: Beside = { listen: beside?.listen, admin: beside?.admin, sharesFiles };
   return spawn(
     process.execPath,
     [...process.execArgv, program, ...args, '--no-supervisor', '--child', role],
     {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       detached: true,
-      env: { ...process.env, [besideVariable]: JSON.stringify(addresses) },
+      env: { ...process.env, [besideVariable]: JSON.stringify(known) },
     },
   );
 }

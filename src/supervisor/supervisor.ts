@@ -5,6 +5,7 @@
  * It holds no socket and no state, so that nothing in the gateway can harm it. Should the supervisor die,
  * the gateway sees its IPC channel close and drains. Invariant: at most one process serves or is to
  * serve, at most one starts beside it, at most one has been replaced and leaves; no two of the last two.
+ * Of two that live the older one renames files that both write; the other is told when it is left alone.
  */
 import { ExitCode } from '../lib/exit-code.ts';
 import { type Ending, GatewayProcess, type ProcessEvents, type Ready } from './gateway-process.ts';
@@ -81,7 +82,7 @@ class Supervisor implements ProcessEvents {
     this.#isStopping = true;
     this.#code ??= ExitCode.ok;
     clearTimeout(this.#backoff);
-    for (const each of [this.#current, this.#next, this.#leaving]) each?.kill(signal);
+    for (const each of this.#living) each.kill(signal);
     this.#settle();
   }
 
@@ -121,7 +122,12 @@ class Supervisor implements ProcessEvents {
     else if (process === this.#next)
       this.#failed(`the new process ended (${inWords(ending)}) before it served`);
     else if (process === this.#current) this.#onDeath(process, ending);
+    for (const last of this.#living) last.tell({ kind: 'alone' }); // of two that there were at most
     this.#settle();
+  }
+
+  get #living(): readonly GatewayProcess[] {
+    return [this.#current, this.#next, this.#leaving].filter((each) => each !== undefined);
   }
 
   #replace(next: GatewayProcess): void {
@@ -154,7 +160,6 @@ class Supervisor implements ProcessEvents {
     this.#current = this.#next;
     this.#promoted = this.#next;
     this.#next = undefined;
-    this.#promoted?.tell({ kind: 'alone' });
     if (this.#current !== undefined || this.#isStopping) {
       // Asked to stop before it served: it has, whether or not it could hear of it.
       if (this.#isStopping && process.ready !== undefined)
@@ -179,8 +184,7 @@ class Supervisor implements ProcessEvents {
   /** After every event: what is due now. */
   #settle(): void {
     if (this.#code !== undefined) {
-      const isAnyLeft = [this.#current, this.#next, this.#leaving].some((p) => p !== undefined);
-      if (!isAnyLeft) this.#finished.resolve(this.#code);
+      if (this.#living.length === 0) this.#finished.resolve(this.#code);
       return;
     }
     const isBusy = this.#next !== undefined || this.#leaving !== undefined;
@@ -192,12 +196,13 @@ class Supervisor implements ProcessEvents {
   #startAlone(): void {
     // It reads the file anew: nobody need be started after it.
     this.#wantsRestart = false;
-    this.#current = new GatewayProcess(this.#options.args, undefined, this);
+    const isAlone = this.#leaving === undefined;
+    this.#current = new GatewayProcess(this.#options.args, undefined, isAlone, this);
   }
 
   #startBeside(ready: Ready): void {
     const { restartMs: limitMs } = ready;
-    const next = new GatewayProcess(this.#options.args, ready, this);
+    const next = new GatewayProcess(this.#options.args, ready, false, this);
     this.#next = next;
     next.limit(limitMs, () => {
       // The one it was to replace has died: another start will not wait for replicas.

@@ -6,6 +6,9 @@
  * At least once: what may have been written when a write failed is written again, behind a line end, so
  * that a line cut in two stays alone; lines carry ids. Lost are the lines of the last moments of a
  * process that is killed, and the oldest of those that wait past `bufferBytesMax`, which are counted.
+ *
+ * Two processes may write one file: each write is whole lines behind the end of the file, wherever that is
+ * by now. But only one of them may rename (`mayRename`): each of two would put its file over that of the other.
  */
 import { type FileHandle, lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -26,6 +29,8 @@ export interface UsageFileOptions {
   /** Renamed files that are kept. */
   readonly keep: number;
   readonly bufferBytesMax: number;
+  /** Whether a full file is renamed; else it grows on. At no time true for two who write one file. */
+  readonly mayRename: () => boolean;
   /** Told of lines that are lost; must not throw. */
   readonly onDrop: (lines: number) => void;
   /** Told once of each row of failures, and once when it is over (undefined). */
@@ -148,11 +153,11 @@ export class UsageFile {
 
   /** The file, or a new one when it is full or somebody has taken it away. */
   async #current(bytes: number): Promise<FileHandle> {
-    const { maxBytes } = this.#options;
+    const { maxBytes, mayRename } = this.#options;
     if (this.#handle !== undefined && !(await this.#isThere(this.#handle))) await this.#leave();
     let handle = this.#handle ?? (await this.#open());
     const isFull = this.#size > 0 && this.#size + bytes > maxBytes;
-    if (isFull && !this.#isFailing && nowMs() >= this.#renameAtMs) {
+    if (isFull && !this.#isFailing && nowMs() >= this.#renameAtMs && mayRename()) {
       await this.#leave();
       await this.#tryRotate();
       handle = await this.#open();
@@ -175,11 +180,16 @@ export class UsageFile {
   async #open(): Promise<FileHandle> {
     const handle = await open(this.#options.path, 'a+', 0o640);
     this.#handle = handle;
-    this.#size = (await handle.stat()).size;
-    const last = Buffer.alloc(1, lf);
-    if (this.#size > 0) await handle.read(last, 0, 1, this.#size - 1);
-    this.#isTorn = last[0] !== lf;
+    await this.#look(handle, (await handle.stat()).size);
     return handle;
+  }
+
+  /** What is at the end of the file, which somebody else has written. */
+  async #look(handle: FileHandle, size: number): Promise<void> {
+    const last = Buffer.alloc(1, lf);
+    if (size > 0) await handle.read(last, 0, 1, size - 1);
+    this.#isTorn = last[0] !== lf;
+    this.#size = size;
   }
 
   async #isThere(handle: FileHandle): Promise<boolean> {
@@ -187,6 +197,7 @@ export class UsageFile {
       handle.stat(),
       stat(this.#options.path).catch(() => undefined),
     ]);
+    if (own.size !== this.#size) await this.#look(handle, own.size);
     return there?.ino === own.ino && there.dev === own.dev;
   }
 

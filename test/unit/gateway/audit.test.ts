@@ -25,7 +25,7 @@ test('refusals of whoever may change nothing are bounded, those of the administr
   const lines: LogFields[] = [];
   const logger = { audit: (fields: LogFields) => lines.push(fields), error: () => {} };
   const region = createMetricsRegion(defaultMetricDims);
-  const audit = new AuditLog('', logger, new MetricsWriter(region, defaultMetricDims));
+  const audit = new AuditLog('', logger, new MetricsWriter(region, defaultMetricDims), () => true);
   const entry = { remote: '10.0.0.1', action: 'reload', target: '', status: 401, ms: 1 };
   for (let i = 0; i < 1000; i++) audit.write({ ...entry, who: 'nobody' });
   // Ten a second, and the loop may cross from one second into the next.

@@ -10,7 +10,7 @@ test('one that cannot even be started ends like any other, in a later turn', asy
     ended: (process: GatewayProcess, ending: unknown) => ended.resolve([process, ending]),
   };
   // The null byte has spawn throw, as a lack of memory would.
-  const process = new GatewayProcess(['\0'], undefined, events);
+  const process = new GatewayProcess(['\0'], undefined, true, events);
   process.limit(10_000, () => ended.reject(new Error('it is late')));
   process.tell({ kind: 'alone' });
   process.kill('SIGTERM');

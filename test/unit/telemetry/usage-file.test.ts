@@ -39,6 +39,7 @@ const open = (
 ) =>
   new UsageFile({
     ...{ path: join(folder, name), maxBytes: 1e6, keep: 3, bufferBytesMax: 1e6, ...more },
+    mayRename: () => true,
     onDrop: (lines) => {
       dropped += lines;
     },

@@ -126,7 +126,9 @@ export class ContextLimit {
     const { model, block, bodyStart, bodyLength: length, facts } = request;
     const shape = facts.route?.shape ?? 'whole';
     const of = { want, model, shape, room, maxContext: limit };
-    this.#counts.ask({ ...of, start: block + bodyStart, length }, (answer) => {
+    const { slots } = this.#state;
+    const tenant = slots.words[slots.row(request.slot) + slots.at.tenant] as number;
+    this.#counts.ask(tenant, { ...of, start: block + bodyStart, length }, (answer) => {
       if (request.phase !== Phase.reading) return; // the client has left
       try {
         counted(answer);

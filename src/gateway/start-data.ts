@@ -131,7 +131,9 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
 function tokenLimits(config: Config): AcceptorStart['tokenLimits'] {
   if (config.models.every(({ tokenizer }) => tokenizer === undefined)) return undefined;
   const { threads, queue, timeout } = config.tokenizers;
-  return { askedMax: threads + queue, timeoutMs: timeout };
+  const askedMax = threads + queue;
+  // Each thread has one that it can go on with at once.
+  return { askedMax, postedMax: Math.min(2 * threads, askedMax), timeoutMs: timeout };
 }
 
 export function schedulerStart(context: StartContext): SchedulerStart {

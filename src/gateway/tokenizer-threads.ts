@@ -35,7 +35,12 @@ export class TokenizerThreads {
   #mendedMs = Number.NEGATIVE_INFINITY;
 
   /** Resolves before the threads have read anything. `died` hears of deaths that fail no task. */
-  static async start(start: TokenizerStart, count: number, died: Died): Promise<TokenizerThreads> {
+  static async start(
+    start: TokenizerStart,
+    count: number,
+    died: Died,
+    heapMb = heapMbMax,
+  ): Promise<TokenizerThreads> {
     const { Piscina: Threads } = await import('piscina');
     const create = (): Piscina => {
       const pool = new Threads({
@@ -44,7 +49,7 @@ export class TokenizerThreads {
         maxQueue: Number.POSITIVE_INFINITY,
         // Loading takes a second, and a thread is started only in the place of one that died.
         idleTimeout: Number.POSITIVE_INFINITY,
-        resourceLimits: { maxOldGenerationSizeMb: heapMbMax },
+        resourceLimits: { maxOldGenerationSizeMb: heapMb },
       });
       pool.on('error', died);
       return pool;

@@ -104,8 +104,10 @@ export interface AcceptorStart extends ThreadStart {
   readonly genai?: boolean;
   /** Absent: requests are not traced. */
   readonly tracing?: { readonly sample: number; readonly maxPerSecond: number };
-  /** Of questions to the tokenizer pool; absent: there is none. */
-  readonly tokenLimits?: { readonly askedMax: number; readonly timeoutMs: number } | undefined;
+  /** Of questions to the tokenizer pool (acceptor/token-counts.ts); absent: there is none. */
+  readonly tokenLimits?:
+    | { readonly askedMax: number; readonly postedMax: number; readonly timeoutMs: number }
+    | undefined;
   /** What any request may ask for; absent: anything. */
   readonly caps?: RequestCaps;
   /** Who is let in; kept current by `keys` and `names` messages, as models and splits are by the latter. */

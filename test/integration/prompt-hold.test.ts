@@ -59,7 +59,8 @@ beforeAll(async () => {
   if (!loaded.ok) throw new Error(loaded.problems[0]?.message);
   pool = new TokenizerPool({ config: loaded.config, memory, logger: state.log });
   await pool.start();
-  const counts = new TokenCounts({ askedMax: 8, timeoutMs }, state.metrics, (message) => {
+  const limits = { askedMax: 8, postedMax: 2, timeoutMs };
+  const counts = new TokenCounts(limits, state.metrics, (message) => {
     if (message.kind !== 'count') return;
     void pool.ask(message.task).then((answer) => counts.answer(message.ticket, answer));
   });

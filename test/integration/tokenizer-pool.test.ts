@@ -5,11 +5,13 @@ import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, expect, test } from 'vitest';
 import { configFromObject } from '../../src/config/load.ts';
 import { TokenizerPool, tokenizerProblems } from '../../src/gateway/tokenizer-pool.ts';
+import { TokenizerThreads } from '../../src/gateway/tokenizer-threads.ts';
 import { nowMs } from '../../src/lib/clock.ts';
 import { arenaBytes } from '../../src/shm/arena.ts';
 import { createMemory } from '../../src/shm/memory.ts';
 import type { TokenAnswer, TokenTask } from '../../src/shm/token-tasks.ts';
 import { createLogger } from '../../src/telemetry/log.ts';
+import { readTokenizerFiles } from '../../src/tokenizer/files.ts';
 import {
   chatMl,
   referenceOf,
@@ -130,6 +132,31 @@ test('a thread that dies fails its task alone', async () => {
   // Where piscina has not heard yet that the dead one was ready, all of its threads are replaced.
   expect([exact('gpt2'), none('failed')]).toContainEqual(await behind);
   expect(await pool.ask(task(hi))).toEqual(exact('gpt2'));
+});
+
+test('a task that runs out of heap ends its thread and nothing else', {
+  timeout: minuteMs,
+}, async () => {
+  // Every row is kept, and no single one is large.
+  const grows = `{% set ns = namespace(rows=[]) %}{% for i in range(1000) %}{% for k in range(1000) %}{% set ns.rows = [ns.rows, i ~ k] %}{% endfor %}{% endfor %}`;
+  const file = tokenizerFolder(
+    'gpt2',
+    `{% if messages[0].content == 'grow' %}${grows}{% endif %}${chatMl}`,
+  );
+  const texts = [null, readTokenizerFiles({ file, chatTemplate: '' })];
+  const start = { arena: memory.arena, arenaBytes: memory.size.arenaBytes, texts };
+  const threads = await TokenizerThreads.start(start, 1, () => {}, 96);
+  const never = new AbortController().signal;
+  try {
+    expect(await threads.run(task(hi), never)).toEqual(exact('gpt2'));
+    const growing = threads.run(task(chat('grow')), never);
+    const behind = threads.run(task(hi, { start: 4096 }), never).catch(() => 'failed');
+    await expect(growing).rejects.toMatchObject({ code: 'ERR_WORKER_OUT_OF_MEMORY' });
+    expect([exact('gpt2'), 'failed']).toContainEqual(await behind);
+    await expect.poll(() => threads.run(task(hi), never).catch(() => {})).toEqual(exact('gpt2'));
+  } finally {
+    await threads.destroy();
+  }
 });
 
 test('threads that die before they are ready are replaced all the same', async () => {

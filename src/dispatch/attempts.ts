@@ -111,7 +111,7 @@ export class Attempts {
     const promptTokens = placement.promptTokens(arrival);
     // What it had in its cache died with the predecessor: all of the prompt counts.
     const pendingTokens = hasToken || !arrival.streams ? 0 : promptTokens;
-    requests.open(arrival, promptTokens);
+    requests.open(arrival, promptTokens, more.pastAttempts);
     const cost = { pendingTokens, contextTokens: promptTokens, outputTokens: 0 };
     requests.begin(slot, attempt, replica, epoch, cost);
     requests.term[slot] = fleet.term(replica);

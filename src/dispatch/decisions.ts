@@ -126,6 +126,8 @@ export interface Release {
 export interface RunningAttempt {
   readonly arrival: Arrival;
   readonly attempt: number;
+  /** Of these at models that it has left. */
+  readonly pastAttempts: number;
   readonly replica: number;
   readonly epoch: number;
   /** Its first token is out. */

@@ -52,9 +52,9 @@ export class Retries {
   }
 
   /** Takes over a running request: what its earlier attempts have used up. */
-  restore({ arrival: { slot }, attempt, failed }: RunningAttempt): void {
+  restore({ arrival: { slot }, attempt, pastAttempts, failed }: RunningAttempt): void {
     for (const replica of [...failed].reverse()) this.#requests.addFailed(slot, replica);
-    if (attempt === 1) return;
+    if (attempt - pastAttempts <= 1) return; // the first one at a model is no retry
     this.#requests.retried[slot] = 1;
     this.budget.take();
   }

@@ -100,6 +100,7 @@ export class Executor implements DecisionSink {
     words[row + at.hedgeReplica] = -1;
     words[row + at.hedgeFlags] = 0;
     if (attempt === 1) words[row + at.failedReplicas] = -1;
+    if (attempt === 1) words[row + at.pastAttempts] = 0;
     if (attempt === 1) words[row + at.hedges] = 0;
     if (attempt === 1) words[row + at.continues] = 0;
     slots.writeTime(slot, at.pickedUs, pickedUs);
@@ -190,6 +191,7 @@ export class Executor implements DecisionSink {
   fellBack(slot: number, from: number, to: FallbackList[number], reason: FallbackReason): void {
     const { words, at } = this.#slots;
     const row = this.#slots.row(slot);
+    words[row + at.pastAttempts] = attemptOf(this.#slots.lease(slot));
     words[row + at.model] = to.model;
     words[row + at.adapter] = to.adapter;
     this.#metrics.addPair(catalogue.fallbacks, from, reason, 1);

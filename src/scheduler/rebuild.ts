@@ -7,7 +7,8 @@
  * forwarder that runs the attempt drops it), their hedges likewise. Attempts that had ended are decided, refusals told again,
  * waiting requests queue in the order in which they were published. What the rings still hold is then
  * late or new, and is told apart by generation and attempt like any other message. A request that has gone
- * on to another model waits there anew.
+ * on to another model waits there anew, with the attempts of that model alone. Who has lost its client neither waits
+ * nor is tried again.
  */
 import type { Brain } from '../dispatch/brain.ts';
 import { Refusal } from '../dispatch/decisions.ts';
@@ -43,7 +44,7 @@ export function rebuild(
         queued.push(slot);
         break;
       case SlotState.resuming:
-        if (hasMoved(parts, slot)) queued.push(slot);
+        if (hasMoved(parts, slot) || isClientGone(slots, slot)) queued.push(slot);
         else if (restore(parts, slot, stamp)) resuming.push(slot);
         break;
       case SlotState.dispatched:
@@ -136,6 +137,7 @@ function restore(
   const attempt = {
     arrival: readArrival(slots, slot, deadlineOf(slot), createArrival()),
     attempt: attemptOf(lease),
+    pastAttempts: words[row + at.pastAttempts] as number,
     ...((hedges & HedgeFlag.alone) === 0 ? ofFirst : ofHedge),
     hasToken: stateOf(stamp) !== SlotState.dispatched,
     hedge: runsHedge(slots, slot, stamp, hedges) ? ofHedge : undefined,

@@ -136,6 +136,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'scheduler',
       'Current attempt: stamp of its record in the explain ring; 0 for none.',
     ),
+    pastAttempts: i32(
+      'scheduler',
+      'Attempts at models that it has left; cleared with the first dispatch.',
+    ),
     refused: i32('scheduler', 'Lease it settled with the refusal that follows; 0 for none.'),
     refusedError: i32('scheduler', 'Error catalogue number of that refusal.'),
     refusedRetryMs: i32('scheduler', 'Its advice for retry-after.'),

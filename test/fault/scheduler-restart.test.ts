@@ -7,6 +7,13 @@ import { DispatchKind } from '../../src/shm/rings.layout.ts';
 import { metrics } from '../../src/telemetry/catalogue.ts';
 import { type Dispatched, SchedulerRig } from '../support/scheduler-rig.ts';
 
+const rules = { aliases: [], policy: 'least_in_flight', sessionAffinity: true };
+/** b is asked for what a cannot do. */
+const chain = [
+  { name: 'a', ...rules, fallbacks: [{ model: 1, adapter: 0 }] },
+  { name: 'b', ...rules },
+];
+
 let rig: SchedulerRig;
 afterEach(() => rig.kill());
 
@@ -199,15 +206,43 @@ test('a refusal that the predecessor could not tell is told by the successor', a
   expect(await rig.reply()).toEqual(told);
 });
 
+test('whose client left while its attempt failed is not tried again', async () => {
+  rig = new SchedulerRig();
+  rig.replica('a');
+  rig.replica('b');
+  await rig.start();
+  const { slot, lease } = rig.submit();
+  const attempt = await rig.dispatched();
+  await rig.kill();
+  rig.fail(attempt, errors.RESET.number);
+  rig.leave(slot, lease);
+  await rig.start();
+  const told = { slot, lease: attempt.lease, error: errors.CLIENT_GONE.number };
+  expect(await rig.reply()).toMatchObject(told);
+  // One that comes later is the next thing that a forwarder hears of.
+  const next = rig.submit();
+  expect(await rig.dispatched()).toMatchObject({ slot: next.slot, kind: DispatchKind.start });
+});
+
+test('attempts of the model that it came for do not count at its fallback', async () => {
+  rig = new SchedulerRig({ models: chain });
+  rig.replica('a1');
+  for (const name of ['b1', 'b2', 'b3']) rig.replica(name, 8, true, undefined, 1);
+  await rig.start();
+  const { slot } = rig.submit();
+  for (let number = 1; number <= 4; number++) {
+    const attempt = await rig.dispatched();
+    expect(attemptOf(attempt.lease)).toBe(number);
+    await rig.kill();
+    await rig.start();
+    expect(await rig.dispatched()).toEqual(attempt); // published once more
+    rig.fail(attempt, errors.REPLICA_5XX.number);
+  }
+  expect(await rig.reply()).toMatchObject({ slot, error: errors.ALL_ATTEMPTS_FAILED.number });
+});
+
 test('requests on their way to another model arrive there under the successor', async () => {
-  const rules = { aliases: [], policy: 'least_in_flight', sessionAffinity: true };
-  const fallbacks = [{ model: 1, adapter: 0 }];
-  rig = new SchedulerRig({
-    models: [
-      { name: 'a', ...rules, fallbacks },
-      { name: 'b', ...rules },
-    ],
-  });
+  rig = new SchedulerRig({ models: chain });
   rig.replica('a1', 8);
   const second = rig.replica('b1', 1, true, undefined, 1);
   await rig.start();

@@ -335,7 +335,7 @@ export class Brain {
 
   #refuse(slot: number, refusal: Refusal): void {
     if (this.fallbacks.take(slot, refusal)) return;
-    this.#parts.refusing.refuse(slot, refusal, this.#nowUs);
+    this.#parts.refusing.refuse(slot, this.fallbacks.lastWord(slot, refusal), this.#nowUs);
   }
 
   /** Requests arrive at the models that they went on to. */

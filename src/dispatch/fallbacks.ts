@@ -3,7 +3,7 @@
  * per request.
  *
  * A model has two lists: one for requests that find no answer there, one for prompts that are too long for
- * it. A request goes down those of the model it came for, each place once, so that it comes to an end; it
+ * it (or for one of the first list). A request goes down those of the model it came for, each place once, so that it comes to an end; it
  * goes on nowhere once its client has a part of an answer. Who goes on is kept here until the next tick,
  * then arrives at the other model as any request does: its deadline and the time it has waited go on, the
  * attempts of a model are counted anew.
@@ -42,7 +42,8 @@ export class Fallbacks {
   #contextLists: readonly FallbackList[] = [];
   /** Some model has a fallback, or had one; else nothing here is ever written. */
   #isUsed = false;
-  /** The lists of each request, which are those there were when it came, and its next place in either. */
+  /** The model each request came for, its lists, which are those there were when it came, and its next place in either. */
+  readonly #asked: Int32Array;
   readonly #list: FallbackList[];
   readonly #contextList: FallbackList[];
   readonly #next: Uint8Array;
@@ -52,6 +53,7 @@ export class Fallbacks {
   constructor({ models, slots }: BrainConfig, requests: Requests, sink: DecisionSink) {
     this.#requests = requests;
     this.#sink = sink;
+    this.#asked = new Int32Array(slots);
     this.#list = Array.from({ length: slots }, () => none);
     this.#contextList = Array.from({ length: slots }, () => none);
     this.#next = new Uint8Array(slots);
@@ -82,6 +84,7 @@ export class Fallbacks {
     if (!this.#isUsed) return;
     const list = this.#lists[asked] ?? none;
     const contextList = this.#contextLists[asked] ?? none;
+    this.#asked[slot] = asked;
     this.#list[slot] = list;
     this.#contextList[slot] = contextList;
     const isMoved = asked !== model;
@@ -99,9 +102,34 @@ export class Fallbacks {
     if (!this.#isUsed) return false;
     const reason = reasons.get(refusal);
     if (reason === undefined) return false;
-    const isContext = reason === FallbackReason.context;
-    const lists = isContext ? this.#contextList : this.#list;
-    const places = isContext ? this.#nextContext : this.#next;
+    if (reason !== FallbackReason.context) return this.#goOn(slot, reason, this.#list, this.#next);
+    if (this.#goOn(slot, reason, this.#contextList, this.#nextContext)) return true;
+    return !this.#isAsLarge(slot) && this.#goOn(slot, reason, this.#list, this.#next);
+  }
+
+  /**
+   * What is told to a client for whom nobody is left: that a prompt is too long only if it is so for the model
+   * that was asked; else that nobody could serve it.
+   */
+  lastWord(slot: number, refusal: Refusal): Refusal {
+    if (!this.#isUsed || refusal !== Refusal.tooLong || this.#isAsLarge(slot)) return refusal;
+    return Refusal.noReplica;
+  }
+
+  /** It is with the model that it came for, or one of those for prompts that are too long for that one. */
+  #isAsLarge(slot: number): boolean {
+    const asked = this.#asked[slot] as number;
+    const model = this.#requests.model[slot] as number;
+    const adapter = this.#requests.adapter[slot] as number;
+    return model === asked || placeBehind(this.#contextList[slot] as FallbackList, model, adapter) > 0;
+  }
+
+  #goOn(
+    slot: number,
+    reason: FallbackReason,
+    lists: readonly FallbackList[],
+    places: Uint8Array,
+  ): boolean {
     const list = lists[slot] as FallbackList;
     const requests = this.#requests;
     const from = requests.model[slot] as number;

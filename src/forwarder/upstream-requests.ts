@@ -77,12 +77,17 @@ export class UpstreamRequests {
     return { ...head, trace, body: this.#bodyOf(row), rename };
   }
 
-  /** The list of the model that the request came for has another one than it is with. */
+  /**
+   * That the prompt is too long here is not the last word (dispatch/fallbacks.ts): there is another model for such
+   * prompts, or this is neither the one that was asked nor one of those.
+   */
   hasLargerModel(row: number): boolean {
     const { words, at } = this.#slots;
-    const list = this.models[words[row + at.askedModel] as number]?.contextFallbacks ?? [];
+    const asked = words[row + at.askedModel] as number;
+    const list = this.models[asked]?.contextFallbacks ?? [];
     const [model, adapter] = [words[row + at.model], words[row + at.adapter]];
-    return list.some((other) => other.model !== model || other.adapter !== adapter);
+    const others = list.filter((other) => other.model !== model || other.adapter !== adapter);
+    return others.length > 0 || (model !== asked && list.length === 0);
   }
 
   promptBytes(slot: number): number {

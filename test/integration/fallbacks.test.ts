@@ -224,7 +224,12 @@ describe.each(testEngines)('on %s', (engine) => {
             expect(headers.get('x-sluice-model')).toBe('large');
             expect(headers.get('x-sluice-attempts')).toBe('1');
           }
-          expect(await fallbacksOf(gateway)).toEqual({ no_replica: 20 });
+          // That large has no room for it says nothing of small.
+          const [words = ''] = Object.keys(TOO_LONG);
+          const { status, headers, text } = await send(gateway, `p [[fault:too-long=${words}]]`);
+          expect([status, JSON.parse(text).error.code]).toEqual([503, 'no_replica']);
+          expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
+          expect(await fallbacksOf(gateway)).toEqual({ no_replica: 21 });
         });
       } finally {
         await mortal.close();

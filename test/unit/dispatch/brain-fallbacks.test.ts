@@ -79,11 +79,39 @@ test('a prompt that is too long has a list of its own', () => {
   harness.fail(0); // as any request, from there
   expect(harness.running.get(0)).toEqual({ attempt: 3, replica: b });
   harness.fail(0, RetryRule.otherModel, tooLong);
-  expect(harness.lastRefusal).toBe('tooLong');
+  expect(harness.lastRefusal).toBe('noReplica'); // c would have done
   expect(whyOf(harness)).toEqual(['ac context', 'cb failed']);
   // Without a list it is refused for what it is.
   harness.arrive(1, b);
   harness.fail(1, RetryRule.otherModel, tooLong);
+  expect(harness.lastRefusal).toBe('tooLong');
+});
+
+test('what is too long for a fallback alone goes on, and is no fault of the client in the end', () => {
+  const harness = chain({ fallbacks: to(b, c) });
+  const tooLong = (slot: number): unknown =>
+    harness.fail(slot, RetryRule.otherModel, errors.CONTEXT_OVERFLOW.number);
+  harness.replica(a, { healthy: false });
+  harness.arrive(0);
+  tooLong(0);
+  expect(harness.running.get(0)).toEqual({ attempt: 2, replica: c });
+  harness.finish(0);
+  harness.arrive(1);
+  tooLong(1);
+  tooLong(1);
+  expect(harness.lastRefusal).toBe('noReplica');
+  expect(harness.refusals).toMatchObject([{ slot: 1 }]);
+  expect(whyOf(harness)).toEqual(['ab noReplica', 'bc context', 'ab noReplica', 'bc context']);
+});
+
+test('what is too long for a larger model is too long for the one that was asked', () => {
+  const harness = chain({ fallbacks: to(b), contextFallbacks: to(c) });
+  harness.replica(a, { healthy: false });
+  harness.arrive(0);
+  for (const model of [b, c]) {
+    expect(harness.running.get(0)?.replica).toBe(model);
+    harness.fail(0, RetryRule.otherModel, errors.CONTEXT_OVERFLOW.number);
+  }
   expect(harness.lastRefusal).toBe('tooLong');
 });
 

@@ -2,11 +2,12 @@
  * The columns of a slot row that its acceptor fills: from the head, then from the scan of the body. Acceptor
  * threads; before the slot is published nobody else reads them.
  */
+import { adapterSalt } from '../lib/adapter-salt.ts';
 import { assert } from '../lib/assert.ts';
 import { mix32 } from '../lib/mix32.ts';
 import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import type { RequestFacts as ScanFacts } from '../protocol/request-facts.ts';
-import { adapterSalt, hashSession, laneOfTenant } from '../protocol/request-keys.ts';
+import { hashSession, laneOfTenant } from '../protocol/request-keys.ts';
 import type { AnswerShape } from '../protocol/routes.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import type { AcceptorState } from './acceptor-state.ts';

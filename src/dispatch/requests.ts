@@ -5,6 +5,7 @@
  * allocated once. What an exchange with a replica holds has two places: that of the slot itself, and
  * hedgeOf(slot) for the one beside it.
  */
+import { moveHashes } from '../lib/adapter-salt.ts';
 import { assert } from '../lib/assert.ts';
 import type { Arrival } from './arrival.ts';
 import type { FallbackList } from './decisions.ts';
@@ -157,6 +158,7 @@ export class Requests {
   /** The request goes on at another model, whose replicas have not failed it. */
   moveTo(slot: number, { model, adapter }: FallbackList[number]): void {
     assert(this.phase[slot] === Phase.idle, 'it neither waits nor runs');
+    moveHashes(this.head, 2 * slot, 2, this.adapter[slot] as number, adapter);
     this.model[slot] = model;
     this.adapter[slot] = adapter;
     this.pastAttempts[slot] = this.attempt[slot] as number;

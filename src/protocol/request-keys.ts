@@ -1,5 +1,5 @@
 /**
- * What stands for a client, a session and an adapter in the numbers that the scheduler decides by. Pure;
+ * What stands for a client and a session in the numbers that the scheduler decides by. Pure;
  * any thread; no allocation.
  */
 import { mix32 } from '../lib/mix32.ts';
@@ -22,9 +22,6 @@ export function tenantLane(key: string): number {
 
 /** The lane of the tenant of that index: its own as long as there are no more tenants than lanes. */
 export const laneOfTenant = (tenant: number): number => 1 + (tenant % (tenantLanes - 1));
-
-/** Blocks in a KV cache belong to one adapter: equal prompts of two must not look alike. */
-export const adapterSalt = (adapter: number): number => Math.imul(adapter, 0x9e3779b1);
 
 /**
  * FNV-1a, 64 bits, of the UTF-16 units of the key (low byte, then high byte where it is not 0), as two

@@ -16,6 +16,7 @@ import type {
   Refusal,
 } from '../dispatch/decisions.ts';
 import { Refusal as Reason } from '../dispatch/decisions.ts';
+import { moveHashes } from '../lib/adapter-salt.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
@@ -192,6 +193,10 @@ export class Executor implements DecisionSink {
     const { words, at } = this.#slots;
     const row = this.#slots.row(slot);
     words[row + at.pastAttempts] = attemptOf(this.#slots.lease(slot));
+    const adapter = words[row + at.adapter] as number;
+    const prefixWords = 2 * (words[row + at.prefixCount] as number);
+    moveHashes(words, row + at.prefixHash, prefixWords, adapter, to.adapter);
+    moveHashes(words, row + at.headHash, 2, adapter, to.adapter);
     words[row + at.model] = to.model;
     words[row + at.adapter] = to.adapter;
     this.#metrics.addPair(catalogue.fallbacks, from, reason, 1);

@@ -109,9 +109,17 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'From x-sluice-hedge: when a hedge is wanted; 0 at once, -1 not asked for.',
     ),
     prefixCount: i32('acceptor', 'Block hashes that follow.'),
-    prefixHash: i32('acceptor', 'Chained block hashes, two words each.', prefixWords),
+    prefixHash: i32(
+      'acceptor, then scheduler',
+      'Chained block hashes of its adapter, two words each.',
+      prefixWords,
+    ),
     sessionHash: i32('acceptor', 'Hash of the session key, two words; 0 0 for none.', 2),
-    headHash: i32('acceptor', 'Hash of the first 64 characters of the prompt; 0 0 for none.', 2),
+    headHash: i32(
+      'acceptor, then scheduler',
+      'Hash of the first 64 characters of the prompt, of its adapter; 0 0 for none.',
+      2,
+    ),
     batchKey: i32(
       'acceptor',
       'Hash of the body around its prompt, two words; 0 0: never in a batch.',

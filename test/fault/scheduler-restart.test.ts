@@ -1,6 +1,7 @@
 /** A scheduler thread that dies is replaced by one that continues from the slot table. */
 import { afterEach, describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
+import { adapterSalt } from '../../src/lib/adapter-salt.ts';
 import { SlotState } from '../../src/shm/request-slots.layout.ts';
 import { attemptOf } from '../../src/shm/request-slots.ts';
 import { DispatchKind } from '../../src/shm/rings.layout.ts';
@@ -239,6 +240,26 @@ test('attempts of the model that it came for do not count at its fallback', asyn
     rig.fail(attempt, errors.REPLICA_5XX.number);
   }
   expect(await rig.reply()).toMatchObject({ slot, error: errors.ALL_ATTEMPTS_FAILED.number });
+});
+
+test('a prompt has the hashes of the adapter that it went on to', async () => {
+  rig = new SchedulerRig({ models: chain });
+  rig.replica('b1', 8, true, undefined, 1);
+  const { slot } = rig.claim();
+  const { words, at } = rig.slots;
+  const row = rig.slots.row(slot);
+  const hashes = [1, 2, 0, 3];
+  words[row + at.adapter] = 5;
+  words[row + at.prefixCount] = 2;
+  words.set(
+    hashes.map((hash) => hash ^ adapterSalt(5)),
+    row + at.prefixHash,
+  );
+  words.set([0, 0], row + at.headHash);
+  await rig.start();
+  await rig.dispatched();
+  expect([...words.subarray(row + at.prefixHash, row + at.prefixHash + 4)]).toEqual(hashes);
+  expect([...words.subarray(row + at.headHash, row + at.headHash + 2)]).toEqual([0, 0]);
 });
 
 test('requests on their way to another model arrive there under the successor', async () => {

@@ -1,6 +1,8 @@
 /** Requests for adapters go where the adapter is, and keep nobody waiting who does not need it. */
 import { describe, expect, test } from 'vitest';
 import { policyNames } from '../../../src/dispatch/policies/registry.ts';
+import { adapterSalt } from '../../../src/lib/adapter-salt.ts';
+import { mix32 } from '../../../src/lib/mix32.ts';
 import { BrainHarness, modelsWith } from '../../support/brain-harness.ts';
 
 const minute = 60_000;
@@ -190,4 +192,23 @@ test('who was left out is told by reason: no adapter, kept for another, failed b
   expect(harness.placements.at(-1)).toMatchObject({
     ...{ slot: 3, attempt: 2, filtered: { noAdapter: 1, failedBefore: 1 } },
   });
+});
+
+test('a prompt that comes from an adapter meets its like at the fallback', () => {
+  const harness = new BrainHarness({
+    models: modelsWith('least_in_flight', 'prefix_affinity').map((model, i) =>
+      i === 0 ? { ...model, fallbacks: [{ model: 1, adapter: 0 }] } : model,
+    ),
+  });
+  for (const row of range(8)) harness.replica(row, { model: 1 });
+  for (const slot of range(20)) {
+    const [head0, head1] = [mix32(slot), mix32(slot + 1000)];
+    const salt = adapterSalt(3);
+    harness.arrive(slot, 1, minute, { head0, head1 });
+    const { replica } = harness.running.get(slot) ?? {};
+    harness.finish(slot);
+    harness.arrive(slot, 0, minute, { adapter: 3, head0: head0 ^ salt, head1: head1 ^ salt });
+    expect(harness.running.get(slot)?.replica).toBe(replica);
+    harness.finish(slot);
+  }
 });

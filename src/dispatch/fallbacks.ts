@@ -121,7 +121,9 @@ export class Fallbacks {
     const asked = this.#asked[slot] as number;
     const model = this.#requests.model[slot] as number;
     const adapter = this.#requests.adapter[slot] as number;
-    return model === asked || placeBehind(this.#contextList[slot] as FallbackList, model, adapter) > 0;
+    return (
+      model === asked || placeBehind(this.#contextList[slot] as FallbackList, model, adapter) > 0
+    );
   }
 
   #goOn(

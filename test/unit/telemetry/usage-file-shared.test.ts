@@ -50,7 +50,7 @@ test('both write and the file is renamed again and again: each line is there onc
   const padding = 'x'.repeat(64 * 1024);
   const files = [open(() => true), open(() => false)];
   const all: string[] = [];
-  for (let n = 0; n < 100; n++) {
+  for (let n = 0; n < 40; n++) {
     for (const [i, file] of files.entries()) {
       all.push(`${i}-${n}-${padding}`);
       file.add(`${all.at(-1)}\n`);
@@ -61,7 +61,7 @@ test('both write and the file is renamed again and again: each line is there onc
   await Promise.all(files.map((file) => file.close(20_000)));
   expect(failures).toEqual([]);
   expect(written().sort()).toEqual(all.sort());
-  expect(readdirSync(folder).length).toBeGreaterThan(20);
+  expect(readdirSync(folder).length).toBeGreaterThan(5);
 });
 
 test('who may not rename a full file writes on, and renames it once it may', async () => {

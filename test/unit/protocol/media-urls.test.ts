@@ -31,6 +31,12 @@ test.each([
     { tools: [{ parameters: { properties: { image_url: { type: 'string' } } } }] },
   ],
   ['a source that is no URL', chat({ type: 'image', source: { type: 'base64', data: 'AAAA' } })],
+  ['an input of embeddings', { input: [{ text: 'a', image: 'data:image/png;base64,AAAA' }] }],
+  ['base64 that is too long for a path', { input: [{ image: `/9j/${'QUJD'.repeat(1024)}` }] }],
+  ['a document of an allowed domain', { documents: [{ image: 'https://img.example.com/a' }] }],
+  ['an argument of a tool', chat({ type: 'tool_use', input: { image: 'nginx:latest' } })],
+  ['a label', { ...chat(), metadata: { image: 'nginx' }, input: 'x' }],
+  ['settings of a voice', { modalities: ['audio'], audio: { voice: 'x', format: 'wav' } }],
   ['a model of that name', { model: 'image_url', messages: [] }],
 ])('passes: %s', (_, body) => {
   expect(foreign(body)).toBe(false);
@@ -59,6 +65,17 @@ test.each([
   ],
   ['a file of the Responses API', { input: [{ type: 'input_file', file_url: 'http://evil/' }] }],
   ['the Messages API', chat({ type: 'image', source: { type: 'url', url: 'http://evil/' } })],
+  ['an image of embeddings', { input: [{ text: 'a', image: 'http://evil/' }] }],
+  ['a video of embeddings', { input: [{ video: 'http://evil/' }] }],
+  ['a file by its path', { input: [{ image: '/etc/passwd' }] }],
+  ['a file of base64 letters', { input: [{ video: `/${'abc/'.repeat(1000)}png` }] }],
+  ['a file as a URL', { input: [{ video: 'file:///etc/passwd' }] }],
+  ['a scheme of SGLang', { input: [{ image: 'video:/etc/passwd' }] }],
+  ['an image of a document', { query: 'q', documents: ['a', { image: 'http://evil/' }] }],
+  ['an image to be changed', { model: 'm', prompt: 'p', image: 'http://evil/' }],
+  ['an image behind what is no input', { metadata: {}, input: [{ image: 'http://evil/' }] }],
+  ['audio', { documents: [{ audio: 'http://evil/' }] }],
+  ['a URL that is as long', { input: [{ image: `http://evil/${'A'.repeat(9000)}` }] }],
   ['behind an allowed one', chat(image('https://img.example.com/'), image('http://evil/'))],
   ['a very long one', chat(image(`https://img.example.com/${'a'.repeat(9000)}`))],
   ['a tool result', { messages: [{ role: 'tool', content: [image('http://evil/')] }] }],
@@ -69,10 +86,17 @@ test.each([
 test.each([
   ['of the key', '{"messages":[{"image\\u005furl":{"\\u0075rl":"http://evil/"}}]}'],
   ['of the scheme', '{"messages":[{"image_url":{"url":"\\u0068ttp://evil/"}}]}'],
+  ['of a short key', '{"input":[{"i\\u006dage":"http://evil/"}]}'],
   ['of slashes', '{"messages":[{"image_url":{"url":"http:\\/\\/evil\\/"}}]}'],
   ['of all of it', '{"\\u0069mage_url" : "\\u0068ttp:\\u002f/evil"}'],
 ])('escapes hide nothing: %s', (_, body) => {
   expect(foreign(body)).toBe(true);
+});
+
+test('slashes of base64 may be escaped, nothing else', () => {
+  const body = (text: string): string => `{"input":[{"image":"${text}"}]}`;
+  expect(foreign(body('QUJD\\/'.repeat(1000)))).toBe(false);
+  expect(foreign(body('QUJD\\u002f'.repeat(1000)))).toBe(true);
 });
 
 test('whatever is around it, a foreign image is found and an allowed one is not', () => {

@@ -338,6 +338,7 @@ export class CompletionObserver {
 
   /** OpenAI, Anthropic and Responses names of the same three numbers. */
   #walkUsage(): void {
+    let total = -1;
     if (!cursor.enterObject()) return;
     while (cursor.nextMember()) {
       const first = cursor.peek();
@@ -351,13 +352,17 @@ export class CompletionObserver {
       const isCompletion = cursor.keyIs('completion_tokens') || cursor.keyIs('output_tokens');
       const isCached = cursor.keyIs('cache_read_input_tokens');
       const isWritten = cursor.keyIs('cache_creation_input_tokens');
+      const isTotal = cursor.keyIs('total_tokens');
       if (!cursor.skip()) return;
       if (isPrompt) this.#uncached = tokenCount(this.#uncached);
       else if (isWritten) this.#written = tokenCount(this.#written);
       else if (isCompletion) this.usage.completion = tokenCount(this.usage.completion);
       else if (isCached) this.usage.cached = tokenCount(this.usage.cached);
+      else if (isTotal) total = tokenCount(total);
     }
     this.#flags |= Observed.usage;
+    // Rerankers say nothing else.
+    if (this.#uncached < 0 && this.usage.completion < 0) this.#uncached = total;
     const isApart = this.#shape === 'anthropic' && this.#uncached >= 0;
     const fromCache = isApart ? Math.max(this.usage.cached, 0) + this.#written : 0;
     this.usage.prompt = this.#uncached + fromCache;

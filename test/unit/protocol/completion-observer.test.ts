@@ -194,6 +194,16 @@ describe('usage', () => {
     expect(observer.usage).toEqual({ prompt: 11, completion: 22, cached: 8 });
   });
 
+  test('a total alone is of the prompt', () => {
+    feed({ results: [], usage: { total_tokens: 33 } });
+    expect(observer.usage).toEqual({ prompt: 33, completion: -1, cached: -1 });
+    feed({ usage: { prompt_tokens: 5, total_tokens: 33 } });
+    expect(observer.usage.prompt).toBe(5);
+    observer.reset('whole', 1);
+    feed({ usage: { completion_tokens: 5, total_tokens: 33 } });
+    expect(observer.usage).toEqual({ prompt: -1, completion: 5, cached: -1 });
+  });
+
   test('null usage and null details say nothing', () => {
     expect(feed({ ...chunk({ content: 'a' }), usage: null })).toBe(Observed.token);
     feed({ choices: [], usage: { prompt_tokens: 5, prompt_tokens_details: null } });

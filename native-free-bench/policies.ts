@@ -214,7 +214,16 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   const arrival = {
     ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: 0 },
     ...unlimited,
-    ...{ promptBytes: 0, promptTokens, maxTokens: 256, priority: 0, tenant: 0, adapter: 0 },
+    ...{
+      promptBytes: 0,
+      textBytes: 0,
+      hasMedia: false,
+      promptTokens,
+      maxTokens: 256,
+      priority: 0,
+      tenant: 0,
+      adapter: 0,
+    },
     ...{ streams: true, hedgeUs: -1 },
     ...{ session0: 0, session1: 0, head0: 1, head1: 1, batch0: 0, batch1: 0 },
   };

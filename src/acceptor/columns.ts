@@ -70,8 +70,10 @@ export class Columns {
     const generates = generatingShapes.has(facts.route?.shape ?? 'whole')
       ? RequestFlag.generates
       : 0;
+    const media = hasScan && scan.hasMedia ? RequestFlag.media : 0;
     const renamed = request.isRenamed ? RequestFlag.renamed : 0;
-    words[row + at.flags] = (isStream ? RequestFlag.stream : 0) | usage | tls | generates | renamed;
+    words[row + at.flags] =
+      (isStream ? RequestFlag.stream : 0) | usage | tls | generates | renamed | media;
     words[row + at.nameStart] = hasScan ? scan.modelStart : 0;
     words[row + at.nameBytes] = hasScan ? scan.modelBytes : 0;
     words[row + at.headStart] = request.block;
@@ -81,6 +83,7 @@ export class Columns {
     words[row + at.choices] = hasScan ? Math.max(scan.n, 1) * scan.prompts : 1;
     words[row + at.promptStart] = hasScan ? scan.promptStart : 0;
     words[row + at.promptBytes] = hasScan ? scan.promptBytes : 0;
+    words[row + at.textBytes] = hasScan ? scan.textBytes : 0;
     const prefixCount = hasScan ? scan.prefixCount : 0;
     words[row + at.prefixCount] = prefixCount;
     const salt = adapterSalt(request.adapter);

@@ -12,7 +12,6 @@
  *                 last word on the rest.
  */
 import { assert } from '../lib/assert.ts';
-import { mediaBytes } from '../protocol/media-bytes.ts';
 import { restrictedBit } from '../protocol/request-caps.ts';
 import type { RequestFacts as ScanFacts } from '../protocol/request-facts.ts';
 import type { ModelRow } from '../shm/threads.ts';
@@ -88,10 +87,7 @@ export class ContextLimit {
     // An answer has a token at least.
     const room = limit - Math.max(scan.maxTokens, 1);
     if (request.bodyLength + templateTokensMax <= room) return false;
-    const { arenaData } = this.#state;
-    const start = request.block + request.bodyStart;
-    const body = arenaData.subarray(start, start + request.bodyLength);
-    const textBytes = request.bodyLength - mediaBytes(body, body.length);
+    const textBytes = request.bodyLength - scan.mediaBytes;
     if (textBytes + templateTokensMax <= room) return false;
     const { maxTokens, prompts } = scan;
     const question = { limit, maxTokens, room, textBytes, isOne: prompts === 1 };

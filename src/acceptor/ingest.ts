@@ -347,8 +347,8 @@ export class Ingest implements ListenerHandler {
     if (facts.model === '') return errors.MODEL_REQUIRED.number;
     const permission = findModel(request, facts);
     if (permission !== 0) return permission;
-    const capped =
-      source === 'json' ? capProblem(facts, start.caps ?? noCaps, holder?.maxN ?? 0) : 0;
+    const shape = route?.shape ?? 'whole';
+    const capped = capProblem(body, facts, start.caps ?? noCaps, holder?.maxN ?? 0, shape);
     if (capped !== 0) return capped;
     const isRefused = this.#media.refuses(request, body, source === 'multipart');
     return isRefused ? errors.MEDIA_NOT_ALLOWED.number : 0;

@@ -213,7 +213,7 @@ export const Model = z.strictObject({
     .max(256)
     .prefault([])
     .describe(
-      'Hosts that images, video, audio and files in a request may be on; others are a 400, since the replica would fetch them. `data:` URLs always pass; `*`: no check.',
+      'Hosts that images, video, audio and files in a request may be on; others are a 400, since the replica would fetch them. `data:` URLs always pass, paths of files never do; `*`: no check.',
     ),
   price: Price.optional().describe(
     'What tokens cost, in `usage.currency`; usage events then have a `cost`.',

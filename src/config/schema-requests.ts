@@ -10,23 +10,25 @@ const countMax = 2_000_000_000;
 export const Requests = z.strictObject({
   max_n: integer(0, 65_536)
     .prefault(128)
-    .describe('Largest `n` and `best_of`; a request with more is a 400. 0: no cap.'),
+    .describe('Largest `n`, `best_of` and `n_cmpl`; a request with more is a 400. 0: no cap.'),
   max_tokens_cap: integer(0, countMax)
     .prefault(0)
     .describe(
-      'Largest `max_tokens`, `max_completion_tokens` and `max_output_tokens`. A request without any of them passes: its engine has a limit of its own. 0: no cap.',
+      'Largest `max_tokens`, `max_completion_tokens`, `max_output_tokens` and `n_predict`. A request without any of them passes: its engine has a limit of its own. 0: no cap.',
     ),
   max_logprobs: integer(0, countMax)
     .prefault(0)
     .describe(
-      'Largest `logprobs`, `top_logprobs` and `prompt_logprobs`; -1 of a request is the whole vocabulary. 0: no cap.',
+      'Largest `logprobs`, `top_logprobs`, `prompt_logprobs` and `n_probs`; -1 of a request is the whole vocabulary. 0: no cap.',
     ),
   max_stop: integer(0, countMax)
     .prefault(0)
     .describe('Most texts in `stop` and `stop_sequences`. 0: no cap.'),
   max_prompts: integer(0, 65_536)
     .prefault(0)
-    .describe('Most prompts in the list of one completion. 0: no cap.'),
+    .describe(
+      'Most prompts in the list of one completion, and texts in the `input` of one call for embeddings. 0: no cap.',
+    ),
   allow: z
     .array(z.enum(restrictedKeys))
     .max(restrictedKeys.length)

@@ -12,8 +12,12 @@ export interface Arrival {
   askedModel: number;
   publishedUs: number;
   deadlineUs: number;
-  /** Bytes of the prompt as it came; the brain turns them into tokens (estimates.ts). */
+  /** Bytes of the prompt as it came: what a batch holds. */
   promptBytes: number;
+  /** Bytes of all that the model is to read but media; the brain turns them into tokens (estimates.ts). */
+  textBytes: number;
+  /** It has media: its tokens say nothing of those in text. */
+  hasMedia: boolean;
   /** Exact tokens of the prompt where somebody counted them; 0: estimate. */
   promptTokens: number;
   /** Output limit the client asked for; 0 for none. */

@@ -103,9 +103,9 @@ export class Placement {
   }
 
   /** Tokens of the request's prompt, as far as they are known. */
-  promptTokens({ model, promptBytes, promptTokens }: Arrival): number {
+  promptTokens({ model, textBytes, promptTokens }: Arrival): number {
     if (promptTokens > 0) return promptTokens;
-    return (this.#estimates[model] as Estimates).promptTokens(promptBytes);
+    return (this.#estimates[model] as Estimates).promptTokens(textBytes);
   }
 
   /** Output tokens that the request may have: its limit, or what answers of the model have. */
@@ -117,9 +117,9 @@ export class Placement {
 
   /** The attempt of the slot has ended; the replica says what it came to. */
   learn(slot: number, { promptTokens, completionTokens }: Release): void {
-    const { promptBytes, model } = this.#requests;
+    const { learntBytes, model } = this.#requests;
     const estimates = this.#estimates[model[slot] as number] as Estimates;
-    estimates.learn(promptBytes[slot] as number, promptTokens, completionTokens);
+    estimates.learn(learntBytes[slot] as number, promptTokens, completionTokens);
   }
 
   /** The most that a candidate of its model holds of the request's prompt, tokens. */

@@ -70,6 +70,8 @@ export class Requests {
   /** Error number of the last failed attempt. */
   readonly lastError: Int32Array;
   readonly promptBytes: Int32Array;
+  /** Bytes that its tokens are of; 0: not all of them are of bytes. */
+  readonly learntBytes: Int32Array;
   readonly promptTokens: Int32Array;
   readonly maxTokens: Int32Array;
   readonly priority: Int8Array;
@@ -107,6 +109,7 @@ export class Requests {
     this.cancelled = new Uint8Array(slots);
     this.lastError = new Int32Array(slots);
     this.promptBytes = new Int32Array(slots);
+    this.learntBytes = new Int32Array(slots);
     this.promptTokens = new Int32Array(slots);
     this.maxTokens = new Int32Array(slots);
     this.priority = new Int8Array(slots);
@@ -139,6 +142,7 @@ export class Requests {
     this.hedgeUs[slot] = arrival.hedgeUs;
     this.lastError[slot] = 0;
     this.promptBytes[slot] = arrival.promptBytes;
+    this.learntBytes[slot] = arrival.hasMedia ? 0 : arrival.textBytes;
     this.promptTokens[slot] = promptTokens;
     this.maxTokens[slot] = arrival.maxTokens;
     this.priority[slot] = arrival.priority;

@@ -19,4 +19,8 @@ export const requestRows = {
     message: 'The request has a parameter that clients may not use.',
     hint: '`requests.allow` lists those they may.',
   }),
+  UNKNOWN_PARAM: client(124, 400, 'unknown_parameter', 'DPE', {
+    message: 'A parameter has the name of another one in capitals.',
+    hint: 'Some engines read `Model` as `model`: names are taken as they are written, in small letters.',
+  }),
 } as const satisfies Record<string, Entry>;

@@ -1,8 +1,10 @@
 /**
- * What one model's requests have turned out to be: tokens per byte of prompt and tokens of answers.
- * Pure.
+ * What one model's requests have turned out to be: tokens per byte of text and tokens of answers. Pure.
  *
- *   bytesPerToken  EWMA of promptBytes / prompt_tokens   bytes; 4 until one is reported
+ * Text is all that the model is given to read (protocol/known-keys.ts) without media, the same in what is
+ * learnt and in what is estimated.
+ *
+ *   bytesPerToken  EWMA of textBytes / prompt_tokens     bytes; 4 until one is reported
  *   outputTokens   EWMA of completion_tokens             tokens; 256 until one is reported
  *
  * The n-th report weighs 1 / n, and at least weightMin: a mean of the first hundred, then one that
@@ -25,8 +27,8 @@ export class Estimates {
   #outputs = 0;
 
   /** At least 1, so that no request is free. */
-  promptTokens(promptBytes: number): number {
-    return Math.max(1, Math.round(promptBytes / this.bytesPerToken));
+  promptTokens(textBytes: number): number {
+    return Math.max(1, Math.round(textBytes / this.bytesPerToken));
   }
 
   /** What this request will answer: no more than it allows itself. `maxTokens` 0: no limit. */
@@ -34,10 +36,10 @@ export class Estimates {
     return maxTokens > 0 ? Math.min(maxTokens, this.outputTokens) : this.outputTokens;
   }
 
-  /** Usage as reported; what is unknown is below 0, and `promptBytes` 0 says nothing of the ratio. */
-  learn(promptBytes: number, promptTokens: number, completionTokens: number): void {
-    if (promptBytes > 0 && promptTokens > 0) {
-      const ratio = clamp(promptBytes / promptTokens, bytesPerTokenMin, bytesPerTokenMax);
+  /** Usage as reported; what is unknown is below 0, and `textBytes` 0 says nothing of the ratio. */
+  learn(textBytes: number, promptTokens: number, completionTokens: number): void {
+    if (textBytes > 0 && promptTokens > 0) {
+      const ratio = clamp(textBytes / promptTokens, bytesPerTokenMin, bytesPerTokenMax);
       this.bytesPerToken += weightOf(++this.#ratios) * (ratio - this.bytesPerToken);
     }
     if (completionTokens > 0) {

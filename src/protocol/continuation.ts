@@ -67,7 +67,9 @@ const refusing: ReadonlySet<string> = new Set([
   ...['tools', 'functions', 'function_call', 'logprobs', 'prompt_logprobs', 'echo', 'suffix'],
   ...['prompt_embeds', 'stop', 'use_beam_search', 'truncate_prompt_tokens', 'audio'],
   ...['structured_outputs', 'structural_tag', 'grammar', 'json_schema', 'regex', 'ebnf'],
-  ...['return_token_ids', 'return_tokens_as_token_ids', 'continue_final_message'],
+  ...['return_token_ids', 'return_tokens_as_token_ids', 'continue_final_message', 'input_ids'],
+  // llama.cpp reads them before their like in OpenAI's API, which is what would be changed.
+  ...['n_predict', 'n_probs', 'n_cmpl'],
   // What remembers the tokens so far, and may.
   ...['bad_words', 'stop_regex', 'logits_processors', 'custom_logit_processor', 'vllm_xargs'],
 ]);

@@ -10,6 +10,7 @@ import { Buffer } from 'node:buffer';
 import { quote, skipSpace } from './json-skip.ts';
 
 const trace = '"data';
+const urlTrace = 'url"';
 const colon = 0x3a;
 const backslash = 0x5c;
 const space = 0x20;
@@ -33,6 +34,17 @@ export function mediaBytes(body: Uint8Array, length: number): number {
     p = end;
   }
   return sum;
+}
+
+/** Whether a text stands under a key that ends in `url`, as media to be fetched does in every API. */
+export function hasMediaUrl(body: Uint8Array, length: number): boolean {
+  const searched = Buffer.from(body.buffer, body.byteOffset, length);
+  for (let p = searched.indexOf(urlTrace); p >= 0; p = searched.indexOf(urlTrace, p)) {
+    p = skipSpace(body, p + urlTrace.length, length);
+    if (p < length && body[p] === colon && body[skipSpace(body, p + 1, length)] === quote)
+      return true;
+  }
+  return false;
 }
 
 /** Where the text begins whose first letters, or whose key, end before `p`; -1: it is no media. */

@@ -1,17 +1,26 @@
 /**
- * How many prompts the `prompt` of a completion holds: a text or a list of token ids is one, a list of
- * texts or of id lists is as many. Pure; the value has been validated by the request scanner.
+ * How many prompts a `prompt` or an `input` holds: a text or a list of token ids is one, a list of texts, of
+ * id lists or of objects is as many. Pure; the value has been validated by the request scanner.
  */
-import { closeBracket, comma, openBracket, quote, skipSpace, skipString } from './json-skip.ts';
+import {
+  closeBrace,
+  closeBracket,
+  comma,
+  openBrace,
+  openBracket,
+  quote,
+  skipSpace,
+  skipString,
+} from './json-skip.ts';
 
 /** More choices than any engine gives; keeps n x prompts far from overflow. */
 const promptsMax = 65_536;
 
 export function countPrompts(bytes: Uint8Array, start: number, end: number): number {
-  if (bytes[start] !== openBracket) return 1;
+  if (start === end || bytes[start] !== openBracket) return 1;
   let p = skipSpace(bytes, start + 1, end);
   const first = bytes[p];
-  if (first !== quote && first !== openBracket) return 1;
+  if (first !== quote && first !== openBracket && first !== openBrace) return 1;
   let count = 1;
   let depth = 0;
   while (p < end && p >= 0) {
@@ -20,8 +29,8 @@ export function countPrompts(bytes: Uint8Array, start: number, end: number): num
       p = skipString(bytes, p + 1, end);
       continue;
     }
-    if (c === openBracket) depth++;
-    else if (c === closeBracket) depth--;
+    if (c === openBracket || c === openBrace) depth++;
+    else if (c === closeBracket || c === closeBrace) depth--;
     else if (c === comma && depth === 0) count++;
     p++;
   }

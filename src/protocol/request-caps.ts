@@ -8,7 +8,10 @@
  * ignores what was asked for is worse than a 400.
  */
 import { errors } from '../errors/catalogue.ts';
+import { assert } from '../lib/assert.ts';
+import { countPrompts } from './prompt-count.ts';
 import type { RequestFacts } from './request-facts.ts';
+import type { AnswerShape } from './routes.ts';
 
 /** Keys of engines that a client may not use unless it is allowed; the order is that of the bits. */
 export const restrictedKeys = [
@@ -18,7 +21,33 @@ export const restrictedKeys = [
   'mm_processor_kwargs',
   'priority',
   'cache_salt',
+  // vLLM
+  'kv_transfer_params',
+  'ec_transfer_params',
+  'media_io_kwargs',
+  'vllm_xargs',
+  'logits_processors',
+  // SGLang
+  'input_ids',
+  'lora_path',
+  'session_params',
+  'custom_logit_processor',
+  'rid',
+  'bootstrap_host',
+  'bootstrap_port',
+  'bootstrap_room',
+  'data_parallel_rank',
+  'routed_dp_rank',
+  'disagg_prefill_dp_rank',
+  // llama.cpp
+  'lora',
+  'id_slot',
+  'chat_parser',
+  // TensorRT-LLM
+  'lora_request',
+  'disaggregated_params',
 ] as const;
+assert(restrictedKeys.length <= 32, 'a bit of an int32 for each');
 export type RestrictedKey = (typeof restrictedKeys)[number];
 
 /** 0 of a number: no cap. */
@@ -47,15 +76,22 @@ export function refusedBits(allowed: readonly RestrictedKey[]): number {
 }
 
 /**
- * 0, or the number of the error, whose key and sentence are then in `facts`. `n`: a cap on n of the one who
- * asks, beside that of all; 0: none.
+ * 0, or the number of the error, whose key and sentence are then in `facts`, which are those of `body`. `n`: a
+ * cap on n of the one who asks, beside that of all; 0: none. `shape`: of its answer; the `input` of
+ * /v1/responses is one conversation.
  */
-export function capProblem(facts: RequestFacts, caps: RequestCaps, n: number): number {
+export function capProblem(
+  body: Uint8Array,
+  facts: RequestFacts,
+  caps: RequestCaps,
+  n: number,
+  shape: AnswerShape,
+): number {
   const refused = facts.restricted & caps.refused;
   if (refused !== 0) return notAllowed(facts, refused);
   const most = n === 0 || (caps.n > 0 && caps.n < n) ? caps.n : n;
   if (isOver(facts.n, most)) return tooLarge(facts, 'n', facts.n, most);
-  if (isOver(facts.bestOf, most)) return tooLarge(facts, 'best_of', facts.bestOf, most);
+  if (isOver(facts.bestOf, most)) return tooLarge(facts, facts.bestOfKey, facts.bestOf, most);
   if (isOver(facts.maxTokens, caps.maxTokens)) {
     return tooLarge(facts, facts.maxTokensKey, facts.maxTokens, caps.maxTokens);
   }
@@ -66,7 +102,10 @@ export function capProblem(facts: RequestFacts, caps: RequestCaps, n: number): n
   if (isOver(facts.prompts, caps.prompts)) {
     return tooLong(facts, 'prompt', facts.prompts, caps.prompts);
   }
-  return 0;
+  // Counted only here: a long list is one more walk.
+  if (caps.prompts === 0 || shape === 'responses') return 0;
+  const inputs = countPrompts(body, facts.inputStart, facts.inputEnd);
+  return isOver(inputs, caps.prompts) ? tooLong(facts, 'input', inputs, caps.prompts) : 0;
 }
 
 const isOver = (value: number, cap: number): boolean => cap > 0 && value > cap;

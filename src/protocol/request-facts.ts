@@ -15,7 +15,9 @@ export interface RequestFacts {
   /** Largest of the max_tokens family, at most 2^31 - 1; 0 when absent or not positive. */
   maxTokens: number;
   n: number;
+  /** Larger of best_of and n_cmpl, and its key. */
   bestOf: number;
+  bestOfKey: string;
   includeUsage: boolean;
   /** session_id, else prompt_cache_key, else ''. */
   sessionKey: string;
@@ -31,6 +33,15 @@ export interface RequestFacts {
   hasTextPrompt: boolean;
   /** Prompts of the `prompt` key: each is answered with `n` choices. At least 1. */
   prompts: number;
+  /** Where the value of `input` is; 0 0 without one. */
+  inputStart: number;
+  inputEnd: number;
+  /** Bytes of all that is for the model to read, media left out; of the whole body where nothing is known to be. */
+  textBytes: number;
+  /** Bytes of the body in media (media-bytes.ts). */
+  mediaBytes: number;
+  /** It has media, or a URL of some: tokens that are in no byte of text. */
+  hasMedia: boolean;
   /** The key that `maxTokens` is from; '' without one. */
   maxTokensKey: string;
   /** Largest of the logprobs family, which all of the vocabulary (-1) is above; and its key. */
@@ -59,6 +70,7 @@ export function createRequestFacts(): RequestFacts {
     maxTokens: 0,
     n: 1,
     bestOf: 0,
+    bestOfKey: '',
     includeUsage: false,
     sessionKey: '',
     prefixHashes: new Int32Array(2 * prefixDepths.length),
@@ -68,6 +80,11 @@ export function createRequestFacts(): RequestFacts {
     promptBytes: 0,
     hasTextPrompt: false,
     prompts: 1,
+    inputStart: 0,
+    inputEnd: 0,
+    textBytes: 0,
+    mediaBytes: 0,
+    hasMedia: false,
     maxTokensKey: '',
     logprobs: 0,
     logprobsKey: '',
@@ -89,6 +106,7 @@ export function resetRequestFacts(facts: RequestFacts): void {
   facts.maxTokens = 0;
   facts.n = 1;
   facts.bestOf = 0;
+  facts.bestOfKey = '';
   facts.includeUsage = false;
   facts.sessionKey = '';
   facts.prefixCount = 0;
@@ -97,6 +115,11 @@ export function resetRequestFacts(facts: RequestFacts): void {
   facts.promptBytes = 0;
   facts.hasTextPrompt = false;
   facts.prompts = 1;
+  facts.inputStart = 0;
+  facts.inputEnd = 0;
+  facts.textBytes = 0;
+  facts.mediaBytes = 0;
+  facts.hasMedia = false;
   facts.maxTokensKey = '';
   facts.logprobs = 0;
   facts.logprobsKey = '';

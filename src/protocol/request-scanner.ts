@@ -10,11 +10,22 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { errors } from '../errors/catalogue.ts';
-import { equalsAscii, JsonCursor } from './json-cursor.ts';
+import { JsonCursor } from './json-cursor.ts';
 import { openBrace, openBracket, quote, tooDeep, tooManyKeys } from './json-skip.ts';
+import {
+  findKey,
+  isLookAlike,
+  isTextKey,
+  type KeyName,
+  keyNames,
+  lookAlikeMessage,
+  nameOf,
+  unknownKey,
+} from './known-keys.ts';
+import { hasMediaUrl, mediaBytes } from './media-bytes.ts';
 import { hashHead, hashPrefix } from './prefix-hash.ts';
 import { countPrompts } from './prompt-count.ts';
-import { restrictedBit, restrictedKeys } from './request-caps.ts';
+import { restrictedBit } from './request-caps.ts';
 import { type RequestFacts, resetRequestFacts } from './request-facts.ts';
 import { jsonNumber, jsonText, textOf } from './text.ts';
 
@@ -35,40 +46,9 @@ const defaultScanLimits: ScanLimits = Object.freeze({
   topKeys: 1024,
 });
 
-const keyNames = [
-  'model',
-  'stream',
-  'max_tokens',
-  'max_completion_tokens',
-  'max_output_tokens',
-  'n',
-  'best_of',
-  'messages',
-  'prompt',
-  'input',
-  'session_id',
-  'prompt_cache_key',
-  'user',
-  'stream_options',
-  'tools',
-  'logprobs',
-  'top_logprobs',
-  'prompt_logprobs',
-  'stop',
-  'stop_sequences',
-  'truncate_prompt_tokens',
-  ...restrictedKeys,
-] as const;
-type KeyName = (typeof keyNames)[number];
-
 const promptKey = keyNames.indexOf('prompt');
-const keyByName = new Map<string, number>(keyNames.map((name, index) => [name, index]));
-const keyBytesMax = Math.max(...keyNames.map((name) => name.length));
-const keysByLength: number[][] = Array.from({ length: keyBytesMax + 1 }, (_, length) =>
-  keyNames.flatMap((name, index) => (name.length === length ? [index] : [])),
-);
-/** An escape writes one character as six bytes at most. */
-const escapedKeyBytesMax = 6 * keyBytesMax;
+/** Media of a shorter body is too little to matter. */
+const mediaFromBytes = 1024;
 
 /** Longer names are nobody's model; longer session keys are used raw and cut. */
 const modelBytesMax = 512;
@@ -81,8 +61,12 @@ const letterF = 0x66;
 const minus = 0x2d;
 
 const cursor = new JsonCursor();
+/** 1 for each key that the scan at hand has met. */
+const seen = new Uint8Array(keyNames.length);
 /** Which key the prompt of the scan at hand came from: lower wins. */
 let promptRank = 0;
+/** That of a prompt that is an object: what stands beside it says more. */
+const lastRank = keyNames.length;
 let sessionRank = 0;
 
 /** Scans `body[0, length)` into `facts`. 0 when fine, else the number of an entry of errors/. */
@@ -104,6 +88,10 @@ export function scanRequest(
   if (!isUtf8(length === body.length ? body : body.subarray(0, length))) {
     return errors.NOT_UTF8.number;
   }
+  if (facts.textBytes === 0) facts.textBytes = length;
+  facts.mediaBytes = length < mediaFromBytes ? 0 : mediaBytes(body, length);
+  facts.textBytes = Math.max(0, facts.textBytes - facts.mediaBytes);
+  facts.hasMedia = facts.mediaBytes > 0 || hasMediaUrl(body, length);
   if (facts.promptBytes > 0) {
     const { promptStart } = facts;
     const promptEnd = promptStart + facts.promptBytes;
@@ -114,22 +102,23 @@ export function scanRequest(
 }
 
 function scanTopLevel(facts: RequestFacts, keysMax: number): number {
-  let seen = 0;
   let keys = 0;
+  seen.fill(0);
   if (!cursor.enterObject()) return failureNumber();
   while (cursor.nextMember()) {
     if (++keys > keysMax) return errors.JSON_TOO_MANY_KEYS.number;
-    const key = keyAtCursor();
-    if (key < 0) {
+    const key = findKey(cursor.bytes, cursor.keyStart, cursor.keyEnd);
+    if (key === unknownKey) {
       if (!cursor.skip()) return failureNumber();
       continue;
     }
-    const name = keyNames[key] as KeyName;
-    if ((seen & (1 << key)) !== 0) {
+    const name = nameOf(key);
+    if (isLookAlike(key)) return lookAlike(name, facts);
+    if (seen[key] !== 0) {
       facts.errorParam = name;
       return errors.DUPLICATE_KEY.number;
     }
-    seen |= 1 << key;
+    seen[key] = 1;
     if (!takeValue(name, key, facts)) {
       if (cursor.failure !== 0) return failureNumber();
       facts.errorParam = facts.errorParam || name;
@@ -139,27 +128,16 @@ function scanTopLevel(facts: RequestFacts, keysMax: number): number {
   return cursor.finished() ? 0 : failureNumber();
 }
 
+function lookAlike(name: KeyName, facts: RequestFacts): number {
+  facts.errorParam = jsonText(cursor.bytes, cursor.keyStart - 1, cursor.keyEnd + 1);
+  facts.errorMessage = lookAlikeMessage(facts.errorParam, name);
+  return errors.UNKNOWN_PARAM.number;
+}
+
 function failureNumber(): number {
   if (cursor.failure === tooDeep) return errors.JSON_TOO_DEEP.number;
   if (cursor.failure === tooManyKeys) return errors.JSON_TOO_MANY_KEYS.number;
   return errors.BAD_JSON.number;
-}
-
-/** Index in `keyNames` of the key at the cursor; -1 for every other key. */
-function keyAtCursor(): number {
-  const { bytes, keyStart, keyEnd } = cursor;
-  const length = keyEnd - keyStart;
-  if (length <= keyBytesMax) {
-    const candidates = keysByLength[length] as number[];
-    for (let i = 0; i < candidates.length; i++) {
-      const key = candidates[i] as number;
-      if (equalsAscii(bytes, keyStart, keyEnd, keyNames[key] as string)) return key;
-    }
-  } else if (length > escapedKeyBytesMax) return -1;
-  for (let p = keyStart; p < keyEnd; p++) {
-    if (bytes[p] === 0x5c) return keyByName.get(jsonText(bytes, keyStart - 1, keyEnd + 1)) ?? -1;
-  }
-  return -1;
 }
 
 /** Takes the value at the cursor; false when it is no JSON or has the wrong type for its key. */
@@ -168,6 +146,9 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
   if (name === 'stream_options') return takeStreamOptions(first, facts);
   if (name === 'chat_template_kwargs') return takeTemplateArguments(first, facts);
   if (!cursor.skip()) return false;
+  if (isTextKey(key) && first !== letterN) {
+    facts.textBytes += cursor.valueEnd - cursor.valueStart;
+  }
   switch (name) {
     case 'model':
       return takeModel(first, facts);
@@ -177,24 +158,30 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
     case 'max_tokens':
     case 'max_completion_tokens':
     case 'max_output_tokens':
+    case 'n_predict':
       takeMaxTokens(name, countAtCursor(first), facts);
       return isNumber(first) || first === letterN;
     case 'n':
       facts.n = Math.max(1, countAtCursor(first));
       return isNumber(first) || first === letterN;
+    // llama.cpp reads n_cmpl before n; any other engine reads n, which says how many choices must come.
     case 'best_of':
-      facts.bestOf = countAtCursor(first);
+    case 'n_cmpl':
+      takeBestOf(name, countAtCursor(first), facts);
       return isNumber(first) || first === letterN;
     case 'messages':
       takePrompt(key, facts);
       return first === openBracket;
+    // An object is a stored prompt (Responses API) or one with media (llama.cpp).
     case 'prompt':
-      takePrompt(key, facts);
+      takePrompt(first === openBrace ? lastRank : key, facts);
       facts.prompts = countPrompts(cursor.bytes, cursor.valueStart, cursor.valueEnd);
-      return first === quote || first === openBracket || first === letterN;
+      return isNested(first) || first === quote || first === letterN;
     case 'input':
       takePrompt(key, facts);
-      return first === quote || first === openBracket || first === openBrace;
+      facts.inputStart = cursor.valueStart;
+      facts.inputEnd = cursor.valueEnd;
+      return isNested(first) || first === quote || first === letterN;
     case 'session_id':
     case 'prompt_cache_key':
       return takeSession(key, first, facts);
@@ -202,9 +189,21 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
       return first === quote || first === letterN;
     case 'tools':
       return first === openBracket || first === letterN;
+    case 'system':
+    case 'instructions':
+    case 'documents':
+    case 'query':
+    case 'queries':
+    case 'items':
+    case 'text_1':
+    case 'text_2':
+    case 'data_1':
+    case 'data_2':
+      return true;
     case 'logprobs':
     case 'top_logprobs':
     case 'prompt_logprobs':
+    case 'n_probs':
       takeLogprobs(name, first, facts);
       return isNumber(first) || first === letterT || first === letterF || first === letterN;
     case 'stop':
@@ -220,6 +219,8 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
   }
 }
 
+const isNested = (first: number): boolean => first === openBrace || first === openBracket;
+
 function isNumber(first: number): boolean {
   return first === minus || (first >= 0x30 && first <= 0x39);
 }
@@ -234,6 +235,12 @@ function takeMaxTokens(name: KeyName, count: number, facts: RequestFacts): void 
   if (count <= facts.maxTokens) return;
   facts.maxTokens = count;
   facts.maxTokensKey = name;
+}
+
+function takeBestOf(name: KeyName, count: number, facts: RequestFacts): void {
+  if (count <= facts.bestOf) return;
+  facts.bestOf = count;
+  facts.bestOfKey = name;
 }
 
 /** A negative number asks for the whole vocabulary. */
@@ -260,12 +267,12 @@ function takeModel(first: number, facts: RequestFacts): boolean {
   return true;
 }
 
-function takePrompt(key: number, facts: RequestFacts): void {
-  if (key > promptRank) return;
-  promptRank = key;
+function takePrompt(rank: number, facts: RequestFacts): void {
+  if (rank > promptRank || cursor.bytes[cursor.valueStart] === letterN) return;
+  promptRank = rank;
   facts.promptStart = cursor.valueStart;
   facts.promptBytes = cursor.valueEnd - cursor.valueStart;
-  facts.hasTextPrompt = key === promptKey && cursor.bytes[cursor.valueStart] === quote;
+  facts.hasTextPrompt = rank === promptKey && cursor.bytes[cursor.valueStart] === quote;
 }
 
 /** A number is a session key too: its digits count. */

@@ -8,7 +8,16 @@ import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
 export function createArrival(): Arrival {
   return {
     ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: 0 },
-    ...{ promptBytes: 0, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
+    ...{
+      promptBytes: 0,
+      textBytes: 0,
+      hasMedia: false,
+      promptTokens: 0,
+      maxTokens: 0,
+      priority: 0,
+      tenant: 0,
+      adapter: 0,
+    },
     ...{ streams: false, hedgeUs: -1 },
     ...unlimited,
     ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
@@ -31,6 +40,8 @@ export function readArrival(
   arrival.publishedUs = slots.readTime(slot, at.publishedUs);
   arrival.deadlineUs = deadlineUs;
   arrival.promptBytes = words[row + at.promptBytes] as number;
+  arrival.textBytes = words[row + at.textBytes] as number;
+  arrival.hasMedia = ((words[row + at.flags] as number) & RequestFlag.media) !== 0;
   arrival.maxTokens = words[row + at.maxTokens] as number;
   arrival.priority = words[row + at.priority] as number;
   arrival.tenant = words[row + at.tenant] as number;

@@ -99,6 +99,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     choices: i32('acceptor', 'The n of the request; at least 1.'),
     promptStart: i32('acceptor', 'Byte offset in the body of the prompt value.'),
     promptBytes: i32('acceptor', 'Bytes of the prompt value.'),
+    textBytes: i32('acceptor', 'Bytes of the body that are for the model to read, without media.'),
     priority: i32('acceptor', 'From x-sluice-priority; 0 is the default.'),
     deadlineMs: i32(
       'acceptor',
@@ -194,13 +195,14 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
   }),
 });
 
-/** renamed: its body has another name than that of its model. */
+/** renamed: its body has another name than that of its model. media: not all of its tokens are in its text. */
 export const RequestFlag = {
   stream: 1,
   includeUsage: 2,
   tls: 4,
   generates: 8,
   renamed: 16,
+  media: 64,
 } as const;
 
 /** over: the hedge has ended beside the first exchange. alone: the first exchange has, beside the hedge. */

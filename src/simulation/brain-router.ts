@@ -285,6 +285,8 @@ function emptyArrival(): Arrival {
     ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: noLimitUs },
     ...{
       promptBytes: 0,
+      textBytes: 0,
+      hasMedia: false,
       promptTokens: 0,
       maxTokens: 0,
       priority: 0,

@@ -39,7 +39,7 @@ export class TraceView implements RequestView {
   read(request: number, _nowUs: number, arrival: Arrival): void {
     const { promptTokens, tenant, headBlock } = this.#workload;
     arrival.promptTokens = promptTokens[request] as number;
-    arrival.promptBytes = arrival.promptTokens * bytesPerToken;
+    arrival.textBytes = arrival.promptTokens * bytesPerToken;
     arrival.tenant = tenant[request] as number;
     arrival.head0 = (headBlock[request] as number) + 1;
   }

@@ -54,6 +54,8 @@ describe.each(testEngines)('limits, engine %s', (engine) => {
       tenant('few', { requests_per_minute: 6, burst: '20s' }),
       tenant('tokens', { output_tokens_per_minute: 1200, burst: '60s' }),
       tenant('input', { input_tokens_per_minute: 600, burst: '10s' }),
+      tenant('rerank', { input_tokens_per_minute: 600, burst: '10s' }),
+      tenant('system', { input_tokens_per_minute: 600_000, burst: '60s' }),
       tenant('slow', { requests_per_minute: 1, burst: '60s' }),
       tenant('streams', { output_tokens_per_minute: 60, burst: '60s' }),
       tenant('narrow', { concurrency: 3 }),
@@ -62,6 +64,7 @@ describe.each(testEngines)('limits, engine %s', (engine) => {
     models: [
       { name: 'm', replicas: [{ url: replica.url }] },
       { name: 'n', replicas: [{ url: replica.url }] },
+      { name: 'system', replicas: [{ url: replica.url }] },
     ],
   });
 
@@ -198,6 +201,37 @@ describe.each(testEngines)('limits, engine %s', (engine) => {
     expect(statuses).toEqual([200, 429, 429]);
     const { text } = await ask('input', { max_tokens: 1 }, prompt);
     expect(JSON.parse(text).error.type).toBe('tokens');
+  });
+
+  test('tokens of documents, whatever the engine says of them', async () => {
+    const documents = Array.from({ length: 10 }, () => 'word '.repeat(40));
+    const rerank = { model: 'm', query: 'q', documents };
+    const statuses = [];
+    for (let i = 0; i < 3; i++) {
+      statuses.push((await post(gateway.url, rerank, bearer('rerank'), '/v1/rerank')).status);
+    }
+    expect(statuses).toEqual([200, 429, 429]);
+  });
+
+  test('a prompt is not taken for four times as long after requests with a system prompt', async () => {
+    const send = (system: string) =>
+      post(
+        gateway.url,
+        { ...chatBody('hi', { model: 'system', max_tokens: 1 }), system },
+        bearer('system'),
+        '/v1/messages',
+      );
+    for (let i = 0; i < 3; i++) expect((await send('word '.repeat(3000))).status).toBe(200);
+    await eventually('all are over', async () => replica.stats().in_flight === 0);
+    const before = (await limitsOf('system')).input_tokens!.remaining;
+    const bytes = 90_000;
+    const held = ask('system', { model: 'system' }, `[[hold]]${'word '.repeat(bytes / 5)}`);
+    await replica.gate.arrivals(1);
+    // Some three bytes for each token; the bucket has not filled by as many meanwhile.
+    const taken = before - (await limitsOf('system')).input_tokens!.remaining;
+    replica.gate.release();
+    expect((await held).status).toBe(200);
+    expect(taken).toBeLessThan(bytes / 2);
   });
 
   test('so many at one time, and their places are free when they leave', async () => {

@@ -139,6 +139,7 @@ class Walk {
     this.#gatherEndUs.push(!gathers ? 0 : this.harness.nowUs + batching.windowUs);
     this.harness.arrive(slot, model, 50 + this.#random.below(2000), {
       promptBytes: this.#random.below(20_000),
+      textBytes: this.#random.below(20_000),
       streams: this.#random.below(2) === 0,
       hedgeUs: hedgeMs * 1000,
       adapter,

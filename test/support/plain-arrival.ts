@@ -4,7 +4,16 @@ import { unlimited } from '../../src/dispatch/limit-rows.ts';
 
 export const plainArrival: Arrival = {
   ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: 0 },
-  ...{ promptBytes: 400, promptTokens: 0, maxTokens: 0, priority: 0, tenant: 0, adapter: 0 },
+  ...{
+    promptBytes: 400,
+    textBytes: 400,
+    hasMedia: false,
+    promptTokens: 0,
+    maxTokens: 0,
+    priority: 0,
+    tenant: 0,
+    adapter: 0,
+  },
   ...{ streams: true, hedgeUs: -1 },
   ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
   ...unlimited,

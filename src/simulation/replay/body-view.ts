@@ -86,7 +86,8 @@ function see(request: LoggedRequest, names: Names, totalUs: number): Seen {
   const [session0 = 0, session1 = 0] = pair;
   return {
     told: {
-      ...{ model, askedModel: model, adapter, promptBytes: facts.promptBytes, promptTokens: 0 },
+      ...{ model, askedModel: model, adapter, promptTokens: 0 },
+      ...{ promptBytes: facts.promptBytes, textBytes: facts.textBytes, hasMedia: facts.hasMedia },
       ...{ maxTokens: facts.maxTokens, streams: facts.stream },
       priority: numberOf(request, 'x-sluice-priority', -100, 100) ?? 0,
       ...unlimited,

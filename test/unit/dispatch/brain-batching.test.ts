@@ -110,7 +110,7 @@ describe('no request waits', () => {
     ask(harness, 1);
     expect(harness.running.get(1)?.replica).toBe(1);
     harness.finish(0);
-    const short = { streams: false, batch0: 7, batch1: 1, promptBytes: 4 };
+    const short = { streams: false, batch0: 7, batch1: 1, textBytes: 4 };
     harness.arrive(2, 0, windowMs, short);
     expect(harness.running.has(2)).toBe(true);
   });

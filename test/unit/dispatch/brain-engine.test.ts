@@ -13,7 +13,7 @@ describe('load of other clients', () => {
     const harness = new BrainHarness({ models: modelsWith(policy) });
     harness.replicas(2);
     harness.report(0, { running: 40, waiting: 10, kvTokens: 60_000 });
-    for (const slot of range(20)) harness.arrive(slot, 0, minute, { promptBytes: 40 });
+    for (const slot of range(20)) harness.arrive(slot, 0, minute, { textBytes: 40 });
     const there = harness.dispatches.filter(({ replica }) => replica === 0).length;
     expect(there).toBeLessThan(5);
   });

@@ -239,11 +239,11 @@ test('blocks that requests share are counted on both replicas and given back', (
   });
   harness.replicas(2, { kvTokens: 10_000 });
   for (let round = 0; round < 20; round++) {
-    const promptBytes = 12_288;
-    harness.arrive(0, 0, minuteMs, { hedgeUs: 0, promptBytes });
+    const textBytes = 12_288;
+    harness.arrive(0, 0, minuteMs, { hedgeUs: 0, textBytes });
     harness.advance(0);
     expect(harness.hedges.size).toBe(1);
-    harness.arrive(1, 0, minuteMs, { promptBytes });
+    harness.arrive(1, 0, minuteMs, { textBytes });
     harness.firstToken(0, round % 2 === 0);
     harness.finish(0, { hedge: round % 2 === 0 });
     harness.finish(1);
@@ -295,7 +295,7 @@ describe('automatic', () => {
     few.advance(500);
     expect(few.hedgesBegun).toEqual([]);
     const other = warm(60);
-    other.arrive(0, 0, minuteMs, { promptBytes: 40_000 });
+    other.arrive(0, 0, minuteMs, { textBytes: 40_000 });
     other.arrive(1, 0, minuteMs, { streams: false });
     other.advance(500);
     expect(other.hedgesBegun).toEqual([]);
@@ -344,7 +344,7 @@ describe('automatic', () => {
   test('not on replicas that have more to prefill than has been waited', () => {
     const harness = warm(60);
     for (let slot = 1; slot <= 2; slot++) {
-      harness.arrive(slot, 0, minuteMs, { promptBytes: 400_000 }); // two seconds each
+      harness.arrive(slot, 0, minuteMs, { textBytes: 400_000 }); // two seconds each
     }
     harness.arrive(0, 0, minuteMs);
     harness.advance(100);

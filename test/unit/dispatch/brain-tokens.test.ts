@@ -325,11 +325,26 @@ test('what replicas report corrects the estimate of prompts that nobody counted'
   const harness = new BrainHarness({ models: modelsHolding(1000) });
   harness.replica(0);
   for (const _ of range(500)) {
-    harness.arrive(0, 0, minute, { promptBytes: 8000 });
+    harness.arrive(0, 0, minute, { textBytes: 8000 });
     harness.finish(0, { promptTokens: 1000, completionTokens: 10 });
   }
-  harness.arrive(0, 0, minute, { promptBytes: 7900 }); // 987 tokens at eight bytes each
-  harness.arrive(1, 0, minute, { promptBytes: 7900 });
+  harness.arrive(0, 0, minute, { textBytes: 7900 }); // 987 tokens at eight bytes each
+  harness.arrive(1, 0, minute, { textBytes: 7900 });
+  expect([...harness.running.keys()]).toEqual([0, 1]);
+});
+
+test('the measure is all text, not the prompt alone, and media is no measure', () => {
+  const harness = new BrainHarness({ models: modelsHolding(1000) });
+  harness.replica(0);
+  const text = { promptBytes: 80, textBytes: 8000 };
+  for (const _ of range(20)) {
+    harness.arrive(0, 0, minute, text);
+    harness.finish(0, { promptTokens: 1000, completionTokens: 10 });
+    harness.arrive(0, 0, minute, { ...text, hasMedia: true });
+    harness.finish(0, { promptTokens: 100_000, completionTokens: 10 });
+  }
+  harness.arrive(0, 0, minute, { promptBytes: 80, textBytes: 7900 });
+  harness.arrive(1, 0, minute, { promptBytes: 80, textBytes: 7900 });
   expect([...harness.running.keys()]).toEqual([0, 1]);
 });
 

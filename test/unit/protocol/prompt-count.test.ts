@@ -15,6 +15,7 @@ test.each([
   ['nothing', [], 1],
   ['one text in a list', ['a'], 1],
   ['texts with commas, brackets and quotes', ['a,b', '[1,2]', 'c"],"d', ''], 4],
+  ['objects with commas and lists', [{ a: 1, b: [2, 3] }, { c: '}' }, 'x'], 3],
   ['lists of ids', [[1, 2], [3], []], 3],
 ])('%s', (_, prompt, expected) => {
   expect(promptsOf(prompt)).toBe(expected);

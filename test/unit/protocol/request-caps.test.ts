@@ -10,15 +10,16 @@ import {
 } from '../../../src/protocol/request-caps.ts';
 import { createRequestFacts } from '../../../src/protocol/request-facts.ts';
 import { scanRequest } from '../../../src/protocol/request-scanner.ts';
+import type { AnswerShape } from '../../../src/protocol/routes.ts';
 
 const facts = createRequestFacts();
 const { PARAM_TOO_LARGE, PARAM_TOO_LONG, PARAM_NOT_ALLOWED, DUPLICATE_KEY, INVALID_PARAM } = errors;
 
 /** The error, its param and its sentence; '' when the request passes. */
-function judge(members: string, caps: Partial<RequestCaps>, n = 0) {
+function judge(members: string, caps: Partial<RequestCaps>, n = 0, shape: AnswerShape = 'whole') {
   const body = Buffer.from(`{"model":"m","messages":[],${members}}`);
   const scanned = scanRequest(body, body.length, facts);
-  const code = scanned === 0 ? capProblem(facts, { ...noCaps, ...caps }, n) : scanned;
+  const code = scanned === 0 ? capProblem(body, facts, { ...noCaps, ...caps }, n, shape) : scanned;
   return code === 0 ? '' : { code, param: facts.errorParam, message: facts.errorMessage };
 }
 
@@ -35,6 +36,9 @@ describe('numbers', () => {
     ['"logprobs":6', { logprobs: 5 }, 'logprobs'],
     ['"prompt_logprobs":-1', { logprobs: 5 }, 'prompt_logprobs'],
     ['"\\u006e":5', { n: 4 }, 'n'],
+    ['"n":1,"n_cmpl":5', { n: 4 }, 'n_cmpl'],
+    ['"max_tokens":1,"n_predict":11', { maxTokens: 10 }, 'n_predict'],
+    ['"logprobs":1,"n_probs":6', { logprobs: 5 }, 'n_probs'],
   ];
   test.each(cases)('%s is refused by %o', (members, caps, param) => {
     expect(judge(members, caps)).toMatchObject({ code: PARAM_TOO_LARGE.number, param });
@@ -77,6 +81,13 @@ test('lists', () => {
   );
   expect(judge('"stop":"a,b,c"', { stop: 1 })).toBe('');
   expect(judge('"prompt":["a","b"]', { prompts: 1 })).toMatchObject(tooLong('prompt'));
+  for (const list of ['["a","b"]', '[[1],[2]]', '[{"text":"a","image":"b"},{"text":"c"}]']) {
+    expect(judge(`"input":${list}`, { prompts: 1 })).toMatchObject(tooLong('input'));
+    expect(judge(`"input":${list}`, { prompts: 2 })).toBe('');
+    // One conversation, however many items it has.
+    expect(judge(`"input":${list}`, { prompts: 1 }, 0, 'responses')).toBe('');
+  }
+  expect(judge('"input":[1,2,3]', { prompts: 1 })).toBe('');
 });
 
 describe('keys of engines', () => {

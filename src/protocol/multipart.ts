@@ -1,5 +1,6 @@
 /**
- * Finds the `model` field of a multipart form (audio and image routes). Runs on acceptors; never blocks.
+ * Finds the `model` field of a multipart form (audio and image routes), and fields that clients may not use.
+ * Runs on acceptors; never blocks.
  *
  * Every part is visited, so that a second `model` cannot hide behind a file, but the content of
  * a part is only searched natively for the boundary. Work is bounded: parts, header bytes and field
@@ -7,27 +8,38 @@
  */
 import { Buffer } from 'node:buffer';
 import { errors } from '../errors/catalogue.ts';
+import { lookAlikeMessage } from './known-keys.ts';
 import { urlBytesMax } from './media-urls.ts';
+import { type RestrictedKey, restrictedBit, restrictedKeys } from './request-caps.ts';
 import { type RequestFacts, resetRequestFacts } from './request-facts.ts';
 
 const partsMax = 128;
 const partHeaderBytesMax = 4096;
 const modelBytesMax = 512;
-const boundaryPattern =
-  /^multipart\/form-data\s*;\s*boundary=(?:"([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])"|([0-9A-Za-z'+_.-]{1,70}))\s*$/i;
+const charset = String.raw`\s*;\s*(charset)=(?:utf-?8|"utf-?8")`;
+const quotedBoundary = `"([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])"`;
+const boundaryPattern = new RegExp(
+  `^multipart/form-data(?:${charset})?` +
+    String.raw`\s*;\s*boundary=(?:${quotedBoundary}|([0-9A-Za-z'+_.-]{1,70}))(?:${charset})?\s*$`,
+  'i',
+);
 
-/** The boundary of a content type; '' when it is no usable multipart/form-data. */
+/**
+ * The boundary of a content type; '' when it is no usable multipart/form-data. One charset may stand beside
+ * it, and must be UTF-8: in any other an engine would read other names than we do.
+ */
 export function multipartBoundary(contentType: string): string {
-  const match = boundaryPattern.exec(contentType);
-  return match?.[1] ?? match?.[2] ?? '';
+  const [, before, quoted, plain, behind] = boundaryPattern.exec(contentType) ?? [];
+  return before !== undefined && behind !== undefined ? '' : (quoted ?? plain ?? '');
 }
 
+const restrictedNames: ReadonlySet<string> = new Set(restrictedKeys);
 /** Fields of a form whose text names media that a replica would fetch; lists have brackets. */
 const urlField = /^(?:url|image_url|video_url|audio_url|file_url)(?:\[\d*\])?$/;
 
 /**
- * Sets `facts.model` and where it is, `facts.stream`, and `urls` to what the form names as media, the beginning of those that
- * are too long. 0 when fine, else the number of an entry of errors/.
+ * Sets `facts.model` and where it is, `facts.stream`, `facts.restricted`, and `urls` to what the form names as
+ * media, the beginning of those that are too long. 0 when fine, else the number of an entry of errors/.
  */
 export function scanMultipartModel(
   body: Uint8Array,
@@ -39,12 +51,15 @@ export function scanMultipartModel(
   resetRequestFacts(facts);
   urls.length = 0;
   const boundary = multipartBoundary(contentType);
-  if (boundary === '') return errors.BAD_MULTIPART.number;
+  if (boundary === '') {
+    facts.errorParam = 'content-type';
+    return errors.BAD_MULTIPART.number;
+  }
   const bytes = Buffer.from(body.buffer, body.byteOffset, length);
   const delimiter = Buffer.from(`\r\n--${boundary}`, 'latin1');
-  // The first delimiter may stand at the very start, without its line break.
-  let at = bytes.indexOf(delimiter.subarray(2)) === 0 ? -2 : bytes.indexOf(delimiter);
-  if (at === -1) return errors.BAD_MULTIPART.number;
+  // At the very start, with its line break or without: of text before it each parser has its own idea.
+  let at = startsWith(bytes, delimiter, 2) ? -2 : 0;
+  if (at === 0 && !startsWith(bytes, delimiter, 0)) return errors.BAD_MULTIPART.number;
   let seenModel = false;
   for (let parts = 0; parts <= partsMax; parts++) {
     const line = at + delimiter.length;
@@ -66,6 +81,12 @@ export function scanMultipartModel(
       facts.model = bytes.toString('utf8', contentStart, next);
       facts.modelStart = contentStart;
       facts.modelBytes = next - contentStart;
+    } else if (name.toLowerCase() === 'model') {
+      facts.errorParam = name;
+      facts.errorMessage = lookAlikeMessage(name, 'model');
+      return errors.UNKNOWN_PARAM.number;
+    } else if (restrictedNames.has(name)) {
+      facts.restricted |= restrictedBit(name as RestrictedKey);
     } else if (name === 'stream') {
       const text = next - contentStart <= 5 ? bytes.toString('latin1', contentStart, next) : '';
       facts.stream = text.toLowerCase() === 'true' || text === '1';
@@ -77,6 +98,9 @@ export function scanMultipartModel(
   }
   return errors.BAD_MULTIPART.number;
 }
+
+const startsWith = (bytes: Buffer, delimiter: Buffer, from: number): boolean =>
+  bytes.subarray(0, delimiter.length - from).equals(delimiter.subarray(from));
 
 /** Position of a part's content, after the blank line; -1 when its headers are out of bounds. */
 function endOfPartHeaders(bytes: Buffer, start: number, end: number): number {

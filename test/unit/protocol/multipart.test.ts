@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { errors } from '../../../src/errors/catalogue.ts';
 import { multipartBoundary, scanMultipartModel } from '../../../src/protocol/multipart.ts';
+import { restrictedBit } from '../../../src/protocol/request-caps.ts';
 import { createRequestFacts } from '../../../src/protocol/request-facts.ts';
 
 const facts = createRequestFacts();
@@ -34,7 +35,7 @@ test.each([
   ['model first', form(field('model', 'm'), part('name="file"; filename="a"', 'x')), 'm'],
   ['model last', form(part('name="file"; filename="a"', 'x'), field('model', 'm')), 'm'],
   ['unquoted name', form(part('name=model', 'm')), 'm'],
-  ['a preamble', `preamble\r\n${form(field('model', 'm'))}`, 'm'],
+  ['a line break first', `\r\n${form(field('model', 'm'))}`, 'm'],
   ['no model', form(field('prompt', 'm')), ''],
   ['model in a file name', form(part('name="file"; filename="; name=model"', 'x')), ''],
   ['model in file content', form(part('name="f"', 'content-disposition: name="model"')), ''],
@@ -87,9 +88,34 @@ test.each([
   ['long part headers', form(part(`name="f"; filename="${'x'.repeat(5000)}"`, 'x')), bad],
   ['too many parts', form(...Array.from({ length: 129 }, (_, i) => field(`f${i}`, 'x'))), bad],
   ['no boundary in the body', 'hello', bad],
+  ['a preamble', `preamble\r\n${form(field('model', 'm'))}`, bad],
+  // python-multipart skips any line breaks and reads the first part.
+  ['a part behind LF', `\n${form(field('model', 'a'))}`, bad],
+  [
+    'a part that another parser would not see',
+    `\n${field('model', 'a')}${form(field('model', 'b'))}`,
+    bad,
+  ],
+  ['a part behind two line breaks', `\r\n\r\n${form(field('model', 'a'))}`, bad],
+  [
+    'model in capitals',
+    form(field('model', 'a'), field('Model', 'b')),
+    errors.UNKNOWN_PARAM.number,
+  ],
   ['empty', '', bad],
 ])('refused: %s', (_name, body, expected) => {
   expect(scan(body)).toBe(expected);
+});
+
+test('keys of engines are found, and an unusable content type is named', () => {
+  expect(scan(form(field('model', 'm'), field('lora_path', 'x')))).toBe(0);
+  expect(facts.restricted).toBe(restrictedBit('lora_path'));
+  expect(scan(form(field('model', 'm')))).toBe(0);
+  expect(facts.restricted).toBe(0);
+  expect(scan(form(field('model', 'm')), 'multipart/form-data')).toBe(bad);
+  expect(facts.errorParam).toBe('content-type');
+  expect(scan('hello')).toBe(bad);
+  expect(facts.errorParam).toBe('');
 });
 
 describe('the boundary', () => {
@@ -103,6 +129,15 @@ describe('the boundary', () => {
     ['multipart/form-data; boundary=a; boundary=b', ''],
     [`multipart/form-data; boundary=${'a'.repeat(71)}`, ''],
     ['multipart/mixed; boundary=abc', ''],
+    ['multipart/form-data; charset=UTF-8; boundary=abc', 'abc'],
+    ['multipart/form-data; boundary=abc; charset=utf-8', 'abc'],
+    ['multipart/form-data;charset="utf8";boundary="a b"', 'a b'],
+    ['multipart/form-data; charset=utf-8; boundary=abc; charset=utf-8', ''],
+    ['multipart/form-data; charset=utf-8; charset=utf-8; boundary=abc', ''],
+    ['multipart/form-data; boundary=a; charset=utf-8; boundary=b', ''],
+    // Starlette decodes names and values by it.
+    ['multipart/form-data; charset=utf-7; boundary=abc', ''],
+    ['multipart/form-data; boundary=abc; charset=cp037', ''],
     ['application/json', ''],
   ])('%s', (contentType, expected) => {
     expect(multipartBoundary(contentType)).toBe(expected);

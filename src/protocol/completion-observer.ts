@@ -86,12 +86,11 @@ export class CompletionObserver {
     const followed = this.#choices <= choicesMax ? this.#choices : 0;
     if (followed === this.#hasFinished.length) this.#hasFinished.fill(0);
     else this.#hasFinished = new Uint8Array(followed);
-    this.#finished = 0;
+    this.#finished = this.#written = 0;
     this.sawDone = this.sawError = this.sawToken = false;
     this.malformed = this.tokenEvents = 0;
     this.id = '';
     this.usage.prompt = this.usage.completion = this.usage.cached = this.#uncached = -1;
-    this.#written = 0;
   }
 
   /** True when nothing that belongs to the answer can be missing. */
@@ -351,18 +350,16 @@ export class CompletionObserver {
       const isPrompt = cursor.keyIs('prompt_tokens') || cursor.keyIs('input_tokens');
       const isCompletion = cursor.keyIs('completion_tokens') || cursor.keyIs('output_tokens');
       const isCached = cursor.keyIs('cache_read_input_tokens');
-      const isWritten = cursor.keyIs('cache_creation_input_tokens');
-      const isTotal = cursor.keyIs('total_tokens');
       if (!cursor.skip()) return;
       if (isPrompt) this.#uncached = tokenCount(this.#uncached);
-      else if (isWritten) this.#written = tokenCount(this.#written);
+      else if (cursor.keyIs('cache_creation_input_tokens'))
+        this.#written = tokenCount(this.#written);
       else if (isCompletion) this.usage.completion = tokenCount(this.usage.completion);
       else if (isCached) this.usage.cached = tokenCount(this.usage.cached);
-      else if (isTotal) total = tokenCount(total);
+      else if (cursor.keyIs('total_tokens')) total = tokenCount(total);
     }
     this.#flags |= Observed.usage;
-    // Rerankers say nothing else.
-    if (this.#uncached < 0 && this.usage.completion < 0) this.#uncached = total;
+    if (this.#uncached < 0 && this.usage.completion < 0) this.#uncached = total; // as of rerankers
     const isApart = this.#shape === 'anthropic' && this.#uncached >= 0;
     const fromCache = isApart ? Math.max(this.usage.cached, 0) + this.#written : 0;
     this.usage.prompt = this.#uncached + fromCache;
@@ -371,8 +368,8 @@ export class CompletionObserver {
   #walkUsageDetails(): void {
     if (!cursor.enterObject()) return;
     while (cursor.nextMember()) {
-      const isCached = cursor.keyIs('cached_tokens');
-      if (cursor.skip() && isCached) this.usage.cached = tokenCount(this.usage.cached);
+      if (cursor.skip() && cursor.keyIs('cached_tokens'))
+        this.usage.cached = tokenCount(this.usage.cached);
     }
   }
 }

@@ -195,20 +195,6 @@ describe.each(testEngines)('the status map on %s', (engine) => {
       'duplicate_key',
     ],
     [
-      'a model in capitals beside it',
-      () => rawPost(chatPath, '{"model":"m","Model":"other"}'),
-      400,
-      'unknown_parameter',
-      'Model',
-    ],
-    [
-      'an adapter by its path',
-      () => rawPost(chatPath, { ...say('x'), lora_path: 'lora-secret' }),
-      400,
-      'unsupported_parameter',
-      'lora_path',
-    ],
-    [
       'nesting without end',
       () => rawPost(chatPath, `{"model":"m","a":${'['.repeat(999)}`),
       400,

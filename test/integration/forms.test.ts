@@ -45,6 +45,16 @@ describe.each(testEngines)('engine %s', (engine) => {
     expect(replica.stats().started).toBe(0);
   });
 
+  test.each([
+    ['{"model":"m","messages":[],"Model":"x"}', 'unknown_parameter', 'Model'],
+    ['{"model":"m","messages":[],"lora_path":"x"}', 'unsupported_parameter', 'lora_path'],
+  ])('refused: %s', async (body, code, param) => {
+    const { status, text } = await post(gateway.url, body);
+    expect(status).toBe(400);
+    expect(JSON.parse(text).error).toMatchObject({ code, param });
+    expect(replica.stats().started).toBe(0);
+  });
+
   test('a charset on either side, a line break first, and a stored prompt go to the replica', async () => {
     for (const parameters of ['charset=UTF-8; boundary=B', 'boundary=B; charset=utf-8']) {
       expect((await send(form, parameters)).status, parameters).toBe(200);

@@ -16,6 +16,7 @@ import { Candidates, type ReplicaLoad } from '../src/dispatch/candidates.ts';
 import { filterNames } from '../src/dispatch/choice.ts';
 import { type DecisionSink, RetryRule, Verdict } from '../src/dispatch/decisions.ts';
 import { unlimited } from '../src/dispatch/limit-rows.ts';
+import { unpinned } from '../src/dispatch/pins.ts';
 import type { PickRequest } from '../src/dispatch/policies/policy.ts';
 import { policyFactory, policyNames } from '../src/dispatch/policies/registry.ts';
 import { createPrng } from '../src/lib/prng.ts';
@@ -214,6 +215,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
   const arrival = {
     ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: 0 },
     ...unlimited,
+    ...unpinned,
     ...{
       promptBytes: 0,
       textBytes: 0,
@@ -271,7 +273,14 @@ function measureRecord(size: number, baseline: Measurement): void {
   const candidates = new Candidates(size);
   for (const [row, load] of loadsOf(size).entries()) candidates.set(row, loadWith(load, 1));
   const choice = {
-    ...{ candidates, index: size - 1, request, isMatched: true, isBySession: false },
+    ...{
+      candidates,
+      index: size - 1,
+      request,
+      isMatched: true,
+      isBySession: false,
+      isPinned: false,
+    },
     ...{ members: size, filtered: new Int32Array(filterNames.length) },
   };
   let slot = 0;

@@ -8,12 +8,13 @@ import { mix32 } from '../lib/mix32.ts';
 import { batchKey, isBatchable } from '../protocol/batch-key.ts';
 import type { RequestFacts as ScanFacts } from '../protocol/request-facts.ts';
 import { hashSession, laneOfTenant } from '../protocol/request-keys.ts';
-import type { AnswerShape } from '../protocol/routes.ts';
+import { type AnswerShape, asksForStream } from '../protocol/routes.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import type { EdgeHead } from './edge-head.ts';
 import type { Request, RequestFacts } from './request.ts';
 import { deadlineOf, hedgeOf, priorityOf, tenantOf } from './request-hints.ts';
+import { nobodys } from './stored-responses.ts';
 
 /** Answers of other routes have no output tokens. */
 const generatingShapes: ReadonlySet<AnswerShape> = new Set([
@@ -39,8 +40,9 @@ export class Columns {
   writeHead(request: Request, head: EdgeHead, blobBytes: number): void {
     const { slots } = this.#state;
     const { at, words } = slots;
-    const { holder } = request.facts;
+    const { holder, responseId } = request.facts;
     const row = slots.row(request.slot);
+    request.asksForStream = responseId !== '' && asksForStream(head.target);
     words[row + at.headLength] = blobBytes;
     words[row + at.priority] = priorityOf(head, holder);
     words[row + at.tenant] = holder === undefined ? tenantOf(head) : laneOfTenant(holder.tenant);
@@ -55,7 +57,9 @@ export class Columns {
     const hasScan = facts.route?.model !== 'path';
     assert(request.slot >= pool.first, 'a request has a slot');
     const row = slots.row(request.slot);
-    const isStream = hasScan && scan.stream && facts.route?.streams === true;
+    const wantsStream = hasScan ? scan.stream : request.asksForStream;
+    const isStream = wantsStream && facts.route?.streams === true;
+    const unstored = hasScan && scan.isUnstored ? RequestFlag.unstored : 0;
     const usage = hasScan && scan.includeUsage ? RequestFlag.includeUsage : 0;
     const tls = start.tls === null ? 0 : RequestFlag.tls;
     words[row + at.clientGone] = 0;
@@ -66,14 +70,18 @@ export class Columns {
     const { holder } = facts;
     words[row + at.limitRow] = holder?.limitRow ?? -1;
     words[row + at.limitModelRow] = holder?.modelRows.get(request.model) ?? -1;
+    words[row + at.askedRef] = request.askedRef;
+    words[row + at.pin] = request.pin + 1;
+    words[row + at.pinEpoch] = request.pinEpoch;
+    if (facts.route?.shape === 'responses') words.set(holder?.owner ?? nobodys, row + at.owner);
     words[row + at.route] = facts.route?.id ?? 0;
     const generates = generatingShapes.has(facts.route?.shape ?? 'whole')
       ? RequestFlag.generates
       : 0;
     const media = hasScan && scan.hasMedia ? RequestFlag.media : 0;
     const renamed = request.isRenamed ? RequestFlag.renamed : 0;
-    words[row + at.flags] =
-      (isStream ? RequestFlag.stream : 0) | usage | tls | generates | renamed | media;
+    const ofAnswer = (isStream ? RequestFlag.stream : 0) | usage | generates | unstored;
+    words[row + at.flags] = ofAnswer | tls | renamed | media;
     words[row + at.nameStart] = hasScan ? scan.modelStart : 0;
     words[row + at.nameBytes] = hasScan ? scan.modelBytes : 0;
     words[row + at.headStart] = request.block;

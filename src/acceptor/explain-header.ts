@@ -4,6 +4,7 @@
  * In flight, pending and matched are those of the replica, before this request was counted. The whole
  * record is on the admin port (gateway/explain.ts).
  */
+import { Chooser } from '../shm/explain.layout.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import type { Request } from './request.ts';
 
@@ -26,8 +27,9 @@ function explainText({ slots, explain, start }: AcceptorState, slot: number): st
   const explained = explain.read(stamp);
   // More requests than the ring has records came since, or somebody reads this one right now.
   if (explained === undefined) return 'not recorded';
-  const { model, replica, bySession, candidates, heldUs, listed } = explained;
-  const policy = bySession ? 'session' : (start.models[model]?.policy ?? '');
+  const { model, replica, chosenBy, candidates, heldUs, listed } = explained;
+  const names = { [Chooser.session]: 'session', [Chooser.pin]: 'pin' } as const;
+  const policy = names[chosenBy as keyof typeof names] ?? start.models[model]?.policy ?? '';
   const chosen = listed.find(({ row }) => row === replica);
   return [
     `policy=${policy}`,

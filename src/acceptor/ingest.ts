@@ -38,6 +38,7 @@ import { Phase, Request, type RequestFacts, type RequestOwner } from './request.
 import { invalidHints } from './request-hints.ts';
 import { findModel } from './served-model.ts';
 import type { Settlement } from './settlement.ts';
+import type { StoredResponseRequests } from './stored-responses.ts';
 import type { TokenCounts } from './token-counts.ts';
 import { pushTraceContext } from './tracing.ts';
 import { unknownUrl } from './unknown-url.ts';
@@ -55,6 +56,7 @@ export class Ingest implements ListenerHandler {
   readonly #match: RouteMatch = { route: undefined, allow: '', parameter: '' };
   readonly #scan = createRequestFacts();
   readonly #media: MediaPolicy;
+  readonly #stored: StoredResponseRequests;
   readonly #columns: Columns;
   readonly #headers: string[] = [];
   readonly #context: ContextLimit;
@@ -64,9 +66,11 @@ export class Ingest implements ListenerHandler {
     settlement: Settlement,
     owner: RequestOwner,
     ownAnswers: OwnAnswers,
+    stored: StoredResponseRequests,
     counts?: TokenCounts,
   ) {
     this.#state = state;
+    this.#stored = stored;
     this.#context = new ContextLimit(state, counts, {
       publish: (request, readUs) => this.#publish(request, readUs),
       refuse: (request, param, message) =>
@@ -193,6 +197,7 @@ export class Ingest implements ListenerHandler {
       contentType,
       contentLength: isChunked ? -1 : Math.max(contentLength, 0),
       sessionId,
+      responseId: route?.model === 'path' ? this.#match.parameter : '',
       cascade,
       trace: tracing?.begin(traceparent, arrivedUs),
       wantsExplain: head.rules.explain !== '',
@@ -330,13 +335,7 @@ export class Ingest implements ListenerHandler {
     const body = arenaData.subarray(from, from + request.bodyLength);
     const facts = this.#scan;
     const source = route?.model;
-    if (source === 'path') {
-      // Nothing in the request names the model; only a gateway of one model can know it.
-      request.model = start.models.length === 1 ? 0 : -1;
-      // A replica does not know whose they are.
-      if (holder !== undefined) return errors.RESPONSE_NOT_ALLOWED.number;
-      return request.model < 0 ? errors.MODEL_NOT_FOUND.number : 0;
-    }
+    if (source === 'path') return this.#stored.pinById(request, facts);
     const error =
       source === 'multipart'
         ? scanMultipartModel(body, body.length, contentType, facts, this.#media.formUrls)
@@ -350,6 +349,8 @@ export class Ingest implements ListenerHandler {
     const shape = route?.shape ?? 'whole';
     const capped = capProblem(body, facts, start.caps ?? noCaps, holder?.maxN ?? 0, shape);
     if (capped !== 0) return capped;
+    const unpinned = route?.shape === 'responses' ? this.#stored.pinNext(request, facts) : 0;
+    if (unpinned !== 0) return unpinned;
     const isRefused = this.#media.refuses(request, body, source === 'multipart');
     return isRefused ? errors.MEDIA_NOT_ALLOWED.number : 0;
   }

@@ -9,6 +9,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { type KeyRow, type KeyTable, refOf, type TenantRow } from '../config/tenants.ts';
 import { type ErrorEntry, errors } from '../errors/catalogue.ts';
 import { digestBytes, digestOfKey, keyOfHeaders } from '../protocol/api-key.ts';
+import { ownerOf } from '../protocol/response-key.ts';
 import type { Route, RouteAction } from '../protocol/routes.ts';
 
 /** Whose request it is. */
@@ -16,6 +17,8 @@ export interface Holder {
   /** Index of the tenant. */
   readonly tenant: number;
   readonly tenantName: string;
+  /** Whose its stored responses are (protocol/response-key.ts). */
+  readonly owner: Int32Array;
   readonly keyId: string;
   /** Of tenant and key together; what requests ask for is added if they may. */
   readonly priority: number;
@@ -49,8 +52,11 @@ const keyedActions: ReadonlySet<RouteAction> = new Set(['proxy', 'models', 'mode
 export const needsKey = (route: Route | undefined): boolean =>
   route !== undefined && keyedActions.has(route.action);
 
-export const mayUse = ({ refs }: Holder, model: number, adapter: number): boolean =>
-  refs === undefined || refs.has(refOf(model, adapter));
+export const mayUseRef = ({ refs }: Holder, ref: number): boolean =>
+  refs === undefined || refs.has(ref);
+
+export const mayUse = (holder: Holder, model: number, adapter: number): boolean =>
+  mayUseRef(holder, refOf(model, adapter));
 
 export class KeyRing {
   readonly isRequired: boolean;
@@ -59,6 +65,7 @@ export class KeyRing {
 
   constructor({ isRequired, tenants, keys }: KeyTable) {
     this.isRequired = isRequired;
+    const owners = tenants.map(({ name }) => ownerOf(name));
     for (const row of keys) {
       const tenant = tenants[row.tenant] as TenantRow;
       const { name: tenantName, mayPrioritise, maxN, maxContext, series, logSample } = tenant;
@@ -66,7 +73,8 @@ export class KeyRing {
       const { priority } = row;
       const modelRows = new Map(tenant.modelRows);
       const refs = row.refs === null ? undefined : new Set(row.refs);
-      const of = { tenant: row.tenant, tenantName, keyId: row.id, series, logSample };
+      const owner = owners[row.tenant] as Int32Array;
+      const of = { tenant: row.tenant, tenantName, owner, keyId: row.id, series, logSample };
       const rights = { priority, mayPrioritise, maxN, maxContext, refs };
       const holder = { ...of, ...rights, limitRow, modelRows, budgetRow };
       const own = Buffer.from(row.sha256, 'hex');

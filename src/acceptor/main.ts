@@ -28,6 +28,7 @@ import type { Request, RequestOwner } from './request.ts';
 import { Responder } from './responder.ts';
 import { Settlement } from './settlement.ts';
 import { SlowReaders } from './slow-readers.ts';
+import { StoredResponseRequests } from './stored-responses.ts';
 import { TokenCounts } from './token-counts.ts';
 
 /** Lines still in the log when the thread stops may take this long. */
@@ -48,7 +49,8 @@ async function run(start: AcceptorStart): Promise<void> {
   assert(start.thread === 'acceptor');
   nameThread(`acceptor-${start.index}`);
   const state = createAcceptorState(start);
-  const settlement = new Settlement(state);
+  const stored = new StoredResponseRequests(state);
+  const settlement = new Settlement(state, stored);
   const owner: RequestOwner = {
     body: (request: Request, bytes, isLast) => ingest.body(request, bytes, isLast),
     writable: (request: Request) => (request.isOwn ? ownAnswers : responder).writable(request),
@@ -56,7 +58,7 @@ async function run(start: AcceptorStart): Promise<void> {
   };
   const counts = start.tokenLimits && new TokenCounts(start.tokenLimits, state.metrics, post);
   const ownAnswers = new OwnAnswers(state, settlement);
-  const ingest = new Ingest(state, settlement, owner, ownAnswers, counts);
+  const ingest = new Ingest(state, settlement, owner, ownAnswers, stored, counts);
   const { failed } = state;
   const responder = new Responder(state, settlement, new Ending(state, settlement));
   const keepAlive = new KeepAlive(state);

@@ -62,6 +62,18 @@ export class ModelNames {
     return isLong || wish === 'large' ? cascade : undefined;
   }
 
+  /** As whom a model serves requests for the name: of a split, in a cascade, as a fallback; undefined: it never does. */
+  reaching(ref: ModelRef, model: number): ModelRef | undefined {
+    const targets = this.isSplit(ref)
+      ? (this.#splits[ref.model - this.#models.length] as Split).targets
+      : [ref];
+    const onward = targets.flatMap((target) => {
+      const { cascade, fallbacks = [], contextFallbacks = [] } = this.#models[target.model] ?? {};
+      return [...(cascade === undefined ? [] : [cascade]), ...fallbacks, ...contextFallbacks];
+    });
+    return [...targets, ...onward].find((target) => target.model === model);
+  }
+
   /** Name of the model or of its adapter; undefined for none. */
   nameOf(model: number, adapter: number): string | undefined {
     const row = this.#models[model];

@@ -2,7 +2,7 @@
  * What is counted of a request that is over: by model and status, by tenant, and under the names of the
  * conventions for GenAI where these are wanted. Acceptor threads; never blocks, allocates nothing.
  */
-import { type Route, routes } from '../protocol/routes.ts';
+import { isFollowed, type Route, routes } from '../protocol/routes.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import {
   defaultMetricDims,
@@ -23,7 +23,7 @@ const tokenTypes = 2;
 const operationOf: readonly (Operation | undefined)[] = routes.reduce<(Operation | undefined)[]>(
   (all, { id, path, shape }) => {
     if (shape === 'openai-completions') all[id] = Operation.text_completion;
-    else if (shape !== 'whole') all[id] = Operation.chat;
+    else if (isFollowed(shape)) all[id] = Operation.chat;
     else if (path === '/v1/embeddings') all[id] = Operation.embeddings;
     return all;
   },

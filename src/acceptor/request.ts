@@ -35,6 +35,8 @@ export interface RequestFacts extends Asker {
   /** -1 for a chunked body. */
   readonly contentLength: number;
   readonly sessionId: string;
+  /** The response that its path names; '' where it names none. */
+  readonly responseId: string;
   /** Whom of a cascade the client wants: large, small or '', whoever it is. */
   readonly cascade: string;
   /** Whose request it is; undefined where nobody is asked for a key. */
@@ -67,6 +69,13 @@ export class Request implements ExchangePeer, Due<Request> {
   model = -1;
   /** Adapter of the model, counted from 1; 0 for none. */
   adapter = 0;
+  /** The query of its path asks for a stream. */
+  asksForStream = false;
+  /** What it asks for by its name (refOf); -1: nothing that is known. */
+  askedRef = -1;
+  /** Row of the only replica that can serve it, and its epoch; -1: any can. */
+  pin = -1;
+  pinEpoch = 0;
   /** Its body has another name than that of the model: it came for a split. */
   isRenamed = false;
   /** Status the client was given, or would have been where its head was ours; 0 before. */

@@ -1,4 +1,5 @@
 /** Which model serves the name that a request asks for. Acceptor threads. */
+import { refOf } from '../config/tenants.ts';
 import { errors } from '../errors/catalogue.ts';
 import type { RequestFacts } from '../protocol/request-facts.ts';
 import { sessionOf } from './columns.ts';
@@ -27,6 +28,7 @@ export function findModel(request: Request, scan: RequestFacts): number {
   const { model, adapter } = larger ?? served;
   request.model = model;
   request.adapter = adapter;
+  request.askedRef = refOf(asked.model, asked.adapter);
   request.isRenamed = names.isOfGateway(scan.model, asked) || larger !== undefined;
   if (holder === undefined) return 0;
   // The name counts, not who is behind it; but whom a client picks itself, it must be allowed.

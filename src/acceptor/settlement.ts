@@ -15,16 +15,19 @@ import { Ring } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { Phase, type Request, type RequestFacts } from './request.ts';
 import { countOutcome, countRequest } from './request-metrics.ts';
+import type { StoredResponseRequests } from './stored-responses.ts';
 import { endSpan, traceIdOf } from './tracing.ts';
 import { writeUsage } from './usage.ts';
 
 export class Settlement {
   readonly #state: AcceptorState;
+  readonly #stored: StoredResponseRequests;
   /** Cancellations the full request ring did not take; a request is in it at most once. */
   readonly #unsent: Request[] = [];
 
-  constructor(state: AcceptorState) {
+  constructor(state: AcceptorState, stored: StoredResponseRequests) {
     this.#state = state;
+    this.#stored = stored;
   }
 
   /** Gives back slot and block of a request that no other thread knows of. Records nothing. */
@@ -46,6 +49,7 @@ export class Settlement {
   finish(request: Request): void {
     assert(request.phase === Phase.settled, 'a slot is freed after it was settled');
     try {
+      if (isDeleted(request)) this.#stored.forget(request);
       this.#record(request);
     } finally {
       this.#giveBack(request, SlotState.settled);
@@ -211,6 +215,12 @@ export class Settlement {
     return errorOf(slots.words[slots.row(slot) + slots.at.error] as number);
   }
 }
+
+/** The replica has deleted the response that the request was about. */
+const isDeleted = ({ facts, status, failure }: Request): boolean => {
+  const isAsked = facts.route?.method === 'DELETE' && facts.responseId !== '';
+  return isAsked && failure === undefined && status >= 200 && status < 300;
+};
 
 const known = (tokens: number | undefined): number | undefined =>
   tokens === undefined || tokens < 0 ? undefined : tokens;

@@ -45,7 +45,11 @@ export interface RuleInput {
   readonly listen: { readonly host: string; readonly port: number; readonly max_body: number };
   readonly admin: { readonly host: string; readonly port: number; readonly token: string };
   readonly threads: { readonly acceptors: number };
-  readonly memory: { readonly slots: number; readonly arena: number };
+  readonly memory: {
+    readonly slots: number;
+    readonly arena: number;
+    readonly responses: number;
+  };
   readonly timeouts: { readonly first_token: number; readonly total: number };
   readonly health: { readonly interval: number; readonly timeout: number };
   readonly engine_metrics: { readonly interval: number; readonly timeout: number };

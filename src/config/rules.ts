@@ -46,11 +46,14 @@ export function applyRules<S extends z.ZodType<RuleInput>>(schema: S): S {
 export const rules: readonly Rule[] = [
   ...nameRules,
   {
-    // The request rings are sized from it and wrap by a mask.
-    name: 'slots_power_of_two',
+    // Request rings are sized from slots, sets of responses found in their table: both wrap by a mask.
+    name: 'powers_of_two',
     reads: ['memory'],
-    check({ memory: { slots } }, report) {
-      if ((slots & (slots - 1)) !== 0) report(['memory', 'slots'], 'must be a power of two');
+    check({ memory }, report) {
+      for (const key of ['slots', 'responses'] as const) {
+        const value = memory[key];
+        if ((value & (value - 1)) !== 0) report(['memory', key], 'must be a power of two');
+      }
     },
   },
   {

@@ -86,6 +86,11 @@ const Memory = z.strictObject({
   stream_window: size('4KiB', '16MiB')
     .prefault('64KiB')
     .describe('Bytes of one answer that may wait for a slow client before its replica is paused.'),
+  responses: integer(8, 4_194_304)
+    .prefault(65_536)
+    .describe(
+      'Stored responses (`/v1/responses`) whose replica is remembered, a power of two; over it the one used least recently is forgotten. 44 bytes each.',
+    ),
 });
 
 const Drain = z.strictObject({

@@ -39,6 +39,9 @@ export interface Arrival {
   choices: number;
   /** Adapter of the model, counted from 1: only replicas that have it may serve; 0 for none. */
   adapter: number;
+  /** Row of the only replica that can serve it, and the epoch it was that under; -1: any can (pins.ts). */
+  pin: number;
+  pinEpoch: number;
   /** The replica says when the first token is out; else its prefill is over after the modelled time. */
   streams: boolean;
   /** The client wants a second exchange so long after the first; below 0: it does not ask for one. */

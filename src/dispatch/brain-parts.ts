@@ -2,13 +2,14 @@
 import { createPrng } from '../lib/prng.ts';
 import { Attempts } from './attempts.ts';
 import { Batching, type Sender } from './batching.ts';
-import type { BrainConfig, DecisionSink } from './decisions.ts';
+import type { BrainConfig, DecisionSink, RunningAttempt } from './decisions.ts';
 import { Door } from './door.ts';
 import { Fallbacks } from './fallbacks.ts';
 import { Fleet } from './fleet.ts';
 import { Hedges } from './hedges.ts';
 import { Lanes } from './lanes.ts';
 import { Passing } from './passing.ts';
+import { Pins } from './pins.ts';
 import { Placement } from './placement.ts';
 import { Prefills } from './prefills.ts';
 import { Quotas, type QuotasParts } from './quotas.ts';
@@ -21,6 +22,7 @@ export interface BrainParts {
   readonly requests: Requests;
   readonly lanes: Lanes;
   readonly passing: Passing;
+  readonly pins: Pins;
   readonly placement: Placement;
   readonly prefills: Prefills;
   readonly attempts: Attempts;
@@ -45,9 +47,10 @@ export function createParts(
   const requests = new Requests(slots);
   const lanes = new Lanes(requests, config, (slot) => placement.cachedTokens(slot));
   const passing = new Passing(fleet);
-  const placement = new Placement(config, requests, fleet, passing);
+  const pins = new Pins(requests, fleet);
+  const placement = new Placement(config, requests, fleet, passing, pins);
   const prefills = new Prefills(slots, requests, fleet);
-  const retries = new Retries(config, requests, fleet);
+  const retries = new Retries(config, requests, fleet, pins);
   const parts = { requests, fleet, lanes };
   const choosing = { ...parts, placement, retryBudget: retries.budget };
   const attempts = new Attempts({ ...choosing, prefills }, sink);
@@ -55,11 +58,27 @@ export function createParts(
   const quotas = new Quotas({ ...choosing, limits, shared, sink, decided });
   const refusing = new Refusing({ ...parts, retries, quotas }, sink);
   const random = createPrng(config.seed);
-  const door = new Door({ ...parts, retries, random }, config.queueMax);
+  const door = new Door({ ...parts, retries, pins, random }, config.queueMax);
   const batching = new Batching(slots, parts, sink, sender);
   const fallbacks = new Fallbacks(config, requests, sink);
   return {
-    ...{ fleet, requests, lanes, passing, placement, prefills, attempts, door, batching },
-    ...{ retries, fallbacks, refusing, hedges, quotas },
+    ...{ fleet, requests, lanes, passing, pins, placement, prefills, attempts },
+    ...{ door, batching, retries, fallbacks, refusing, hedges, quotas },
   };
+}
+
+/** Takes over an attempt that runs already. */
+export function restoreParts(parts: BrainParts, attempt: RunningAttempt): void {
+  const { arrival, hasToken } = attempt;
+  parts.attempts.restore(attempt);
+  parts.fallbacks.open(arrival);
+  parts.retries.restore(attempt);
+  parts.quotas.restore(arrival, hasToken);
+}
+
+/** Recounts everything from the requests. */
+export function assertPartsExact(parts: BrainParts): void {
+  const { fleet, requests, retries, attempts, batching, fallbacks } = parts;
+  fleet.assertExact(requests);
+  for (const part of [retries, attempts, batching, fallbacks]) part.assertExact();
 }

@@ -9,7 +9,7 @@
  */
 import type { Arrival } from './arrival.ts';
 import type { Attempts } from './attempts.ts';
-import { type BrainParts, createParts } from './brain-parts.ts';
+import { assertPartsExact, type BrainParts, createParts, restoreParts } from './brain-parts.ts';
 import { type Candidates, NONE } from './candidates.ts';
 import { Filter } from './choice.ts';
 import {
@@ -24,12 +24,14 @@ import {
 import type { Fleet } from './fleet.ts';
 import type { EngineReport } from './foreign-load.ts';
 import type { Lanes } from './lanes.ts';
+import { Pump } from './pump.ts';
 import { type Quotas, type QuotasParts, WAITS } from './quotas.ts';
 import type { ReplicaFacts } from './replica-state.ts';
 import { Phase, type Requests } from './requests.ts';
 
 export class Brain {
   readonly #parts: BrainParts;
+  readonly #outlet: Pump;
   readonly #fleet: Fleet;
   readonly #requests: Requests;
   readonly #lanes: Lanes;
@@ -50,6 +52,7 @@ export class Brain {
     });
     this.#sink = sink;
     this.#parts = parts;
+    this.#outlet = new Pump(parts, (slot, candidates) => this.#dispatch(slot, candidates));
     this.#fleet = parts.fleet;
     this.#requests = parts.requests;
     this.#lanes = parts.lanes;
@@ -109,8 +112,8 @@ export class Brain {
     }
     if (this.#parts.prefills.nextUs <= nowUs) this.#parts.prefills.expire(nowUs, this.#resumed);
     requests.open(arrival, this.#parts.placement.promptTokens(arrival), attempts);
-    this.fallbacks.open(slot, arrival.askedModel, model, arrival.adapter);
-    const refusal = this.#stopping ? Refusal.stopping : this.quotas.whyNot(arrival, nowUs);
+    this.fallbacks.open(arrival);
+    const refusal = this.#whyNotAtAll(arrival, nowUs);
     if (refusal === WAITS) return true;
     if (refusal !== NONE) this.#refuse(slot, refusal);
     else if (attempts > 0 || !this.#parts.batching.gather(arrival, nowUs))
@@ -180,6 +183,7 @@ export class Brain {
     const isAnother = this.#fleet.epoch(row) !== facts.epoch;
     this.#fleet.update(row, facts, nowUs, this.#membersChanged);
     this.#parts.placement.setReplica(row, isAnother);
+    if (isAnother || !this.#fleet.isMember(row, facts.epoch)) this.#settleGone();
     if (facts.model >= 0 && facts.model < this.#models.length) this.#pump(facts.model);
   }
 
@@ -219,20 +223,12 @@ export class Brain {
 
   /** Takes over a running attempt. Before the first event, after the replicas are known. */
   restore(attempt: RunningAttempt): void {
-    const { slot, askedModel, model, adapter } = attempt.arrival;
-    this.#parts.attempts.restore(attempt);
-    this.fallbacks.open(slot, askedModel, model, adapter);
-    this.#parts.retries.restore(attempt);
-    this.quotas.restore(attempt.arrival, attempt.hasToken);
+    restoreParts(this.#parts, attempt);
   }
 
   /** Recounts everything from the requests. */
   assertExact(): void {
-    this.#fleet.assertExact(this.#requests);
-    this.#parts.retries.assertExact();
-    this.#parts.attempts.assertExact();
-    this.#parts.batching.assertExact();
-    this.fallbacks.assertExact();
+    assertPartsExact(this.#parts);
   }
 
   /** The limits of its tenant let a request in that waited for their store, or do not. */
@@ -273,7 +269,7 @@ export class Brain {
 
   /** Starts the request if a replica has room that nobody waits for. False: nothing has changed. */
   #dispatchAtOnce(slot: number, model: number): boolean {
-    const candidates = this.#fleet.candidates(model);
+    const candidates = this.#parts.pins.among(slot, this.#fleet.candidates(model));
     if (candidates.length === 0) return false;
     // One that may not wait, as who has waited for another model, is not to be late by this look.
     const isFirst = this.#lanes.lane(model).waiting.length === 0;
@@ -333,6 +329,23 @@ export class Brain {
     return this.#parts.retries.whyNot(release, replica, inFlight, this.#nowUs);
   }
 
+  #whyNotAtAll(arrival: Arrival, nowUs: number): ReturnType<Quotas['whyNot']> {
+    if (this.#stopping) return Refusal.stopping;
+    return this.#parts.pins.isLost(arrival.slot)
+      ? Refusal.gone
+      : this.quotas.whyNot(arrival, nowUs);
+  }
+
+  /** Whoever waits for a replica that has left follows it, or waits in vain. */
+  #settleGone(): void {
+    const { pins } = this.#parts;
+    for (let slot = pins.firstGone(); slot !== NONE; slot = pins.firstGone()) {
+      this.#endWait(slot);
+      if (pins.follow(slot)) this.#dispatchOrAdmit(slot, this.#requests.model[slot] as number);
+      else this.#refuse(slot, Refusal.gone);
+    }
+  }
+
   #refuse(slot: number, refusal: Refusal): void {
     if (this.fallbacks.take(slot, refusal)) return;
     this.#parts.refusing.refuse(slot, this.fallbacks.lastWord(slot, refusal), this.#nowUs);
@@ -360,35 +373,22 @@ export class Brain {
 
   /** Gives out all the room that the model's replicas have. */
   #pump(model: number): void {
-    const candidates = this.#fleet.candidates(model);
-    if (candidates.length === 0) return;
+    if (!this.#outlet.hasRoom(model)) return;
     // A thread that was late must not start what should have been refused already.
     this.#expireWaits();
-    const { retrying, waiting } = this.#lanes.lane(model);
-    let slot = retrying.head;
-    while (slot !== NONE && candidates.length > 0) {
-      const next = retrying.after(slot);
-      const allowed = this.#fleet.candidatesWithout(model, this.#parts.retries.failersOf(slot));
-      if (allowed.length > 0) this.#dispatch(slot, allowed);
-      slot = next;
-    }
-    while (waiting.length > 0 && candidates.length > 0) {
-      slot = waiting.next(this.#nowUs, this.#parts.passing.adapters);
-      if (slot === NONE) break;
-      if (this.#dispatch(slot, candidates)) continue;
-      if (!this.#parts.passing.hold(this.#requests.adapter[slot] as number, candidates)) break;
-    }
-    this.#parts.passing.end();
+    this.#outlet.run(model, this.#nowUs);
   }
 
   /** Gives the request to one of the candidates. False: none that has its adapter has room for it. */
   #dispatch(slot: number, candidates: Candidates, leftOut: Filter = Filter.failedBefore): boolean {
     const leftUs = (this.#requests.deadlineUs[slot] as number) - this.#nowUs;
-    const row = this.#parts.placement.choose(slot, candidates, leftOut, leftUs);
+    const { pins, placement } = this.#parts;
+    const filter = pins.has(slot) ? Filter.notPinned : leftOut;
+    const row = placement.choose(slot, pins.among(slot, candidates), filter, leftUs);
     if (row === NONE) return false;
     const heldUs = this.#endWait(slot) || this.#requests.heldUs(slot);
     const load = this.#fleet.load(row);
-    const pendingTokens = load.pendingTokens + this.#parts.placement.pendingTokens;
+    const pendingTokens = load.pendingTokens + placement.pendingTokens;
     const lateUs = load.prefillUs * pendingTokens - leftUs;
     if (this.#parts.refusing.refuseLate(slot, lateUs, this.#nowUs)) return true;
     this.#parts.attempts.begin(slot, row, heldUs, this.#nowUs);

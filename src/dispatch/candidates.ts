@@ -84,7 +84,6 @@ export class Candidates {
 
   /** Adds a replica, or renews what is known of it. */
   set(row: number, load: ReplicaLoad): void {
-    assert(load.weight > 0, 'a candidate has a share');
     const index = this.lowerBound(row);
     if (index === this.length || this.row[index] !== row) {
       assert(this.length < this.row.length, 'candidates fit');

@@ -32,6 +32,8 @@ export const Filter = {
   starting: 11,
   /** Runs the request of this hedge already, or failed it before. */
   notForHedge: 12,
+  /** Does not keep what this request goes on with (pins.ts). */
+  notPinned: 13,
 } as const;
 export type Filter = (typeof Filter)[keyof typeof Filter];
 
@@ -48,8 +50,10 @@ export interface Choice {
   readonly isMatched: boolean;
   /** The ring of sessions picked, not the policy of the model. */
   readonly isBySession: boolean;
+  /** There was nothing to pick: only this one could serve it. */
+  readonly isPinned: boolean;
   /** Replicas of the model. */
   readonly members: number;
-  /** How many were left out, by Filter. */
+  /** How many were left out, by Filter; one that is reserved and was chosen all the same is among them. */
   readonly filtered: Int32Array;
 }

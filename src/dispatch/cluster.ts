@@ -29,6 +29,8 @@ export interface ClusterRules {
 export class Cluster {
   readonly members: ReplicaState[] = [];
   readonly candidates: Candidates;
+  /** Those that could take a request and are given only what they alone can serve: they drain, or weigh 0. */
+  readonly reserved: Candidates;
   /** Members that are no candidates, by Filter; those left out for one request are counted at its pick. */
   readonly filtered = new Int32Array(filterNames.length);
   readonly slowStart: SlowStart;
@@ -41,6 +43,7 @@ export class Cluster {
 
   constructor(rows: number, rules: ClusterRules) {
     this.candidates = new Candidates(rows);
+    this.reserved = new Candidates(rows);
     this.slowStart = new SlowStart(rules.slowStartUs);
     this.#rules = rules;
   }
@@ -52,6 +55,7 @@ export class Cluster {
   remove(replica: ReplicaState): void {
     this.members.splice(this.members.indexOf(replica), 1);
     this.candidates.delete(replica.row);
+    this.reserved.delete(replica.row);
     this.#setFilter(replica, NONE);
     this.slowStart.end(replica.row);
   }
@@ -81,8 +85,13 @@ export class Cluster {
     replica.derive();
     const filter = replica.whyNot(this.#rules.holdTokens, this.#panics);
     if (filter !== replica.filter) this.#setFilter(replica, filter);
+    assert(filter !== NONE || replica.weight > 0, 'a candidate has a share');
     if (filter === NONE) this.candidates.set(row, replica);
     else this.candidates.delete(row);
+    const isReserved =
+      replica.isReserved && replica.whyNotNow(this.#rules.holdTokens, this.#panics) === NONE;
+    if (isReserved) this.reserved.set(row, replica);
+    else this.reserved.delete(row);
   }
 
   /** Whether the replica is fit has changed, which the others may feel. */
@@ -139,13 +148,15 @@ export class Cluster {
 
   /**
    * Off the hot path. none: no routable replica but excluded ones. paused: all others are paused,
-   * ejected or at their rate limits. full: one of them will have room when it finishes something.
+   * ejected or at their rate limits. full: one of them will have room when it finishes something. `only`:
+   * no other one can serve, and this one may although it is reserved; NONE: any can.
    */
-  outlook(excluded: (row: number) => boolean): Outlook {
+  outlook(excluded: (row: number) => boolean, only: number = NONE): Outlook {
     let outlook: Outlook = Outlook.none;
     this.pauseEndUs = Number.POSITIVE_INFINITY;
     for (const replica of this.members) {
-      if (!replica.routable || excluded(replica.row)) continue;
+      const isAsked = only === NONE ? replica.routable : replica.row === only && replica.reachable;
+      if (!isAsked || excluded(replica.row)) continue;
       const { pausedUntilUs, limitedUntilUs, breaker } = replica;
       const outUntilUs = this.#panics ? 0 : breaker.openUntilUs;
       const untilUs = Math.max(pausedUntilUs, limitedUntilUs, outUntilUs);

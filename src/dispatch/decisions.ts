@@ -28,6 +28,8 @@ export const Refusal = {
   limited: 10,
   /** Its prompt is too long for the model. */
   tooLong: 11,
+  /** The replica that keeps what it goes on with is no more. */
+  gone: 12,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 

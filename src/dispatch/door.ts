@@ -12,6 +12,7 @@ import { Outlook } from './cluster.ts';
 import { Refusal } from './decisions.ts';
 import type { Fleet } from './fleet.ts';
 import type { Lanes } from './lanes.ts';
+import type { Pins } from './pins.ts';
 import type { Requests } from './requests.ts';
 import type { Retries } from './retries.ts';
 
@@ -20,6 +21,7 @@ export interface DoorParts {
   readonly fleet: Fleet;
   readonly lanes: Lanes;
   readonly retries: Retries;
+  readonly pins: Pins;
   readonly random: Prng;
 }
 
@@ -36,9 +38,9 @@ export class Door {
 
   /** Why the request may not wait, its deadline aside; NONE when it may. */
   whyNot(slot: number, model: number, nowUs: number): Refusal | typeof NONE {
-    const { fleet, lanes, retries } = this.#parts;
+    const { lanes, retries, pins } = this.#parts;
     this.victim = NONE;
-    const outlook = fleet.cluster(model).outlook(retries.excludedOf(slot));
+    const outlook = pins.outlook(slot, retries.excludedOf(slot));
     if (outlook === Outlook.none) return Refusal.noReplica;
     if (outlook === Outlook.paused && retries.isPauseLong(model, nowUs)) return Refusal.busy;
     if (this.#isShed(slot, model)) return Refusal.shed;

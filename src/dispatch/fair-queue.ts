@@ -4,7 +4,7 @@
  *
  *   band      of the priority, five of them; a waiter rises by one for every promoteUs it has waited
  *   tenant    in a band: the one with the smallest service counter (VTC, arXiv 2401.00588)
- *   flow      a tenant's waiters of one adapter in a band; those of one tenant by arrival of their heads
+ *   flow      a tenant's waiters of one reach (replicas they can use) in a band, by arrival of the heads
  *   service   += prompt tokens to be prefilled + 2 * expected output, when a request is dispatched
  *   quantum   where replicas have caches to lose: of the tenants that were given at most this much more
  *             than the least, the one whose head has most of its prompt cached (DLPM, arXiv 2501.14312)
@@ -21,7 +21,8 @@ import type { SlotLinks, SlotList } from './slot-lists.ts';
 
 interface Flow {
   readonly tenant: number;
-  readonly adapter: number;
+  /** Which replicas its waiters can use (Requests.reachOf). */
+  readonly reach: number;
   readonly list: SlotList;
   /** Prompt tokens of those in the list. */
   tokens: number;
@@ -106,7 +107,7 @@ export class FairQueue {
     return this.#flowOf(slot, bandOf(this.#requests.priority[slot] as number)).tokens;
   }
 
-  /** The waiter whose turn it is, those of the adapters in `passed` left out; NONE when nobody waits. */
+  /** The waiter whose turn it is, those of a reach in `passed` left out; NONE when nobody waits. */
   next(nowUs: number, passed: ReadonlySet<number> = nobody): number {
     let chosen: Flow | undefined;
     let chosenBand = 0;
@@ -198,8 +199,8 @@ export class FairQueue {
   #oldestUs(band: number, passed: ReadonlySet<number>): number {
     const { waitingSinceUs } = this.#requests;
     let oldest = Number.POSITIVE_INFINITY;
-    for (const { adapter, list } of this.#active[band] as Flow[]) {
-      if (passed.has(adapter)) continue;
+    for (const { reach, list } of this.#active[band] as Flow[]) {
+      if (passed.has(reach)) continue;
       oldest = Math.min(oldest, waitingSinceUs[list.head] as number);
     }
     return oldest;
@@ -212,7 +213,7 @@ export class FairQueue {
     let chosen: Flow | undefined;
     for (const flow of this.#active[band] as Flow[]) {
       const service = this.#service[flow.tenant] as number;
-      if (service > least || passed.has(flow.adapter)) continue;
+      if (service > least || passed.has(flow.reach)) continue;
       if (chosen !== undefined && service === least) {
         const isEarlier =
           (waitingSinceUs[flow.list.head] as number) < (waitingSinceUs[chosen.list.head] as number);
@@ -235,7 +236,7 @@ export class FairQueue {
     for (let i = 0; i < count; i++) {
       this.#look = (this.#look + 1) % active.length;
       const flow = active[this.#look] as Flow;
-      if (flow.tenant === least.tenant || passed.has(flow.adapter)) continue;
+      if (flow.tenant === least.tenant || passed.has(flow.reach)) continue;
       if ((this.#service[flow.tenant] as number) > limit) continue;
       const tokens = this.#cached(flow.list.head);
       if (tokens <= most) continue;
@@ -265,12 +266,12 @@ export class FairQueue {
 
   #flowOf(slot: number, band: number): Flow {
     const tenant = this.#tenantOf(slot);
-    const adapter = this.#requests.adapter[slot] as number;
+    const reach = this.#requests.reachOf(slot);
     assert(tenant >= 0 && tenant < this.#tenants, 'the tenant has a lane');
-    const number = (adapter * this.#tenants + tenant) * bands + band;
+    const number = (reach * this.#tenants + tenant) * bands + band;
     const known = this.#flows.get(number);
     if (known !== undefined) return known;
-    const flow: Flow = { tenant, adapter, list: this.#links.createList(), tokens: 0 };
+    const flow: Flow = { tenant, reach, list: this.#links.createList(), tokens: 0 };
     this.#flows.set(number, flow);
     return flow;
   }

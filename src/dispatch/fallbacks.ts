@@ -8,6 +8,8 @@
  * then arrives at the other model as any request does: its deadline and the time it has waited go on, the
  * attempts of a model are counted anew.
  */
+import type { Arrival } from './arrival.ts';
+import { NONE } from './candidates.ts';
 import {
   type BrainConfig,
   type DecisionSink,
@@ -79,8 +81,8 @@ export class Fallbacks {
     return this.#moving.length > 0 ? 0 : Number.POSITIVE_INFINITY;
   }
 
-  /** A request that came for `asked` and is with `model`, to which an earlier brain may have sent it. */
-  open(slot: number, asked: number, model: number, adapter: number): void {
+  /** A request, which an earlier brain may have sent on from the model it came for. */
+  open({ slot, askedModel: asked, model, adapter, pin }: Arrival): void {
     if (!this.#isUsed) return;
     const list = this.#lists[asked] ?? none;
     const contextList = this.#contextLists[asked] ?? none;
@@ -90,6 +92,8 @@ export class Fallbacks {
     const isMoved = asked !== model;
     this.#next[slot] = isMoved ? placeBehind(list, model, adapter) : 0;
     this.#nextContext[slot] = isMoved ? placeBehind(contextList, model, adapter) : 0;
+    // What only one replica can serve has nowhere to go.
+    if (pin !== NONE) this.close(slot);
   }
 
   /** The request goes on nowhere from here on. */

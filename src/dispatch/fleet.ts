@@ -7,7 +7,7 @@
 import { assert } from '../lib/assert.ts';
 import type { BatchTerms } from './batches.ts';
 import { BreakerState } from './breaker.ts';
-import { Candidates, type ReplicaLoad } from './candidates.ts';
+import { Candidates, NONE, type ReplicaLoad } from './candidates.ts';
 import { Cluster } from './cluster.ts';
 import { type BrainConfig, Verdict } from './decisions.ts';
 import type { EngineReport } from './foreign-load.ts';
@@ -53,6 +53,34 @@ export class Fleet {
       if (!excluded(row)) this.#scratch.append(row, this.#at(row));
     }
     return this.#scratch;
+  }
+
+  /** The replica alone, if it has room and the row is that of `epoch`; valid until the next call. */
+  only(row: number, epoch: number): Candidates {
+    const replica = this.#at(row);
+    const cluster = this.#clusters[replica.facts.model];
+    this.#scratch.clear();
+    if (replica.facts.epoch !== epoch || cluster === undefined) return this.#scratch;
+    const { candidates, reserved } = cluster;
+    const hasRoom = candidates.indexOf(row) !== NONE || reserved.indexOf(row) !== NONE;
+    if (hasRoom) this.#scratch.append(row, replica);
+    return this.#scratch;
+  }
+
+  /** The replica that had the row under `epoch` has not left. */
+  isMember(row: number, epoch: number): boolean {
+    const { facts, isMember } = this.#at(row);
+    return facts.epoch === epoch && facts.model >= 0 && isMember;
+  }
+
+  /** Another row of the replica that had this one under `epoch` and is leaving it; NONE: it has none. */
+  successor(row: number, epoch: number): number {
+    const { facts } = this.#at(row);
+    if (facts.epoch !== epoch) return NONE;
+    const members = this.#clusters[facts.model]?.members ?? [];
+    const isSame = (other: ReplicaState): boolean =>
+      other.row !== row && other.isMember && other.facts.identity === facts.identity;
+    return members.find(isSame)?.row ?? NONE;
   }
 
   epoch(row: number): number {
@@ -144,7 +172,7 @@ export class Fleet {
   take(row: number, cost: AttemptCost, nowUs: number): void {
     const { pendingTokens, contextTokens, outputTokens } = cost;
     const replica = this.#at(row);
-    assert(replica.routable, 'only a routable replica is picked');
+    assert(replica.reachable, 'only a replica that answers is picked');
     assert(replica.ownRequests < replica.facts.maxInFlight, 'a full replica is no candidate');
     replica.breaker.took(nowUs);
     this.#note(replica.breaker.moreAtUs);

@@ -108,7 +108,8 @@ export class Hedges {
   }
 
   #delayUs(slot: number): number {
-    const { hedgeUs, streams } = this.#parts.requests;
+    const { hedgeUs, streams, pin } = this.#parts.requests;
+    if (pin[slot] !== NONE) return Number.POSITIVE_INFINITY;
     if (this.#isAsked(slot)) return hedgeUs[slot] as number;
     if (!this.#automatic || streams[slot] === 0) return Number.POSITIVE_INFINITY;
     return this.#lateUs(slot);

@@ -15,6 +15,7 @@ import type { Cluster } from './cluster.ts';
 import type { BrainConfig, Release } from './decisions.ts';
 import type { Fleet } from './fleet.ts';
 import type { Passing } from './passing.ts';
+import type { Pins } from './pins.ts';
 import type { PickRequest, Policy } from './policies/policy.ts';
 import { PrefixAffinity } from './policies/prefix-affinity.ts';
 import { policyFactory } from './policies/registry.ts';
@@ -44,6 +45,7 @@ export class Placement {
   readonly #requests: Requests;
   readonly #fleet: Fleet;
   readonly #passing: Passing;
+  readonly #pins: Pins;
   readonly #policies: readonly Policy[];
   readonly #rings: readonly (PrefixAffinity | undefined)[];
   readonly #index: PrefixIndex | undefined;
@@ -55,12 +57,13 @@ export class Placement {
   readonly #request: PickRequest;
   readonly #choice: Writable<Choice>;
 
-  constructor(config: BrainConfig, requests: Requests, fleet: Fleet, passing: Passing) {
+  constructor(config: BrainConfig, requests: Requests, fleet: Fleet, passing: Passing, pins: Pins) {
     const { models, replicaRows, seed } = config;
     this.#config = config;
     this.#requests = requests;
     this.#fleet = fleet;
     this.#passing = passing;
+    this.#pins = pins;
     this.#estimates = models.map(() => new Estimates());
     this.#policies = models.map(({ policy }, model) => {
       const factory = policyFactory(policy);
@@ -75,7 +78,12 @@ export class Placement {
     this.#request = { promptTokens: 0, outputTokens: 0, matched, key0: 0, key1: 0 };
     this.#choice = {
       ...{ candidates: this.#fitting, index: NONE, request: this.#request, members: 0 },
-      ...{ isMatched: false, isBySession: false, filtered: new Int32Array(filterNames.length) },
+      ...{
+        isMatched: false,
+        isBySession: false,
+        isPinned: false,
+        filtered: new Int32Array(filterNames.length),
+      },
     };
   }
 
@@ -165,14 +173,18 @@ export class Placement {
     assert(policy !== undefined, 'the model is known');
     const isIndexed = this.#index !== undefined && this.#policies[model]?.needsPrefix === true;
     if (isIndexed) this.#match(slot, fitting, estimates);
-    let index = policy.pick(fitting, request);
+    const isPinned = this.#pins.has(slot);
+    let index = isPinned ? 0 : policy.pick(fitting, request);
     if (firstTokenUs(fitting, index, request, isIndexed) > leftUs) {
       index = soonest(fitting, request, isIndexed);
     }
     const row = fitting.row[index];
     assert(row !== undefined, 'a policy picks one of its candidates');
-    this.#note(model, fitting, index, isIndexed, ring !== undefined);
-    const left = this.#fleet.candidates(model).length - candidates.length;
+    this.#note(model, fitting, index, isIndexed);
+    this.#choice.isPinned = isPinned;
+    this.#choice.isBySession = !isPinned && ring !== undefined;
+    const all = this.#fleet.candidates(model);
+    const left = all.length - (isPinned && all.indexOf(row) === NONE ? 0 : candidates.length);
     this.#choice.filtered[leftOut] = (this.#choice.filtered[leftOut] as number) + left;
     const held = isIndexed ? (request.matched[index] as number) : 0;
     this.pendingTokens = Math.max(1, request.promptTokens - held);
@@ -204,18 +216,11 @@ export class Placement {
     this.#shared?.move(this.#requests.hedgeOf(slot), slot);
   }
 
-  #note(
-    model: number,
-    fitting: Candidates,
-    index: number,
-    isMatched: boolean,
-    isBySession: boolean,
-  ): void {
+  #note(model: number, fitting: Candidates, index: number, isMatched: boolean): void {
     const choice = this.#choice;
     choice.candidates = fitting;
     choice.index = index;
     choice.isMatched = isMatched;
-    choice.isBySession = isBySession;
     choice.members = this.#fleet.cluster(model).members.length;
     choice.filtered = this.#fleet.cluster(model).filtered;
   }

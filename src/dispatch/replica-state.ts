@@ -19,6 +19,8 @@ export interface ReplicaFacts {
   readonly epoch: number;
   readonly model: number;
   readonly active: boolean;
+  /** It is given nothing but what it alone can serve; absent: it is not there, or is active. */
+  readonly draining?: boolean | undefined;
   readonly healthy: boolean;
   readonly maxInFlight: number;
   readonly weight: number;
@@ -51,6 +53,8 @@ export class ReplicaState implements ReplicaLoad {
   readonly breaker: Breaker;
   facts = unused;
   routable = false;
+  /** It answers; only those that nobody else can serve may ask it if it is not routable. */
+  reachable = false;
   /** What keeps it from being a candidate; NONE for one. */
   filter: Filter | typeof NONE = NONE;
   /** Attempts of ours, and the prompt tokens they keep resident. */
@@ -81,6 +85,15 @@ export class ReplicaState implements ReplicaLoad {
     return this.facts.active && this.facts.weight > 0;
   }
 
+  /** It has not left: it serves what it has begun, and what it keeps. */
+  get isMember(): boolean {
+    return this.facts.active || this.facts.draining === true;
+  }
+
+  get isReserved(): boolean {
+    return this.reachable && !this.routable;
+  }
+
   /** Tokens its KV cache holds; 0: not known. */
   get kvTokens(): number {
     return this.facts.kvTokens || this.foreign.kvCapacity;
@@ -108,6 +121,7 @@ export class ReplicaState implements ReplicaLoad {
     this.prefillUs = facts.prefillUs;
     this.residentUs = facts.residentUs;
     this.routable = this.isActive && facts.healthy;
+    this.reachable = this.isMember && facts.healthy;
   }
 
   add(requests: number, pendingTokens: number, contextTokens: number): void {
@@ -155,7 +169,11 @@ export class ReplicaState implements ReplicaLoad {
 
   /** Why it is no candidate, its slow start aside. `panics`: too few are left to heed the breaker. */
   whyNot(holdTokens: number, panics: boolean): Filter | typeof NONE {
-    if (!this.routable) return Filter.notRoutable;
+    return this.routable ? this.whyNotNow(holdTokens, panics) : Filter.notRoutable;
+  }
+
+  /** Why it takes no request at the moment, whoever may be given to it. */
+  whyNotNow(holdTokens: number, panics: boolean): Filter | typeof NONE {
     if (this.pausedUntilUs !== 0) return Filter.paused;
     if (!panics && !this.breaker.allows) return Filter.ejected;
     if (this.limitedUntilUs !== 0) return Filter.limited;

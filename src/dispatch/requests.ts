@@ -8,6 +8,7 @@
 import { moveHashes } from '../lib/adapter-salt.ts';
 import { assert } from '../lib/assert.ts';
 import type { Arrival } from './arrival.ts';
+import { NONE } from './candidates.ts';
 import type { FallbackList } from './decisions.ts';
 
 /**
@@ -78,6 +79,9 @@ export class Requests {
   readonly tenant: Int32Array;
   /** Adapter of its model; 0 for none. */
   readonly adapter: Int32Array;
+  /** Row of the only replica that can serve it, and its epoch; NONE: any can. */
+  readonly pin: Int32Array;
+  readonly pinEpoch: Int32Array;
   /** 1: the replica says when the first token is out. */
   readonly streams: Uint8Array;
   /** Pairs of int32. */
@@ -115,6 +119,8 @@ export class Requests {
     this.priority = new Int8Array(slots);
     this.tenant = new Int32Array(slots);
     this.adapter = new Int32Array(slots);
+    this.pin = new Int32Array(slots).fill(NONE);
+    this.pinEpoch = new Int32Array(slots);
     this.streams = new Uint8Array(slots);
     this.session = new Int32Array(2 * slots);
     this.head = new Int32Array(2 * slots);
@@ -148,6 +154,8 @@ export class Requests {
     this.priority[slot] = arrival.priority;
     this.tenant[slot] = arrival.tenant;
     this.adapter[slot] = arrival.adapter;
+    this.pin[slot] = arrival.pin;
+    this.pinEpoch[slot] = arrival.pinEpoch;
     this.streams[slot] = arrival.streams ? 1 : 0;
     this.session[2 * slot] = arrival.session0;
     this.session[2 * slot + 1] = arrival.session1;
@@ -236,6 +244,12 @@ export class Requests {
 
   countHedges(): number {
     return count(this.hedge, HedgeState.running);
+  }
+
+  /** Which replicas of its model it can use, as a number: those with its adapter, or below 0 a single one. */
+  reachOf(slot: number): number {
+    const pin = this.pin[slot] as number;
+    return pin === NONE ? (this.adapter[slot] as number) : -1 - pin;
   }
 
   isRunning(slot: number, generation: number, attempt: number): boolean {

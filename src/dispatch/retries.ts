@@ -16,6 +16,7 @@ import {
   type RunningAttempt,
 } from './decisions.ts';
 import type { Fleet } from './fleet.ts';
+import type { Pins } from './pins.ts';
 import { Phase, type Requests } from './requests.ts';
 import { RetryBudget } from './retry-budget.ts';
 
@@ -30,6 +31,7 @@ export class Retries {
   readonly budget: RetryBudget;
   readonly #requests: Requests;
   readonly #fleet: Fleet;
+  readonly #pins: Pins;
   readonly #attemptsMax: number;
   /** The slot that the two below are asked about. */
   #asking = NONE;
@@ -38,10 +40,11 @@ export class Retries {
     this.#hasFailed(row) ||
     !this.#fleet.hasAdapter(row, this.#requests.adapter[this.#asking] as number);
 
-  constructor({ retry }: BrainConfig, requests: Requests, fleet: Fleet) {
+  constructor({ retry }: BrainConfig, requests: Requests, fleet: Fleet, pins: Pins) {
     this.budget = new RetryBudget(retry.budget, retry.budgetMin);
     this.#requests = requests;
     this.#fleet = fleet;
+    this.#pins = pins;
     this.#attemptsMax = retry.maxAttempts;
   }
 
@@ -94,14 +97,14 @@ export class Retries {
     const model = models[slot] as number;
     if (release.retry === RetryRule.alone) {
       pastAttempts[slot] = (pastAttempts[slot] as number) + 1;
-      const hasReplica = this.#fleet.cluster(model).outlook(this.excludedOf(slot)) !== Outlook.none;
+      const hasReplica = this.#pins.outlook(slot, this.excludedOf(slot)) !== Outlook.none;
       return hasReplica ? NONE : Refusal.failed;
     }
     if (release.retry !== RetryRule.again) this.#requests.addFailed(slot, replica);
-    const outlook = this.#outlookAfterFailure(slot, model, release.retry);
+    const outlook = this.#outlookAfterFailure(slot, release.retry);
     if (outlook === Outlook.paused && this.isPauseLong(model, nowUs)) return Refusal.busy;
     if (outlook === Outlook.none) {
-      return release.busy && this.#areAllPaused(slot, model) ? Refusal.busy : Refusal.failed;
+      return release.busy && this.#areAllPaused(slot) ? Refusal.busy : Refusal.failed;
     }
     const attempts = (attempt[slot] as number) - (pastAttempts[slot] as number);
     if (attempts >= this.#attemptsMax) return Refusal.failed;
@@ -123,15 +126,15 @@ export class Retries {
   }
 
   /** What there is besides the replicas that failed the request; they count when nothing was sent. */
-  #outlookAfterFailure(slot: number, model: number, retry: RetryRule): Outlook {
-    const outlook = this.#fleet.cluster(model).outlook(this.excludedOf(slot));
+  #outlookAfterFailure(slot: number, retry: RetryRule): Outlook {
+    const outlook = this.#pins.outlook(slot, this.excludedOf(slot));
     if (outlook !== Outlook.none || retry !== RetryRule.anywhere) return outlook;
     this.#requests.forgiveAll(slot);
-    return this.#fleet.cluster(model).outlook(this.#isExcluded);
+    return this.#pins.outlook(slot, this.#isExcluded);
   }
 
-  #areAllPaused(slot: number, model: number): boolean {
+  #areAllPaused(slot: number): boolean {
     this.#requests.forgiveAll(slot);
-    return this.#fleet.cluster(model).outlook(this.excludedOf(slot)) === Outlook.paused;
+    return this.#pins.outlook(slot, this.excludedOf(slot)) === Outlook.paused;
   }
 }

@@ -1,5 +1,5 @@
 /** Rows of the catalogue (catalogue.ts): what a request may ask for. Pure data. */
-import { client, type Entry } from './entry.ts';
+import { client, type Entry, gateway } from './entry.ts';
 
 export const requestRows = {
   CONTEXT_LENGTH: client(110, 400, 'context_length_exceeded', 'DPE', {
@@ -19,8 +19,17 @@ export const requestRows = {
     message: 'The request has a parameter that clients may not use.',
     hint: '`requests.allow` lists those they may.',
   }),
-  UNKNOWN_PARAM: client(124, 400, 'unknown_parameter', 'DPE', {
+  UNKNOWN_PARAM: client(114, 400, 'unknown_parameter', 'DPE', {
     message: 'A parameter has the name of another one in capitals.',
     hint: 'Some engines read `Model` as `model`: names are taken as they are written, in small letters.',
+  }),
+  RESPONSE_NOT_FOUND: client(126, 404, 'response_not_found', 'NR', {
+    message: 'The response is not known.',
+    hint: 'The message says why: which replica keeps it is remembered by the gateway that made it, as long as it runs.',
+  }),
+  RESPONSE_UNAVAILABLE: gateway(127, 503, 'response_unavailable', 'UH', {
+    message: 'The replica that keeps the response cannot be asked now.',
+    hint: 'It is unhealthy or left out for what it did. No other replica has what it keeps.',
+    retryAfterS: 1,
   }),
 } as const satisfies Record<string, Entry>;

@@ -48,11 +48,6 @@ export const tenantRows = {
     hint: '`limits.redis` does not answer, and the tenant has `failure_mode: closed`.',
     retryAfterS: 1,
   }),
-  RESPONSE_NOT_ALLOWED: client(108, 403, 'response_not_allowed', 'UAEX', {
-    message: 'Stored responses are not served to holders of keys.',
-    hint: 'A replica does not know whose they are: any tenant could read those of another.',
-    type: 'permission_error',
-  }),
   REPLICA_LIMIT: gateway(123, 429, 'rate_limit_exceeded', 'RL', {
     message: 'The rate limits of the replicas are used up.',
     hint: '`limits` of the replicas of the model, which the gateway keeps for them.',

@@ -28,6 +28,8 @@ export interface AnswerSink {
 export interface Answer {
   /** What the replica has said so far that the answer used. */
   readonly usage: Usage | undefined;
+  /** Its own, as the replica has said; '' before. */
+  readonly id: string;
   push(chunk: Uint8Array): void;
   /** Nothing more comes: the exchange ended in order, or with what `broken` says. */
   end(broken: Failure | undefined): void;

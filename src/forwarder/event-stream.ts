@@ -10,6 +10,7 @@
 import { Buffer } from 'node:buffer';
 import { areCuts, closeUp, type Edit, noEdits } from '../protocol/byte-edits.ts';
 import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
+import { isFollowed } from '../protocol/routes.ts';
 import { bomBytes, type SseEvent, SseScanner, startsWithBom } from '../protocol/sse-scanner.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
 import { Break, type Delivery } from './delivery.ts';
@@ -32,6 +33,7 @@ export interface StreamSink extends AnswerSink {
 export class EventStream implements Answer {
   readonly #sink: StreamSink;
   readonly #facts: AnswerFacts;
+  readonly #isFollowed: boolean;
   readonly #scanner: SseScanner;
   readonly #observer: CompletionObserver;
   readonly #hold = new Hold();
@@ -49,6 +51,7 @@ export class EventStream implements Answer {
   constructor(sink: StreamSink, facts: AnswerFacts, delivery?: Delivery) {
     this.#sink = sink;
     this.#facts = facts;
+    this.#isFollowed = isFollowed(facts.shape);
     this.#delivery = delivery;
     this.#scanner = new SseScanner((event) => this.#onEvent(event), delivery?.eventBytesMax);
     this.#observer = new CompletionObserver(delivery?.parts);
@@ -60,7 +63,11 @@ export class EventStream implements Answer {
     if (this.#delivery !== undefined) return this.#delivery.usage;
     const { usage, tokenEvents, complete } = this.#observer;
     const isSaid = usage.completion >= (complete ? 0 : tokenEvents);
-    return isSaid || this.#facts.shape === 'whole' ? usage : { ...usage, completion: tokenEvents };
+    return isSaid || !this.#isFollowed ? usage : { ...usage, completion: tokenEvents };
+  }
+
+  get id(): string {
+    return this.#observer.id;
   }
 
   push(chunk: Uint8Array): void {
@@ -81,7 +88,7 @@ export class EventStream implements Answer {
     if (this.#over) return;
     this.#tell();
     // Transcriptions and the like have no last event of their own.
-    const framedEnd = broken === undefined && this.#facts.shape === 'whole' && this.#facts.framed;
+    const framedEnd = broken === undefined && !this.#isFollowed && this.#facts.framed;
     if (this.#observer.complete || framedEnd) this.#finish();
     else this.#fail(broken ?? failures.truncated);
   }
@@ -98,14 +105,14 @@ export class EventStream implements Answer {
       this.#fail(failures.errorEvent);
       return;
     }
-    if ((flags & Observed.malformed) !== 0 && this.#facts.shape !== 'whole') {
+    if ((flags & Observed.malformed) !== 0 && this.#isFollowed) {
       this.#sink.dropped();
       if (event.terminated) this.#delivery?.block();
       return;
     }
     if ((flags & Observed.token) !== 0) this.#tokens++;
     else if (event.dataLines > 0) this.#data = true;
-    const begins = (flags & commits) !== 0 || this.#facts.shape === 'whole';
+    const begins = (flags & commits) !== 0 || !this.#isFollowed;
     if (this.#delivery !== undefined) {
       this.#follow(this.#delivery, event, flags, begins);
       return;

@@ -32,6 +32,8 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
   /** Of an error that a replica tells the client. */
   #mask: KeyMask | undefined;
   #isEventStream = false;
+  /** Of an answer that its engine stores: where it lies is still to be noted. */
+  #isUnnoted = false;
   #isSettled = false;
 
   constructor(
@@ -128,6 +130,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
       this.fail(failures.framing); // identity was asked for, and these events cannot be followed
       return;
     }
+    this.#isUnnoted = this.services.responses.isStored(row, status);
     const isOwnKey = this.pool.authorization !== '';
     this.#head = encodeAnswerHead(head, headers, attempt.writer.headBytesMax, isOwnKey);
     this.#answer = this.#isEventStream
@@ -159,14 +162,17 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
   // --- the answer -------------------------------------------------------------------------------
 
   commit(): boolean {
+    this.#note();
     return this.#attempt.commit(this.#head);
   }
 
   emit(bytes: Uint8Array): void {
+    if (this.#isUnnoted) this.#note();
     this.#attempt.emit(bytes);
   }
 
   whole(body: readonly Uint8Array[]): void {
+    this.#note();
     this.#attempt.whole(this.#head, body);
   }
 
@@ -208,6 +214,15 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     this.#delivery?.suspend(record.lastTokenUs);
     this.leave('cut');
     this.#attempt.handOver(failure);
+  }
+
+  /** Whoever gets the id of a stored response finds it: it is noted before. */
+  #note(): void {
+    const id = this.#answer?.id ?? '';
+    if (!this.#isUnnoted || id === '') return;
+    this.#isUnnoted = false;
+    const { slots, responses } = this.services;
+    responses.keep(slots.row(this.slot), this.pool.address, id);
   }
 
   /** The replica does not go on with the answer. */

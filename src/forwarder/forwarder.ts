@@ -32,6 +32,7 @@ import { type Failure, failures } from './failure.ts';
 import { Gathering, groupsOf, type Start } from './gathering.ts';
 import { type ReplicaPool, ReplicaPools } from './pools.ts';
 import type { ReplicaCall } from './replica-call.ts';
+import { ResponseKeeper } from './response-keeper.ts';
 import { ResponseWriter } from './response-writer.ts';
 import type { Running, RunningOwner } from './running.ts';
 import { EventWriter, type FieldsOf, openSpans, type Services } from './services.ts';
@@ -122,6 +123,7 @@ export class Forwarder implements RunningOwner {
         totalUs: timeouts.total * 1000,
       },
       progress: new ReplicaProgress(memory.replicas),
+      responses: new ResponseKeeper(memory, this.#slots, this.#metrics),
       hasLargerModel: (row) => this.#upstream.hasLargerModel(row),
       spans,
       onMisconfigured,

@@ -16,6 +16,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import type { ClockLimits } from './clocks.ts';
 import type { Credit } from './credit.ts';
 import type { Failure } from './failure.ts';
+import type { ResponseKeeper } from './response-keeper.ts';
 import type { ResponseWriter } from './response-writer.ts';
 
 export interface Services {
@@ -27,6 +28,7 @@ export interface Services {
   readonly events: EventWriter;
   readonly limits: ClockLimits;
   readonly progress: ReplicaProgress;
+  readonly responses: ResponseKeeper;
   /** A prompt that is too long for the model that the request in the row is with may go on to another. */
   hasLargerModel(row: number): boolean;
   /** Undefined: requests are not traced. */

@@ -83,6 +83,7 @@ export class UpstreamRequests {
    */
   hasLargerModel(row: number): boolean {
     const { words, at } = this.#slots;
+    if (words[row + at.pin] !== 0) return false; // nobody else can serve it
     const asked = words[row + at.askedModel] as number;
     const list = this.models[asked]?.contextFallbacks ?? [];
     const [model, adapter] = [words[row + at.model], words[row + at.adapter]];

@@ -12,6 +12,7 @@
 
 import { Buffer } from 'node:buffer';
 import { noBytes } from '../lib/no-bytes.ts';
+import { AnswerIdHead } from '../protocol/answer-id-head.ts';
 import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
 import { isContextOverflow, mayBeOverflow } from '../protocol/context-overflow.ts';
 import { UsageTail } from '../protocol/usage-tail.ts';
@@ -43,6 +44,9 @@ export class WholeAnswer implements Answer {
   /** Of JSON that is passed on as it comes. */
   #tail: UsageTail | undefined;
   usage: Usage | undefined;
+  id = '';
+  /** Of an answer that is passed on as it comes, until its id is known. */
+  #head: AnswerIdHead | undefined;
 
   constructor(sink: AnswerSink, facts: AnswerFacts, bytesMax: number) {
     this.#sink = sink;
@@ -97,6 +101,7 @@ export class WholeAnswer implements Answer {
     observer.reset(this.#facts.shape, this.#facts.choices);
     const flags = observer.onBody(body, 0, body.length);
     this.usage = { ...observer.usage };
+    this.id = observer.id;
     const { status, mayGoOn } = this.#facts;
     const isSuccess = status < 300;
     if (isSuccess && (flags & Observed.error) !== 0) this.#fail(failures.errorBody);
@@ -118,18 +123,26 @@ export class WholeAnswer implements Answer {
       this.#over = true;
       return;
     }
-    if (this.#facts.isJson) this.#tail = new UsageTail();
+    const { isJson, shape } = this.#facts;
+    if (isJson) this.#tail = new UsageTail();
+    if (isJson && shape === 'responses') this.#head = new AnswerIdHead();
     for (const chunk of this.#chunks) this.#emit(chunk);
     this.#chunks = [];
   }
 
   #emit(chunk: Uint8Array): void {
     this.#tail?.push(chunk);
+    if (this.#head !== undefined) this.#readId(this.#head, chunk);
     const bytes = chunk.length < restBytes ? Buffer.concat([this.#rest, chunk]) : chunk;
     if (bytes === chunk) this.#sink.emit(this.#rest);
     const at = Math.max(0, bytes.length - restBytes);
     this.#sink.emit(bytes.subarray(0, at));
     this.#rest = bytes.subarray(at);
+  }
+
+  #readId(head: AnswerIdHead, chunk: Uint8Array): void {
+    this.id = head.push(chunk, observer);
+    if (this.id !== '' || head.isFull) this.#head = undefined;
   }
 
   #emitRest(): void {

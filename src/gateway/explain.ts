@@ -10,7 +10,7 @@ import { filterNames } from '../dispatch/choice.ts';
 import type { Terms } from '../dispatch/policies/policy.ts';
 import { policyScore, sessionPolicy } from '../dispatch/policies/registry.ts';
 import { hashSession } from '../protocol/request-keys.ts';
-import { explainRecords } from '../shm/explain.layout.ts';
+import { Chooser, explainRecords } from '../shm/explain.layout.ts';
 import { type Explained, type ExplainedCandidate, ExplainReader } from '../shm/explain.ts';
 import type { Member, Membership } from './membership.ts';
 
@@ -40,9 +40,9 @@ export class ExplainView {
   }
 
   #attempt(explained: Explained): unknown {
-    const { model: row, bySession, replica, listed, tableVersion } = explained;
+    const { model: row, chosenBy, replica, listed, tableVersion } = explained;
     const model = this.#models[row];
-    const { formula, terms } = policyScore(bySession ? sessionPolicy : (model?.policy ?? ''));
+    const { formula, terms } = policyScore(nameOfPolicy(chosenBy, model));
     const members = new Map<number, Member>();
     for (const member of [...this.#membership, ...this.#membership.leaving]) {
       // A row that has been given to another replica since is not the one that was seen.
@@ -52,7 +52,7 @@ export class ExplainView {
       model: model?.name ?? null,
       policy: model?.policy ?? null,
       formula,
-      chosen_by: bySession ? 'session' : 'policy',
+      chosen_by: chooserNames[chosenBy],
       attempt: explained.attempt,
       hedge: explained.hedge,
       replica: members.get(replica)?.name ?? null,
@@ -69,6 +69,14 @@ export class ExplainView {
       ),
     };
   }
+}
+
+const chooserNames = Object.keys(Chooser);
+
+/** '' where nothing was weighed. */
+function nameOfPolicy(chosenBy: number, model: ModelName | undefined): string {
+  if (chosenBy === Chooser.pin) return '';
+  return chosenBy === Chooser.session ? sessionPolicy : (model?.policy ?? '');
 }
 
 function candidateView(

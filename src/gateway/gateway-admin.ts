@@ -32,7 +32,8 @@ export interface AdminParts extends ChangeParts {
   readonly fault: ((body: unknown) => unknown) | undefined;
 }
 
-const adminNames = Object.keys(ReplicaAdmin);
+/** From outside one that leaves drains: it is given nothing new. */
+const adminNames = Object.keys(ReplicaAdmin).with(ReplicaAdmin.leaving, 'draining');
 const breakerNames = ['closed', 'open', 'half_open'] as const;
 
 export class GatewayAdmin implements AdminActions {

@@ -108,6 +108,7 @@ export class Gateway {
       arenaBytes: config.memory.arena,
       responseRingBytes,
       limiters: config.limits.store === 'local' ? 0 : 1,
+      responses: config.memory.responses,
       isTraced: config.tracing.endpoint !== '',
     });
     this.#control = new Int32Array(this.#memory.control);

@@ -206,9 +206,14 @@ export class Membership {
     this.#write(member, this.#at.replica.at.admin, ReplicaAdmin.active);
   }
 
-  /** No new requests; those in flight finish. */
+  /** No new requests but for what it keeps; those in flight finish. */
   drain(member: Member): void {
     this.#write(member, this.#at.replica.at.admin, ReplicaAdmin.draining);
+  }
+
+  /** No new requests at all: it is to be removed once those in flight have finished. */
+  leave(member: Member): void {
+    this.#write(member, this.#at.replica.at.admin, ReplicaAdmin.leaving);
   }
 
   setWeight(member: Member, weight: number): void {

@@ -82,6 +82,7 @@ export class ReplicaChanges {
       this.#removing.add(member);
       try {
         if (!(await this.#drained(member, this.#parts.options.config.drain.timeout))) {
+          this.#parts.membership.drain(member);
           throw new AdminError(409, `${name} still has requests in flight; it stays draining`);
         }
         await this.#forget(member);
@@ -242,7 +243,7 @@ export class ReplicaChanges {
   async #drained(member: Member, timeoutMs: number): Promise<boolean> {
     const { membership } = this.#parts;
     const limit = performance.now() + timeoutMs;
-    membership.drain(member);
+    membership.leave(member);
     const beats = membership.schedulerBeats;
     while (membership.schedulerBeats === beats || membership.state(member).inFlight > 0) {
       if (performance.now() > limit) return false;

@@ -9,28 +9,13 @@
  */
 import { equalsAscii, JsonCursor } from './json-cursor.ts';
 import { closeBrace, closeBracket, openBrace, openBracket, quote } from './json-skip.ts';
+import { Observed } from './observed.ts';
 import type { AnswerShape } from './routes.ts';
 import type { SseEvent } from './sse-scanner.ts';
 import type { StreamChunk } from './stream-chunk.ts';
 import { jsonNumber, jsonText } from './text.ts';
 
-/** What one payload was; a set of bits. */
-export const Observed = {
-  /** Carries content, reasoning, a tool call or text: progress, not a role-only chunk. */
-  token: 1,
-  /** `[DONE]`, message_stop, or the last event or state of a response: also a failed one is an answer. */
-  done: 2,
-  /** An error object in place of an answer. */
-  error: 4,
-  /** Neither JSON nor `[DONE]`. */
-  malformed: 8,
-  /** Carries a finish reason. */
-  finish: 16,
-  /** Carries usage numbers. */
-  usage: 32,
-  /** Usage alone: `choices` is there and empty. */
-  usageOnly: 64,
-} as const;
+export { Observed } from './observed.ts';
 
 export interface Usage {
   /** -1 when the replica has not said. */
@@ -100,7 +85,8 @@ export class CompletionObserver {
 
   /** Takes one event of the scanner; returns bits of `Observed`, 0 for what carries no data. */
   onEvent(event: SseEvent): number {
-    const isError = equalsAscii(event.bytes, event.typeStart, event.typeEnd, 'error');
+    const { bytes, typeStart, typeEnd } = event;
+    const isError = this.#shape !== 'stored' && equalsAscii(bytes, typeStart, typeEnd, 'error');
     if (isError) this.sawError = true;
     const flags =
       event.dataLines === 0 ? 0 : this.onPayload(event.data, event.dataStart, event.dataEnd);
@@ -170,6 +156,10 @@ export class CompletionObserver {
   }
 
   #takeTop(first: number): void {
+    if (this.#shape === 'stored' && !cursor.keyIs('type')) {
+      cursor.skip();
+      return;
+    }
     switch (cursor.keyEnd - cursor.keyStart) {
       case 2:
         if (first === quote && this.id === '' && cursor.keyIs('id')) this.#takeId();
@@ -240,16 +230,18 @@ export class CompletionObserver {
 
   #takeType(): void {
     if (!cursor.skip()) return;
-    if (valueIs('error')) {
+    if (this.#shape === 'stored') {
+      if (valueEndsWith('.delta')) this.#flags |= Observed.token;
+      else if (isLastEvent()) this.#flags |= Observed.done;
+    } else if (valueIs('error')) {
       this.#flags |= Observed.error;
     } else if (this.#shape === 'anthropic') {
       if (valueIs('content_block_delta')) this.#flags |= Observed.token;
       else if (valueIs('message_stop')) this.#flags |= Observed.done;
     } else if (this.#shape === 'responses') {
       if (valueEndsWith('.delta')) this.#flags |= Observed.token;
-      else if (valueIs('response.completed') || valueIs('response.incomplete')) {
-        this.#flags |= Observed.done;
-      } else if (valueIs('response.failed')) this.#hasFailed = true;
+      else if (valueIs('response.failed')) this.#hasFailed = true;
+      else if (isLastEvent()) this.#flags |= Observed.done;
     } else if (this.#shape === 'whole') {
       if (valueEndsWith('.delta')) this.#flags |= Observed.token;
       else if (valueIs('transcript.text.done')) this.#flags |= Observed.done;
@@ -373,6 +365,10 @@ export class CompletionObserver {
     }
   }
 }
+
+/** Of a stream of responses; stored, one that failed ends as well as any. */
+const isLastEvent = (): boolean =>
+  valueIs('response.completed') || valueIs('response.incomplete') || valueIs('response.failed');
 
 function valueIs(text: string): boolean {
   return equalsAscii(cursor.bytes, cursor.valueStart + 1, cursor.valueEnd - 1, text);

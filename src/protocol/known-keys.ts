@@ -49,6 +49,9 @@ export const keyNames = [
   'stop',
   'stop_sequences',
   'truncate_prompt_tokens',
+  'store',
+  'previous_response_id',
+  'request_id',
   ...restrictedKeys,
 ] as const;
 export type KeyName = (typeof keyNames)[number];

@@ -54,6 +54,12 @@ export interface RequestFacts {
   restricted: number;
   /** The engine is asked to cut the prompt to size. */
   truncatesPrompt: boolean;
+  /** The engine is to forget the response. */
+  isUnstored: boolean;
+  /** Id of the response that it goes on with; '' for none. */
+  previousResponse: string;
+  /** The client gives the request an id, by which an engine may store its response. */
+  hasRequestId: boolean;
   /** The key an error is about, and what is to be said of it; '' otherwise. */
   errorParam: string;
   errorMessage: string;
@@ -92,6 +98,9 @@ export function createRequestFacts(): RequestFacts {
     stopKey: '',
     restricted: 0,
     truncatesPrompt: false,
+    isUnstored: false,
+    previousResponse: '',
+    hasRequestId: false,
     errorParam: '',
     errorMessage: '',
     errorPosition: 0,
@@ -127,6 +136,9 @@ export function resetRequestFacts(facts: RequestFacts): void {
   facts.stopKey = '';
   facts.restricted = 0;
   facts.truncatesPrompt = false;
+  facts.isUnstored = false;
+  facts.previousResponse = '';
+  facts.hasRequestId = false;
   facts.errorParam = '';
   facts.errorMessage = '';
   facts.errorPosition = 0;

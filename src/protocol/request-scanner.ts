@@ -213,6 +213,15 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
     case 'truncate_prompt_tokens':
       facts.truncatesPrompt = isNumber(first);
       return isNumber(first) || first === letterN;
+    case 'store':
+      facts.isUnstored = first === letterF;
+      return true;
+    case 'previous_response_id':
+      if (first === quote) facts.previousResponse = shortTextAtCursor();
+      return true;
+    case 'request_id':
+      facts.hasRequestId = first !== letterN;
+      return true;
     default:
       if (first !== letterN) facts.restricted |= restrictedBit(name);
       return true;
@@ -273,6 +282,15 @@ function takePrompt(rank: number, facts: RequestFacts): void {
   facts.promptStart = cursor.valueStart;
   facts.promptBytes = cursor.valueEnd - cursor.valueStart;
   facts.hasTextPrompt = rank === promptKey && cursor.bytes[cursor.valueStart] === quote;
+}
+
+/** Of a longer text its beginning, as it stands: no id is as long. */
+function shortTextAtCursor(): string {
+  const { bytes, valueStart, valueEnd } = cursor;
+  const isLong = valueEnd - valueStart > sessionBytesMax;
+  return isLong
+    ? textOf(bytes, valueStart, valueStart + sessionBytesMax)
+    : jsonText(bytes, valueStart, valueEnd);
 }
 
 /** A number is a session key too: its digits count. */

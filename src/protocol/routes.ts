@@ -1,7 +1,7 @@
 /**
  * The table of public routes: method and path to what the acceptor must know. Pure; any thread.
  *
- * Paths match exactly, byte for byte, after the query string is dropped; a dynamic last segment takes
+ * Paths match exactly, byte for byte, after the query string is dropped; a dynamic segment takes
  * `[A-Za-z0-9._~:@-]`, so dot segments, double slashes and percent-encoding never match anything. The
  * name of a model, which is looked up here and reaches no replica, is the exception: it may hold `/`,
  * and clients encode it. Ids are stable: they cross threads.
@@ -10,13 +10,20 @@ import { assert } from '../lib/assert.ts';
 
 /** Where the model of a request is named. */
 export type ModelSource = 'json' | 'multipart' | 'path' | 'none';
-/** How the completeness of an answer is judged. */
+/**
+ * How the completeness of an answer is judged. `stored`: of one that was given before, or of what it stands
+ * for: what it used and whether it failed was told then.
+ */
 export type AnswerShape =
   | 'openai-chat'
   | 'openai-completions'
   | 'anthropic'
   | 'responses'
+  | 'stored'
   | 'whole';
+/** The answer is one the gateway knows the parts of, and counts. */
+export const isFollowed = (shape: AnswerShape): boolean => shape !== 'whole' && shape !== 'stored';
+
 /** `proxy` goes to a replica; the others are answered by the gateway itself. */
 export type RouteAction = 'proxy' | 'models' | 'model' | 'health' | 'ready' | 'root';
 
@@ -26,6 +33,8 @@ export interface Route {
   /** The path, or its fixed part when `dynamic`. Also the path asked of a replica. */
   readonly path: string;
   readonly dynamic: boolean;
+  /** Behind the dynamic segment; '' where that is the last. */
+  readonly suffix: string;
   readonly action: RouteAction;
   readonly model: ModelSource;
   readonly shape: AnswerShape;
@@ -38,7 +47,7 @@ export interface RouteMatch {
   route: Route | undefined;
   /** Methods of the path, for the `allow` header. */
   allow: string;
-  /** The dynamic last segment; '' for fixed paths. */
+  /** The dynamic segment; '' for fixed paths. */
   parameter: string;
 }
 
@@ -47,7 +56,8 @@ const table: Route[] = [];
 function local(id: number, method: 'GET' | 'HEAD', path: string, action: RouteAction): void {
   const dynamic = path.endsWith('/') && path !== '/';
   const shape = 'whole';
-  table.push({ id, method, path, dynamic, action, model: 'none', shape, streams: false });
+  const rest = { action, model: 'none', shape, streams: false } as const;
+  table.push({ id, method, path, dynamic, suffix: '', ...rest });
 }
 
 function post(id: number, path: string, model: ModelSource, shape: AnswerShape): void {
@@ -57,6 +67,7 @@ function post(id: number, path: string, model: ModelSource, shape: AnswerShape):
     method: 'POST',
     path,
     dynamic: false,
+    suffix: '',
     action: 'proxy',
     model,
     shape,
@@ -64,16 +75,18 @@ function post(id: number, path: string, model: ModelSource, shape: AnswerShape):
   });
 }
 
-function byId(id: number, method: 'GET' | 'DELETE', path: string): void {
+/** Requests for a response that a replica keeps. */
+function byId(id: number, method: 'GET' | 'POST' | 'DELETE', suffix = ''): void {
   table.push({
     id,
     method,
-    path,
+    path: '/v1/responses/',
     dynamic: true,
+    suffix,
     action: 'proxy',
     model: 'path',
-    shape: 'whole',
-    streams: false,
+    shape: 'stored',
+    streams: method === 'GET' && suffix === '',
   });
 }
 
@@ -97,8 +110,10 @@ post(17, '/v1/audio/speech', 'json', 'whole');
 post(18, '/v1/images/generations', 'json', 'whole');
 post(19, '/v1/images/edits', 'multipart', 'whole');
 post(20, '/v1/images/variations', 'multipart', 'whole');
-byId(21, 'GET', '/v1/responses/');
-byId(22, 'DELETE', '/v1/responses/');
+byId(21, 'GET');
+byId(22, 'DELETE');
+byId(23, 'POST', '/cancel');
+byId(24, 'GET', '/input_items');
 local(30, 'GET', '/v1/models', 'models');
 local(31, 'GET', '/v1/models/', 'model');
 local(32, 'GET', '/healthz', 'health');
@@ -136,6 +151,9 @@ for (const route of routes) {
 export const isAnthropicTarget = (target: string): boolean =>
   /^\/v1\/messages(?:[/?]|$)/.test(target);
 
+/** As GET does where POST says it in its body. */
+export const asksForStream = (target: string): boolean => /[?&]stream=true(?:&|$)/.test(target);
+
 const idPattern = /^[A-Za-z0-9._~:@-]{1,256}$/;
 /** What encodeURIComponent lets through, and what people type. */
 const encodedModelPattern = /^[A-Za-z0-9._~:@/%!*'()-]{1,768}$/;
@@ -159,18 +177,27 @@ export function matchRoute(method: string, target: string, match: RouteMatch): R
 function matchDynamic(path: string, match: RouteMatch): Route[] | undefined {
   for (const [prefix, found] of prefixes) {
     if (!path.startsWith(prefix)) continue;
-    const text = path.slice(prefix.length);
     const isModel = found[0]?.action === 'model';
+    const suffix = isModel ? '' : suffixOf(path, found);
+    const text = path.slice(prefix.length, path.length - suffix.length);
     const parameter = isModel ? modelOf(text) : text;
     if (!(isModel ? modelPattern : idPattern).test(parameter)) return undefined;
     for (const segment of parameter.split('/')) {
       if (segment === '' || segment === '.' || segment === '..') return undefined;
     }
     match.parameter = parameter;
-    return found;
+    return found.filter((route) => route.suffix === suffix);
   }
   return undefined;
 }
+
+/** The longest that one of the routes has and the path ends with. */
+const suffixOf = (path: string, found: readonly Route[]): string =>
+  found.reduce(
+    (longest, { suffix }) =>
+      suffix.length > longest.length && path.endsWith(suffix) ? suffix : longest,
+    '',
+  );
 
 /** The name of a model in a path; '' for what is no encoding of one. */
 function modelOf(text: string): string {

@@ -67,6 +67,8 @@ export interface Generation {
   readonly continuation: boolean;
   /** Asked to continue a text that is not this prompt's answer. */
   readonly mismatch: boolean;
+  /** Id of the response that it goes on with; undefined for none. */
+  readonly previous: string | undefined;
   /** Set with an engine, which fills it in when it admits the prompts. */
   readonly cached: { tokens: number } | undefined;
 }
@@ -96,6 +98,7 @@ export function readGeneration(api: Api, body: Body, profile: Profile): Generati
   const options = record(body.stream_options);
   return {
     api,
+    previous: typeof body.previous_response_id === 'string' ? body.previous_response_id : undefined,
     model: typeof body.model === 'string' ? body.model : '',
     stream: body.stream === true,
     includeUsage: options.include_usage === true,

@@ -25,6 +25,7 @@ import type { ParsedRequest, ParseFailure } from './http-parser.ts';
 import { framingLines } from './http-writer.ts';
 import { renderMetrics } from './metrics.ts';
 import type { Profile } from './profile.ts';
+import { ResponseStore } from './response-store.ts';
 import type { RunningSlots } from './running-slots.ts';
 import { mediaAnswer, SIDE_ROUTES } from './side-routes.ts';
 import { AnswerSource, type Source } from './source.ts';
@@ -47,19 +48,18 @@ interface Incoming {
   readonly record: AttemptRecord | undefined;
 }
 
-const STORED_RESPONSES_MAX = 256;
-
 export class ReplicaService {
   readonly #engine: RunningSlots;
   readonly #options: ServiceOptions;
   readonly #control: ControlTarget;
-  readonly #responses = new Map<string, Answer>();
+  readonly #responses: ResponseStore;
   #answers = 0;
 
   constructor(options: ServiceOptions, control: ControlTarget, engine: RunningSlots) {
     this.#options = options;
     this.#control = control;
     this.#engine = engine;
+    this.#responses = new ResponseStore(options.profile, options.random);
   }
 
   onRequest(connection: Connection, request: ParsedRequest): void {
@@ -124,6 +124,11 @@ export class ReplicaService {
       this.#answer(incoming, answer, {}, false);
       return;
     }
+    const unknown = api === 'responses' ? this.#responses.problem(body ?? {}, path) : undefined;
+    if (unknown !== undefined) {
+      this.#answer(incoming, unknown, {}, false);
+      return;
+    }
     const plan: FaultPlan = {};
     const problem = this.#readPlan(incoming, generation, plan);
     if (problem !== undefined) {
@@ -137,7 +142,8 @@ export class ReplicaService {
       ...(plan.noUsage === true ? { includeUsage: false, continuousUsage: false } : {}),
     };
     const answer =
-      this.#faultAnswer(plan, path, generation) ?? this.#generationAnswer(request, known);
+      this.#faultAnswer(plan, path, generation) ??
+      this.#generationAnswer(request, known, body ?? {});
     const held = this.#control.gate.holdAll || generation.tagged.includes('[[hold]]');
     const generates = answer instanceof GenerationAnswer;
     this.#answer(incoming, answer, plan, held, generates ? generation : undefined);
@@ -191,27 +197,17 @@ export class ReplicaService {
     return errorAnswer(plan.status, 'simulated failure', path, 'simulated', retry);
   }
 
-  #generationAnswer(request: ParsedRequest, generation: Generation): Answer {
+  #generationAnswer(request: ParsedRequest, generation: Generation, body: Body): Answer {
     const { profile, random, name, model } = this.#options;
     const id = `${name}-${++this.#answers}`;
     const named = generation.model === '' ? { ...generation, model } : generation;
     let headers = request.requestId === '' ? '' : `x-request-id: ${request.requestId}\r\n`;
     if (generation.tagged.includes('[[sha]]')) headers += bodyFacts(request.body);
     const created = Math.floor(Date.now() / 1000);
-    const answer = new GenerationAnswer(named, id, created, profile, random, headers);
-    if (generation.api === 'responses' && !generation.stream) {
-      this.#store(`resp_${id}`, answer);
+    if (generation.api === 'responses') {
+      return this.#responses.keep(`resp_${id}`, body, named, created, headers);
     }
-    return answer;
-  }
-
-  /** Keeps a response for GET /v1/responses/{id}: state that lives on this replica only. */
-  #store(id: string, answer: Answer): void {
-    const oldest = this.#responses.keys().next().value;
-    if (this.#responses.size >= STORED_RESPONSES_MAX && oldest !== undefined) {
-      this.#responses.delete(oldest);
-    }
-    this.#responses.set(id, answer);
+    return new GenerationAnswer(named, id, created, profile, random, headers);
   }
 
   #side(connection: Connection, request: ParsedRequest, path: string): void {
@@ -269,7 +265,9 @@ export class ReplicaService {
   }
 
   #sideAnswer(request: ParsedRequest, path: string): Answer {
-    if (path.startsWith('/v1/responses/')) return this.#storedAnswer(request.method, path);
+    if (path.startsWith('/v1/responses/')) {
+      return this.#responses.answer(request.method, request.target);
+    }
     const route = SIDE_ROUTES.get(path);
     const known = route !== undefined || generationRoutes.has(path);
     if (request.method !== 'POST') {
@@ -284,16 +282,6 @@ export class ReplicaService {
     const body = parseObject(request.body);
     const answer = body === undefined ? 'the body is not a JSON object' : route(body);
     return typeof answer === 'string' ? errorAnswer(400, answer, path) : answer;
-  }
-
-  #storedAnswer(method: string, path: string): Answer {
-    const id = path.slice('/v1/responses/'.length);
-    const stored = this.#responses.get(id);
-    if (stored === undefined) return errorAnswer(404, 'no response of this id', path);
-    if (method === 'GET') return plainAnswer(200, 'application/json', stored.body());
-    if (method !== 'DELETE') return errorAnswer(405, `no ${method} on this path`, path);
-    this.#responses.delete(id);
-    return jsonAnswer(200, { id, object: 'response', deleted: true });
   }
 
   #answer(

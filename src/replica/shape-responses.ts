@@ -16,7 +16,8 @@ class ResponsesShape implements Shape {
   constructor(generation: Generation, id: string, created: number) {
     this.#generation = generation;
     this.#itemId = `msg_${id}`;
-    this.#head = `{"id":"resp_${id}","object":"response","created_at":${created},"model":${wireJson(generation.model)},`;
+    const previous = wireJson(generation.previous ?? null);
+    this.#head = `{"id":"resp_${id}","object":"response","created_at":${created},"model":${wireJson(generation.model)},"previous_response_id":${previous},`;
   }
 
   open(): string {

@@ -1,6 +1,7 @@
 /** A request as its slot row tells it to the brain. Scheduler thread; the row is read, never written. */
 import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
 import { unlimited } from '../dispatch/limit-rows.ts';
+import { unpinned } from '../dispatch/pins.ts';
 import { prefixBlockBytes, prefixDepths } from '../protocol/prefix-hash.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
@@ -20,6 +21,7 @@ export function createArrival(): Arrival {
     },
     ...{ streams: false, hedgeUs: -1 },
     ...unlimited,
+    ...unpinned,
     ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
   };
 }
@@ -53,6 +55,8 @@ export function readArrival(
   arrival.takenLeased = hasTaken && words[row + at.limitLeased] === 1;
   arrival.takenOutput = hasTaken ? (words[row + at.limitOutput] as number) : -1;
   arrival.adapter = words[row + at.adapter] as number;
+  arrival.pin = (words[row + at.pin] as number) - 1;
+  arrival.pinEpoch = words[row + at.pinEpoch] as number;
   arrival.choices = words[row + at.choices] as number;
   arrival.generates = ((words[row + at.flags] as number) & RequestFlag.generates) !== 0;
   arrival.streams = ((words[row + at.flags] as number) & RequestFlag.stream) !== 0;

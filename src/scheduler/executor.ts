@@ -16,6 +16,7 @@ import type {
   Refusal,
 } from '../dispatch/decisions.ts';
 import { Refusal as Reason } from '../dispatch/decisions.ts';
+import { errors } from '../errors/catalogue.ts';
 import { moveHashes } from '../lib/adapter-salt.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
@@ -157,7 +158,10 @@ export class Executor implements DecisionSink {
     const lease = slots.lease(slot);
     const from = slots.state(slot);
     assert(from === SlotState.queued || from === SlotState.resuming, 'the slot is ours to settle');
-    words[row + at.refusedError] = errorOfRefusal(refusal, error, attemptOf(lease));
+    const number = errorOfRefusal(refusal, error, attemptOf(lease));
+    // It speaks of all replicas of the model, and only one could have served.
+    const isOfPin = number === errors.NO_REPLICA.number && words[row + at.pin] !== 0;
+    words[row + at.refusedError] = isOfPin ? errors.RESPONSE_UNAVAILABLE.number : number;
     words[row + at.refusedRetryMs] = retryAfterMs;
     words[row + at.refused] = lease;
     if (!slots.transition(slot, lease, from, SlotState.settled)) {

@@ -6,7 +6,12 @@
  */
 import { type Choice, filterNames } from '../dispatch/choice.ts';
 import { assert } from '../lib/assert.ts';
-import { explainCandidatesMax, explainFilters, explainRecords } from '../shm/explain.layout.ts';
+import {
+  Chooser,
+  explainCandidatesMax,
+  explainFilters,
+  explainRecords,
+} from '../shm/explain.layout.ts';
 import { ExplainWriter } from '../shm/explain.ts';
 import { replicaRows } from '../shm/replica-table.layout.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
@@ -66,7 +71,7 @@ export class Explainer {
     words[record + at.tableVersion] = this.#replicas.version;
     words[record + at.promptTokens] = request.promptTokens;
     words[record + at.outputTokens] = Math.round(request.outputTokens);
-    words[record + at.bySession] = choice.isBySession ? 1 : 0;
+    words[record + at.chosenBy] = chooserOf(choice);
     words[record + at.members] = choice.members;
     words[record + at.candidates] = candidates.length;
     for (let i = 0; i < explainFilters; i++) {
@@ -95,4 +100,9 @@ export class Explainer {
       words[matchedAt + to] = matched[i] as number;
     }
   }
+}
+
+function chooserOf({ isPinned, isBySession }: Choice): number {
+  if (isPinned) return Chooser.pin;
+  return isBySession ? Chooser.session : Chooser.policy;
 }

@@ -16,6 +16,7 @@ const numbers: Readonly<Record<Plain, number>> = {
   [Refusal.stopping]: errors.SHUTTING_DOWN.number,
   [Refusal.tooLate]: errors.DEADLINE_TOO_SOON.number,
   [Refusal.shed]: errors.SHED.number,
+  [Refusal.gone]: errors.RESPONSE_NOT_FOUND.number,
   [Refusal.tooLong]: errors.CONTEXT_OVERFLOW.number,
 };
 

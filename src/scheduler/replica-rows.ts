@@ -61,6 +61,7 @@ export class ReplicaRows {
         // A row that nobody uses is a member of no model.
         model: admin === ReplicaAdmin.absent ? -1 : read(field.model),
         active: admin === ReplicaAdmin.active,
+        draining: admin === ReplicaAdmin.draining,
         healthy: read(field.healthy) === 1,
         maxInFlight: read(field.maxInFlight),
         identity: read(field.identity),

@@ -13,7 +13,10 @@ export const explainRecords = 1024;
 /** Candidates a record has room for; of more, the first ones and the chosen one. */
 export const explainCandidatesMax = 32;
 /** Reasons of dispatch/choice.ts. */
-export const explainFilters = 13;
+export const explainFilters = 14;
+
+/** Who chose, where there was a choice. */
+export const Chooser = { policy: 0, session: 1, pin: 2 } as const;
 
 export const ExplainLayout = defineLayout('explain', {
   record: rows({
@@ -30,7 +33,10 @@ export const ExplainLayout = defineLayout('explain', {
     ),
     promptTokens: i32('scheduler', 'Tokens of the prompt, as far as they were known.'),
     outputTokens: i32('scheduler', 'Tokens its answer was expected to have.'),
-    bySession: i32('scheduler', '1: the ring of sessions chose; 0: the policy of the model.'),
+    chosenBy: i32(
+      'scheduler',
+      'Chooser: the policy of the model, the ring of sessions, or nobody: it was pinned.',
+    ),
     members: i32('scheduler', 'Replicas of the model.'),
     candidates: i32('scheduler', 'Those that could be chosen; may be more than are listed.'),
     filtered: i32(

@@ -105,7 +105,8 @@ export interface Explained {
   readonly heldUs: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
-  readonly bySession: boolean;
+  /** A Chooser. */
+  readonly chosenBy: number;
   readonly members: number;
   readonly candidates: number;
   readonly filtered: readonly number[];
@@ -183,7 +184,7 @@ export class ExplainReader {
       heldUs: read(at.heldUs),
       promptTokens: read(at.promptTokens),
       outputTokens: read(at.outputTokens),
-      bySession: read(at.bySession) === 1,
+      chosenBy: read(at.chosenBy),
       members: read(at.members),
       candidates,
       filtered: Array.from({ length: explainFilters }, (_, reason) => read(at.filtered + reason)),

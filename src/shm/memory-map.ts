@@ -20,6 +20,7 @@ import {
   recordRingCapacity,
   replicaCounts,
   requestRingSize,
+  responsesOf,
   spanRingBytes,
 } from './memory.ts';
 import { MetricsLayout, placeMetricCells } from './metrics.layout.ts';
@@ -33,6 +34,8 @@ import {
   stateBits,
 } from './request-slots.layout.ts';
 import { DispatchRingLayout, EventRingLayout, ReplyRingLayout } from './rings.layout.ts';
+import { StoredResponsesLayout } from './stored-responses.layout.ts';
+import { responseCounts } from './stored-responses.ts';
 
 /** The memory of the default config. */
 const size: MemorySize = {
@@ -82,6 +85,11 @@ function regions(): Region[] {
       0,
     ),
     region(LedgerLayout, ledgerCounts, 'How far sinks are, and what tenants have spent.'),
+    region(
+      StoredResponsesLayout,
+      responseCounts(responsesOf(size)),
+      'Which replica keeps which response.',
+    ),
     region(
       ExplainLayout,
       explainCounts(explainRecords),

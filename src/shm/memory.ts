@@ -18,6 +18,8 @@ import { createRequestRing, type RequestRingSize } from './request-ring.ts';
 import { createRequestSlots } from './request-slots.ts';
 import { DispatchRingLayout, EventRingLayout, ReplyRingLayout } from './rings.layout.ts';
 import { createSpscRing } from './spsc-ring.ts';
+import { responsesDefault } from './stored-responses.layout.ts';
+import { createStoredResponses } from './stored-responses.ts';
 
 /** Models a gateway may be configured with; further label values are counted as `other`. */
 export const modelRows = 64;
@@ -26,6 +28,8 @@ export interface MemorySize extends ThreadCounts {
   readonly slots: number;
   readonly arenaBytes: number;
   readonly responseRingBytes: number;
+  /** Stored responses whose replica is remembered; a power of two. */
+  readonly responses?: number;
   /** Requests are traced. Absent: they are not, and there is no ring for it. */
   readonly isTraced?: boolean;
 }
@@ -47,6 +51,7 @@ export interface SharedMemory {
   readonly limits: SharedArrayBuffer;
   readonly sharedLimits: SharedLimits | null;
   readonly ledger: SharedArrayBuffer;
+  readonly responses: SharedArrayBuffer;
   readonly requestRing: SharedArrayBuffer;
   /** Scheduler -> forwarder f. */
   readonly dispatchRings: readonly SharedArrayBuffer[];
@@ -82,6 +87,8 @@ export const spanRingBytes = 256 * 1024;
 
 export const replicaCounts = { replica: replicaRows } as const;
 
+export const responsesOf = ({ responses = responsesDefault }: MemorySize): number => responses;
+
 export const limitCounts = { row: limitRowsMax } as const;
 
 /** A row is in it once, or once more after a scheduler has died. */
@@ -107,6 +114,7 @@ export function createMemory(size: MemorySize): SharedMemory {
           }
         : null,
     ledger: LedgerLayout.create(ledgerCounts),
+    responses: createStoredResponses(responsesOf(size)),
     requestRing: createRequestRing(requestRingSize(size)),
     dispatchRings: forwarders.map(() => createSpscRing(DispatchRingLayout, records)),
     eventRings: forwarders.map(() => createSpscRing(EventRingLayout, records)),

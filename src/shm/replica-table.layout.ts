@@ -17,7 +17,7 @@ export const ReplicaTableLayout = defineLayout('replica_table', {
   count: word('main', 'Rows in use lie below this.'),
   replica: rows({
     epoch: i32('main', 'Changes whenever the row names another replica; 0: never used.'),
-    admin: i32('main', 'ReplicaAdmin: absent, active or draining.'),
+    admin: i32('main', 'ReplicaAdmin: absent, active, draining or leaving.'),
     healthy: i32('main', '1 while the health checker finds it fit.'),
     model: i32('main', 'Index into the model table.'),
     maxInFlight: i32('main', 'Requests it may hold at once.'),
@@ -55,5 +55,9 @@ export const ReplicaTableLayout = defineLayout('replica_table', {
   }),
 });
 
-export const ReplicaAdmin = { absent: 0, active: 1, draining: 2 } as const;
+/**
+ * draining: it serves what it has begun, and requests for what it keeps. leaving: what it has begun alone; it
+ * is about to be removed.
+ */
+export const ReplicaAdmin = { absent: 0, active: 1, draining: 2, leaving: 3 } as const;
 export type ReplicaAdmin = (typeof ReplicaAdmin)[keyof typeof ReplicaAdmin];

@@ -6,6 +6,7 @@
  * The generation grows with every reuse of the row, the attempt with every dispatch.
  * All times are microseconds of lib/clock.ts; 0 means that it has not happened.
  */
+import { responseKeyWords } from '../protocol/response-key.ts';
 import { defineLayout, f64, i32, rows } from './layout.ts';
 
 export const SlotState = {
@@ -84,6 +85,14 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     ),
     adapter: i32('acceptor, then scheduler', 'Adapter of the model, counted from 1; 0 for none.'),
     askedModel: i32('acceptor', 'The model it came for; of a split the one it was given to.'),
+    askedRef: i32('acceptor', 'The name it came with, as the rights of keys have it (refOf).'),
+    pin: i32('acceptor', 'Row + 1 of the only replica that can serve it; 0: any can.'),
+    pinEpoch: i32('acceptor', 'Epoch of that row.'),
+    owner: i32(
+      'acceptor',
+      'Of POST /v1/responses: whose the response is (protocol/response-key.ts).',
+      responseKeyWords,
+    ),
     route: i32('acceptor', 'Route id (protocol/routes.ts).'),
     flags: i32('acceptor', 'RequestFlag bits.'),
     headStart: i32('acceptor', 'Byte offset in the arena of the header blob.'),
@@ -195,13 +204,17 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
   }),
 });
 
-/** renamed: its body has another name than that of its model. media: not all of its tokens are in its text. */
+/**
+ * renamed: its body has another name than that of its model. media: not all of its tokens are in its text.
+ * unstored: the client wants its answer forgotten.
+ */
 export const RequestFlag = {
   stream: 1,
   includeUsage: 2,
   tls: 4,
   generates: 8,
   renamed: 16,
+  unstored: 32,
   media: 64,
 } as const;
 

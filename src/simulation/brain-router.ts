@@ -16,6 +16,7 @@ import {
   Verdict,
 } from '../dispatch/decisions.ts';
 import { unlimited } from '../dispatch/limit-rows.ts';
+import { unpinned } from '../dispatch/pins.ts';
 import { assert } from '../lib/assert.ts';
 import { createPrng, type Prng } from '../lib/prng.ts';
 import { prefixDepths } from '../protocol/prefix-hash.ts';
@@ -292,6 +293,7 @@ function emptyArrival(): Arrival {
       priority: 0,
       tenant: 0,
       ...unlimited,
+      ...unpinned,
       adapter: 0,
       streams: true,
       hedgeUs: -1,

@@ -331,6 +331,12 @@ export const metrics = {
     ['acceptor'],
     'Questions to the tokenizer pool: counted; or not, because the gateway does not know how the engine reads the request, the queue was full, the time was over, or a thread failed. What is not counted is decided by an estimate, or answered by a replica.',
   ),
+  storedResponses: counter(
+    'sluice_stored_responses_total',
+    ['event'],
+    ['acceptor', 'forwarder'],
+    'What happens to the table of stored responses: one was noted, pushed another one out, found no room, was deleted; a request was for one that is found, is not known, or whose replica was removed.',
+  ),
   logDropped: counter(
     'sluice_log_dropped_total',
     [],

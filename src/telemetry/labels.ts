@@ -60,6 +60,21 @@ export type Operation = (typeof Operation)[keyof typeof Operation];
 export const errorTypes: readonly string[] = [
   ...['', 'client_gone', 'stream_error', '429', '500', '502', '503', '504', '_OTHER'],
 ];
+/**
+ * What happens to what is known of stored responses (shm/stored-responses.ts). lost: there was no room at the
+ * moment. removed: the replica that kept it.
+ */
+export const ResponseEvent = {
+  kept: 0,
+  evicted: 1,
+  lost: 2,
+  deleted: 3,
+  found: 4,
+  unknown: 5,
+  removed: 6,
+} as const;
+export type ResponseEvent = (typeof ResponseEvent)[keyof typeof ResponseEvent];
+
 /** What became of a question to the tokenizer pool (shm/token-tasks.ts). */
 export const TokenCount = { counted: 0, uncountable: 1, busy: 2, late: 3, failed: 4 } as const;
 
@@ -82,6 +97,7 @@ export type SeriesLabel =
   | 'cause'
   | 'reason'
   | 'sink'
+  | 'event'
   | 'outcome';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'gen_ai_request_model' | 'replica' | 'tenant'>;
 
@@ -113,6 +129,7 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   gen_ai_operation_name: Object.keys(Operation),
   gen_ai_token_type: ['input', 'output'],
   error_type: errorTypes,
+  event: Object.keys(ResponseEvent),
   outcome: Object.keys(TokenCount),
 };
 

@@ -10,6 +10,7 @@ import { Ingest } from '../../src/acceptor/ingest.ts';
 import { Closing, type Exchange, type ExchangePeer } from '../../src/acceptor/listener.ts';
 import { OwnAnswers } from '../../src/acceptor/own-answers.ts';
 import { Settlement } from '../../src/acceptor/settlement.ts';
+import { StoredResponseRequests } from '../../src/acceptor/stored-responses.ts';
 import { TokenCounts } from '../../src/acceptor/token-counts.ts';
 import { configFromObject } from '../../src/config/load.ts';
 import { TokenizerPool } from '../../src/gateway/tokenizer-pool.ts';
@@ -64,14 +65,15 @@ beforeAll(async () => {
     if (message.kind !== 'count') return;
     void pool.ask(message.task).then((answer) => counts.answer(message.ticket, answer));
   });
-  const settlement = new Settlement(state);
+  const stored = new StoredResponseRequests(state);
+  const settlement = new Settlement(state, stored);
   const owner = {
     body: (request: Parameters<Ingest['body']>[0], bytes: Uint8Array, isLast: boolean) =>
       ingest.body(request, bytes, isLast),
     writable: () => {},
     gone: () => {},
   };
-  ingest = new Ingest(state, settlement, owner, new OwnAnswers(state, settlement), counts);
+  ingest = new Ingest(state, settlement, owner, new OwnAnswers(state, settlement), stored, counts);
 });
 
 afterAll(async () => {

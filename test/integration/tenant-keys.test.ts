@@ -203,12 +203,6 @@ describe.each(testEngines)('keys, engine %s', (engine) => {
     expect((await adminPost(gateway.adminUrl, token, 'reload')).status).toBe(200);
   });
 
-  test('stored responses are nobody’s', async () => {
-    const response = await fetch(`${gateway.url}/v1/responses/resp_1`, { headers: bearer(full) });
-    expect(response.status).toBe(403);
-    expect(code(await response.text())).toBe('response_not_allowed');
-  });
-
   test('keys come, go and change with a reload and by the admin listener', async () => {
     const ask = async (key: string) => (await post(gateway.url, chatBody('x'), bearer(key))).status;
     const admin = (page: string, body?: object) => adminPost(gateway.adminUrl, token, page, body);

@@ -68,6 +68,9 @@ class Walk {
   /** The newest request that has left each lane, by model and adapter. */
   readonly #lastFresh = new Map<string, number>();
   readonly #adapters: number[] = [];
+  /** The row that alone can serve each request; -1: any can. */
+  readonly #pins: number[] = [];
+  readonly #draining = new Array<boolean>(rows).fill(false);
 
   constructor(walkSeed: number) {
     this.#random = createPrng(walkSeed);
@@ -111,7 +114,8 @@ class Walk {
 
   /** Brings every replica back, ends everything, lets every wait pass. */
   finish(): void {
-    for (let row = 0; row < rows; row++) this.harness.replica(row, { active: true, healthy: true });
+    const back = { active: true, healthy: true, draining: false };
+    for (let row = 0; row < rows; row++) this.harness.replica(row, back);
     for (let round = 0; round < 40; round++) {
       for (const slot of [...this.harness.running.keys()]) this.#succeed(slot);
       this.harness.advance(50);
@@ -133,7 +137,11 @@ class Walk {
     this.#models.push(model);
     const adapter = Math.max(0, this.#random.below(6) - 3);
     this.#adapters.push(adapter);
-    const batch0 = Math.max(0, this.#random.below(5) - 2); // two of five are in no batch
+    // Every fifth is pinned, to a replica of its model.
+    const isPinned = this.#random.below(5) === 0;
+    const pin = isPinned ? (model === 0 ? this.#random.below(3) : 3 + this.#random.below(2)) : -1;
+    this.#pins.push(pin);
+    const batch0 = isPinned ? 0 : Math.max(0, this.#random.below(5) - 2); // two of five are in no batch
     const hedgeMs = [-1, -1, 0, 20][this.#random.below(4)] as number;
     const gathers = batch0 !== 0 && hedgeMs < 0;
     this.#gatherEndUs.push(!gathers ? 0 : this.harness.nowUs + batching.windowUs);
@@ -142,7 +150,7 @@ class Walk {
       textBytes: this.#random.below(20_000),
       streams: this.#random.below(2) === 0,
       hedgeUs: hedgeMs * 1000,
-      adapter,
+      ...{ adapter, pin, pinEpoch: 1 },
       ...{ session0: this.#random.below(4), batch0 }, // every fourth belongs to no session
     });
     if (hedgeMs === 0) this.harness.advance(0);
@@ -209,8 +217,11 @@ class Walk {
     const row = this.#random.below(rows);
     const draw = this.#random.below(3);
     if (draw === 0) {
+      // From there and back: it drains, or leaves.
       this.#active[row] = !this.#active[row];
-      this.harness.replica(row, { active: this.#active[row] === true });
+      this.#draining[row] = this.#active[row] === false && this.#random.below(2) === 0;
+      const [active, draining] = [this.#active[row] === true, this.#draining[row] === true];
+      this.harness.replica(row, { active, draining });
     } else if (draw === 1) {
       this.#healthy[row] = this.#random.below(3) > 0;
       this.harness.replica(row, { healthy: this.#healthy[row] === true });
@@ -244,7 +255,9 @@ class Walk {
       if (this.#moved.has(request)) continue;
       expect(heldUs).toBeLessThanOrEqual(400_000);
       if (this.#gatherEndUs[request] !== 0) continue; // who waits for a batch may be passed
-      const lane = `${this.#models[request]} ${this.#adapters[request]}`;
+      const pin = this.#pins[request] as number;
+      const reach = pin < 0 ? `adapter ${this.#adapters[request]}` : `row ${pin}`;
+      const lane = `${this.#models[request]} ${reach}`;
       expect(request).toBeGreaterThan(this.#lastFresh.get(lane) ?? -1);
       this.#lastFresh.set(lane, request);
     }
@@ -257,8 +270,12 @@ class Walk {
   /** Nobody who was never tried waits while a replica of the model that has its adapter has room. */
   #checkWorkConservation(): void {
     const model = (row: number): number => (row < 3 ? 0 : 1);
-    const couldServe = (request: number, row: number): boolean =>
-      model(row) === this.#models[request] && canServe(row, this.#adapters[request] as number);
+    const couldServe = (request: number, row: number): boolean => {
+      const pin = this.#pins[request] as number;
+      const isAllowed = pin < 0 ? this.#active[row] === true : pin === row;
+      const hasAdapter = canServe(row, this.#adapters[request] as number);
+      return isAllowed && model(row) === this.#models[request] && hasAdapter;
+    };
     const open = Array.from({ length: rows }, (_, row) => row).filter((row) => this.#room(row) > 0);
     const idle = this.#held.filter((request) => {
       const isNew = request >= 0 && !this.#tried.has(request) && !this.#mayGather(request);
@@ -269,7 +286,8 @@ class Walk {
 
   #room(row: number): number {
     const isPaused = (this.#pausedUntilUs[row] as number) > this.harness.nowUs;
-    if (isPaused || !this.#active[row] || !this.#healthy[row]) return 0;
+    const isMember = this.#active[row] === true || this.#draining[row] === true;
+    if (isPaused || !isMember || !this.#healthy[row]) return 0;
     // One that is out by its breaker may be asked, where too few are left, and need not be.
     if (this.harness.brain.fleet.breakerState(row) !== BreakerState.closed) return 0;
     return (this.#limits[row] as number) - this.harness.brain.fleet.inFlight(row);

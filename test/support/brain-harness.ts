@@ -20,7 +20,7 @@ import type { EngineReport } from '../../src/dispatch/foreign-load.ts';
 import type { ReplicaFacts } from '../../src/dispatch/replica-state.ts';
 import { errors } from '../../src/errors/catalogue.ts';
 import { assert } from '../../src/lib/assert.ts';
-import type { Placed, Running } from './brain-records.ts';
+import { isRoutable, mayServe, type Placed, type Running } from './brain-records.ts';
 import { plainArrival } from './plain-arrival.ts';
 
 const fallbackReasons = Object.keys(FallbackReason);
@@ -87,6 +87,7 @@ export class BrainHarness implements DecisionSink {
   readonly generations: number[];
   readonly #facts = new Map<number, ReplicaFacts>();
   readonly #adapters = new Map<number, number>();
+  readonly #pins = new Map<number, number>();
   /** When the attempt of each slot began, and its hedge. */
   readonly #sinceUs = new Map<number, number>();
   readonly #hedgeSinceUs = new Map<number, number>();
@@ -149,6 +150,7 @@ export class BrainHarness implements DecisionSink {
     const of = { slot, generation, model, askedModel: model };
     const request = { ...plainArrival, ...of, ...times, ...more };
     this.#adapters.set(slot, request.adapter);
+    this.#pins.set(slot, request.pin);
     const known = this.brain.arrive(request, this.nowUs);
     this.check();
     return known;
@@ -224,6 +226,7 @@ export class BrainHarness implements DecisionSink {
   fellBack(slot: number, from: number, to: FallbackList[number], reason: FallbackReason): void {
     assert(!this.running.has(slot), 'who goes on has ended its attempt');
     this.#adapters.set(slot, to.adapter);
+    assert((this.#pins.get(slot) ?? -1) < 0, 'who is pinned goes on to no other model');
     this.fallbacks.push({ slot, from, to: to.model, reason: fallbackReasons[reason] as string });
     this.log.push(`${slot}:${from}>>${to.model}.${to.adapter}:${reason}`);
   }
@@ -235,7 +238,9 @@ export class BrainHarness implements DecisionSink {
     const { row, inFlight, pendingTokens, contextTokens } = candidates;
     const filtered = filterNames.map((name, reason) => [name, choice.filtered[reason]!] as const);
     const left = filtered.reduce((sum, [, count]) => sum + count, 0);
-    assert(candidates.length + left === members, 'who is left out is so for one reason');
+    const isReserved = choice.isPinned && !isRoutable(this.#facts.get(row[index] as number));
+    const counted = candidates.length + left - (isReserved ? 1 : 0);
+    assert(counted === members, 'who is left out is so for one reason');
     this.placements.push({
       ...{ slot, attempt, heldUs, replica: row[index]!, isBySession: choice.isBySession },
       ...{ promptTokens: request.promptTokens, outputTokens: request.outputTokens },
@@ -257,17 +262,18 @@ export class BrainHarness implements DecisionSink {
     const adapter = this.#adapters.get(slot) ?? 0;
     const bit = ((facts?.adapters?.[0] ?? 0) >>> (adapter - 1)) & 1;
     assert(adapter === 0 || bit === 1, 'only a replica that has the adapter is given the request');
-    assert(facts?.active === true && facts.healthy && facts.weight > 0, 'replica is routable');
-    assert(this.#loadOf(replica) < facts.maxInFlight, 'never over max_in_flight');
+    const pinned = this.#facts.get(this.#pins.get(slot) ?? -1);
+    assert(mayServe(facts, pinned), 'it goes where it is pinned to, or to a routable replica');
+    assert(this.#loadOf(replica) < (facts?.maxInFlight ?? 0), 'never over max_in_flight');
     const first = this.#batch?.[0];
     if (first !== undefined) {
       assert(this.running.get(first)?.replica === replica, 'a batch goes to one replica');
-      const { itemsMax = 0 } = facts.batching ?? {};
+      const { itemsMax = 0 } = facts?.batching ?? {};
       assert((this.#batch?.length ?? 0) < itemsMax, 'a batch is within the limits of its replica');
     }
     if (this.#batch !== undefined) {
       assert(attempt === 1, 'a retry is in no batch');
-      assert(facts.batching !== undefined, 'a batch goes where batches are taken');
+      assert(facts?.batching !== undefined, 'a batch goes where batches are taken');
     }
     this.#batch?.push(slot);
     this.running.set(slot, { attempt, replica });
@@ -277,12 +283,13 @@ export class BrainHarness implements DecisionSink {
   }
 
   hedge(slot: number, attempt: number, replica: number, _epoch: number, choice: Choice): void {
+    assert((this.#pins.get(slot) ?? -1) < 0, 'who is pinned has no hedge');
     const facts = this.#facts.get(replica);
     const first = this.running.get(slot);
     assert(first?.attempt === attempt && !this.hedges.has(slot), 'one hedge beside an attempt');
     assert(first.replica !== replica, 'a hedge goes to another replica');
     assert(choice.candidates.row[choice.index] === replica, 'it goes where it says');
-    assert(facts?.active === true && facts.healthy && facts.weight > 0, 'replica is routable');
+    assert(facts !== undefined && mayServe(facts, undefined), 'replica is routable');
     assert(this.#loadOf(replica) < facts.maxInFlight, 'never over max_in_flight');
     assert(this.brain.queued(facts.model) === 0, 'no hedge while requests wait');
     this.hedges.set(slot, { attempt, replica });

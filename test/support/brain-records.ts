@@ -1,4 +1,5 @@
-/** What the harness of a brain keeps of its decisions. Types only. */
+/** What the harness of a brain keeps of its decisions, and where a request may go. */
+import type { ReplicaFacts } from '../../src/dispatch/replica-state.ts';
 
 export interface Running {
   readonly attempt: number;
@@ -23,4 +24,17 @@ export interface Placed {
   }[];
   /** Reasons with a count above 0. */
   readonly filtered: Readonly<Record<string, number>>;
+}
+
+export const isRoutable = (facts: ReplicaFacts | undefined): boolean =>
+  facts?.active === true && facts.weight > 0;
+
+/** `pinned`: the replica that a request is pinned to, which may have another row; undefined: none. */
+export function mayServe(
+  facts: ReplicaFacts | undefined,
+  pinned: ReplicaFacts | undefined,
+): boolean {
+  if (facts?.healthy !== true) return false;
+  if (pinned === undefined) return isRoutable(facts);
+  return pinned.identity === facts.identity && (facts.active || facts.draining === true);
 }

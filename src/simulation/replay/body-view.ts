@@ -8,6 +8,7 @@
 import type { ModelRef } from '../../config/model-names.ts';
 import type { Arrival } from '../../dispatch/arrival.ts';
 import { unlimited } from '../../dispatch/limit-rows.ts';
+import { unpinned } from '../../dispatch/pins.ts';
 import { errorOf } from '../../errors/catalogue.ts';
 import { adapterSalt } from '../../lib/adapter-salt.ts';
 import { prefixBlockBytes } from '../../protocol/prefix-hash.ts';
@@ -91,6 +92,7 @@ function see(request: LoggedRequest, names: Names, totalUs: number): Seen {
       ...{ maxTokens: facts.maxTokens, streams: facts.stream },
       priority: numberOf(request, 'x-sluice-priority', -100, 100) ?? 0,
       ...unlimited,
+      ...unpinned, // and remembers nothing
       tenant: tenantLane(headers.get('authorization') ?? ''),
       ...{ session0, session1 },
       hedgeUs: -1, // a request of a simulation runs on one replica at a time

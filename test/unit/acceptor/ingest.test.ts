@@ -6,6 +6,7 @@ import { Ingest } from '../../../src/acceptor/ingest.ts';
 import { Closing, type Exchange } from '../../../src/acceptor/listener.ts';
 import { OwnAnswers } from '../../../src/acceptor/own-answers.ts';
 import { Settlement } from '../../../src/acceptor/settlement.ts';
+import { StoredResponseRequests } from '../../../src/acceptor/stored-responses.ts';
 import { GatewayViews } from '../../../src/gateway/views.ts';
 import { DrainStage } from '../../../src/shm/control.layout.ts';
 import { createMemory } from '../../../src/shm/memory.ts';
@@ -36,8 +37,9 @@ beforeEach(() => {
     },
   });
   const owner = { body: () => {}, writable: () => {}, gone: () => {} };
-  const settlement = new Settlement(state);
-  ingest = new Ingest(state, settlement, owner, new OwnAnswers(state, settlement));
+  const stored = new StoredResponseRequests(state);
+  const settlement = new Settlement(state, stored);
+  ingest = new Ingest(state, settlement, owner, new OwnAnswers(state, settlement), stored);
   views = new GatewayViews(memory);
   refused = [];
 });

@@ -4,6 +4,7 @@ import { isHolder, KeyRing, mayUse } from '../../../src/acceptor/key-ring.ts';
 import { type KeyRow, refOf } from '../../../src/config/tenants.ts';
 import { errors } from '../../../src/errors/catalogue.ts';
 import { keyOfHeaders, newKey, sha256Of } from '../../../src/protocol/api-key.ts';
+import { ownerOf } from '../../../src/protocol/response-key.ts';
 
 const [first, second, third] = [newKey(), newKey(), newKey()];
 const nowMs = 1_800_000_000_000;
@@ -31,7 +32,14 @@ const ring = new KeyRing({
 
 test('a bearer token and x-api-key are the same key', () => {
   const holder = {
-    ...{ tenant: 0, tenantName: 'acme', keyId: 'ci', priority: 5, refs: undefined },
+    ...{
+      tenant: 0,
+      tenantName: 'acme',
+      owner: ownerOf('acme'),
+      keyId: 'ci',
+      priority: 5,
+      refs: undefined,
+    },
     ...{ limitRow: -1, modelRows: new Map(), mayPrioritise: false, budgetRow: -1 },
     ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
   };
@@ -64,7 +72,7 @@ test('keys whose digests begin alike are told apart', () => {
 
 test('a model is allowed by itself, an adapter of it is not', () => {
   const holder = {
-    ...{ tenant: 0, tenantName: 'acme', keyId: 'ci', priority: 0 },
+    ...{ tenant: 0, tenantName: 'acme', owner: ownerOf('acme'), keyId: 'ci', priority: 0 },
     ...{ limitRow: -1, modelRows: new Map(), mayPrioritise: false, budgetRow: -1 },
     ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
   };

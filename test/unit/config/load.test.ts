@@ -15,7 +15,7 @@ test('a file with models only has every other key at its default', () => {
     },
     admin: { host: '127.0.0.1', port: 9090, token: '', audit_log: '' },
     threads: { acceptors: 1, forwarders: 1 },
-    memory: { slots: 8192, arena: 256 * 1024 * 1024, stream_window: 65_536 },
+    memory: { slots: 8192, arena: 256 * 1024 * 1024, stream_window: 65_536, responses: 65_536 },
     degrade: { memory: 'auto', descriptors: true },
     drain: { timeout: 30_000, settle: 0 },
     restart: { timeout: 60_000 },

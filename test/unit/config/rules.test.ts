@@ -18,10 +18,13 @@ interface Case {
 
 const cases: readonly Case[] = [
   {
-    rule: 'slots_power_of_two',
-    broken: `memory: { slots: 1000 }\n${models}`,
-    problems: ['1:18 memory.slots: must be a power of two'],
-    kept: `memory: { slots: 1024 }\n${models}`,
+    rule: 'powers_of_two',
+    broken: `memory: { slots: 1000, responses: 100 }\n${models}`,
+    problems: [
+      '1:18 memory.slots: must be a power of two',
+      '1:35 memory.responses: must be a power of two',
+    ],
+    kept: `memory: { slots: 1024, responses: 128 }\n${models}`,
   },
   {
     rule: 'slot_for_each_acceptor',

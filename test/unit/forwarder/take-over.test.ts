@@ -4,12 +4,13 @@ import { errors } from '../../../src/errors/catalogue.ts';
 import { AttemptRecord } from '../../../src/forwarder/attempt-record.ts';
 import { Credit } from '../../../src/forwarder/credit.ts';
 import { Notice, Output } from '../../../src/forwarder/output.ts';
+import { ResponseKeeper } from '../../../src/forwarder/response-keeper.ts';
 import { ResponseWriter } from '../../../src/forwarder/response-writer.ts';
 import { EventWriter, type Services } from '../../../src/forwarder/services.ts';
 import { takeOver } from '../../../src/forwarder/take-over.ts';
 import { type FaultStage, setFaultHook } from '../../../src/lib/fault-point.ts';
 import { ByteRingConsumer, ByteRingProducer, createByteRing } from '../../../src/shm/byte-ring.ts';
-import { replicaCounts } from '../../../src/shm/memory.ts';
+import { createMemory, replicaCounts } from '../../../src/shm/memory.ts';
 import { createMetricsRegion } from '../../../src/shm/metrics.layout.ts';
 import { MetricsWriter } from '../../../src/shm/metrics.ts';
 import { ReplicaProgress } from '../../../src/shm/replica-progress.ts';
@@ -23,6 +24,10 @@ import { defaultMetricDims } from '../../../src/telemetry/labels.ts';
 
 const ringBytes = 4096;
 const slot = 3;
+const size = {
+  ...{ acceptors: 1, forwarders: 1, slots: 8, arenaBytes: 65_536, responseRingBytes: ringBytes },
+  responses: 8,
+};
 const answer = Buffer.from('data: [DONE]\n\n');
 
 afterEach(() => setFaultHook(() => {}));
@@ -43,16 +48,18 @@ function endAfter(dies: 'before the bytes' | FaultStage): object {
     const credit = new Credit(slots, 1024);
     const ring = new ByteRingProducer(region, ringBytes);
     const told = new SpscProducer(EventRingLayout, events, 64);
+    const metrics = new MetricsWriter(createMetricsRegion(defaultMetricDims), defaultMetricDims);
     return {
       slots,
       credit,
       writers: [new ResponseWriter(ring, credit, () => {})],
-      metrics: new MetricsWriter(createMetricsRegion(defaultMetricDims), defaultMetricDims),
+      metrics,
       events: new EventWriter(told, slots, new Int32Array(1), 0, () => {}),
       limits: { connectUs: 1, firstTokenUs: 1, answerUs: 1, interTokenUs: 1, totalUs: 1 },
       hasLargerModel: () => false,
       spans: undefined,
       progress: new ReplicaProgress(ReplicaTableLayout.create(replicaCounts)),
+      responses: new ResponseKeeper(createMemory(size), slots, metrics),
       onMisconfigured: () => {},
     };
   };

@@ -56,6 +56,9 @@ test.each([
 
 test('405 names every method of the path', () => {
   expect(match('PUT', '/v1/responses/resp_1')).toMatchObject({ allow: 'GET, DELETE' });
+  expect(match('POST', '/v1/responses/resp_1')).toMatchObject({ allow: 'GET, DELETE' });
+  expect(match('GET', '/v1/responses/resp_1/cancel')).toMatchObject({ allow: 'POST' });
+  expect(match('DELETE', '/v1/responses/resp_1/input_items')).toMatchObject({ allow: 'GET' });
   expect(match('POST', '/healthz')).toMatchObject({ allow: 'GET, HEAD' });
   expect(match('post', '/v1/completions')).toMatchObject({ route: undefined, allow: 'POST' });
 });
@@ -63,6 +66,10 @@ test('405 names every method of the path', () => {
 test('dynamic segments are captured', () => {
   const response = match('DELETE', '/v1/responses/resp_a-1.b~2?x');
   expect([response.route?.path, response.parameter]).toEqual(['/v1/responses/', 'resp_a-1.b~2']);
+  const cancel = match('POST', '/v1/responses/cancel/cancel?x=/input_items');
+  expect([cancel.route?.id, cancel.parameter]).toEqual([23, 'cancel']);
+  const items = match('GET', '/v1/responses/r/input_items?limit=2');
+  expect([items.route?.id, items.parameter]).toEqual([24, 'r']);
   const model = match('GET', '/v1/models/meta-llama/Llama-3:8b@v1');
   expect([model.route?.action, model.parameter]).toEqual(['model', 'meta-llama/Llama-3:8b@v1']);
 });
@@ -107,7 +114,10 @@ test.each([
   '/v1/responses/',
   '/v1/responses/a/b',
   '/v1/responses/..',
-  '/v1/responses/a/input_items',
+  '/v1/responses/a/b/cancel',
+  '/v1/responses//cancel',
+  '/v1/responses/a/cancel/',
+  '/v1/responses/%61/cancel',
   '//v1/chat/completions',
   '/v1//chat/completions',
   '/v1/./chat/completions',

@@ -1,0 +1,235 @@
+/** Requests for what one replica keeps go there, wait for it alone and keep nobody else waiting. */
+import { describe, expect, test } from 'vitest';
+import { Refusal, RetryRule } from '../../../src/dispatch/decisions.ts';
+import { policyNames } from '../../../src/dispatch/policies/registry.ts';
+import { errors } from '../../../src/errors/catalogue.ts';
+import { BrainHarness, breakerRules, modelsWith } from '../../support/brain-harness.ts';
+
+const minute = 60_000;
+type Config = ConstructorParameters<typeof BrainHarness>[0];
+
+function replicas(count: number, maxInFlight = 1, config: Config = {}): BrainHarness {
+  const harness = new BrainHarness(config);
+  harness.replicas(count, { maxInFlight });
+  return harness;
+}
+
+const ask = (harness: BrainHarness, slot: number, pin = -1, more = {}): number | undefined => {
+  harness.arrive(slot, 0, minute, { pin, pinEpoch: 1, ...more });
+  return harness.running.get(slot)?.replica;
+};
+
+test.each(policyNames)('%s has no say', (policy) => {
+  const models = modelsWith(policy).map((rules) => ({ ...rules, sessionAffinity: true }));
+  const harness = replicas(4, 64, { models });
+  for (let slot = 0; slot < 20; slot++) {
+    expect(ask(harness, slot, 2, { session0: slot, session1: slot % 2, head0: slot })).toBe(2);
+  }
+  expect(harness.placements.at(-1)).toMatchObject({
+    filtered: { notPinned: 3 },
+    isBySession: false,
+  });
+});
+
+describe('while its replica is full', () => {
+  test('it waits, others pass it, and it is next there', () => {
+    const harness = replicas(2);
+    expect([ask(harness, 0, 1), ask(harness, 1, 1)]).toEqual([1, undefined]);
+    expect(ask(harness, 2)).toBe(0);
+    expect(ask(harness, 3)).toBe(undefined);
+    harness.finish(2);
+    expect(harness.running.get(3)?.replica).toBe(0);
+    ask(harness, 4); // came after slot 1, and could use replica 1 as well
+    harness.finish(0);
+    expect(harness.running.get(1)?.replica).toBe(1);
+    expect(harness.running.has(4)).toBe(false);
+    harness.finish(1);
+    expect(harness.running.get(4)?.replica).toBe(1);
+  });
+
+  test('who came before it for any replica goes first, also there', () => {
+    const harness = replicas(2);
+    ask(harness, 0, 0);
+    ask(harness, 1, 1);
+    ask(harness, 2); // waits for either
+    ask(harness, 3, 1);
+    harness.finish(1);
+    expect([...harness.running.keys()]).toEqual([0, 2]);
+    harness.finish(0);
+    expect(harness.running.has(3)).toBe(false);
+    harness.finish(2);
+    expect(harness.running.get(3)?.replica).toBe(1);
+  });
+
+  test('those of one replica keep their order, and their wait is over as any other is', () => {
+    const harness = replicas(2, 1, { queueTimeoutMs: 1000 });
+    ask(harness, 0, 1);
+    ask(harness, 1, 1);
+    ask(harness, 2, 1);
+    harness.finish(0);
+    expect(harness.running.get(1)?.replica).toBe(1);
+    harness.advance(1001);
+    expect(harness.lastRefusal).toBe('queueWaitOver');
+    expect(harness.cancel(1)).toBe(true);
+  });
+
+  test('no room in its KV cache is waited for without keeping the others from it for ever', () => {
+    const harness = new BrainHarness();
+    harness.replicas(2, { maxInFlight: 8, kvTokens: 1000 });
+    ask(harness, 0, 1, { promptBytes: 2400, maxTokens: 1 });
+    ask(harness, 1, 1, { promptBytes: 2400, maxTokens: 1 });
+    expect(harness.running.has(1)).toBe(false);
+    expect(ask(harness, 2, -1, { promptBytes: 400, maxTokens: 1 })).toBe(0);
+    harness.finish(0);
+    expect(harness.running.get(1)?.replica).toBe(1);
+  });
+});
+
+describe('a replica that takes no new requests', () => {
+  test.each([
+    ['drains', { active: false, draining: true }],
+    ['has weight 0', { weight: 0 }],
+  ])('and %s serves what it keeps, and nothing else', (_, facts) => {
+    const harness = replicas(2);
+    harness.replica(1, facts);
+    expect(ask(harness, 0, 1)).toBe(1);
+    expect(ask(harness, 1, 1)).toBe(undefined);
+    expect([ask(harness, 2), ask(harness, 3)]).toEqual([0, undefined]);
+    harness.finish(0);
+    expect(harness.running.get(1)?.replica).toBe(1);
+    harness.finish(1);
+    expect(harness.running.has(3)).toBe(false);
+    expect(ask(harness, 4, 1)).toBe(1);
+  });
+
+  test('is asked though all others of its model have gone', () => {
+    const harness = replicas(1);
+    harness.replica(0, { active: false, draining: true });
+    expect(ask(harness, 0, 0)).toBe(0);
+    ask(harness, 1);
+    expect(harness.lastRefusal).toBe('noReplica');
+  });
+
+  test('once it begins to leave, whoever waits for it is refused at once', () => {
+    const harness = replicas(2);
+    ask(harness, 0, 1);
+    ask(harness, 1, 1);
+    ask(harness, 2, 1);
+    harness.replica(1, { active: false, draining: true });
+    expect(harness.refusals).toEqual([]);
+    harness.replica(1, { active: false, draining: false });
+    expect(harness.refusals.map(({ slot, refusal }) => [slot, refusal])).toEqual([
+      [1, Refusal.gone],
+      [2, Refusal.gone],
+    ]);
+    ask(harness, 3, 1);
+    expect(harness.lastRefusal).toBe('gone');
+    harness.finish(0);
+  });
+});
+
+test('another replica in the row is another replica', () => {
+  const harness = replicas(2);
+  harness.replica(1, { epoch: 2 });
+  ask(harness, 0, 1);
+  expect(harness.lastRefusal).toBe('gone');
+  expect(ask(harness, 1, 1, { pinEpoch: 2 })).toBe(1);
+  ask(harness, 2, 1, { pinEpoch: 2 });
+  harness.replica(1, { epoch: 3 });
+  expect(harness.refusals.map(({ slot }) => slot)).toEqual([0, 2]);
+  harness.fail(1, RetryRule.anywhere);
+  expect([harness.lastRefusal, harness.running.has(1)]).toEqual(['failed', false]);
+});
+
+test('a replica that a reload gives another row is followed there', () => {
+  const harness = replicas(2);
+  ask(harness, 0, 1);
+  ask(harness, 1, 1);
+  ask(harness, 2, 1);
+  harness.replica(2, { identity: 2, maxInFlight: 1, epoch: 7 });
+  harness.replica(1, { active: false });
+  expect(harness.running.get(1)?.replica).toBe(2);
+  harness.finish(1);
+  expect(harness.running.get(2)?.replica).toBe(2);
+  harness.finish(2);
+  ask(harness, 3, 1); // its acceptor had read the table before
+  expect([harness.running.get(3)?.replica, harness.refusals]).toEqual([2, []]);
+  harness.replica(1, { epoch: 2, identity: 9, active: true });
+  ask(harness, 4, 1);
+  expect(harness.lastRefusal).toBe('gone');
+});
+
+describe('a replica that cannot be asked', () => {
+  test('unhealthy: a request is refused, one that waits waits on', () => {
+    const harness = replicas(2);
+    ask(harness, 0, 1);
+    ask(harness, 1, 1);
+    harness.replica(1, { healthy: false });
+    ask(harness, 2, 1);
+    expect(harness.refusals.map(({ slot }) => slot)).toEqual([2]);
+    expect(harness.lastRefusal).toBe('noReplica');
+    harness.finish(0);
+    harness.replica(1, { healthy: true });
+    expect(harness.running.get(1)?.replica).toBe(1);
+  });
+
+  test('paused: it is told when to come back', () => {
+    const harness = replicas(2);
+    ask(harness, 0, 1);
+    harness.busy(0, 5000, errors.REPLICA_OVERLOADED.number);
+    expect(harness.refusals.at(-1)).toMatchObject({ refusal: Refusal.busy, retryAfterMs: 5000 });
+    ask(harness, 1, 1);
+    expect(harness.refusals.at(-1)).toMatchObject({ slot: 1, refusal: Refusal.busy });
+    expect(ask(harness, 2)).toBe(0);
+  });
+
+  test('left out by its breaker: the same, and nobody else is asked', () => {
+    const breaker = { ...breakerRules, mode: 'consecutive', consecutive: 1 } as const;
+    const harness = replicas(3, 1, { breaker });
+    ask(harness, 0, 1);
+    harness.fail(0, RetryRule.never);
+    ask(harness, 1, 1);
+    expect(harness.lastRefusal).toBe('busy');
+  });
+});
+
+describe('after a failure', () => {
+  test('no other replica is asked, and no other model', () => {
+    const lists = { fallbacks: [{ model: 1, adapter: 0 }] };
+    const models = modelsWith('random', 'random').map((rules) => ({ ...rules, ...lists }));
+    const harness = new BrainHarness({ models });
+    harness.replicas(3);
+    harness.replica(3, { model: 1 });
+    for (const retry of [RetryRule.elsewhere, RetryRule.unserved, RetryRule.otherModel]) {
+      ask(harness, 0, 1);
+      harness.fail(0, retry);
+      expect(harness.running.has(0), `${retry}`).toBe(false);
+    }
+    expect(harness.fallbacks).toEqual([]);
+    expect(harness.refusals).toHaveLength(3);
+  });
+
+  test('where nothing was sent the same one is asked again', () => {
+    const harness = replicas(3);
+    ask(harness, 0, 1);
+    harness.fail(0, RetryRule.anywhere);
+    expect(harness.running.get(0)).toEqual({ attempt: 2, replica: 1 });
+    harness.fail(0, RetryRule.again);
+    expect(harness.running.get(0)).toEqual({ attempt: 3, replica: 1 });
+  });
+
+  test('it is asked again also while it drains', () => {
+    const harness = replicas(2);
+    ask(harness, 0, 1);
+    harness.replica(1, { active: false, draining: true });
+    harness.fail(0, RetryRule.anywhere);
+    expect(harness.running.get(0)).toEqual({ attempt: 2, replica: 1 });
+  });
+});
+
+test('no hedge, whoever asks for one', () => {
+  const harness = replicas(3, 8, { hedge: { automatic: true, budget: 1 } });
+  ask(harness, 0, 1, { hedgeUs: 0 });
+  harness.advance(60_000);
+  expect(harness.hedgesBegun).toEqual([]);
+});

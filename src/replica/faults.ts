@@ -47,6 +47,13 @@ export interface FaultPlan {
   refuseContinuation?: boolean;
   /** Says in the words of this engine that the prompt is too long: one of TOO_LONG. */
   tooLong?: string;
+  /** The model refuses; or a filter has let nothing pass, as refusals are where an API has no place for them. */
+  refusal?: boolean;
+  filtered?: boolean;
+  /** A flag says that the answer is of low confidence. */
+  unsure?: 'header' | 'field';
+  /** Hundredths below 0: logprob of each token of a whole answer. */
+  logprob?: number;
   /** Does not know `return_token_ids`. */
   noTokenIds?: boolean;
   /** Does not know `stream_options`. */
@@ -106,6 +113,10 @@ const READERS: Record<string, Reader> = {
   'error-event': whole('errorEvent', 0, NUMBER_MAX),
   'refuse-continuation': flag('refuseContinuation'),
   'too-long': oneOf('tooLong', Object.keys(TOO_LONG)),
+  refusal: flag('refusal'),
+  filtered: flag('filtered'),
+  unsure: oneOf('unsure', ['header', 'field']),
+  logprob: whole('logprob', 0, 100_000),
   'no-token-ids': flag('noTokenIds'),
   'no-usage': flag('noUsage'),
   drip: whole('dripMs', 0, NUMBER_MAX),

@@ -44,7 +44,7 @@ export interface Choice {
   /** Characters of the first token that the client already has. */
   readonly partial: number;
   readonly length: number;
-  readonly finish: 'stop' | 'length';
+  readonly finish: 'stop' | 'length' | 'content_filter';
 }
 
 export interface Generation {
@@ -56,6 +56,12 @@ export interface Generation {
   readonly returnTokenIds: boolean;
   /** Function the answer must call, when the request forces one. */
   readonly tool: string | undefined;
+  /** Its tokens are those of a refusal, where its API has a place for one. */
+  readonly refuses: boolean;
+  /** It has `low_confidence`. */
+  readonly isUnsure: boolean;
+  /** Of each token of a whole answer; absent: it has none. */
+  readonly logprob?: number | undefined;
   /** Text of the first prompt: where the nonce is. */
   readonly prompt: string;
   /** Text of all prompts: a tag in any of them is for the whole call. */
@@ -78,6 +84,17 @@ export type Body = Readonly<Record<string, unknown>>;
 const CHOICES_MAX = 128;
 const ANSWER_TOKENS_MAX = 1_000_000;
 const LENGTH_TAG = /\[\[len=(\d{1,7})\]\]/;
+
+/** The same without a token: a filter has let nothing pass. */
+export const filtered = (generation: Generation): Generation => ({
+  ...generation,
+  choices: generation.choices.map((choice) => ({
+    ...choice,
+    length: 0,
+    finish: 'content_filter',
+  })),
+  steps: 1,
+});
 
 /** The generation a body asks for, or why there is none. */
 export function readGeneration(api: Api, body: Body, profile: Profile): Generation | string {
@@ -105,6 +122,8 @@ export function readGeneration(api: Api, body: Body, profile: Profile): Generati
     continuousUsage: options.continuous_usage_stats === true,
     returnTokenIds: body.return_token_ids === true,
     tool: forcedTool(api, body),
+    refuses: false,
+    isUnsure: false,
     prompt: first.text,
     tagged: prompts.length === 1 ? first.text : prompts.map(({ text }) => text).join('\n'),
     promptTokens,

@@ -17,6 +17,7 @@ import { type FaultPlan, readFaults, readFaultTags } from './faults.ts';
 import {
   type Api,
   type Body,
+  filtered,
   type Generation,
   generationRoutes,
   readGeneration,
@@ -137,13 +138,13 @@ export class ReplicaService {
     }
     if (record !== undefined) this.#noteGeneration(record, generation);
     const known = {
-      ...generation,
+      ...spoiled(generation, plan),
       ...(plan.noTokenIds === true ? { returnTokenIds: false } : {}),
       ...(plan.noUsage === true ? { includeUsage: false, continuousUsage: false } : {}),
     };
     const answer =
       this.#faultAnswer(plan, path, generation) ??
-      this.#generationAnswer(request, known, body ?? {});
+      this.#generationAnswer(request, known, body ?? {}, plan.unsure === 'header');
     const held = this.#control.gate.holdAll || generation.tagged.includes('[[hold]]');
     const generates = answer instanceof GenerationAnswer;
     this.#answer(incoming, answer, plan, held, generates ? generation : undefined);
@@ -197,12 +198,18 @@ export class ReplicaService {
     return errorAnswer(plan.status, 'simulated failure', path, 'simulated', retry);
   }
 
-  #generationAnswer(request: ParsedRequest, generation: Generation, body: Body): Answer {
+  #generationAnswer(
+    request: ParsedRequest,
+    generation: Generation,
+    body: Body,
+    isUnsure: boolean,
+  ): Answer {
     const { profile, random, name, model } = this.#options;
     const id = `${name}-${++this.#answers}`;
     const named = generation.model === '' ? { ...generation, model } : generation;
     let headers = request.requestId === '' ? '' : `x-request-id: ${request.requestId}\r\n`;
     if (generation.tagged.includes('[[sha]]')) headers += bodyFacts(request.body);
+    if (isUnsure) headers += 'x-low-confidence: 1\r\n';
     const created = Math.floor(Date.now() / 1000);
     if (generation.api === 'responses') {
       return this.#responses.keep(`resp_${id}`, body, named, created, headers);
@@ -330,6 +337,18 @@ export class ReplicaService {
       connection.done(request.keepAlive);
     });
   }
+}
+
+/** The generation as the faults of what its model says have it. */
+function spoiled(generation: Generation, { refusal, filtered: isFiltered, ...plan }: FaultPlan) {
+  const hasRefusals = generation.api === 'chat' || generation.api === 'responses';
+  const isEmpty = isFiltered === true || (refusal === true && !hasRefusals);
+  return {
+    ...(isEmpty ? filtered(generation) : generation),
+    refuses: refusal === true && hasRefusals,
+    isUnsure: plan.unsure === 'field',
+    logprob: plan.logprob === undefined ? undefined : -plan.logprob / 100,
+  };
 }
 
 function parseObject(bytes: Buffer): Body | undefined {

@@ -1,7 +1,7 @@
 /** The Messages API of Anthropic, as vLLM and SGLang serve it. Pure; see shape.ts for the parts. */
 import type { Generation } from './generation.ts';
 import { wireJson } from './http-writer.ts';
-import { type Shape, tokensOf } from './shape.ts';
+import { type Shape, tokensOf, unsureJson } from './shape.ts';
 
 export function createAnthropicShape(generation: Generation, id: string): Shape {
   const { promptTokens, cached, tool } = generation;
@@ -14,6 +14,11 @@ export function createAnthropicShape(generation: Generation, id: string): Shape 
       : `{"input_tokens":${promptTokens - cached.tokens},"cache_read_input_tokens":${cached.tokens},"output_tokens":${output}}`;
   const block = (input: string): string =>
     `{"type":"tool_use","id":"toolu_${id}","name":${wireJson(tool ?? '')},"input":${input}}`;
+  const unsure = unsureJson(generation);
+  const event = (type: string, fields: string): string =>
+    eventOf(type, fields === '' ? '' : unsure + fields);
+  const delta = (fields: string): string =>
+    event('content_block_delta', `"index":0,"delta":{"type":${fields}}`);
   const part = (json: string): string => delta(`"input_json_delta","partial_json":"${json}"`);
   return {
     open: () =>
@@ -28,7 +33,7 @@ export function createAnthropicShape(generation: Generation, id: string): Shape 
       event('ping', '') +
       (tool === undefined ? '' : part('{\\"echo\\":\\"')),
     delta: (choice, _step, text, last) => {
-      if (choice > 0) return '';
+      if (choice > 0 || stop === 'refusal') return '';
       if (tool === undefined) return delta(`"text_delta","text":"${text}"`);
       return part(last ? `${text}\\"}` : text);
     },
@@ -42,20 +47,17 @@ export function createAnthropicShape(generation: Generation, id: string): Shape 
     whole: ([text = '']) => {
       const content =
         tool === undefined ? `{"type":"text","text":"${text}"}` : block(`{"echo":"${text}"}`);
-      return `${head}"content":[${content}],"stop_reason":"${stop}","stop_sequence":null,"usage":${usage(tokensOf(generation))}}`;
+      return `${head}${unsure}"content":[${content}],"stop_reason":"${stop}","stop_sequence":null,"usage":${usage(tokensOf(generation))}}`;
     },
   };
 }
 
 function stopReason({ choices, tool }: Generation): string {
   if (choices[0]?.finish === 'length') return 'max_tokens';
+  if (choices[0]?.finish === 'content_filter') return 'refusal';
   return tool === undefined ? 'end_turn' : 'tool_use';
 }
 
-function delta(fields: string): string {
-  return event('content_block_delta', `"index":0,"delta":{"type":${fields}}`);
-}
-
-function event(type: string, fields: string): string {
+function eventOf(type: string, fields: string): string {
   return `event: ${type}\ndata: {"type":"${type}"${fields === '' ? '' : `,${fields}`}}\n\n`;
 }

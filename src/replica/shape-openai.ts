@@ -1,7 +1,15 @@
 /** Chat completions and text completions as vLLM sends them. Pure; see shape.ts for the parts. */
 import type { Choice, Generation } from './generation.ts';
 import { wireJson } from './http-writer.ts';
-import { choiceTokenIds, type Shape, tokensOf, tokensThrough, usageJson } from './shape.ts';
+import {
+  choiceTokenIds,
+  logprobsJson,
+  type Shape,
+  tokensOf,
+  tokensThrough,
+  unsureJson,
+  usageJson,
+} from './shape.ts';
 import { promptTokenIds, tokenId } from './tokens.ts';
 
 const DONE = 'data: [DONE]\n\n';
@@ -25,7 +33,8 @@ class OpenAiShape implements Shape {
   constructor(generation: Generation, id: string, created: number) {
     this.#generation = generation;
     this.#chat = generation.api === 'chat';
-    const rest = `","created":${created},"model":${wireJson(generation.model)},`;
+    const unsure = unsureJson(generation);
+    const rest = `","created":${created},"model":${wireJson(generation.model)},${unsure}`;
     const name = this.#chat
       ? `{"id":"chatcmpl-${id}","object":"chat.completion`
       : `{"id":"cmpl-${id}","object":"text_completion`;
@@ -65,7 +74,7 @@ class OpenAiShape implements Shape {
     }
     const delta =
       this.#generation.tool === undefined
-        ? `{"content":"${text}"}`
+        ? `{"${this.#textKey}":"${text}"}`
         : `{"tool_calls":[{"index":0,"function":{"arguments":"${text}${last ? ARGUMENTS_CLOSE : ''}"}}]}`;
     const item = `{"index":${index},"delta":${delta},"logprobs":null,"finish_reason":${finish}${ids}}`;
     return this.#event(item, usage, false);
@@ -89,7 +98,7 @@ class OpenAiShape implements Shape {
   #wholeItem(index: number, text: string): string {
     const choice = this.#generation.choices[index];
     if (choice === undefined) return '';
-    const finish = `"logprobs":null,"finish_reason":"${this.#finish(choice)}"`;
+    const finish = `"logprobs":${this.#logprobs(choice)},"finish_reason":"${this.#finish(choice)}"`;
     const ids = this.#generation.returnTokenIds
       ? `,"token_ids":[${choiceTokenIds(choice).join()}]`
       : '';
@@ -99,9 +108,25 @@ class OpenAiShape implements Shape {
     }
     const message =
       this.#generation.tool === undefined
-        ? `{"role":"assistant","content":"${text}"}`
+        ? this.#messageOf(text)
         : `{"role":"assistant","content":null,"tool_calls":[{"id":"${this.#callId}-${index}","type":"function","function":{"name":${this.#toolJson},"arguments":"${ARGUMENTS_OPEN}${text}${ARGUMENTS_CLOSE}"}}]}`;
     return `{"index":${index},"message":${message},${finish}${ids}}`;
+  }
+
+  get #textKey(): string {
+    return this.#generation.refuses ? 'refusal' : 'content';
+  }
+
+  #messageOf(text: string): string {
+    const content = this.#generation.refuses ? '"content":null,' : '';
+    return `{"role":"assistant",${content}"${this.#textKey}":"${text}"}`;
+  }
+
+  #logprobs(choice: Choice): string {
+    const { logprob } = this.#generation;
+    if (logprob === undefined) return 'null';
+    if (this.#chat) return `{"content":${logprobsJson(this.#generation, choice)},"refusal":null}`;
+    return `{"token_logprobs":[${Array(choice.length).fill(logprob).join()}]}`;
   }
 
   #event(item: string, usageTokens: number, first: boolean): string {

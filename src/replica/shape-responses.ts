@@ -1,7 +1,7 @@
 /** The Responses API of OpenAI: one message with one text. Pure; see shape.ts for the parts. */
 import type { Generation } from './generation.ts';
 import { wireJson } from './http-writer.ts';
-import { cachedJson, choiceText, type Shape, tokensOf } from './shape.ts';
+import { cachedJson, choiceText, logprobsJson, type Shape, tokensOf, unsureJson } from './shape.ts';
 
 export function createResponsesShape(generation: Generation, id: string, created: number): Shape {
   return new ResponsesShape(generation, id, created);
@@ -29,23 +29,25 @@ class ResponsesShape implements Shape {
         'response.output_item.added',
         `"output_index":0,"item":${this.#item('in_progress', '')}`,
       ) +
-      this.#event('response.content_part.added', `${this.#place()},"part":${part('')}`)
+      this.#event('response.content_part.added', `${this.#place()},"part":${this.#part('')}`)
     );
   }
 
   delta(choice: number, _step: number, text: string): string {
-    if (choice > 0) return '';
-    return this.#event('response.output_text.delta', `${this.#place()},"delta":"${text}"`);
+    if (choice > 0 || this.#isFiltered()) return '';
+    return this.#event(`response.${this.#kind}.delta`, `${this.#place()},"delta":"${text}"`);
   }
 
   close(): string {
     const choice = this.#generation.choices[0];
     const text = choice === undefined ? '' : choiceText(choice);
-    const item = this.#item('completed', part(text));
-    const type = this.#cut() ? 'response.incomplete' : 'response.completed';
+    const item = this.#item('completed', this.#part(text));
+    const isCut = this.#cut() || this.#isFiltered();
+    const type = isCut ? 'response.incomplete' : 'response.completed';
+    const textKey = this.#generation.refuses ? 'refusal' : 'text';
     return (
-      this.#event('response.output_text.done', `${this.#place()},"text":"${text}"`) +
-      this.#event('response.content_part.done', `${this.#place()},"part":${part(text)}`) +
+      this.#event(`response.${this.#kind}.done`, `${this.#place()},"${textKey}":"${text}"`) +
+      this.#event('response.content_part.done', `${this.#place()},"part":${this.#part(text)}`) +
       this.#event('response.output_item.done', `"output_index":0,"item":${item}`) +
       this.#event(type, `"response":${this.whole([text])}`)
     );
@@ -54,17 +56,36 @@ class ResponsesShape implements Shape {
   whole(texts: readonly string[]): string {
     const tokens = tokensOf(this.#generation);
     const prompt = this.#generation.promptTokens;
-    const status = this.#cut()
-      ? '"status":"incomplete","incomplete_details":{"reason":"max_output_tokens"}'
-      : '"status":"completed","incomplete_details":null';
+    const reason = this.#isFiltered() ? 'content_filter' : 'max_output_tokens';
+    const status =
+      this.#cut() || this.#isFiltered()
+        ? `"status":"incomplete","incomplete_details":{"reason":"${reason}"}`
+        : '"status":"completed","incomplete_details":null';
     const details = cachedJson(this.#generation, 'input_tokens_details');
     const usage = `{"input_tokens":${prompt},"output_tokens":${tokens},"total_tokens":${prompt + tokens}${details}}`;
-    const item = this.#item('completed', part(texts[0] ?? ''));
-    return `${this.#head}${status},"output":[${item}],"usage":${usage}}`;
+    const item = this.#item('completed', this.#part(texts[0] ?? ''));
+    const unsure = unsureJson(this.#generation);
+    return `${this.#head}${unsure}${status},"output":[${item}],"usage":${usage}}`;
   }
 
   #cut(): boolean {
     return this.#generation.choices[0]?.finish === 'length';
+  }
+
+  #isFiltered(): boolean {
+    return this.#generation.choices[0]?.finish === 'content_filter';
+  }
+
+  get #kind(): string {
+    return this.#generation.refuses ? 'refusal' : 'output_text';
+  }
+
+  #part(text: string): string {
+    if (this.#generation.refuses) return `{"type":"refusal","refusal":"${text}"}`;
+    const choice = this.#generation.choices[0];
+    const hasLogprobs = this.#generation.logprob !== undefined && choice !== undefined;
+    const logprobs = hasLogprobs ? `,"logprobs":${logprobsJson(this.#generation, choice)}` : '';
+    return `{"type":"output_text","text":"${text}","annotations":[]${logprobs}}`;
   }
 
   #item(status: string, content: string): string {
@@ -76,10 +97,6 @@ class ResponsesShape implements Shape {
   }
 
   #event(type: string, fields: string): string {
-    return `event: ${type}\ndata: {"type":"${type}","sequence_number":${this.#sequence++},${fields}}\n\n`;
+    return `event: ${type}\ndata: {"type":"${type}","sequence_number":${this.#sequence++},${unsureJson(this.#generation)}${fields}}\n\n`;
   }
-}
-
-function part(text: string): string {
-  return `{"type":"output_text","text":"${text}","annotations":[]}`;
 }

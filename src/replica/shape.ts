@@ -34,6 +34,17 @@ export function choiceTokenIds(choice: Choice): number[] {
   return Array.from({ length: choice.length }, (_, i) => tokenId(choice.series, choice.start + i));
 }
 
+/** A field that says so of an answer of low confidence, with its comma. */
+export const unsureJson = ({ isUnsure }: Generation): string =>
+  isUnsure ? '"low_confidence":true,' : '';
+
+/** The tokens of a choice with their logprobs, as chats and responses have them. */
+export function logprobsJson({ logprob }: Generation, choice: Choice): string {
+  if (logprob === undefined) return '[]';
+  const tokens = Array.from({ length: choice.length }, (_, step) => stepText(choice, step));
+  return `[${tokens.map((token) => `{"token":"${token}","logprob":${logprob},"bytes":null,"top_logprobs":[]}`).join()}]`;
+}
+
 /** Tokens of all choices up to and including `step`. */
 export function tokensThrough(generation: Generation, step: number): number {
   let tokens = 0;

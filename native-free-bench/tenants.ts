@@ -32,7 +32,14 @@ const keys = Array.from({ length: keyCount }, (_, i) => {
 const ring = new KeyRing({
   isRequired: true,
   tenants: Array.from({ length: tenantCount }, (_, i) => ({
-    ...{ name: `t${i}`, mayPrioritise: false, limitRow: i, budgetRow: -1, modelRows: [] },
+    ...{
+      name: `t${i}`,
+      mayPrioritise: false,
+      cascade: '',
+      limitRow: i,
+      budgetRow: -1,
+      modelRows: [],
+    },
     ...{ series: 0, logSample: undefined, maxN: 0, maxContext: 0 },
   })),
   keys: keys.map((key, i) => ({

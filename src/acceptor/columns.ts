@@ -66,6 +66,7 @@ export class Columns {
     words[row + at.acceptor] = start.index;
     words[row + at.model] = request.model;
     words[row + at.askedModel] = request.model;
+    words[row + at.onwardModel] = request.model;
     words[row + at.adapter] = request.adapter;
     const { holder } = facts;
     words[row + at.limitRow] = holder?.limitRow ?? -1;
@@ -80,7 +81,8 @@ export class Columns {
       : 0;
     const media = hasScan && scan.hasMedia ? RequestFlag.media : 0;
     const renamed = request.isRenamed ? RequestFlag.renamed : 0;
-    const ofAnswer = (isStream ? RequestFlag.stream : 0) | usage | generates | unstored;
+    const judged = request.isJudged && generates !== 0 ? RequestFlag.judged : 0;
+    const ofAnswer = (isStream ? RequestFlag.stream : 0) | usage | generates | unstored | judged;
     words[row + at.flags] = ofAnswer | tls | renamed | media;
     words[row + at.nameStart] = hasScan ? scan.modelStart : 0;
     words[row + at.nameBytes] = hasScan ? scan.modelBytes : 0;
@@ -111,7 +113,7 @@ export class Columns {
   }
 
   /**
-   * Only where some replica takes batches. Requests of two sessions, adapters or tenants are in no batch together:
+   * Only where some replica takes batches and replies are not judged. Requests of two sessions, adapters or tenants are in no batch together:
    * what it used is apportioned, and no tenant pays for another.
    */
   #writeBatchKey(request: Request, scan: ScanFacts, row: number): void {
@@ -119,7 +121,7 @@ export class Columns {
     const { words, at } = slots;
     const key = this.#batchKey.fill(0);
     const isCompletion = request.facts.route?.shape === 'openai-completions';
-    if (batches && isCompletion && isBatchable(scan)) {
+    if (batches && isCompletion && !request.isJudged && isBatchable(scan)) {
       const start = request.block + request.bodyStart;
       const body = arenaData.subarray(start, start + request.bodyLength);
       batchKey(body, body.length, scan, key);

@@ -23,6 +23,8 @@ export interface Holder {
   /** Of tenant and key together; what requests ask for is added if they may. */
   readonly priority: number;
   readonly mayPrioritise: boolean;
+  /** Which model of a cascade its requests want that do not say; '': none. */
+  readonly cascade: '' | 'large' | 'small';
   /** Of one request (config/tenants.ts); 0: as for all. */
   readonly maxN: number;
   readonly maxContext: number;
@@ -69,13 +71,13 @@ export class KeyRing {
     for (const row of keys) {
       const tenant = tenants[row.tenant] as TenantRow;
       const { name: tenantName, mayPrioritise, maxN, maxContext, series, logSample } = tenant;
-      const { limitRow, budgetRow } = tenant;
+      const { limitRow, budgetRow, cascade } = tenant;
       const { priority } = row;
       const modelRows = new Map(tenant.modelRows);
       const refs = row.refs === null ? undefined : new Set(row.refs);
       const owner = owners[row.tenant] as Int32Array;
       const of = { tenant: row.tenant, tenantName, owner, keyId: row.id, series, logSample };
-      const rights = { priority, mayPrioritise, maxN, maxContext, refs };
+      const rights = { priority, mayPrioritise, cascade, maxN, maxContext, refs };
       const holder = { ...of, ...rights, limitRow, modelRows, budgetRow };
       const own = Buffer.from(row.sha256, 'hex');
       const entries = this.#entries.get(headOf(own)) ?? [];

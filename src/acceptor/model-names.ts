@@ -74,6 +74,11 @@ export class ModelNames {
     return [...targets, ...onward].find((target) => target.model === model);
   }
 
+  /** The replies of the model are judged; those of its adapters are not. */
+  isJudged({ model, adapter }: ModelRef): boolean {
+    return adapter === 0 && this.#models[model]?.cascade?.onReply !== undefined;
+  }
+
   /** Name of the model or of its adapter; undefined for none. */
   nameOf(model: number, adapter: number): string | undefined {
     const row = this.#models[model];

@@ -78,6 +78,8 @@ export class Request implements ExchangePeer, Due<Request> {
   pinEpoch = 0;
   /** Its body has another name than that of the model: it came for a split. */
   isRenamed = false;
+  /** The reply of its model may be discarded for that of a larger one. */
+  isJudged = false;
   /** Status the client was given, or would have been where its head was ours; 0 before. */
   status = 0;
   /** Why the answer failed, though its status may say otherwise. */

@@ -14,22 +14,27 @@ function unknownModel(name: string): string {
   return plainName.test(name) ? message.replace('The model', `The model '${name}'`) : '';
 }
 
-/** Sets model and adapter of the request. 0, or an error number: there is none, or its key may not ask for it. */
+/**
+ * Sets model and adapter of the request, and whether the reply is judged. 0, or an error number: there is
+ * none, or its key may not ask for it.
+ */
 export function findModel(request: Request, scan: RequestFacts): number {
   const { holder, cascade, models } = request.facts;
   const { names } = models;
+  const wish = cascade === '' ? (holder?.cascade ?? '') : cascade;
   const asked = names.byName.get(scan.model);
   if (asked === undefined) {
     scan.errorMessage = unknownModel(scan.model);
     return errors.MODEL_NOT_FOUND.number;
   }
   const served = names.serving(asked, sessionOf(request.facts, scan));
-  const larger = names.larger(served, scan.promptBytes, cascade);
+  const larger = names.larger(served, scan.promptBytes, wish);
   const { model, adapter } = larger ?? served;
   request.model = model;
   request.adapter = adapter;
   request.askedRef = refOf(asked.model, asked.adapter);
   request.isRenamed = names.isOfGateway(scan.model, asked) || larger !== undefined;
+  request.isJudged = wish !== 'small' && names.isJudged(larger ?? served);
   if (holder === undefined) return 0;
   // The name counts, not who is behind it; but whom a client picks itself, it must be allowed.
   const isPicked = larger !== undefined && cascade !== '';

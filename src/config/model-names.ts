@@ -1,7 +1,10 @@
 /** What the names that clients send stand for: models, their aliases and adapters, and splits. Pure. */
 import { assert } from '../lib/assert.ts';
+import type { ReplyRules } from '../protocol/reply-judge.ts';
 import { adaptersOf } from './adapters.ts';
 import type { Config } from './schema.ts';
+
+type CascadeConfig = NonNullable<Config['models'][number]['cascade']>;
 
 /** The numbers of a name inside the gateway; adapter 0: the model itself. */
 export interface ModelRef {
@@ -24,6 +27,8 @@ export interface SplitTarget extends ModelRef {
 export interface CascadeRef extends ModelRef {
   /** Prompts of so many and more go there; 0: those that ask for it alone. */
   readonly promptBytes: number;
+  /** Replies of the smaller one that are discarded for its own; absent: none. */
+  readonly onReply?: ReplyRules | undefined;
 }
 
 /** A name whose requests several models share. */
@@ -64,8 +69,17 @@ export function onwardRefs(config: Pick<Config, 'models' | 'splits'>) {
   return config.models.map(({ fallbacks, context_window_fallbacks, cascade: to }) => ({
     fallbacks: refsOf(fallbacks),
     contextFallbacks: refsOf(context_window_fallbacks),
-    cascade: to && { ...refOfServed(names, to.model), promptBytes: to.prompt_bytes },
+    cascade: to && {
+      ...refOfServed(names, to.model),
+      promptBytes: to.prompt_bytes,
+      onReply: to.on_reply && replyRules(to.on_reply),
+    },
   }));
+}
+
+function replyRules(rules: NonNullable<CascadeConfig['on_reply']>): ReplyRules {
+  const { refusal, finish_reasons: finishReasons, header = '', field = '' } = rules;
+  return { refusal, finishReasons, header, field, meanLogprobBelow: rules.mean_logprob_below };
 }
 
 function refOfServed(names: ReadonlyMap<string, ModelRef>, name: string): ModelRef {

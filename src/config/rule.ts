@@ -11,12 +11,20 @@ interface TenantShape {
   readonly name: string;
   readonly model_limits: Readonly<Record<string, unknown>>;
   readonly budget: { readonly day: number; readonly month: number };
+  readonly cascade: 'auto' | 'large' | 'small';
   readonly models?: readonly string[] | undefined;
   readonly keys: readonly {
     readonly id: string;
     readonly sha256: string;
     readonly models?: readonly string[] | undefined;
   }[];
+}
+interface ReplyShape {
+  readonly refusal: boolean;
+  readonly finish_reasons: readonly string[];
+  readonly header?: string | undefined;
+  readonly field?: string | undefined;
+  readonly mean_logprob_below?: number | undefined;
 }
 interface ModelShape {
   readonly name: string;
@@ -25,7 +33,9 @@ interface ModelShape {
   readonly context_window_fallbacks: readonly string[];
   readonly allowed_media_domains: readonly string[];
   readonly price?: object | undefined;
-  readonly cascade?: { readonly model: string } | undefined;
+  readonly cascade?:
+    | { readonly model: string; readonly on_reply?: ReplyShape | undefined }
+    | undefined;
   readonly replicas: readonly ReplicaShape[];
 }
 interface UsageShape {

@@ -90,7 +90,7 @@ export const nameRules: readonly Rule[] = [
           const claim = uniqueNames(report);
           for (const [nth, name] of model[list].entries()) {
             const path = ['models', index, list, nth];
-            const owner = models.find((other) => namesOfModel(other).includes(name));
+            const owner = ownerOf(models, name);
             if (owner === undefined) report(path, 'is no model, alias or adapter');
             else if (owner === model) report(path, 'must be another model');
             else claim(name, path);
@@ -106,18 +106,14 @@ export const nameRules: readonly Rule[] = [
     check({ models }, report) {
       for (const [index, model] of models.entries()) {
         const allowed = model.allowed_media_domains;
-        for (const list of fallbackLists) {
-          for (const [nth, name] of model[list].entries()) {
-            const owner = models.find((other) => namesOfModel(other).includes(name));
-            const own = owner?.allowed_media_domains ?? ['*'];
-            const isWider = allowed.some((host) => !own.includes(host));
-            if (own.includes('*') || !isWider) continue;
-            const path = ['models', index, list, nth];
-            report(
-              path,
-              'has a narrower allowed_media_domains than the model that falls back to it',
-            );
-          }
+        for (const { name, path } of onwardOf(model)) {
+          const own = ownerOf(models, name)?.allowed_media_domains ?? ['*'];
+          const isWider = allowed.some((host) => !own.includes(host));
+          if (own.includes('*') || !isWider) continue;
+          report(
+            ['models', index, ...path],
+            'has a narrower allowed_media_domains than the model that falls back to it',
+          );
         }
       }
     },
@@ -131,9 +127,36 @@ export const nameRules: readonly Rule[] = [
         if (model.cascade === undefined) continue;
         const { model: name } = model.cascade;
         const path = ['models', index, 'cascade', 'model'];
-        const owner = models.find((other) => namesOfModel(other).includes(name));
+        const owner = ownerOf(models, name);
         if (owner === undefined) report(path, 'is no model, alias or adapter');
         else if (owner === model) report(path, 'must be another model');
+      }
+    },
+  },
+  {
+    // Who wrote it down wants some replies discarded, and none would be.
+    name: 'cascade_judges_by_something',
+    reads: ['models'],
+    check({ models }, report) {
+      for (const [index, { cascade }] of models.entries()) {
+        if (cascade?.on_reply === undefined) continue;
+        const { refusal, finish_reasons, header, field, mean_logprob_below } = cascade.on_reply;
+        const flags = [header, field, mean_logprob_below];
+        const isNone = flags.every((flag) => flag === undefined);
+        if (refusal || finish_reasons.length > 0 || !isNone) continue;
+        report(['models', index, 'cascade', 'on_reply'], 'must say which replies are discarded');
+      }
+    },
+  },
+  {
+    // Its requests could not be told from those of others.
+    name: 'cascade_of_tenant_has_a_model',
+    reads: ['models', 'tenants'],
+    check({ models, tenants }, report) {
+      if (models.some(({ cascade }) => cascade !== undefined)) return;
+      for (const [index, { cascade }] of tenants.entries()) {
+        if (cascade === 'auto') continue;
+        report(['tenants', index, 'cascade'], 'is for models with a cascade, and there are none');
       }
     },
   },
@@ -143,12 +166,19 @@ export const nameRules: readonly Rule[] = [
     reads: ['models', 'retry'],
     check({ models, retry: { max_attempts } }, report) {
       for (const [index, model] of models.entries()) {
-        const places = 1 + model.fallbacks.length + model.context_window_fallbacks.length;
-        if (places * max_attempts <= attemptsMax) continue;
         const most = Math.floor(attemptsMax / max_attempts) - 1;
+        if (fallbacksOf(model) > most) {
+          report(
+            ['models', index, 'fallbacks'],
+            `must be at most ${most} with the context_window_fallbacks: retry.max_attempts is of each`,
+          );
+        }
+        const { model: name = '', on_reply } = model.cascade ?? {};
+        const larger = on_reply && ownerOf(models, name);
+        if (larger === undefined || 1 + fallbacksOf(larger) <= most) continue;
         report(
-          ['models', index, 'fallbacks'],
-          `must be at most ${most} with the context_window_fallbacks: retry.max_attempts is of each`,
+          ['models', index, 'cascade', 'on_reply'],
+          `must lead to at most ${most} models, ${name} and its fallbacks: retry.max_attempts is of each`,
         );
       }
     },
@@ -164,6 +194,24 @@ const namesOfModel = (model: RuleInput['models'][number]): readonly string[] => 
   ...model.aliases,
   ...adaptersOf(model),
 ];
+
+const ownerOf = (models: RuleInput['models'], name: string) =>
+  models.find((model) => namesOfModel(model).includes(name));
+
+const fallbacksOf = ({
+  fallbacks,
+  context_window_fallbacks,
+}: RuleInput['models'][number]): number => fallbacks.length + context_window_fallbacks.length;
+
+/** Where requests go on that came for the model. */
+function onwardOf(model: RuleInput['models'][number]) {
+  const listed = fallbackLists.flatMap((list) =>
+    model[list].map((name, nth) => ({ name, path: [list, nth] as ConfigPath })),
+  );
+  const { cascade } = model;
+  if (cascade?.on_reply === undefined) return listed;
+  return [...listed, { name: cascade.model, path: ['cascade', 'model'] as ConfigPath }];
+}
 
 /** Names behind which there are replicas. */
 const servedNames = (models: RuleInput['models']): ReadonlySet<string> =>

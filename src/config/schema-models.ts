@@ -136,13 +136,56 @@ export const Replica = z.strictObject({
   ),
 });
 
+const OnReply = z.strictObject({
+  refusal: z
+    .boolean()
+    .prefault(false)
+    .describe(
+      'A refusal in the words of its protocol: `refusal` of a chat message, a `refusal` part of a response, `stop_reason: refusal` of a message, the finish reason `content_filter`.',
+    ),
+  finish_reasons: z
+    .array(z.string().regex(/^[\x21-\x7e]{1,64}$/, { error: 'must be 1 to 64 visible characters' }))
+    .max(16)
+    .prefault([])
+    .describe('Other finish reasons, or stop reasons, that count as a refusal.'),
+  header: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]{0,63}$/, {
+      error: 'must be the name of a header in lower case',
+    })
+    .optional()
+    .describe(
+      'A header that a replica sets on an answer of low confidence, to anything but 0, false, no or nothing.',
+    ),
+  field: z
+    .string()
+    .regex(/^[\x21\x23-\x5b\x5d-\x7e]{1,64}$/, {
+      error: 'must be 1 to 64 visible characters without quotes and backslashes',
+    })
+    .optional()
+    .describe(
+      'The same as a field of the JSON of a whole answer, or of an event of a stream up to the first with content.',
+    ),
+  mean_logprob_below: z
+    .number()
+    .min(-20)
+    .max(0)
+    .optional()
+    .describe(
+      'The tokens of a whole answer have a lower logprob on the mean, where the client has asked for logprobs.',
+    ),
+});
+
 const Cascade = z.strictObject({
   model: z.string().min(1).max(256).describe('The larger model, or an adapter of one.'),
   prompt_bytes: size('0B', '64MiB')
     .prefault('0B')
     .describe(
-      'Prompts of so many bytes and more go to it, some four for each token; 0B: only requests that ask for it, with `x-sluice-cascade: large`. With `small` a request stays.',
+      'Prompts of so many bytes and more go to it, some four for each token; 0B: only requests that ask for it, with `x-sluice-cascade: large` or by `cascade` of their tenant. With `small` a request stays.',
     ),
+  on_reply: OnReply.optional().describe(
+    'Replies of this model that are discarded before a byte of them reaches the client, and the larger model is asked: those for which any of the following is true.',
+  ),
 });
 
 const perMillion = () => z.number().min(0).max(1_000_000_000);
@@ -179,7 +222,7 @@ export const Model = z.strictObject({
       'Models that are asked in this order when a replica says that the prompt is longer than the context of the model.',
     ),
   cascade: Cascade.optional().describe(
-    'A larger model for what this one is too small for: decided when a request comes.',
+    'A larger model for what this one is too small for: decided when a request comes, or by the reply of this one.',
   ),
   policy: z
     .enum(policyNames)

@@ -92,6 +92,12 @@ const Tenant = z.strictObject({
     .boolean()
     .prefault(false)
     .describe('Its requests may ask for more or less (`x-sluice-priority`), which is added.'),
+  cascade: z
+    .enum(['auto', 'large', 'small'])
+    .prefault('auto')
+    .describe(
+      'Where a model has a `cascade`: its requests go to the larger one at once, or stay whatever their length and the reply, unless they say otherwise in `x-sluice-cascade`.',
+    ),
   log_sample: share()
     .optional()
     .describe(

@@ -10,6 +10,8 @@ export const refOf = (model: number, adapter: number): number =>
 export interface TenantRow {
   readonly name: string;
   readonly mayPrioritise: boolean;
+  /** What its requests want that do not say: as `x-sluice-cascade`; '': nothing. */
+  readonly cascade: '' | 'large' | 'small';
   /** Of one request; 0: as for all. */
   readonly maxN: number;
   readonly maxContext: number;
@@ -94,8 +96,9 @@ export function keyTable(
       return index < 0 ? [] : [[index, rowOf(name, model)] as const];
     });
     const mayPrioritise = priority_header;
+    const cascade = tenant.cascade === 'auto' ? ('' as const) : tenant.cascade;
     const [limitRow, budgetRow, series] = [rowOf(name), budgetRowOf(name), seriesOf(name)];
-    const rights = { mayPrioritise, maxN, maxContext };
+    const rights = { mayPrioritise, cascade, maxN, maxContext };
     return { name, ...rights, limitRow, modelRows, budgetRow, series, logSample };
   });
   return { isRequired, tenants: rows, keys };

@@ -8,7 +8,7 @@ export interface Arrival {
   slot: number;
   generation: number;
   model: number;
-  /** The model it came for, where it has gone on from there. */
+  /** The model whose fallbacks it has: that which it came for, or the larger one of its cascade. */
   askedModel: number;
   publishedUs: number;
   deadlineUs: number;

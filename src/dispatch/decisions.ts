@@ -30,6 +30,9 @@ export const Refusal = {
   tooLong: 11,
   /** The replica that keeps what it goes on with is no more. */
   gone: 12,
+  /** The model has refused to answer, or is not sure of its answer, and there is a larger one. */
+  refused: 13,
+  unsure: 14,
 } as const;
 export type Refusal = (typeof Refusal)[keyof typeof Refusal];
 
@@ -38,7 +41,7 @@ export type Refusal = (typeof Refusal)[keyof typeof Refusal];
  * `alone`: its batch has failed, which says nothing about this request. `again`: the gateway itself lost
  * the attempt, so every replica may be asked, the same one too. `unserved`: as `elsewhere`, but the replica
  * turned the request away unread, so that no work is done twice. `otherModel`: no replica of the model can
- * serve it.
+ * serve it. `refused`, `unsure`: the reply of the model was discarded for that of a larger one.
  */
 export const RetryRule = {
   never: 0,
@@ -48,6 +51,8 @@ export const RetryRule = {
   again: 4,
   unserved: 5,
   otherModel: 6,
+  refused: 7,
+  unsure: 8,
 } as const;
 export type RetryRule = (typeof RetryRule)[keyof typeof RetryRule];
 
@@ -65,6 +70,9 @@ export const FallbackReason = {
   queueTimeout: 4,
   /** Its prompt is too long. */
   context: 5,
+  /** The model has refused to answer, or is not sure of its answer. */
+  refusal: 6,
+  lowConfidence: 7,
 } as const;
 export type FallbackReason = (typeof FallbackReason)[keyof typeof FallbackReason];
 
@@ -185,6 +193,8 @@ export interface ModelRules {
   /** Where requests go on that find no answer here, and those whose prompts are too long; absent: nowhere. */
   readonly fallbacks?: FallbackList | undefined;
   readonly contextFallbacks?: FallbackList | undefined;
+  /** Where requests go on whose replies were discarded; absent: nowhere. */
+  readonly cascade?: FallbackList[number] | undefined;
 }
 
 /** When a replica is left out for what it did, and how many at once. */

@@ -4,9 +4,10 @@
  *
  * A model has two lists: one for requests that find no answer there, one for prompts that are too long for
  * it (or for one of the first list). A request goes down those of the model it came for, each place once, so that it comes to an end; it
- * goes on nowhere once its client has a part of an answer. Who goes on is kept here until the next tick,
- * then arrives at the other model as any request does: its deadline and the time it has waited go on, the
- * attempts of a model are counted anew.
+ * goes on nowhere once its client has a part of an answer. With a cascade it may go on once to a larger
+ * model, from the one it came for, because that one's reply was discarded; from there on it is as if it had
+ * come for the larger one. Who goes on is kept here until the next tick, then arrives at the other model as
+ * any request does: its deadline and the time it has waited go on, the attempts of a model are counted anew.
  */
 import type { Arrival } from './arrival.ts';
 import { NONE } from './candidates.ts';
@@ -30,6 +31,8 @@ const reasons: ReadonlyMap<Refusal, FallbackReason> = new Map<Refusal, FallbackR
   [Refusal.shed, FallbackReason.queueFull],
   [Refusal.queueWaitOver, FallbackReason.queueTimeout],
   [Refusal.tooLong, FallbackReason.context],
+  [Refusal.refused, FallbackReason.refusal],
+  [Refusal.unsure, FallbackReason.lowConfidence],
 ]);
 
 const none: FallbackList = [];
@@ -42,12 +45,15 @@ export class Fallbacks {
   /** Of each model. */
   #lists: readonly FallbackList[] = [];
   #contextLists: readonly FallbackList[] = [];
-  /** Some model has a fallback, or had one; else nothing here is ever written. */
+  #larger: readonly (FallbackList[number] | undefined)[] = [];
+  /** Some model has a fallback or a larger one, or had one; else nothing here is ever written. */
   #isUsed = false;
   /** The model each request came for, its lists, which are those there were when it came, and its next place in either. */
   readonly #asked: Int32Array;
   readonly #list: FallbackList[];
   readonly #contextList: FallbackList[];
+  /** Where its reply may send it, once. */
+  readonly #largerOf: (FallbackList[number] | undefined)[];
   readonly #next: Uint8Array;
   readonly #nextContext: Uint8Array;
   readonly #moving: SlotList;
@@ -58,6 +64,7 @@ export class Fallbacks {
     this.#asked = new Int32Array(slots);
     this.#list = Array.from({ length: slots }, () => none);
     this.#contextList = Array.from({ length: slots }, () => none);
+    this.#largerOf = Array.from({ length: slots }, () => undefined);
     this.#next = new Uint8Array(slots);
     this.#nextContext = new Uint8Array(slots);
     this.#moving = new SlotLinks(slots).createList();
@@ -65,10 +72,15 @@ export class Fallbacks {
   }
 
   /** For requests that come from here on. */
-  setLists(models: readonly Pick<ModelRules, 'fallbacks' | 'contextFallbacks'>[]): void {
+  setLists(
+    models: readonly Pick<ModelRules, 'fallbacks' | 'contextFallbacks' | 'cascade'>[],
+  ): void {
     this.#lists = models.map(({ fallbacks = none }) => fallbacks);
     this.#contextLists = models.map(({ contextFallbacks = none }) => contextFallbacks);
-    this.#isUsed ||= [...this.#lists, ...this.#contextLists].some(({ length }) => length > 0);
+    this.#larger = models.map(({ cascade }) => cascade);
+    const lists = [...this.#lists, ...this.#contextLists];
+    this.#isUsed ||=
+      lists.some(({ length }) => length > 0) || this.#larger.some((to) => to !== undefined);
   }
 
   /** Who goes on to another model; below 0 when nobody does. */
@@ -81,7 +93,7 @@ export class Fallbacks {
     return this.#moving.length > 0 ? 0 : Number.POSITIVE_INFINITY;
   }
 
-  /** A request, which an earlier brain may have sent on from the model it came for. */
+  /** A request that has the lists of the model asked for, from which an earlier brain may have sent it on. */
   open({ slot, askedModel: asked, model, adapter, pin }: Arrival): void {
     if (!this.#isUsed) return;
     const list = this.#lists[asked] ?? none;
@@ -89,6 +101,7 @@ export class Fallbacks {
     this.#asked[slot] = asked;
     this.#list[slot] = list;
     this.#contextList[slot] = contextList;
+    this.#largerOf[slot] = asked === model ? this.#larger[asked] : undefined;
     const isMoved = asked !== model;
     this.#next[slot] = isMoved ? placeBehind(list, model, adapter) : 0;
     this.#nextContext[slot] = isMoved ? placeBehind(contextList, model, adapter) : 0;
@@ -106,52 +119,73 @@ export class Fallbacks {
     if (!this.#isUsed) return false;
     const reason = reasons.get(refusal);
     if (reason === undefined) return false;
-    if (reason !== FallbackReason.context) return this.#goOn(slot, reason, this.#list, this.#next);
-    if (this.#goOn(slot, reason, this.#contextList, this.#nextContext)) return true;
-    return !this.#isAsLarge(slot) && this.#goOn(slot, reason, this.#list, this.#next);
+    const to = this.#onward(slot, reason);
+    if (to === undefined) return false;
+    const requests = this.#requests;
+    const from = requests.model[slot] as number;
+    this.#largerOf[slot] = undefined;
+    requests.moveTo(slot, to);
+    requests.phase[slot] = Phase.moving;
+    this.#moving.push(slot);
+    this.#sink.fellBack(slot, from, to, reason);
+    return true;
   }
 
   /**
    * What is told to a client for whom nobody is left: that a prompt is too long only if it is so for the model
-   * that was asked; else that nobody could serve it.
+   * whose lists it has; else that nobody could serve it.
    */
   lastWord(slot: number, refusal: Refusal): Refusal {
     if (!this.#isUsed || refusal !== Refusal.tooLong || this.#isAsLarge(slot)) return refusal;
     return Refusal.noReplica;
   }
 
-  /** It is with the model that it came for, or one of those for prompts that are too long for that one. */
+  /** It is with the model whose lists it has, or one of those for prompts that are too long for that one. */
   #isAsLarge(slot: number): boolean {
-    const asked = this.#asked[slot] as number;
     const model = this.#requests.model[slot] as number;
     const adapter = this.#requests.adapter[slot] as number;
-    return (
-      model === asked || placeBehind(this.#contextList[slot] as FallbackList, model, adapter) > 0
-    );
+    if (model === this.#asked[slot]) return true;
+    return placeBehind(this.#contextList[slot] as FallbackList, model, adapter) > 0;
   }
 
-  #goOn(
-    slot: number,
-    reason: FallbackReason,
-    lists: readonly FallbackList[],
-    places: Uint8Array,
-  ): boolean {
-    const list = lists[slot] as FallbackList;
-    const requests = this.#requests;
-    const from = requests.model[slot] as number;
+  #onward(slot: number, reason: FallbackReason): FallbackList[number] | undefined {
+    switch (reason) {
+      case FallbackReason.refusal:
+      case FallbackReason.lowConfidence:
+        return this.#takeLarger(slot);
+      case FallbackReason.context: {
+        const isAsLarge = this.#isAsLarge(slot);
+        return this.#takeNext(slot, true) ?? (isAsLarge ? undefined : this.#takeNext(slot, false));
+      }
+      default:
+        return this.#takeNext(slot, false);
+    }
+  }
+
+  /** The next place of the list. */
+  #takeNext(slot: number, isContext: boolean): FallbackList[number] | undefined {
+    const list = (isContext ? this.#contextList : this.#list)[slot] as FallbackList;
+    const places = isContext ? this.#nextContext : this.#next;
+    const { model, adapter } = this.#requests;
     let place = places[slot] as number;
     let to = list[place];
     // The other list may have brought it here already.
-    while (to !== undefined && to.model === from && to.adapter === requests.adapter[slot]) {
+    while (to !== undefined && to.model === model[slot] && to.adapter === adapter[slot]) {
       to = list[++place];
     }
-    if (to === undefined) return false;
-    places[slot] = place + 1;
-    requests.moveTo(slot, to);
-    requests.phase[slot] = Phase.moving;
-    this.#moving.push(slot);
-    this.#sink.fellBack(slot, from, to, reason);
-    return true;
+    if (to !== undefined) places[slot] = place + 1;
+    return to;
+  }
+
+  /** The larger model of the one it came for, whose lists it has from here on. */
+  #takeLarger(slot: number): FallbackList[number] | undefined {
+    const to = this.#next[slot] === closed ? undefined : this.#largerOf[slot];
+    if (to === undefined) return undefined;
+    this.#asked[slot] = to.model;
+    this.#list[slot] = this.#lists[to.model] ?? none;
+    this.#contextList[slot] = this.#contextLists[to.model] ?? none;
+    this.#next[slot] = this.#nextContext[slot] = 0;
+    return to;
   }
 
   /** It arrives, or leaves on the way, which is no wait. */

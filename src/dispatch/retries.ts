@@ -94,6 +94,8 @@ export class Retries {
     const { model: models, attempt, pastAttempts, retried } = this.#requests;
     if (release.retry === RetryRule.never) return Refusal.failed;
     if (release.retry === RetryRule.otherModel) return Refusal.tooLong;
+    if (release.retry === RetryRule.refused) return Refusal.refused;
+    if (release.retry === RetryRule.unsure) return Refusal.unsure;
     const model = models[slot] as number;
     if (release.retry === RetryRule.alone) {
       pastAttempts[slot] = (pastAttempts[slot] as number) + 1;

@@ -1,5 +1,5 @@
 /** Errors of keys, limits, budgets and names: what a tenant may ask for. Pure data; see catalogue.ts. */
-import { client, type Entry, gateway } from './entry.ts';
+import { client, type Entry, gateway, upstream } from './entry.ts';
 
 export const tenantRows = {
   KEY_REQUIRED: client(100, 401, 'invalid_api_key', 'UAEX', {
@@ -58,6 +58,14 @@ export const tenantRows = {
     message: 'The prompt is longer than the context of the model.',
     hint: 'No model of `context_window_fallbacks` could take it either.',
     param: 'messages',
+  }),
+  REPLY_REFUSED: upstream(124, 'reply_refused', 'UR', {
+    message: 'The model refused to answer.',
+    hint: 'Its reply was discarded by `cascade.on_reply`, and no larger model was left.',
+  }),
+  REPLY_UNSURE: upstream(88, 'reply_low_confidence', 'UR', {
+    message: 'The model is not sure of its answer.',
+    hint: 'Its reply was discarded by `cascade.on_reply`, and no larger model was left.',
   }),
   BUDGET_SPENT: gateway(116, 429, 'insufficient_quota', 'RL', {
     message: 'The tenant has spent its budget.',

@@ -22,6 +22,8 @@ export interface AnswerSink {
   /** A malformed event was left out of the stream. */
   dropped(): void;
   complete(): void;
+  /** The reply is not wanted: a larger model is to answer. Only before commit. */
+  discard(cause: Failure): void;
   fail(failure: Failure): void;
 }
 

@@ -15,6 +15,7 @@ import {
   Stage,
   TokenType,
 } from '../telemetry/labels.ts';
+import type { CounterMetric } from '../telemetry/metric-kinds.ts';
 import type { AttemptTrace } from './attempt-trace.ts';
 import type { Earlier } from './delivery.ts';
 import type { Services } from './services.ts';
@@ -129,6 +130,14 @@ export class AttemptRecord {
     this.#countTokens(TokenType.cached, usage.cached);
   }
 
+  /** What a reply used that its client never gets: on nobody's account, but not for free. */
+  discarded(usage: Usage | undefined): void {
+    if (usage === undefined) return;
+    this.#countTokens(TokenType.input, usage.prompt, catalogue.discardedTokens);
+    this.#countTokens(TokenType.output, usage.completion, catalogue.discardedTokens);
+    this.#countTokens(TokenType.cached, usage.cached, catalogue.discardedTokens);
+  }
+
   get usage(): Usage | undefined {
     return this.#usage;
   }
@@ -187,7 +196,7 @@ export class AttemptRecord {
     this.#services.metrics.add(catalogue.settleConflicts, 0, 1);
   }
 
-  #countTokens(type: TokenType, count: number): void {
-    if (count > 0) this.#services.metrics.addPair(catalogue.tokens, this.#model, type, count);
+  #countTokens(type: TokenType, count: number, of: CounterMetric = catalogue.tokens): void {
+    if (count > 0) this.#services.metrics.addPair(of, this.#model, type, count);
   }
 }

@@ -161,6 +161,20 @@ export class Attempt implements OutputOwner {
     this.#giveBack(SlotState.dispatched, retryAfterMs, undefined);
   }
 
+  /**
+   * The request for the scheduler, for a larger model to answer; `used` as far as it is known, `whole` of a
+   * whole reply alone. It speaks for the exchange beside it: both asked the same model.
+   */
+  discard({ outcome, error }: Failure, used: Usage | undefined, whole: Usage | undefined): void {
+    this.#outrun();
+    this.outcome = outcome;
+    this.record.discarded(used);
+    this.record.failed(error);
+    this.output.withdraw();
+    this.output.error = error;
+    this.#giveBack(SlotState.dispatched, 0, whole);
+  }
+
   /** The request for the scheduler, behind the part of the answer that the client has. */
   handOver({ outcome, error }: Failure): void {
     this.outcome = outcome;

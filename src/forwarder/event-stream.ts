@@ -1,10 +1,11 @@
 /**
  * One answer that is a stream of events. Forwarder threads.
  *
- * Only complete events pass, byte for byte, where they came: nobody else reads the chunk. The bytes of the event in progress wait in the scanner
- * (bounded), so a cut never reaches the client in the middle of one. A malformed event is left out
- * and counted. Until the first content the events are held (hold.ts): whatever fails before it can
- * be asked of another replica. Complete is what the observer says, never the end of the connection.
+ * Only complete events pass, byte for byte, where they came: nobody else reads the chunk. The bytes of
+ * the event in progress wait in the scanner (bounded), so a cut never reaches the client in the middle
+ * of one. A malformed event is left out and counted. Until the first content the events are held
+ * (hold.ts): whatever fails before it can be asked of another replica, and what is not wanted of a
+ * larger model (small-replies.ts). Complete is what the observer says, never the end of the connection.
  * With a delivery (delivery.ts) events pass as it gives them, and a break may be continued.
  */
 import { Buffer } from 'node:buffer';
@@ -17,6 +18,7 @@ import { Break, type Delivery } from './delivery.ts';
 import { copyOf } from './event-bytes.ts';
 import { type Failure, failures } from './failure.ts';
 import { Hold } from './hold.ts';
+import type { SmallReply } from './small-replies.ts';
 
 const lf = 0x0a;
 const cr = 0x0d;
@@ -38,6 +40,7 @@ export class EventStream implements Answer {
   readonly #observer: CompletionObserver;
   readonly #hold = new Hold();
   readonly #delivery: Delivery | undefined;
+  readonly #judge: SmallReply | undefined;
   #over = false;
   /** The chunk at hand and the run of its bytes that pass, [runStart, runEnd). */
   #chunk: Uint8Array = oneLine;
@@ -48,11 +51,12 @@ export class EventStream implements Answer {
   /** The last event ended at the CR of a CRLF whose LF has not come. */
   #owesLf = false;
 
-  constructor(sink: StreamSink, facts: AnswerFacts, delivery?: Delivery) {
+  constructor(sink: StreamSink, facts: AnswerFacts, delivery?: Delivery, judge?: SmallReply) {
     this.#sink = sink;
     this.#facts = facts;
     this.#isFollowed = isFollowed(facts.shape);
     this.#delivery = delivery;
+    this.#judge = judge;
     this.#scanner = new SseScanner((event) => this.#onEvent(event), delivery?.eventBytesMax);
     this.#observer = new CompletionObserver(delivery?.parts);
     this.#observer.reset(facts.shape, facts.choices);
@@ -109,6 +113,14 @@ export class EventStream implements Answer {
       this.#sink.dropped();
       if (event.terminated) this.#delivery?.block();
       return;
+    }
+    if (this.#judge !== undefined && !this.#sink.committed) {
+      const unwanted = this.#judge.ofEvent(event);
+      if (unwanted !== undefined) {
+        this.#over = true;
+        this.#sink.discard(unwanted);
+        return;
+      }
     }
     if ((flags & Observed.token) !== 0) this.#tokens++;
     else if (event.dataLines > 0) this.#data = true;

@@ -130,12 +130,18 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
       this.fail(failures.framing); // identity was asked for, and these events cannot be followed
       return;
     }
+    const judge = status < 300 ? this.services.judgeOf(this.slot) : undefined;
+    const unwanted = judge?.ofHead(headers);
+    if (unwanted !== undefined) {
+      this.discard(unwanted);
+      return;
+    }
     this.#isUnnoted = this.services.responses.isStored(row, status);
     const isOwnKey = this.pool.authorization !== '';
     this.#head = encodeAnswerHead(head, headers, attempt.writer.headBytesMax, isOwnKey);
     this.#answer = this.#isEventStream
-      ? new EventStream(this, head, this.#delivery)
-      : new WholeAnswer(this, head, attempt.wholeBytesMax(this.#head));
+      ? new EventStream(this, head, this.#delivery, judge)
+      : new WholeAnswer(this, head, attempt.wholeBytesMax(this.#head), judge);
   }
 
   protected onBody(chunk: Uint8Array, controller: Dispatcher.DispatchController): void {
@@ -195,6 +201,13 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     this.#attempt.record.used(this.#answer?.usage);
     this.leave('drain');
     this.#attempt.complete();
+  }
+
+  discard(cause: Failure): void {
+    const usage = this.#answer?.usage;
+    // A stream would go on; the usage of its beginning says nothing of what the model answers with.
+    this.leave(this.#isEventStream ? 'cut' : 'drain');
+    this.#attempt.discard(cause, usage, this.#isEventStream ? undefined : usage);
   }
 
   fail(failure: Failure): void {

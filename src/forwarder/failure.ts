@@ -62,6 +62,9 @@ export const failures = {
   /** It may serve single requests well: `batching` is the mistake. */
   batchAnswer: failure(errors.BATCH_ANSWER, Outcome.clientError),
   contextOverflow: failure(errors.CONTEXT_OVERFLOW, Outcome.clientError),
+  /** The replica did its work: what its model said is not wanted. */
+  replyRefused: failure(errors.REPLY_REFUSED, Outcome.ok),
+  replyUnsure: failure(errors.REPLY_UNSURE, Outcome.ok),
   continuationRefused: failure(errors.CONTINUATION_REFUSED, Outcome.clientError),
   tooLarge: failure(errors.RESPONSE_TOO_LARGE, Outcome.clientError),
   deadline: failure(errors.DEADLINE, Outcome.slow),

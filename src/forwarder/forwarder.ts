@@ -18,6 +18,7 @@ import { ReplicaProgress } from '../shm/replica-progress.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf, RequestSlots } from '../shm/request-slots.ts';
 import { DispatchKind, DispatchRingLayout, EventRingLayout } from '../shm/rings.layout.ts';
+import { Routable } from '../shm/routable.ts';
 import { SpscConsumer, SpscProducer } from '../shm/spsc-ring.ts';
 import type { ForwarderStart, ModelRow, ReplicaAddress } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
@@ -36,6 +37,7 @@ import { ResponseKeeper } from './response-keeper.ts';
 import { ResponseWriter } from './response-writer.ts';
 import type { Running, RunningOwner } from './running.ts';
 import { EventWriter, type FieldsOf, openSpans, type Services } from './services.ts';
+import { SmallReplies } from './small-replies.ts';
 import { takeOver } from './take-over.ts';
 import {
   asSent,
@@ -57,6 +59,7 @@ export class Forwarder implements RunningOwner {
   readonly #upstream: UpstreamRequests;
   readonly #gathering = new Gathering();
   readonly #deliveries: Deliveries;
+  readonly #smallReplies: SmallReplies;
   readonly #control: Int32Array;
   readonly #stoppingAt: number;
   readonly #bellOf: (thread: number) => number;
@@ -100,6 +103,8 @@ export class Forwarder implements RunningOwner {
       return new ResponseWriter(producer, credit, schedule);
     });
     const { timeouts } = start;
+    const routable = new Routable(memory.replicas);
+    this.#smallReplies = new SmallReplies(this.#slots, start.models, routable);
     this.#services = {
       slots: this.#slots,
       metrics: this.#metrics,
@@ -124,6 +129,7 @@ export class Forwarder implements RunningOwner {
       },
       progress: new ReplicaProgress(memory.replicas),
       responses: new ResponseKeeper(memory, this.#slots, this.#metrics),
+      judgeOf: (slot) => this.#smallReplies.judgeOf(slot),
       hasLargerModel: (row) => this.#upstream.hasLargerModel(row),
       spans,
       onMisconfigured,
@@ -146,6 +152,7 @@ export class Forwarder implements RunningOwner {
   setModels(models: readonly ModelRow[]): void {
     this.#upstream.models = models;
     this.#deliveries.models = models;
+    this.#smallReplies.models = models;
   }
 
   forgetReplica(row: number, epoch: number): void {

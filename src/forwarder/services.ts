@@ -18,6 +18,7 @@ import type { Credit } from './credit.ts';
 import type { Failure } from './failure.ts';
 import type { ResponseKeeper } from './response-keeper.ts';
 import type { ResponseWriter } from './response-writer.ts';
+import type { SmallReply } from './small-replies.ts';
 
 export interface Services {
   readonly slots: RequestSlots;
@@ -31,6 +32,8 @@ export interface Services {
   readonly responses: ResponseKeeper;
   /** A prompt that is too long for the model that the request in the row is with may go on to another. */
   hasLargerModel(row: number): boolean;
+  /** Who judges the reply to the request in the slot; undefined: it passes as it is. */
+  judgeOf(slot: number): SmallReply | undefined;
   /** Undefined: requests are not traced. */
   readonly spans: SpanWriter | undefined;
   /** A replica refuses the gateway itself, which no retry cures: for the log, loudly. */
@@ -133,6 +136,8 @@ export class EventWriter {
     if (kind === EventKind.released) {
       this.#slots.words[this.#slots.row(slot) + this.#slots.at.told] = lease;
     }
-    if (outcome !== Outcome.ok || Atomics.load(this.#control, this.#waiting) > 0) this.#onUrgent();
+    // An attempt that went well and has an error was for nothing: a larger model is to answer.
+    const isUrgent = outcome !== Outcome.ok || error !== 0;
+    if (isUrgent || Atomics.load(this.#control, this.#waiting) > 0) this.#onUrgent();
   }
 }

@@ -79,12 +79,12 @@ export class UpstreamRequests {
 
   /**
    * That the prompt is too long here is not the last word (dispatch/fallbacks.ts): there is another model for such
-   * prompts, or this is neither the one that was asked nor one of those.
+   * prompts, or this is neither the one whose fallbacks it has nor one of those.
    */
   hasLargerModel(row: number): boolean {
     const { words, at } = this.#slots;
     if (words[row + at.pin] !== 0) return false; // nobody else can serve it
-    const asked = words[row + at.askedModel] as number;
+    const asked = words[row + at.onwardModel] as number;
     const list = this.models[asked]?.contextFallbacks ?? [];
     const [model, adapter] = [words[row + at.model], words[row + at.adapter]];
     const others = list.filter((other) => other.model !== model || other.adapter !== adapter);

@@ -2,8 +2,9 @@
  * One answer that is no event stream. Forwarder threads.
  *
  * Up to `bytesMax` it is collected and passed on as one record when it is complete: a cut or an error
- * in a 200 can then still be asked of another replica. A larger one is passed on as it comes, under
- * the same credit as a stream; past that point a cut closes the client's connection.
+ * in a 200 can then still be asked of another replica, and a reply that is not wanted of a larger model
+ * (small-replies.ts). A larger one is passed on as it comes, under the same credit as a stream; past that
+ * point a cut closes the client's connection.
  *
  * Of an answer without a length only the end of the connection says that it is complete (RFC 9112,
  * section 6.3). JSON shows by its brackets whether that is true; of anything else a reset is a cut, an
@@ -18,6 +19,7 @@ import { isContextOverflow, mayBeOverflow } from '../protocol/context-overflow.t
 import { UsageTail } from '../protocol/usage-tail.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
 import { type Failure, failures } from './failure.ts';
+import type { SmallReply } from './small-replies.ts';
 
 /** Speech and images are a few MiB; past this no answer is honest. */
 const answerBytesMax = 256 * 1024 * 1024;
@@ -34,6 +36,7 @@ export class WholeAnswer implements Answer {
   readonly #sink: AnswerSink;
   readonly #facts: AnswerFacts;
   readonly #bytesMax: number;
+  readonly #judge: SmallReply | undefined;
   #chunks: Uint8Array[] = [];
   #bytes = 0;
   /** Last byte so far that is not white space; 0 before it. */
@@ -48,10 +51,11 @@ export class WholeAnswer implements Answer {
   /** Of an answer that is passed on as it comes, until its id is known. */
   #head: AnswerIdHead | undefined;
 
-  constructor(sink: AnswerSink, facts: AnswerFacts, bytesMax: number) {
+  constructor(sink: AnswerSink, facts: AnswerFacts, bytesMax: number, judge?: SmallReply) {
     this.#sink = sink;
     this.#facts = facts;
     this.#bytesMax = bytesMax;
+    this.#judge = judge;
     if (facts.contentLength > answerBytesMax) this.#fail(failures.tooLarge);
     else if (facts.contentLength > bytesMax) this.#release();
   }
@@ -82,11 +86,11 @@ export class WholeAnswer implements Answer {
     if (this.#over) return;
     if (broken !== undefined) this.#fail(broken);
     else if (this.#sink.committed) this.#finish();
-    else this.#judge();
+    else this.#decide();
   }
 
   /** An answer in hand: what a 200 hides, and whether a body without a length is all there. */
-  #judge(): void {
+  #decide(): void {
     if (this.#isCutJson()) {
       this.#fail(failures.truncated);
       return;
@@ -109,7 +113,17 @@ export class WholeAnswer implements Answer {
       this.#fail(failures.truncated);
     } else if (mayGoOn === true && mayBeOverflow(status) && isContextOverflow(body)) {
       this.#fail(failures.contextOverflow);
-    } else this.#passOn();
+    } else {
+      const unwanted = isSuccess ? this.#judge?.ofBody(body) : undefined;
+      if (unwanted === undefined) this.#passOn();
+      else this.#discard(unwanted);
+    }
+  }
+
+  #discard(cause: Failure): void {
+    this.#over = true;
+    this.#chunks = [];
+    this.#sink.discard(cause);
   }
 
   #passOn(): void {

@@ -38,7 +38,7 @@ export function readArrival(
   arrival.slot = slot;
   arrival.generation = generationOf(slots.lease(slot));
   arrival.model = words[row + at.model] as number;
-  arrival.askedModel = words[row + at.askedModel] as number;
+  arrival.askedModel = words[row + at.onwardModel] as number;
   arrival.publishedUs = slots.readTime(slot, at.publishedUs);
   arrival.deadlineUs = deadlineUs;
   arrival.promptBytes = words[row + at.promptBytes] as number;

@@ -8,14 +8,8 @@
  * refusal is in the row before the stamp moves, and the successor tells it again.
  */
 import type { Choice } from '../dispatch/choice.ts';
-import type {
-  DecisionSink,
-  FallbackList,
-  FallbackReason,
-  HedgeResult,
-  Refusal,
-} from '../dispatch/decisions.ts';
-import { Refusal as Reason } from '../dispatch/decisions.ts';
+import type { DecisionSink, FallbackList, HedgeResult, Refusal } from '../dispatch/decisions.ts';
+import { FallbackReason, Refusal as Reason } from '../dispatch/decisions.ts';
 import { errors } from '../errors/catalogue.ts';
 import { moveHashes } from '../lib/adapter-salt.ts';
 import { assert } from '../lib/assert.ts';
@@ -203,6 +197,8 @@ export class Executor implements DecisionSink {
     moveHashes(words, row + at.headHash, 2, adapter, to.adapter);
     words[row + at.model] = to.model;
     words[row + at.adapter] = to.adapter;
+    const { refusal, lowConfidence } = FallbackReason;
+    if (reason === refusal || reason === lowConfidence) words[row + at.onwardModel] = to.model;
     this.#metrics.addPair(catalogue.fallbacks, from, reason, 1);
   }
 

@@ -86,7 +86,9 @@ function hasMoved({ slots, brain }: Parts, slot: number): boolean {
   const { words, at } = slots;
   const row = slots.row(slot);
   const model = words[row + at.model] as number;
-  if (model === words[row + at.askedModel]) return false;
+  const asked = words[row + at.askedModel];
+  // The larger model of a cascade may have sent it back to the one it came for.
+  if (model === asked && asked === words[row + at.onwardModel]) return false;
   return brain.fleet.model(words[row + at.replica] as number) !== model;
 }
 

@@ -18,6 +18,8 @@ const numbers: Readonly<Record<Plain, number>> = {
   [Refusal.shed]: errors.SHED.number,
   [Refusal.gone]: errors.RESPONSE_NOT_FOUND.number,
   [Refusal.tooLong]: errors.CONTEXT_OVERFLOW.number,
+  [Refusal.refused]: errors.REPLY_REFUSED.number,
+  [Refusal.unsure]: errors.REPLY_UNSURE.number,
 };
 
 const ofLimit: Readonly<Record<LimitKind, number>> = {
@@ -45,6 +47,8 @@ const ofBatch: ReadonlySet<number> = new Set([
 
 export function retryRuleOf(error: number): RetryRule {
   if (error === errors.CONTEXT_OVERFLOW.number) return RetryRule.otherModel;
+  if (error === errors.REPLY_REFUSED.number) return RetryRule.refused;
+  if (error === errors.REPLY_UNSURE.number) return RetryRule.unsure;
   if (errorOf(error).retry === 'never') return RetryRule.never;
   if (ofBatch.has(error)) return RetryRule.alone;
   if (error === errors.FORWARDER_LOST.number) return RetryRule.again;

@@ -4,15 +4,13 @@
  */
 import { nowUs } from '../lib/clock.ts';
 import { ControlLayout, DrainStage, OverloadAction, ThreadId } from './control.layout.ts';
-import { controlCounts, replicaCounts, type SharedMemory } from './memory.ts';
-import { ReplicaAdmin, ReplicaTableLayout } from './replica-table.layout.ts';
+import { controlCounts, type SharedMemory } from './memory.ts';
+import { Routable } from './routable.ts';
 
 /** A scheduler that has not shown itself for this long decides nothing (RELIABILITY 4). */
 const schedulerSilentUs = 500_000;
 
 const refusing = OverloadAction.refuseRequests | OverloadAction.refuseConnections;
-
-const { replica, count } = ReplicaTableLayout.place(replicaCounts).at;
 
 export class Readiness {
   readonly #control: Int32Array;
@@ -21,19 +19,16 @@ export class Readiness {
   readonly #overload: number;
   /** Float64 index of the scheduler's last beat. */
   readonly #beatAt: number;
-  readonly #replicas: Int32Array;
-  readonly #replicaFloats: Float64Array;
+  readonly #replicas: Routable;
 
   constructor({ control, replicas, size }: SharedMemory) {
     const { draining, overload, thread } = ControlLayout.attach(control, controlCounts(size)).at;
-    ReplicaTableLayout.attach(replicas, replicaCounts);
     this.#control = new Int32Array(control);
     this.#controlFloats = new Float64Array(control);
     this.#draining = draining;
     this.#overload = overload;
     this.#beatAt = (thread.base + ThreadId.scheduler * thread.stride + thread.at.beatUs) / 2;
-    this.#replicas = new Int32Array(replicas);
-    this.#replicaFloats = new Float64Array(replicas);
+    this.#replicas = new Routable(replicas);
   }
 
   /** What is missing; '' when nothing is. */
@@ -42,20 +37,6 @@ export class Readiness {
     if ((Atomics.load(this.#control, this.#overload) & refusing) !== 0) return 'overloaded';
     const beatUs = this.#controlFloats[this.#beatAt] as number;
     if (nowUs() - beatUs > schedulerSilentUs) return 'the scheduler does not answer';
-    return this.#isAnyRoutable() ? '' : 'no replica is healthy';
-  }
-
-  /** The rule of the scheduler (dispatch/fleet.ts), over the rows as they are. */
-  #isAnyRoutable(): boolean {
-    const words = this.#replicas;
-    const rows = Atomics.load(words, count);
-    for (let index = 0; index < rows; index++) {
-      const row = replica.base + index * replica.stride;
-      const isActive = Atomics.load(words, row + replica.at.admin) === ReplicaAdmin.active;
-      const isHealthy = Atomics.load(words, row + replica.at.healthy) === 1;
-      const weight = this.#replicaFloats[(row + replica.at.weight) / 2] as number;
-      if (isActive && isHealthy && weight > 0) return true;
-    }
-    return false;
+    return this.#replicas.has() ? '' : 'no replica is healthy';
   }
 }

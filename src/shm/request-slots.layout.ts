@@ -85,6 +85,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     ),
     adapter: i32('acceptor, then scheduler', 'Adapter of the model, counted from 1; 0 for none.'),
     askedModel: i32('acceptor', 'The model it came for; of a split the one it was given to.'),
+    onwardModel: i32(
+      'acceptor, then scheduler',
+      'The model whose fallbacks it has: the one it came for, or the larger one of its cascade once it has gone on to that.',
+    ),
     askedRef: i32('acceptor', 'The name it came with, as the rights of keys have it (refOf).'),
     pin: i32('acceptor', 'Row + 1 of the only replica that can serve it; 0: any can.'),
     pinEpoch: i32('acceptor', 'Epoch of that row.'),
@@ -206,7 +210,8 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
 
 /**
  * renamed: its body has another name than that of its model. media: not all of its tokens are in its text.
- * unstored: the client wants its answer forgotten.
+ * unstored: the client wants its answer forgotten. judged: the reply of the model it came for may be discarded
+ * for that of a larger one.
  */
 export const RequestFlag = {
   stream: 1,
@@ -216,6 +221,7 @@ export const RequestFlag = {
   renamed: 16,
   unstored: 32,
   media: 64,
+  judged: 128,
 } as const;
 
 /** over: the hedge has ended beside the first exchange. alone: the first exchange has, beside the hedge. */

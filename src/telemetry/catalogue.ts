@@ -59,6 +59,12 @@ export const metrics = {
     ['acceptor', 'forwarder'],
     'Tokens by the usage the replica reported; cached is the part of input it had cached.',
   ),
+  discardedTokens: counter(
+    'sluice_discarded_tokens_total',
+    ['model', 'type'],
+    ['forwarder'],
+    'Tokens of replies that `cascade.on_reply` discarded, as far as the replica reported them; no usage event and no limit of a tenant has them.',
+  ),
   keepAliveComments: counter(
     'sluice_keep_alive_comments_total',
     [],
@@ -198,7 +204,7 @@ export const metrics = {
     'sluice_fallbacks_total',
     ['model', 'cause'],
     ['scheduler'],
-    'Requests that went on from the model to a fallback: no attempt there came to an answer, no replica, all busy, the queue was full or the wait in it over, the prompt too long.',
+    'Requests that went on from the model to another one: no attempt there came to an answer, no replica, all busy, the queue was full or the wait in it over, the prompt too long, its reply a refusal or of low confidence.',
   ),
   hedges: counter(
     'sluice_hedges_total',

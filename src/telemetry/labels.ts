@@ -47,6 +47,8 @@ const FallbackCause = {
   queue_full: 3,
   queue_timeout: 4,
   context: 5,
+  refusal: 6,
+  low_confidence: 7,
 } as const;
 
 /** Why a client that takes nothing was cut. */

@@ -297,3 +297,43 @@ test('requests on their way to another model arrive there under the successor', 
     error: errors.ALL_ATTEMPTS_FAILED.number,
   });
 });
+
+test('a request that went on to the larger model has its fallbacks under the successor', async () => {
+  const rules = { aliases: [], policy: 'least_in_flight', sessionAffinity: true };
+  rig = new SchedulerRig({
+    models: [
+      { name: 'a', ...rules, cascade: { model: 1, adapter: 0, promptBytes: 0 } },
+      { name: 'b', ...rules, fallbacks: [{ model: 0, adapter: 0 }] },
+    ],
+  });
+  const small = rig.replica('a1', 1);
+  const large = rig.replica('b1', 1, true, undefined, 1);
+  await rig.start();
+  rig.submit();
+  const first = await rig.dispatched();
+  expect(first.replica).toBe(small.row);
+  await rig.kill();
+  rig.fail(first, errors.REPLY_REFUSED.number); // while nobody schedules
+  await rig.start();
+  const second = await rig.dispatched();
+  expect(second).toMatchObject({ slot: first.slot, replica: large.row });
+  await rig.kill();
+  rig.submit();
+  await rig.start();
+  expect(await rig.dispatched()).toEqual(second); // published once more
+  const other = await rig.dispatched(); // which has the place of the small model
+  expect(other.replica).toBe(small.row);
+  rig.fail(second, errors.REPLICA_5XX.number);
+  const { words, at } = rig.slots;
+  await rig.until(() => words[rig.slots.row(first.slot) + at.model] === 0, 'it went back');
+  await rig.kill();
+  await rig.start();
+  expect(await rig.dispatched()).toEqual(other);
+  rig.finish(other);
+  const back = await rig.dispatched();
+  expect(back).toMatchObject({ slot: first.slot, replica: small.row });
+  expect(attemptOf(back.lease)).toBe(3);
+  rig.fail(back, errors.REPLICA_5XX.number);
+  const error = errors.ALL_ATTEMPTS_FAILED.number;
+  expect(await rig.reply()).toMatchObject({ slot: first.slot, error });
+});

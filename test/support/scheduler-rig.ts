@@ -197,6 +197,7 @@ export class SchedulerRig {
     words[row + at.clientGone] = 0;
     words[row + at.acceptor] = 0;
     words[row + at.model] = words[row + at.askedModel] = words[row + at.adapter] = 0;
+    words[row + at.onwardModel] = 0;
     words[row + at.deadlineMs] = deadlineMs;
     words[row + at.batchKey] = batchKey;
     words[row + at.hedgeMs] = hedgeMs;

@@ -60,6 +60,9 @@ export class StreamClient {
         this.#use();
         this.end = 'complete';
       },
+      discard: () => {
+        this.end = 'discard';
+      },
       fail: () => {
         this.#use();
         this.end = 'fail';

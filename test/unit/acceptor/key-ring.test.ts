@@ -16,7 +16,7 @@ const row = (id: string, key: string, more: Partial<KeyRow> = {}): KeyRow => ({
 });
 
 const free = {
-  ...{ limitRow: -1, modelRows: [], mayPrioritise: false, budgetRow: -1 },
+  ...{ limitRow: -1, modelRows: [], mayPrioritise: false, cascade: '' as const, budgetRow: -1 },
   ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
 };
 
@@ -40,7 +40,13 @@ test('a bearer token and x-api-key are the same key', () => {
       priority: 5,
       refs: undefined,
     },
-    ...{ limitRow: -1, modelRows: new Map(), mayPrioritise: false, budgetRow: -1 },
+    ...{
+      limitRow: -1,
+      modelRows: new Map(),
+      mayPrioritise: false,
+      cascade: '' as const,
+      budgetRow: -1,
+    },
     ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
   };
   expect(ring.find(`Bearer ${first}`, '', nowMs)).toEqual(holder);
@@ -73,7 +79,13 @@ test('keys whose digests begin alike are told apart', () => {
 test('a model is allowed by itself, an adapter of it is not', () => {
   const holder = {
     ...{ tenant: 0, tenantName: 'acme', owner: ownerOf('acme'), keyId: 'ci', priority: 0 },
-    ...{ limitRow: -1, modelRows: new Map(), mayPrioritise: false, budgetRow: -1 },
+    ...{
+      limitRow: -1,
+      modelRows: new Map(),
+      mayPrioritise: false,
+      cascade: '' as const,
+      budgetRow: -1,
+    },
     ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
   };
   const refs = new Set([refOf(1, 0), refOf(2, 256)]);

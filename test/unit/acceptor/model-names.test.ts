@@ -107,3 +107,13 @@ test('a larger model serves long prompts and who asks for it, where there is one
     expect(names.larger(ref!, bytes, wish)).toBe(larger);
   }
 });
+
+test('replies of a model with rules for them are judged, those of its adapters are not', () => {
+  const onReply = { refusal: true, finishReasons: [], header: '', field: '' };
+  const names = new ModelNames([
+    { ...models[0]!, cascade: { model: 1, adapter: 0, promptBytes: 0, onReply } },
+    { ...models[1]!, cascade: { model: 0, adapter: 0, promptBytes: 0 } },
+  ]);
+  const judged = ['a', 'b', 'lora'].map((name) => names.isJudged(refOf(names, name)!));
+  expect(judged).toEqual([true, false, false]);
+});

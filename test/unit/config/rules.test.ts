@@ -186,6 +186,43 @@ const cases: readonly Case[] = [
     kept: `models: [${m('a', url(1), ', cascade: { model: b }')}, ${m('b', url(2))}]`,
   },
   {
+    rule: 'fallbacks_fetch_no_more_media',
+    broken: `models: [${m('a', url(1), ', cascade: { model: b, on_reply: { refusal: true } }, allowed_media_domains: [x]')}, ${m('b', url(2), ', allowed_media_domains: [y]')}]`,
+    problems: [
+      expect.stringMatching(/models\.0\.cascade\.model: has a narrower allowed_media_domains/),
+    ],
+    // By its length a prompt goes there at once, and what b allows counts.
+    kept: `models: [${m('a', url(1), ', cascade: { model: b }, allowed_media_domains: [x]')}, ${m('b', url(2), ', allowed_media_domains: [y]')}]`,
+  },
+  {
+    rule: 'cascade_judges_by_something',
+    broken: `models: [${m('a', url(1), ', cascade: { model: b, on_reply: { finish_reasons: [] } }')}, ${m('b', url(2))}]`,
+    problems: [
+      expect.stringMatching(/models\.0\.cascade\.on_reply: must say which replies are discarded$/),
+    ],
+    kept: `models: [${m('a', url(1), ', cascade: { model: b, on_reply: { mean_logprob_below: 0 } }')}, ${m('b', url(2))}]`,
+  },
+  {
+    rule: 'cascade_of_tenant_has_a_model',
+    broken: `tenants: [{ name: t, cascade: small }]\n${models}`,
+    problems: [
+      expect.stringMatching(
+        /tenants\.0\.cascade: is for models with a cascade, and there are none$/,
+      ),
+    ],
+    kept: `tenants: [{ name: t, cascade: small }, { name: u }]\nmodels: [${m('a', url(1), ', cascade: { model: b }')}, ${m('b', url(2))}]`,
+  },
+  {
+    rule: 'attempts_fit_the_slot',
+    broken: `retry: { max_attempts: 10 }\nmodels: [${m('a', url(1), ', cascade: { model: b, on_reply: { refusal: true } }')}, ${m('b', url(2), ', fallbacks: [c, d, e]')}, ${['c', 'd', 'e'].map((name) => m(name, url(3))).join(', ')}]`,
+    problems: [
+      expect.stringMatching(
+        /models\.0\.cascade\.on_reply: must lead to at most 3 models, b and its fallbacks: retry\.max_attempts is of each$/,
+      ),
+    ],
+    kept: `retry: { max_attempts: 10 }\nmodels: [${m('a', url(1), ', cascade: { model: b }')}, ${m('b', url(2), ', fallbacks: [c, d, e]')}, ${['c', 'd', 'e'].map((name) => m(name, url(3))).join(', ')}]`,
+  },
+  {
     rule: 'attempts_fit_the_slot',
     broken: `retry: { max_attempts: 10 }\nmodels: [${m('a', url(1), ', fallbacks: [b, c, d], context_window_fallbacks: [b]')}, ${['b', 'c', 'd'].map((name) => m(name, url(2))).join(', ')}]`,
     problems: [
@@ -309,7 +346,8 @@ test.each([
 });
 
 test('every rule has its case', () => {
-  expect(cases.map(({ rule }) => rule).sort()).toEqual(rules.map(({ name }) => name).sort());
+  const withCase = new Set(cases.map(({ rule }) => rule));
+  expect([...withCase].sort()).toEqual(rules.map(({ name }) => name).sort());
 });
 
 test('a rule still runs while a section it does not read is broken', () => {

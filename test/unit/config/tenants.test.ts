@@ -10,7 +10,7 @@ function tableOf(...tenants: object[]) {
   const replicas = [{ url: 'http://h:1', adapters: ['lora'] }];
   const loaded = configFromObject({
     models: [
-      { name: 'a', aliases: ['alias'], replicas },
+      { name: 'a', aliases: ['alias'], cascade: { model: 'b' }, replicas },
       { name: 'b', replicas: [{ url: 'http://h:2' }] },
     ],
     splits: [{ name: 'chat', models: [{ model: 'a' }] }],
@@ -49,4 +49,13 @@ test('names of models, adapters and splits are what a key may ask for, each by i
     [refOf(2, 0)],
     [refOf(0, 1)],
   ]);
+});
+
+test('which model of a cascade a tenant wants is what its requests would say', () => {
+  const wishes = ['large', 'small', 'auto'] as const;
+  const { tenants } = tableOf(
+    { name: 'default' },
+    ...wishes.map((cascade) => ({ name: cascade, cascade })),
+  );
+  expect(tenants.map(({ cascade }) => cascade)).toEqual(['', 'large', 'small', '']);
 });

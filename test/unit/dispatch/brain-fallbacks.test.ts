@@ -232,3 +232,53 @@ test('the first list of all comes while requests run, which it is not for', () =
   expect(harness.running.get(1)).toEqual({ attempt: 2, replica: b });
   harness.brain.assertExact();
 });
+
+test('a reply that is discarded goes on to the larger model, whose lists it has from there on', () => {
+  const rules = { cascade: { model: b, adapter: 0 }, fallbacks: to(c), contextFallbacks: to(c) };
+  const harness = chain(rules);
+  const refused = errors.REPLY_REFUSED.number;
+  harness.arrive(0);
+  harness.fail(0, RetryRule.refused, refused);
+  expect(harness.running.get(0)).toEqual({ attempt: 2, replica: b });
+  // b has no fallback: those of a are not asked.
+  harness.fail(0, RetryRule.elsewhere, 68);
+  expect(harness.lastRefusal).toBe('failed');
+  harness.arrive(1);
+  harness.fail(1, RetryRule.unsure, errors.REPLY_UNSURE.number);
+  harness.fail(1, RetryRule.otherModel, errors.CONTEXT_OVERFLOW.number);
+  expect(harness.lastRefusal).toBe('tooLong');
+  expect(whyOf(harness)).toEqual(['ab refusal', 'ab lowConfidence']);
+});
+
+test('the list of the larger model may name the smaller one, and there it ends', () => {
+  const [first, second, third] = modelsWith(...Array(3).fill('least_in_flight'));
+  const models = [
+    { ...first!, cascade: { model: b, adapter: 0 } },
+    { ...second!, cascade: { model: a, adapter: 0 }, fallbacks: to(a, c) },
+    third!,
+  ];
+  const harness = new BrainHarness({ models });
+  for (const row of [a, b, c]) harness.replica(row, { model: row });
+  harness.arrive(0);
+  harness.fail(0, RetryRule.refused, errors.REPLY_REFUSED.number);
+  harness.fail(0, RetryRule.elsewhere, 68);
+  harness.fail(0, RetryRule.elsewhere, 68);
+  harness.fail(0, RetryRule.elsewhere, 68);
+  expect(rowsOf(harness)).toEqual([a, b, a, c]);
+  expect(harness.lastRefusal).toBe('failed');
+  expect(whyOf(harness)).toEqual(['ab refusal', 'ba failed', 'ac failed']);
+});
+
+test('a reply is discarded for a larger model alone, and by the model it was asked of', () => {
+  const harness = chain({ fallbacks: to(b) });
+  const refused = errors.REPLY_REFUSED.number;
+  harness.arrive(0); // a has no larger model
+  harness.fail(0, RetryRule.refused, refused);
+  expect(harness.lastRefusal).toBe('refused');
+  const other = chain({ cascade: { model: c, adapter: 0 }, fallbacks: to(b) });
+  other.arrive(0);
+  other.fail(0); // and b is not the one it came for
+  other.fail(0, RetryRule.unsure, errors.REPLY_UNSURE.number);
+  expect(other.lastRefusal).toBe('unsure');
+  expect(whyOf(other)).toEqual(['ab failed']);
+});

@@ -57,6 +57,7 @@ function endAfter(dies: 'before the bytes' | FaultStage): object {
       events: new EventWriter(told, slots, new Int32Array(1), 0, () => {}),
       limits: { connectUs: 1, firstTokenUs: 1, answerUs: 1, interTokenUs: 1, totalUs: 1 },
       hasLargerModel: () => false,
+      judgeOf: () => undefined,
       spans: undefined,
       progress: new ReplicaProgress(ReplicaTableLayout.create(replicaCounts)),
       responses: new ResponseKeeper(createMemory(size), slots, metrics),

@@ -30,6 +30,7 @@ function passedOn(bytesMax = 4) {
     progress: () => {},
     dropped: () => {},
     complete: () => calls.push('complete'),
+    discard: () => calls.push('discard'),
     fail: () => calls.push('fail'),
   };
   const answer = new WholeAnswer(sink, facts, bytesMax);

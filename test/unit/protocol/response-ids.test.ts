@@ -64,6 +64,7 @@ class Sink implements StreamSink {
   dropped(): void {}
   complete(): void {}
   fail(): void {}
+  discard(): void {}
   handOver(): void {}
 }
 

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
+import { adminPost } from '../support/admin-post.ts';
 import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { type Answer, chatBody, post, withReplicas } from '../support/scenario.ts';
 
@@ -78,5 +79,45 @@ describe.each(testEngines)('on %s', (engine) => {
       },
       { tenants },
     );
+  });
+
+  test('what a tenant wants is what its requests would say, and a reload changes it', async () => {
+    const [key, token] = [newKey(), 'a-token'];
+    await withReplicas(2, {}, async ([small, large]) => {
+      const configWith = (cascade: 'auto' | 'large' | 'small'): ConfigInput => ({
+        ...{ listen: { engine }, admin: { token } },
+        models: [
+          {
+            name: 'small',
+            cascade: { model: 'large', prompt_bytes: '4KiB' },
+            replicas: [{ url: small!.url }],
+          },
+          { name: 'large', replicas: [{ url: large!.url }] },
+        ],
+        // It may not ask for the larger model, and gets it.
+        tenants: [
+          { name: 't', cascade, models: ['small'], keys: [{ id: 'k', sha256: sha256Of(key) }] },
+        ],
+      });
+      await withGateway({ config: configWith('large') }, async (gateway) => {
+        const served = async (prompt: string, wish?: string): Promise<string | null> => {
+          const header = wish === undefined ? {} : { 'x-sluice-cascade': wish };
+          const headers = { authorization: `Bearer ${key}`, ...header };
+          return (await ask(gateway, 'small', prompt, headers)).headers.get('x-sluice-model');
+        };
+        const long = 'x'.repeat(5000);
+        expect(await served('short')).toBe('large');
+        expect(await served('short', 'small')).toBe('small');
+        for (const [cascade, ofShort, ofLong] of [
+          ['small', 'small', 'small'],
+          ['auto', 'small', 'large'],
+        ] as const) {
+          gateway.writeConfig(configWith(cascade));
+          expect((await adminPost(gateway.adminUrl, token, 'reload')).status).toBe(200);
+          expect(await served('short')).toBe(ofShort);
+          expect(await served(long)).toBe(ofLong);
+        }
+      });
+    });
   });
 });

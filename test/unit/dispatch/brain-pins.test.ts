@@ -76,10 +76,10 @@ describe('while its replica is full', () => {
   test('no room in its KV cache is waited for without keeping the others from it for ever', () => {
     const harness = new BrainHarness();
     harness.replicas(2, { maxInFlight: 8, kvTokens: 1000 });
-    ask(harness, 0, 1, { promptBytes: 2400, maxTokens: 1 });
-    ask(harness, 1, 1, { promptBytes: 2400, maxTokens: 1 });
+    ask(harness, 0, 1, { textBytes: 2400, maxTokens: 1 });
+    ask(harness, 1, 1, { textBytes: 2400, maxTokens: 1 });
     expect(harness.running.has(1)).toBe(false);
-    expect(ask(harness, 2, -1, { promptBytes: 400, maxTokens: 1 })).toBe(0);
+    expect(ask(harness, 2, -1, { textBytes: 400, maxTokens: 1 })).toBe(0);
     harness.finish(0);
     expect(harness.running.get(1)?.replica).toBe(1);
   });

@@ -14,7 +14,7 @@ import type { PrefixSource } from '../src/dispatch/arrival.ts';
 import { Brain } from '../src/dispatch/brain.ts';
 import { Candidates, type ReplicaLoad } from '../src/dispatch/candidates.ts';
 import { filterNames } from '../src/dispatch/choice.ts';
-import { type DecisionSink, RetryRule, Verdict } from '../src/dispatch/decisions.ts';
+import { type DecisionSink, Ended, RetryRule, Verdict } from '../src/dispatch/decisions.ts';
 import { unlimited } from '../src/dispatch/limit-rows.ts';
 import { unpinned } from '../src/dispatch/pins.ts';
 import type { PickRequest } from '../src/dispatch/policies/policy.ts';
@@ -205,6 +205,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
       retryAfterMs: 0,
       error: 0,
       verdict: Verdict.good,
+      ended: Ended.told,
       retry: RetryRule.never,
       settled: true,
       continues: false,

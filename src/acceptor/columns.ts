@@ -24,6 +24,8 @@ const generatingShapes: ReadonlySet<AnswerShape> = new Set([
   'responses',
 ]);
 
+const int32Max = 2 ** 31 - 1;
+
 /** The key of the request's session: of its head, else of its body; '' for none. */
 export const sessionOf = ({ sessionId }: RequestFacts, { sessionKey }: ScanFacts): string =>
   sessionId === '' ? sessionKey : sessionId;
@@ -90,7 +92,7 @@ export class Columns {
     words[row + at.bodyStart] = request.block + request.bodyStart;
     words[row + at.bodyLength] = request.bodyLength;
     words[row + at.maxTokens] = hasScan ? scan.maxTokens : 0;
-    words[row + at.choices] = hasScan ? Math.max(scan.n, 1) * scan.prompts : 1;
+    words[row + at.choices] = hasScan ? Math.min(Math.max(scan.n, 1) * scan.prompts, int32Max) : 1;
     words[row + at.promptStart] = hasScan ? scan.promptStart : 0;
     words[row + at.promptBytes] = hasScan ? scan.promptBytes : 0;
     words[row + at.textBytes] = hasScan ? scan.textBytes : 0;

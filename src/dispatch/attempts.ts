@@ -60,6 +60,7 @@ export class Attempts {
     requests.term[slot] = fleet.term(row);
     fleet.take(row, placement, nowUs);
     requests.begin(slot, attempt, row, epoch, placement);
+    requests.startedUs[slot] = nowUs;
     prefills.begin(slot, nowUs);
     lanes.charge(slot);
     this.running++;

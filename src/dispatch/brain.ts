@@ -153,7 +153,7 @@ export class Brain {
     this.#nowUs = nowUs;
     this.#parts.hedges.end(slot);
     this.#parts.attempts.conclude(release, nowUs);
-    this.quotas.answered(release);
+    this.quotas.answered(release, nowUs);
     if (release.settled) this.#parts.refusing.close(slot, nowUs);
     else this.#decideRetry(slot, requests.replica[slot] as number, release);
     this.#pump(model); // the request may be on its way to another one

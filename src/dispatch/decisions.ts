@@ -83,6 +83,13 @@ export type FallbackList = readonly { readonly model: number; readonly adapter: 
 export const Verdict = { none: 0, good: 1, bad: 2 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 
+/**
+ * Who knows what an attempt came to. `told`: its replica or the gateway ended it. `left`: it was cut for its client,
+ * or for the time that one allows. `lost`: nobody saw its end.
+ */
+export const Ended = { told: 0, left: 1, lost: 2 } as const;
+export type Ended = (typeof Ended)[keyof typeof Ended];
+
 /** What became of a hedge. */
 export const HedgeResult = {
   /** The hedge answered, or the first exchange failed before it. */
@@ -116,6 +123,7 @@ export interface Release {
   /** The replica said that it has no room, or refused the connection: nothing for it for a while. */
   busy: boolean;
   verdict: Verdict;
+  ended: Ended;
   /** The replica has answered with an error of the client; absent: it has not. */
   refused?: boolean;
   /** How long the replica asked to be left alone; 0: it did not say. */

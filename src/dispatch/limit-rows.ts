@@ -33,6 +33,9 @@ export interface LimitRows {
     readonly requestTat: number;
     readonly inputTat: number;
     readonly outputTat: number;
+    readonly requestTatRate: number;
+    readonly inputTatRate: number;
+    readonly outputTatRate: number;
     readonly concurrency: number;
     readonly running: number;
     readonly owner: number;
@@ -49,7 +52,7 @@ export const unlimitedRows: LimitRows = {
   at: {
     ...{ requestRate: 0, requestBurst: 0, requestTat: 0, inputRate: 0, inputBurst: 0, inputTat: 0 },
     ...{ outputRate: 0, outputBurst: 0, outputTat: 0, concurrency: 0, running: 0 },
-    ...{ owner: 0, usedBy: 0 },
+    ...{ requestTatRate: 0, inputTatRate: 0, outputTatRate: 0, owner: 0, usedBy: 0 },
   },
 };
 

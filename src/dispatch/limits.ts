@@ -7,9 +7,9 @@
  * it is over it has taken what was used: the rest comes back, or what was not foreseen is taken as well.
  */
 import { assert } from '../lib/assert.ts';
-import { taken, waitUs } from '../lib/gcra.ts';
+import { Buckets, bucketKinds } from './buckets.ts';
 import { NONE } from './candidates.ts';
-import { type Allowed, ASK, Leases, type SharedLimits } from './leases.ts';
+import { ASK, Leases, type SharedLimits } from './leases.ts';
 import {
   Admission,
   type Limited,
@@ -21,17 +21,9 @@ import {
 
 /** How soon a client may ask again that was refused because the store is down. */
 const storeDownUs = 1e6;
-const usPerSecond = 1e6;
 
 /** Where a request took: of what is leased, of the buckets here, or of both while the store was late. */
 const Source = { leased: 1, here: 2 } as const;
-
-interface Bucket {
-  readonly kind: LimitKind;
-  readonly rate: number;
-  readonly burst: number;
-  readonly tat: number;
-}
 
 export class Limits {
   /** What the last request that was refused will lack for longest, and for how long. */
@@ -41,7 +33,7 @@ export class Limits {
   readonly #rows: LimitRows;
   /** Of each rate, while the store is down. */
   readonly #share: number;
-  readonly #buckets: readonly Bucket[];
+  readonly #buckets: Buckets;
   readonly #rowOf: Int32Array;
   /** The owner of the row when the request took of it. */
   readonly #ownerOf: Int32Array;
@@ -59,7 +51,6 @@ export class Limits {
   readonly #source: Uint8Array;
   /** What the store is to be asked about, by row and kind. */
   readonly #isShort = new Uint8Array(3 * rowsOfRequest);
-  readonly #allowed: Allowed = { rate: 0, burst: 0 };
   /** Rows of which something was taken or given back while an answer was under way. */
   readonly #unbalanced = new Set<number>();
 
@@ -74,16 +65,7 @@ export class Limits {
       if (words[running] !== 0) words[running] = 0;
     }
     this.#rows = rows;
-    this.#buckets = [
-      {
-        kind: LimitKind.requests,
-        rate: at.requestRate,
-        burst: at.requestBurst,
-        tat: at.requestTat,
-      },
-      { kind: LimitKind.input, rate: at.inputRate, burst: at.inputBurst, tat: at.inputTat },
-      { kind: LimitKind.output, rate: at.outputRate, burst: at.outputBurst, tat: at.outputTat },
-    ];
+    this.#buckets = new Buckets(rows);
     this.#rowOf = new Int32Array(rowsOfRequest * slots).fill(NONE);
     this.#ownerOf = new Int32Array(rowsOfRequest * slots);
     this.#input = new Float64Array(slots);
@@ -106,6 +88,7 @@ export class Limits {
   ): Admission {
     const { slot, limitRow, limitModelRow } = arrival;
     assert(this.#rowOf[rowsOfRequest * slot] === NONE, 'what it had taken was given back');
+    assert(inputTokens >= 0 && outputTokens >= 0, 'a request takes and does not give');
     if (limitRow === NONE && limitModelRow === NONE) return Admission.admitted;
     this.#setCosts(inputTokens, outputTokens);
     this.waitUs = 0;
@@ -119,7 +102,7 @@ export class Limits {
     if (this.#isShort.includes(1)) return Admission.asks;
     for (const row of [limitRow, limitModelRow]) {
       if (row === NONE) continue;
-      for (const { kind } of this.#buckets) {
+      for (const kind of bucketKinds) {
         const cost = this.#costOf(row, kind, this.#costs[kind] as number);
         this.#correct(row, kind, cost, leases, nowUs);
         if (leases === undefined && isCharged) this.#correct(row, kind, cost, this.leases, nowUs);
@@ -137,9 +120,9 @@ export class Limits {
     for (let nth = 0; nth < rowsOfRequest; nth++) {
       const row = nth === 0 ? limitRow : limitModelRow;
       let isAsked = false;
-      for (const { kind } of this.#buckets) {
+      for (const kind of bucketKinds) {
         if (this.#isShort[3 * nth + kind] === 0) continue;
-        const allowed = this.#allowedOf(row, kind);
+        const allowed = this.#buckets.allowed(row, kind);
         leases.want(row, kind, this.#costOf(row, kind, this.#costs[kind] as number), allowed);
         isAsked = true;
       }
@@ -160,8 +143,8 @@ export class Limits {
     const rows = [...this.#unbalanced];
     this.#unbalanced.clear();
     for (const row of rows) {
-      for (const { kind } of this.#buckets) {
-        const allowed = this.#allowedOf(row, kind);
+      for (const kind of bucketKinds) {
+        const allowed = this.#buckets.allowed(row, kind);
         if (allowed.rate === 0 || leases.balance(row, kind, allowed, nowUs)) continue;
         this.#unbalanced.add(row);
         break;
@@ -217,6 +200,17 @@ export class Limits {
     this.#usedOutput[slot] = isKnown ? output + completionTokens : -1;
     // Of several parts one tells of the prompt.
     if (input <= 0) this.#usedInput[slot] = promptTokens >= 0 ? promptTokens : -1;
+  }
+
+  /** Its client left before any of the answer came: what was made of it meanwhile is an estimate. */
+  left(slot: number, promptTokens: number, outputTokens: number): void {
+    if (this.#hasBegun[slot] === 1) {
+      this.lose(slot);
+      return;
+    }
+    const place = rowsOfRequest * slot;
+    const most = Math.max(this.#output[place] as number, this.#output[place + 1] as number);
+    this.used(slot, promptTokens, Math.min(outputTokens, most));
   }
 
   /** What became of the request will not be known: what it took stays taken. */
@@ -296,19 +290,19 @@ export class Limits {
   #fits(nth: number, row: number, leases: Leases | undefined, nowUs: number): boolean {
     this.#isShort.fill(0, 3 * nth, 3 * nth + 3);
     if (row === NONE) return true;
-    const { words, doubles, at } = this.#rows;
+    const { words, at } = this.#rows;
     const word = this.#rows.word(row);
     this.#claim(row);
     const most = words[word + at.concurrency] as number;
     let fits = most === 0 || (words[word + at.running] as number) < most;
     if (!fits && this.waitUs === 0) this.kind = LimitKind.concurrency;
-    for (const { kind, tat } of this.#buckets) {
-      const allowed = this.#allowedOf(row, kind, leases === undefined ? this.#share : 1);
+    for (const kind of bucketKinds) {
+      const allowed = this.#buckets.allowed(row, kind, leases === undefined ? this.#share : 1);
       if (allowed.rate === 0) continue;
       const cost = this.#costOf(row, kind, this.#costs[kind] as number);
       const wait =
         leases === undefined
-          ? waitUs(doubles[(word + tat) >> 1] as number, nowUs, cost, allowed.rate, allowed.burst)
+          ? this.#buckets.waitUs(row, kind, cost, allowed, nowUs)
           : leases.waitUs(row, kind, cost, allowed, nowUs);
       if (wait <= 0) continue;
       if (wait === ASK) {
@@ -347,8 +341,7 @@ export class Limits {
     leases: Leases | undefined,
     nowUs: number,
   ): void {
-    const { doubles } = this.#rows;
-    const allowed = this.#allowedOf(row, kind, leases === undefined ? this.#share : 1);
+    const allowed = this.#buckets.allowed(row, kind, leases === undefined ? this.#share : 1);
     if (allowed.rate === 0 || cost === 0) return;
     if (leases !== undefined) {
       leases.take(row, kind, cost);
@@ -357,29 +350,18 @@ export class Limits {
       if (!isKnown) this.#unbalanced.add(row);
       return;
     }
-    const at = (this.#rows.word(row) + (this.#buckets[kind] as Bucket).tat) >> 1;
-    doubles[at] = taken(doubles[at] as number, nowUs, cost, allowed.rate);
-  }
-
-  /** Of a bucket; a record that the next call reuses. */
-  #allowedOf(row: number, kind: LimitKind, share = 1): Allowed {
-    const { doubles } = this.#rows;
-    const { rate, burst } = this.#buckets[kind] as Bucket;
-    const word = this.#rows.word(row);
-    this.#allowed.rate = ((doubles[(word + rate) >> 1] as number) * share) / usPerSecond;
-    this.#allowed.burst = (doubles[(word + burst) >> 1] as number) * share;
-    return this.#allowed;
+    this.#buckets.take(row, kind, cost, allowed, nowUs);
   }
 
   /** Empties a row that has another owner. */
   #claim(row: number): void {
-    const { words, doubles, at } = this.#rows;
+    const { words, at } = this.#rows;
     const word = this.#rows.word(row);
     const owner = words[word + at.owner] as number;
     if (words[word + at.usedBy] === owner) return;
     words[word + at.usedBy] = owner;
     words[word + at.running] = 0;
-    for (const { tat } of this.#buckets) doubles[(word + tat) >> 1] = 0;
+    this.#buckets.fill(row);
     this.leases?.claim(row);
   }
 }

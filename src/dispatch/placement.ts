@@ -32,9 +32,6 @@ const indexRecords = 32_768;
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** A column has room for it. */
-const tokensMax = 2 ** 31 - 1;
-
 export class Placement {
   /** Of the last choice: tokens to prefill, tokens that stay resident, expected tokens of the answer. */
   pendingTokens = 0;
@@ -114,13 +111,6 @@ export class Placement {
   promptTokens({ model, textBytes, promptTokens }: Arrival): number {
     if (promptTokens > 0) return promptTokens;
     return (this.#estimates[model] as Estimates).promptTokens(textBytes);
-  }
-
-  /** Output tokens that the request may have: its limit, or what answers of the model have. */
-  outputAllowance({ model, maxTokens, generates, choices }: Arrival): number {
-    if (!generates) return 0;
-    const each = maxTokens || Math.ceil((this.#estimates[model] as Estimates).expectedOutput(0));
-    return Math.min(each * choices, tokensMax);
   }
 
   /** The attempt of the slot has ended; the replica says what it came to. */

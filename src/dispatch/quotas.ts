@@ -7,7 +7,8 @@
  */
 import type { Arrival } from './arrival.ts';
 import { NONE } from './candidates.ts';
-import { type DecisionSink, Refusal, type Release, Verdict } from './decisions.ts';
+import { type DecisionSink, Ended, Refusal, type Release, Verdict } from './decisions.ts';
+import { Foreseen } from './foreseen.ts';
 import type { SharedLimits } from './leases.ts';
 import {
   Admission,
@@ -17,18 +18,22 @@ import {
   unlimitedRows,
 } from './limit-rows.ts';
 import { Limits } from './limits.ts';
-import type { Placement } from './placement.ts';
 import { QuotaWaits } from './quota-waits.ts';
 import type { Requests } from './requests.ts';
 
 /** The request waits for the store: `decided` will say. */
 export const WAITS = -2;
 
+/**
+ * Of an answer in one piece that its client did not wait for nobody says what it had come to. Hardly an engine makes
+ * a token of one in less: who leaves just before the end is charged for it, who leaves soon for little.
+ */
+const usPerTokenMin = 1000;
+
 export interface QuotasParts {
   readonly limits: LimitRows | undefined;
   readonly shared: SharedLimits | undefined;
   readonly requests: Requests;
-  readonly placement: Placement;
   readonly sink: DecisionSink;
   /** A request that waits for the store goes on, or is refused; it is still to leave(). */
   decided(slot: number, refusal: Refusal | typeof NONE, nowUs: number): void;
@@ -37,11 +42,14 @@ export interface QuotasParts {
 export class Quotas {
   readonly #limits: Limits;
   readonly #waits: QuotaWaits;
+  readonly #foreseen: Foreseen;
   readonly #parts: QuotasParts;
 
   constructor(parts: QuotasParts) {
     const { limits, shared, requests } = parts;
-    this.#limits = new Limits(limits ?? unlimitedRows, requests.slots, shared);
+    const rows = limits ?? unlimitedRows;
+    this.#limits = new Limits(rows, requests.slots, shared);
+    this.#foreseen = new Foreseen(rows, requests.slots);
     this.#waits = new QuotaWaits(requests.slots, requests, shared?.budgetUs ?? 0);
     this.#parts = parts;
   }
@@ -71,8 +79,8 @@ export class Quotas {
     const hasTaken = isLimited && this.restore(arrival, false);
     if (nowUs >= arrival.deadlineUs) return Refusal.deadline;
     if (!isLimited || hasTaken) return NONE;
-    const promptTokens = this.#parts.placement.promptTokens(arrival);
-    const output = this.#parts.placement.outputAllowance(arrival);
+    const promptTokens = this.#foreseen.input(arrival);
+    const output = this.#foreseen.output(arrival);
     const refusal = this.#admit(arrival, promptTokens, output, nowUs, true);
     if (refusal === WAITS) this.#waits.enter(arrival, promptTokens, output, nowUs);
     return refusal;
@@ -119,17 +127,25 @@ export class Quotas {
     this.#limits.began(slot);
   }
 
-  /** A part of an answer has reached its client, whole or not. */
-  answered(release: Release): void {
-    const { slot, settled, continues, verdict, refused, promptTokens, completionTokens } = release;
+  /** An attempt has ended: what it came to is used, as far as anybody knows. */
+  answered(release: Release, nowUs: number): void {
+    const { slot, settled, continues, verdict, refused, ended } = release;
+    const { promptTokens, completionTokens } = release;
+    const { learntBytes, startedUs, streams } = this.#parts.requests;
+    const isKnown = completionTokens >= 0;
     // An answer in one piece does not begin before it ends.
     if (settled && verdict === Verdict.good && !refused) this.#limits.began(slot);
-    // Who left had the prompt read, and was billed for no more than came.
-    if (settled && verdict === Verdict.none) {
-      this.#limits.used(slot, promptTokens, Math.max(0, completionTokens));
-    } else if (continues ? completionTokens >= 0 : settled) {
-      // An attempt that was to go on and gave nothing says nothing.
+    // An attempt that was to go on and gave nothing says nothing.
+    if (!(continues ? isKnown || settled || ended === Ended.lost : settled)) return;
+    if (isKnown || ended === Ended.told) {
       this.#limits.used(slot, promptTokens, completionTokens);
+      const isWhole = settled && !continues && ended === Ended.told;
+      if (isWhole) this.#foreseen.learn(release, learntBytes[slot] as number);
+    } else if (ended === Ended.lost) this.#limits.lose(slot);
+    else {
+      // A stream shows what it makes.
+      const us = streams[slot] === 1 ? 0 : nowUs - (startedUs[slot] as number);
+      this.#limits.left(slot, promptTokens, Math.ceil(us / usPerTokenMin));
     }
   }
 

@@ -56,6 +56,8 @@ export class Requests {
   /** By place: term of the replica's breaker in which the current attempt began. */
   readonly term: Int32Array;
   readonly deadlineUs: Float64Array;
+  /** When the current attempt began; 0: under an earlier brain. */
+  readonly startedUs: Float64Array;
   /** Since when it waits, and how long it had waited before. */
   readonly waitingSinceUs: Float64Array;
   readonly waitedUs: Float64Array;
@@ -106,6 +108,7 @@ export class Requests {
     this.hedge = new Uint8Array(slots);
     this.hedgeUs = new Float64Array(slots);
     this.deadlineUs = new Float64Array(slots);
+    this.startedUs = new Float64Array(slots);
     this.waitingSinceUs = new Float64Array(slots);
     this.waitedUs = new Float64Array(slots);
     this.retried = new Uint8Array(slots);
@@ -139,6 +142,7 @@ export class Requests {
     this.attempt[slot] = attempts;
     this.model[slot] = arrival.model;
     this.deadlineUs[slot] = arrival.deadlineUs;
+    this.startedUs[slot] = 0;
     this.waitingSinceUs[slot] = arrival.publishedUs;
     this.waitedUs[slot] = 0;
     this.retried[slot] = 0;

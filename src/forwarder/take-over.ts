@@ -13,6 +13,7 @@
  *   any other         the scheduler is told of the end
  */
 import { errors } from '../errors/catalogue.ts';
+import type { Usage } from '../protocol/completion-observer.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { leaseOf, stateOf } from '../shm/request-slots.ts';
 import { Outcome } from '../shm/rings.layout.ts';
@@ -56,29 +57,52 @@ function end(services: Services, slot: number, lease: number): void {
       return;
     }
     case SlotState.resuming:
-      tell(services, slot, lease, words[row + at.error] as number);
+      tell(services, slot, lease, words[row + at.error] as number, usageOf(services, slot));
       return;
     default:
       tell(services, slot, lease, 0);
   }
 }
 
-/** The replica is not judged by an attempt whose end nobody saw. */
-function tell({ events, slots }: Services, slot: number, lease: number, error: number): void {
+/**
+ * The replica is not judged by an attempt whose end nobody saw; what the predecessor knew that it used is in the
+ * row (`usage`).
+ */
+function tell(
+  { events, slots }: Services,
+  slot: number,
+  lease: number,
+  error: number,
+  usage?: Usage,
+): void {
   const flags = slots.words[slots.row(slot) + slots.at.hedgeFlags] as number;
   // Of two exchanges that were undecided the first speaks for both: the other is the one it left behind.
   const isHedge = (flags & HedgeFlag.alone) !== 0;
-  events.released({ slot, lease, isHedge }, Outcome.cancelled, error, 0, undefined);
+  events.released({ slot, lease, isHedge }, Outcome.lost, error, 0, usage);
+}
+
+/** Of the current attempt; behind a continued answer the row has the sum of those before it too. */
+function usageOf({ slots }: Services, slot: number): Usage | undefined {
+  if (slots.isContinued(slot)) return undefined;
+  const { words, at } = slots;
+  const row = slots.row(slot);
+  return {
+    prompt: words[row + at.promptTokens] as number,
+    completion: words[row + at.completionTokens] as number,
+    cached: words[row + at.cachedTokens] as number,
+  };
 }
 
 /** The end of an answer that another thread began. */
 class Ending implements OutputOwner {
   readonly output: Output;
   readonly #services: Services;
+  readonly #usage: Usage | undefined;
 
   constructor(services: Services, slot: number, lease: number, row: number, isWhole: boolean) {
     const { words, at } = services.slots;
     this.#services = services;
+    this.#usage = usageOf(services, slot);
     this.output = new Output(this, slot, lease, row, words[row + at.producedBytes] as number);
     this.output.notice = Notice.end;
     if (!isWhole) this.output.error = errors.FORWARDER_LOST.number;
@@ -94,7 +118,8 @@ class Ending implements OutputOwner {
   }
 
   settled(): void {
-    tell(this.#services, this.output.slot, this.output.lease, this.output.error);
+    const { slot, lease, error } = this.output;
+    tell(this.#services, slot, lease, error, this.#usage);
   }
 
   completes(): void {}

@@ -16,7 +16,7 @@ export const bytesPerTokenStart = 4; // English text under the tokenizers in use
 const bytesPerTokenMin = 1;
 const bytesPerTokenMax = 16;
 /** Median answer of public chat traces: 129 to 415 tokens (ALGORITHMS 5). */
-const outputTokensStart = 256;
+export const outputTokensStart = 256;
 const outputTokensMax = 131_072;
 const weightMin = 0.01;
 
@@ -39,7 +39,7 @@ export class Estimates {
   /** Usage as reported; what is unknown is below 0, and `textBytes` 0 says nothing of the ratio. */
   learn(textBytes: number, promptTokens: number, completionTokens: number): void {
     if (textBytes > 0 && promptTokens > 0) {
-      const ratio = clamp(textBytes / promptTokens, bytesPerTokenMin, bytesPerTokenMax);
+      const ratio = clampRatio(textBytes / promptTokens);
       this.bytesPerToken += weightOf(++this.#ratios) * (ratio - this.bytesPerToken);
     }
     if (completionTokens > 0) {
@@ -51,5 +51,6 @@ export class Estimates {
 
 const weightOf = (reports: number): number => Math.max(weightMin, 1 / reports);
 
-const clamp = (value: number, min: number, max: number): number =>
-  Math.min(Math.max(value, min), max);
+/** Bytes per token as they may be. */
+export const clampRatio = (ratio: number): number =>
+  Math.min(Math.max(ratio, bytesPerTokenMin), bytesPerTokenMax);

@@ -24,6 +24,12 @@ export function taken(tat: number, nowUs: number, cost: number, ratePerUs: numbe
   return Math.max(nowUs, Math.max(tat, nowUs) + cost / ratePerUs);
 }
 
+/** The bucket under another rate: it lacks as many units as before. `fromPerUs` 0: it is by that rate. */
+export function carried(tat: number, nowUs: number, fromPerUs: number, toPerUs: number): number {
+  if (fromPerUs === toPerUs || fromPerUs === 0 || tat <= nowUs) return tat;
+  return nowUs + ((tat - nowUs) * fromPerUs) / toPerUs;
+}
+
 /** Microseconds until the bucket is full. */
 export const fullInUs = (tat: number, nowUs: number): number => Math.max(0, tat - nowUs);
 

@@ -1,8 +1,9 @@
 /**
  * The buckets of shared limits, as one Lua script that Redis runs atomically.
  *
- * A key for each bucket: GCRA (ITU-T I.371, lib/gcra.ts), whose one number is the theoretical arrival time
- * in microseconds of the server's clock; no key is a full bucket. All keys of a call are of one tenant and
+ * A key for each bucket: GCRA (ITU-T I.371, lib/gcra.ts), the theoretical arrival time in microseconds of
+ * the server's clock and behind it the rate that makes units of it, so that gateways whose limits have changed
+ * find as much taken as was taken; no key is a full bucket. All keys of a call are of one tenant and
  * in one slot of a cluster by their hash tag. Numbers go out as text, because Redis cuts fractions off.
  *
  * Six arguments for each key:
@@ -23,7 +24,9 @@ for i, key in ipairs(KEYS) do
   local rate, burst = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local charge, refund = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local need, want = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
-  local before = math.max(tonumber(redis.call('GET', key)) or 0, now)
+  local before, by = string.match(redis.call('GET', key) or '', '^(%S+) ?(%S*)$')
+  before = math.max(tonumber(before) or 0, now)
+  before = now + (before - now) * (tonumber(by) or rate) / rate
   local tat = math.max(before + (charge - refund) / rate, now)
   local left = burst - (tat - now) * rate
   local given = 0
@@ -33,7 +36,7 @@ for i, key in ipairs(KEYS) do
   if full <= 0 then
     redis.call('DEL', key)
   else
-    redis.call('SET', key, string.format('%.3f', tat), 'PX', math.ceil(full / 1000) + 1)
+    redis.call('SET', key, string.format('%.3f %.17g', tat, rate), 'PX', math.ceil(full / 1000) + 1)
   end
   out[2 * i - 1] = string.format('%.17g', given)
   out[2 * i] = string.format('%.3f', full)

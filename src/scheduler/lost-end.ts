@@ -1,5 +1,5 @@
 /** The end of an attempt of which no event tells, as the slot's row does. Scheduler thread. */
-import { type Release, Verdict } from '../dispatch/decisions.ts';
+import { Ended, type Release, Verdict } from '../dispatch/decisions.ts';
 import { attemptOf, generationOf, type RequestSlots } from '../shm/request-slots.ts';
 import { retryRuleOf } from './refusals.ts';
 
@@ -17,6 +17,7 @@ export function lostEnd(
     hedge: slots.isHedgeAlone(slot),
     busy: false,
     verdict: Verdict.none,
+    ended: Ended.lost,
     retryAfterMs: 0,
     error,
     retry: retryRuleOf(error),

@@ -59,7 +59,12 @@ export function rebuild(
     }
   }
   for (const slot of resuming) {
-    brain.release(lostEnd(slots, slot, slots.lease(slot), false), nowUs);
+    const end = lostEnd(slots, slot, slots.lease(slot), false);
+    // Nothing of the request was told to this brain: the row has the sum of what its client got.
+    const { words, at } = slots;
+    end.promptTokens = words[slots.row(slot) + at.promptTokens] as number;
+    end.completionTokens = words[slots.row(slot) + at.completionTokens] as number;
+    brain.release(end, nowUs);
   }
   const publishedUs = (slot: number): number => slots.readTime(slot, slots.at.publishedUs);
   queued.sort((a, b) => publishedUs(a) - publishedUs(b));

@@ -9,7 +9,7 @@
  */
 import { Brain } from '../dispatch/brain.ts';
 import { NONE } from '../dispatch/candidates.ts';
-import { type FirstToken, type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
+import { Ended, type FirstToken, type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import { tenantLanes } from '../protocol/request-keys.ts';
@@ -41,7 +41,7 @@ import { rebuild } from './rebuild.ts';
 import { retryRuleOf } from './refusals.ts';
 import { ReplicaRows } from './replica-rows.ts';
 import { sharedLimitsOf } from './shared-limits.ts';
-import { isFailure, verdictOf } from './verdicts.ts';
+import { endedOf, isFailure, verdictOf } from './verdicts.ts';
 
 /** A batch ends after so many messages or so much time: bells are rung, timers and events served. */
 const batchMax = 256;
@@ -87,7 +87,7 @@ export class Scheduler {
   readonly #release: Release = {
     ...{ slot: 0, generation: 0, attempt: 0, hedge: false, busy: false, verdict: Verdict.none },
     ...{ retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false, continues: false },
-    ...{ promptTokens: -1, completionTokens: -1, refused: false },
+    ...{ promptTokens: -1, completionTokens: -1, refused: false, ended: Ended.told },
   };
   readonly #firstToken: FirstToken = {
     ...{ slot: 0, generation: 0, attempt: 0, hedge: false, afterUs: 0 },
@@ -261,6 +261,7 @@ export class Scheduler {
     release.retry = release.settled ? RetryRule.never : retryRuleOf(release.error);
     const verdict = verdictOf(outcome);
     release.refused = outcome === Outcome.clientError;
+    release.ended = endedOf(outcome, release.error);
     const isExcused = verdict === Verdict.bad && this.#isLagging();
     release.verdict = isExcused ? Verdict.none : verdict;
     // A replica that refuses connections, or our key, fails at once, so it looks the least loaded: it is

@@ -5,7 +5,7 @@
  * Where limits are shared by way of a store it is what the store had left when it answered last, and what is
  * leased here; while the store is down, what this gateway itself would allow.
  */
-import { fullInUs, remaining } from '../lib/gcra.ts';
+import { carried, fullInUs, remaining } from '../lib/gcra.ts';
 import { LeaseTable } from './leases.ts';
 import { LimitTable } from './limits.ts';
 import type { SharedMemory } from './memory.ts';
@@ -23,22 +23,24 @@ export interface Level {
   readonly resetMs: number;
 }
 
+type Fields = readonly [rate: number, burst: number, tat: number, tatRate: number];
+
 /** Requests, prompt tokens and output tokens: the places of what belongs to each. */
 export type BucketKind = 0 | 1 | 2;
 
 export class LimitLevels {
   readonly table: LimitTable;
   readonly #leases: LeaseTable | undefined;
-  readonly #fields: readonly (readonly [rate: number, burst: number, tat: number])[];
+  readonly #fields: readonly Fields[];
 
   constructor({ limits, sharedLimits }: Pick<SharedMemory, 'limits' | 'sharedLimits'>) {
     this.table = new LimitTable(limits);
     this.#leases = sharedLimits === null ? undefined : new LeaseTable(sharedLimits.leases);
     const { at } = this.table;
     this.#fields = [
-      [at.requestRate, at.requestBurst, at.requestTat],
-      [at.inputRate, at.inputBurst, at.inputTat],
-      [at.outputRate, at.outputBurst, at.outputTat],
+      [at.requestRate, at.requestBurst, at.requestTat, at.requestTatRate],
+      [at.inputRate, at.inputBurst, at.inputTat, at.inputTatRate],
+      [at.outputRate, at.outputBurst, at.outputTat, at.outputTatRate],
     ];
   }
 
@@ -47,17 +49,20 @@ export class LimitLevels {
     const { doubles } = this.table;
     const word = this.table.word(row);
     const field = (offset: number): number => doubles[(word + offset) >> 1] as number;
-    const [rateAt, burstAt, tatAt] = this.#fields[kind] as readonly [number, number, number];
+    const [rateAt, burstAt, tatAt, tatRateAt] = this.#fields[kind] as Fields;
     const perSecond = field(rateAt);
     if (perSecond === 0) return undefined;
     const burst = field(burstAt);
     const leases = this.#leases;
     const isLeased = leases !== undefined && Atomics.load(leases.words, leases.isDown) === 0;
-    const tat = isLeased ? leased(leases, row, leases.at.tat, kind) : field(tatAt);
+    const rate = perSecond / usPerSecond;
+    const tat = isLeased
+      ? leased(leases, row, leases.at.tat, kind)
+      : carried(field(tatAt), us, field(tatRateAt), rate);
     const held = isLeased
       ? leased(leases, row, leases.at.granted, kind) - leased(leases, row, leases.at.used, kind)
       : 0;
-    const left = remaining(tat, us, perSecond / usPerSecond, burst);
+    const left = remaining(tat, us, rate, burst);
     return {
       perMinute: perSecond * minuteS,
       burst,

@@ -53,6 +53,8 @@ export const Outcome = {
   slow: 4,
   truncated: 5,
   cancelled: 6,
+  /** The forwarder died before it could tell. */
+  lost: 7,
 } as const;
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 

@@ -10,6 +10,7 @@ import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
 import { Brain } from '../dispatch/brain.ts';
 import {
   type DecisionSink,
+  Ended,
   type FirstToken,
   type Release,
   RetryRule,
@@ -308,6 +309,7 @@ function emptyRelease(): Release {
     ...{ retryAfterMs: 0, error: 0 },
     ...{
       verdict: Verdict.none,
+      ended: Ended.told,
       retry: RetryRule.never,
       settled: true,
       continues: false,

@@ -9,6 +9,7 @@ import { type Choice, filterNames } from '../../src/dispatch/choice.ts';
 import {
   type BrainConfig,
   type DecisionSink,
+  Ended,
   type FallbackList,
   FallbackReason,
   HedgeResult,
@@ -61,6 +62,7 @@ export const breakerRules: BrainConfig['breaker'] = {
 
 export const plainRelease = {
   ...{ hedge: false, busy: false, verdict: Verdict.none, retryAfterMs: 0, error: 0 },
+  ended: Ended.told as Ended,
   ...{ retry: RetryRule.never, settled: false, continues: false },
   ...{ promptTokens: -1, completionTokens: -1 },
 };

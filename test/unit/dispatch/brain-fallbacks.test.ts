@@ -1,7 +1,7 @@
 /** Requests that go on to another model. */
 import { expect, test } from 'vitest';
 import type { BrainConfig, ModelRules } from '../../../src/dispatch/decisions.ts';
-import { RetryRule } from '../../../src/dispatch/decisions.ts';
+import { Ended, RetryRule } from '../../../src/dispatch/decisions.ts';
 import { errors } from '../../../src/errors/catalogue.ts';
 import { BrainHarness, modelsWith } from '../../support/brain-harness.ts';
 
@@ -150,7 +150,7 @@ test('a client that leaves on the way is gone, and a stop refuses who is on the 
   // Before the next turn of the timers: as in one batch of events.
   const end = { generation: 1, attempt: 1, hedge: false, busy: false, verdict: 2 } as const;
   const more = { retryAfterMs: 0, error: 65, retry: RetryRule.elsewhere, settled: false } as const;
-  const usage = { continues: false, promptTokens: -1, completionTokens: -1 };
+  const usage = { ended: Ended.told, continues: false, promptTokens: -1, completionTokens: -1 };
   for (const slot of [0, 1]) {
     harness.running.delete(slot);
     harness.running.set(slot, { attempt: 1, replica: a });

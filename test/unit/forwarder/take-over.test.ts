@@ -9,6 +9,7 @@ import { ResponseWriter } from '../../../src/forwarder/response-writer.ts';
 import { EventWriter, type Services } from '../../../src/forwarder/services.ts';
 import { takeOver } from '../../../src/forwarder/take-over.ts';
 import { type FaultStage, setFaultHook } from '../../../src/lib/fault-point.ts';
+import type { Usage } from '../../../src/protocol/completion-observer.ts';
 import { ByteRingConsumer, ByteRingProducer, createByteRing } from '../../../src/shm/byte-ring.ts';
 import { createMemory, replicaCounts } from '../../../src/shm/memory.ts';
 import { createMetricsRegion } from '../../../src/shm/metrics.layout.ts';
@@ -18,7 +19,7 @@ import { ReplicaTableLayout } from '../../../src/shm/replica-table.layout.ts';
 import { SlotState } from '../../../src/shm/request-slots.layout.ts';
 import { createRequestSlots, RequestSlots } from '../../../src/shm/request-slots.ts';
 import { ResponseKind, readUint32 } from '../../../src/shm/response-records.ts';
-import { EventRingLayout } from '../../../src/shm/rings.layout.ts';
+import { EventRingLayout, Outcome } from '../../../src/shm/rings.layout.ts';
 import { createSpscRing, SpscConsumer, SpscProducer } from '../../../src/shm/spsc-ring.ts';
 import { defaultMetricDims } from '../../../src/telemetry/labels.ts';
 
@@ -33,7 +34,7 @@ const answer = Buffer.from('data: [DONE]\n\n');
 afterEach(() => setFaultHook(() => {}));
 
 /** `dies`: the writer of the row of a stream dies there. Returns what acceptor and scheduler are told. */
-function endAfter(dies: 'before the bytes' | FaultStage): object {
+function endAfter(dies: 'before the bytes' | FaultStage, usage?: Usage): object {
   const slots = new RequestSlots(createRequestSlots(8), 8);
   const { words, at } = slots;
   const row = slots.row(slot);
@@ -66,6 +67,7 @@ function endAfter(dies: 'before the bytes' | FaultStage): object {
   };
   const dead = services();
   const record = new AttemptRecord(dead, slot, 0, 0);
+  if (usage !== undefined) record.used(usage);
   const die = (): never => {
     throw new Error('dead');
   };
@@ -102,6 +104,12 @@ function endAfter(dies: 'before the bytes' | FaultStage): object {
   const told = new SpscConsumer(EventRingLayout, events, 64);
   const cell = told.peek();
   expect(slots.state(slot)).toBe(SlotState.settled);
+  const { outcome, promptTokens, completionTokens } = told.at;
+  expect(told.words[cell + outcome]).toBe(Outcome.lost);
+  expect([told.words[cell + promptTokens], told.words[cell + completionTokens]]).toEqual([
+    usage?.prompt ?? -1,
+    usage?.completion ?? -1,
+  ]);
   return { kinds, error, row: words[row + at.error], told: told.words[cell + told.at.error] };
 }
 
@@ -114,4 +122,6 @@ test.each([
   ['done-before-release', { kinds: [last, end], error: 0, row: 0, told: 0 }],
 ] as const)('%s', (dies, expected) => {
   expect(endAfter(dies)).toEqual(expected);
+  // What the dead one had counted is told with the end.
+  expect(endAfter(dies, { prompt: 5, completion: 7, cached: 0 })).toEqual(expected);
 });

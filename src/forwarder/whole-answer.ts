@@ -16,7 +16,7 @@ import { noBytes } from '../lib/no-bytes.ts';
 import { AnswerIdHead } from '../protocol/answer-id-head.ts';
 import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
 import { isContextOverflow, mayBeOverflow } from '../protocol/context-overflow.ts';
-import { UsageTail } from '../protocol/usage-tail.ts';
+import { UsageScan } from '../protocol/usage-scan.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
 import { type Failure, failures } from './failure.ts';
 import type { SmallReply } from './small-replies.ts';
@@ -29,7 +29,7 @@ const answerBytesMax = 256 * 1024 * 1024;
  * the client must know that they are the last (acceptor/outbox.ts).
  */
 const restBytes = 2;
-/** Bodies and tails are looked at in one call, so one observer serves all of them. */
+/** Bodies and usages are looked at in one call, so one observer serves all of them. */
 const observer = new CompletionObserver();
 
 export class WholeAnswer implements Answer {
@@ -45,8 +45,8 @@ export class WholeAnswer implements Answer {
   /** Came last; sent with what follows or with the end. */
   #rest: Uint8Array = noBytes;
   /** Of JSON that is passed on as it comes. */
-  #tail: UsageTail | undefined;
-  usage: Usage | undefined;
+  #scan: UsageScan | undefined;
+  #usage: Usage | undefined;
   id = '';
   /** Of an answer that is passed on as it comes, until its id is known. */
   #head: AnswerIdHead | undefined;
@@ -58,6 +58,11 @@ export class WholeAnswer implements Answer {
     this.#judge = judge;
     if (facts.contentLength > answerBytesMax) this.#fail(failures.tooLarge);
     else if (facts.contentLength > bytesMax) this.#release();
+  }
+
+  /** Of an answer that is passed on as it comes: what has passed has said so. */
+  get usage(): Usage | undefined {
+    return this.#usage ?? this.#scan?.read(observer, this.#facts.shape);
   }
 
   push(chunk: Uint8Array): void {
@@ -104,7 +109,7 @@ export class WholeAnswer implements Answer {
       this.#chunks.length === 1 && first !== undefined ? first : Buffer.concat(this.#chunks);
     observer.reset(this.#facts.shape, this.#facts.choices);
     const flags = observer.onBody(body, 0, body.length);
-    this.usage = { ...observer.usage };
+    this.#usage = { ...observer.usage };
     this.id = observer.id;
     const { status, mayGoOn } = this.#facts;
     const isSuccess = status < 300;
@@ -138,14 +143,14 @@ export class WholeAnswer implements Answer {
       return;
     }
     const { isJson, shape } = this.#facts;
-    if (isJson) this.#tail = new UsageTail();
+    if (isJson) this.#scan = new UsageScan();
     if (isJson && shape === 'responses') this.#head = new AnswerIdHead();
     for (const chunk of this.#chunks) this.#emit(chunk);
     this.#chunks = [];
   }
 
   #emit(chunk: Uint8Array): void {
-    this.#tail?.push(chunk);
+    this.#scan?.push(chunk);
     if (this.#head !== undefined) this.#readId(this.#head, chunk);
     const bytes = chunk.length < restBytes ? Buffer.concat([this.#rest, chunk]) : chunk;
     if (bytes === chunk) this.#sink.emit(this.#rest);
@@ -171,7 +176,6 @@ export class WholeAnswer implements Answer {
     }
     this.#over = true;
     this.#emitRest();
-    this.usage = this.#tail?.read(observer, this.#facts.shape);
     this.#sink.complete();
   }
 

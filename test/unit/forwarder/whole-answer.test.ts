@@ -13,7 +13,7 @@ const facts: AnswerFacts = {
 };
 
 /** What of an answer larger than `bytesMax` has been passed on after each call. */
-function passedOn(bytesMax = 4) {
+function passedOn(bytesMax = 4, more: Partial<AnswerFacts> = {}) {
   let text = '';
   const calls: string[] = [];
   const sink: AnswerSink = {
@@ -33,7 +33,7 @@ function passedOn(bytesMax = 4) {
     discard: () => calls.push('discard'),
     fail: () => calls.push('fail'),
   };
-  const answer = new WholeAnswer(sink, facts, bytesMax);
+  const answer = new WholeAnswer(sink, { ...facts, ...more }, bytesMax);
   return {
     calls,
     text: () => text,
@@ -41,6 +41,7 @@ function passedOn(bytesMax = 4) {
       answer.push(Buffer.from(part));
       return text;
     },
+    usage: () => answer.usage,
     end: (failure?: typeof failures.truncated) => answer.end(failure),
   };
 }
@@ -77,4 +78,17 @@ test('a small answer leaves whole', () => {
   answer.end();
   expect(answer.text()).toBe('');
   expect(answer.calls).toEqual(['whole', 'complete']);
+});
+
+test('the usage of a large answer is known once it has passed, and whatever follows it', () => {
+  const answer = passedOn(16, { isJson: true, shape: 'openai-chat' });
+  answer.push('{"id":"x","choices":[],"usage":{"prompt_tokens":7,"completion');
+  expect(answer.usage()).toBeUndefined();
+  answer.push('_tokens":5},"prompt_token_ids":[');
+  expect(answer.usage()).toMatchObject({ prompt: 7, completion: 5 });
+  answer.push('1234,'.repeat(20_000));
+  answer.push('1]}');
+  answer.end();
+  expect(answer.usage()).toMatchObject({ prompt: 7, completion: 5 });
+  expect(answer.calls).toEqual(['complete']);
 });

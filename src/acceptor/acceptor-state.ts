@@ -5,6 +5,7 @@
 import { assert } from '../lib/assert.ts';
 import { DueList } from '../lib/due-list.ts';
 import { Estimates } from '../lib/estimates.ts';
+import type { Reckoning } from '../lib/reckoning.ts';
 import { ArenaPartition, arenaBytes } from '../shm/arena.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { explainRecords } from '../shm/explain.layout.ts';
@@ -57,6 +58,8 @@ export interface AcceptorState {
   readonly ledger: LedgerTable;
   /** Bytes per token of prompts, by model (context-limit.ts). */
   readonly estimates: readonly Estimates[];
+  /** What requests of each key are reckoned with where nobody has counted (billed.ts). */
+  readonly reckonings: WeakMap<object, Reckoning>;
   /** Of requests that are over; undefined: nobody wants to know. */
   readonly usage: UsageFile | undefined;
   /** Undefined: requests are not traced. */
@@ -123,6 +126,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     limits: new LimitLevels(memory),
     ledger: new LedgerTable(memory.ledger),
     estimates: models.map(() => new Estimates()),
+    reckonings: new WeakMap(),
     usage: openUsage(start, control, metrics, log),
     tracing: openTracing(start, metrics),
     keyRing: new KeyRing(start.keys),

@@ -14,6 +14,7 @@ import {
   TokenType,
 } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
+import type { Billed } from './billed.ts';
 import type { Request, RequestFacts } from './request.ts';
 
 const operations = Object.keys(Operation).length;
@@ -46,10 +47,11 @@ export function countRequest(
   }
 }
 
-/** A request that a replica was given, besides: what it used, from the row of its slot. */
+/** A request that a replica was given, besides: what it is billed for, and what was counted of it. */
 export function countOutcome(
   state: AcceptorState,
   request: Request,
+  billed: Billed,
   isWell: boolean,
   status: number,
   ms: number,
@@ -70,10 +72,11 @@ export function countOutcome(
   const output = read(at.completionTokens);
   if (holder !== undefined) {
     const { series } = holder;
-    const cached = read(at.cachedTokens);
-    counters.addTriple(metrics.tenantTokens, series, index, TokenType.input, input);
-    counters.addTriple(metrics.tenantTokens, series, index, TokenType.output, output);
-    counters.addTriple(metrics.tenantTokens, series, index, TokenType.cached, cached);
+    const add = (type: TokenType, tokens: number | null): void =>
+      counters.addTriple(metrics.tenantTokens, series, index, type, tokens ?? 0);
+    add(TokenType.input, billed.input);
+    add(TokenType.output, billed.output);
+    add(TokenType.cached, billed.cached);
   }
   if (start.genai !== true) return;
   const errorType = errorTypeIndex(status, isWell);

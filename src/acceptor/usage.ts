@@ -3,7 +3,8 @@
  * it ended. Acceptor threads.
  *
  * The numbers are those of the slot row, which the forwarder has summed up over all attempts of which the
- * client has a part: a retry, a hedge or a continuation counts once.
+ * client has a part: a retry, a hedge or a continuation counts once. What nobody has counted is estimated
+ * (billed.ts).
  */
 import { costInBillionths, fromBillionths, type Price } from '../lib/price.ts';
 import { uuidv7 } from '../protocol/request-id.ts';
@@ -15,6 +16,7 @@ import type { Logger } from '../telemetry/log.ts';
 import { UsageFile } from '../telemetry/usage-file.ts';
 import { usagePathOf } from '../telemetry/usage-path.ts';
 import type { AcceptorState, Control } from './acceptor-state.ts';
+import type { Billed } from './billed.ts';
 import type { Request } from './request.ts';
 
 /** How a request ended. */
@@ -46,6 +48,7 @@ export function openUsage(
 export function writeUsage(
   state: AcceptorState,
   request: Request,
+  { input, output, cached, estimated }: Billed,
   outcome: UsageOutcome,
   error: string | undefined,
   ms: number,
@@ -59,13 +62,6 @@ export function writeUsage(
   const adapter = words[row + at.adapter] as number;
   const ofModel = facts.models.rows[words[row + at.model] as number];
   const firstTokenUs = slots.readTime(request.slot, at.firstTokenUs);
-  const read = (field: number): number | null => {
-    const value = words[row + field] as number;
-    return value < 0 ? null : value;
-  };
-  const input = read(at.promptTokens);
-  const output = read(at.completionTokens);
-  const cached = read(at.cachedTokens);
   const cost = costOf(ofModel?.price, input, cached, output);
   const event = {
     id: uuidv7(),
@@ -86,6 +82,7 @@ export function writeUsage(
     input_tokens: input,
     output_tokens: output,
     cached_tokens: cached,
+    estimated,
     cost,
     currency: cost === null ? null : (start.usage?.currency ?? null),
     ttft_ms:
@@ -95,7 +92,7 @@ export function writeUsage(
   usage.add(`${JSON.stringify(event)}\n`);
 }
 
-/** What nobody has counted costs nothing; null where nothing was counted, or has no price. */
+/** Null where nothing is known, or has no price. */
 function costOf(
   price: Price | null | undefined,
   input: number | null,

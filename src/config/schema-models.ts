@@ -246,10 +246,10 @@ export const Model = z.strictObject({
       'Bytes that are remembered of a stream: of its delivered text, or 4 for each token of prompt and answer; a longer one is not continued.',
     ),
   stream_usage: z
-    .enum(['off', 'end', 'continuous'])
-    .prefault('off')
+    .enum(['auto', 'off', 'end', 'continuous'])
+    .prefault('auto')
     .describe(
-      'Whether replicas are asked for the usage of streams whose clients did not ask: `end` for that of the last chunk, `continuous` for that of every chunk too, which is exact also where a client leaves. The client does not see it. An engine that does not know `stream_options`, or for `continuous` one other than vLLM and SGLang, may refuse the request. Without it events with tokens are counted.',
+      'Whether replicas are asked for the usage of streams whose clients did not ask: `end` for that of the last chunk, `continuous` for that of every chunk too, which is exact also where a client leaves. `auto` is `end` where somebody is billed or limited by it: the model has a price, or the tenant has limits. The client does not see it. An engine that does not know `stream_options`, or for `continuous` one other than vLLM and SGLang, may refuse the request. Without it events with tokens are counted, and prompts estimated.',
     ),
   allowed_media_domains: z
     .array(mediaDomain())

@@ -25,8 +25,6 @@ interface Kept {
 /** A token has so many bytes at most, with what is around it in a request; of most it is a quarter. */
 const bytesPerToken = 16;
 const bytesPerId = 4;
-/** A longer body is not copied for the sake of its usage. */
-const usageBodyBytesMax = 1024 * 1024;
 const sweepEveryUs = 20_000;
 
 export class Deliveries {
@@ -80,7 +78,7 @@ export class Deliveries {
     const rule = model.continuation ?? { mode: 'off', bytesMax: 0 };
     const mayContinue = rule.mode !== 'off' && words[row + at.choices] === 1;
     const toContinue = mayContinue ? this.#planOf(row, body, rule.mode, rule.bytesMax) : undefined;
-    const plan = toContinue ?? this.#usagePlan(row, body, model.streamUsage);
+    const plan = toContinue ?? this.#usagePlan(row, body, model);
     if (plan === undefined) return undefined;
     const delivery = new Delivery(plan, rule.bytesMax);
     this.#kept.set(slot, { generation: generationOf(lease), ofExchanges: [delivery] });
@@ -114,15 +112,30 @@ export class Deliveries {
     this.#resuming.delete(slot);
   }
 
-  /** Answers of other shapes tell their usage unasked. */
-  #usagePlan(row: number, body: Uint8Array, asked: ModelRow['streamUsage']) {
+  /**
+   * Answers of other shapes tell their usage unasked. However long the body is: a bound here would be the length
+   * from which streams are for nothing. All of them together are no more than the arena holds.
+   */
+  #usagePlan(row: number, body: Uint8Array, model: ModelRow) {
     const { words, at } = this.#slots;
+    const asked = this.#askedUsage(row, model);
     const { shape } = routeOf(words[row + at.route] as number);
     const isOpenAi = shape === 'openai-chat' || shape === 'openai-completions';
-    if (asked === undefined || asked === 'off' || !isOpenAi) return undefined;
-    if (body.length > usageBodyBytesMax) return undefined;
+    if (asked === 'off' || !isOpenAi) return undefined;
     // In a chunk it is that of its choice.
-    return planUsage(body, shape, asked === 'continuous' && words[row + at.choices] === 1);
+    const isContinuous = asked === 'continuous' && words[row + at.choices] === 1;
+    const hasAsked = ((words[row + at.flags] as number) & RequestFlag.includeUsage) !== 0;
+    if (hasAsked && !isContinuous) return undefined;
+    return planUsage(body, shape, isContinuous);
+  }
+
+  /** Where it is billed or limited by what it uses it is asked; the answer of many engines is silent else. */
+  #askedUsage(row: number, { streamUsage = 'auto', price }: ModelRow) {
+    if (streamUsage !== 'auto') return streamUsage;
+    const { words, at } = this.#slots;
+    const [limitRow, limitModelRow] = [words[row + at.limitRow], words[row + at.limitModelRow]];
+    const isLimited = (limitRow as number) >= 0 || (limitModelRow as number) >= 0;
+    return price !== undefined || isLimited ? 'end' : 'off';
   }
 
   #planOf(

@@ -8,6 +8,8 @@
  */
 import { bytesPerTokenStart, clampRatio, outputTokensStart } from './estimates.ts';
 
+/** Around a shorter prompt there is more of the template than of it. */
+const taughtBytesMin = 1024;
 const weightOfMore = 0.5;
 const weightOfLess = 0.02;
 
@@ -32,7 +34,7 @@ export class Reckoning {
     outputTokens: number,
     outputMax = Number.POSITIVE_INFINITY,
   ): void {
-    if (promptBytes > 0 && promptTokens > 0) {
+    if (promptBytes >= taughtBytesMin && promptTokens > 0) {
       const more = clampRatio(promptBytes / promptTokens) - this.#bytesPerToken;
       this.#bytesPerToken += (more < 0 ? weightOfMore : weightOfLess) * more;
     }

@@ -257,7 +257,12 @@ function takeStreamOptions(first: number, draft: Draft): boolean {
     while (cursor.nextMember()) {
       const memberStart = cursor.keyStart - 1;
       const key = textOf(bytes, cursor.keyStart, cursor.keyEnd);
-      if (!cursor.skip() || key.includes('\\')) return false;
+      if (!cursor.skip()) return false;
+      if (key.includes('\\')) {
+        // None that an engine knows needs escapes: it is left out where the usage is wanted whatever the body says.
+        if (draft.mode !== 'usage') return false;
+        continue;
+      }
       const isTrue = shortValue() === 'true';
       if (key === 'include_usage') draft.wantsUsage = isTrue;
       else if (key === 'continuous_usage_stats') draft.wantsContinuousUsage = isTrue;

@@ -19,6 +19,11 @@ const head = Buffer.from('{"usage":');
 /** Strings up to this length are crossed by the byte. */
 const nearBytes = 24;
 
+/** 1: outside of strings the byte says something. */
+const marks = new Uint8Array(256);
+for (const byte of [quote, comma, openBrace, openBracket, closeBrace, closeBracket])
+  marks[byte] = 1;
+
 export class UsageScan {
   /** `{"usage":` and the value. */
   readonly #value = Buffer.alloc(head.length + valueBytesMax + 1);
@@ -47,8 +52,10 @@ export class UsageScan {
     let p = 0;
     while (p < chunk.length) {
       const from = p;
-      p = this.#isInString ? this.#crossString(chunk, p) : this.#crossOne(chunk, p);
-      if (this.#isValue) this.#keep(chunk, from, p);
+      const wasValue = this.#isValue;
+      p = this.#isInString ? this.#crossString(chunk, p) : this.#crossMark(chunk, p);
+      // It begins with its brace, behind the colon.
+      if (this.#isValue) this.#keep(chunk, wasValue ? from : p - 1, p);
     }
   }
 
@@ -61,7 +68,10 @@ export class UsageScan {
     return (flags & Observed.malformed) === 0 ? { ...observer.usage } : undefined;
   }
 
-  #crossOne(chunk: Uint8Array, p: number): number {
+  /** To behind the next byte that says something, or to the end of the chunk. */
+  #crossMark(chunk: Uint8Array, p: number): number {
+    const from = p;
+    while (p < chunk.length && marks[chunk[p] as number] === 0) p++;
     switch (chunk[p]) {
       case quote:
         this.#isInString = true;
@@ -75,7 +85,7 @@ export class UsageScan {
       case closeBrace:
       case closeBracket:
         if (--this.#depth === 1 && this.#isValue) {
-          this.#keep(chunk, p, p + 1);
+          this.#keep(chunk, from, p + 1);
           this.#isValue = false;
           this.#isThere = this.#length - head.length <= valueBytesMax;
         }
@@ -87,7 +97,7 @@ export class UsageScan {
         }
         break;
     }
-    return p + 1;
+    return Math.min(p + 1, chunk.length);
   }
 
   #open(isObject: boolean): void {

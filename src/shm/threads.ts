@@ -29,8 +29,8 @@ export interface ModelRow {
   readonly sessionAffinity: boolean;
   /** Absent: off. */
   readonly continuation?: ContinuationRule;
-  /** Whether streams are asked for their usage although their clients do not; absent: off. */
-  readonly streamUsage?: 'off' | 'end' | 'continuous';
+  /** Whether streams are asked for their usage although their clients do not; absent: auto. */
+  readonly streamUsage?: 'auto' | 'off' | 'end' | 'continuous';
   /** Where its requests go on, and those whose prompts are too long for it; absent: nowhere. */
   readonly fallbacks?: readonly ModelRef[] | undefined;
   readonly contextFallbacks?: readonly ModelRef[] | undefined;

@@ -9,6 +9,8 @@ export interface UsageEvent {
   readonly input_tokens: number | null;
   readonly cached_tokens: number | null;
   readonly output_tokens: number | null;
+  /** Some of its tokens are no count of a replica; absent in older files. */
+  readonly estimated?: boolean;
   /** Absent in files of before there were prices. */
   readonly cost?: number | null;
   readonly [field: string]: unknown;

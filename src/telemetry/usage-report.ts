@@ -15,6 +15,8 @@ interface Sums {
   output_tokens: number;
   /** Events whose tokens nobody has counted. */
   uncounted: number;
+  /** Events of which some tokens are estimated. */
+  estimated: number;
   /** By the prices of their time; 0 for models without one. */
   cost: number;
 }
@@ -37,7 +39,7 @@ const recentMax = 1_000_000;
 
 const empty = (): Sums => ({
   ...{ requests: 0, errors: 0, client_gone: 0, input_tokens: 0, cached_tokens: 0 },
-  ...{ output_tokens: 0, uncounted: 0, cost: 0 },
+  ...{ output_tokens: 0, uncounted: 0, estimated: 0, cost: 0 },
 });
 
 /** Rejects where a file cannot be read. `since` included, `until` not; milliseconds. */
@@ -89,6 +91,7 @@ function add(sums: Sums, event: UsageEvent): void {
   if (event.outcome === 'error') sums.errors++;
   if (event.outcome === 'client_gone') sums.client_gone++;
   if (event.output_tokens === null) sums.uncounted++;
+  if (event.estimated === true) sums.estimated++;
   sums.input_tokens += event.input_tokens ?? 0;
   sums.cached_tokens += event.cached_tokens ?? 0;
   sums.output_tokens += event.output_tokens ?? 0;
@@ -104,6 +107,7 @@ const columns = [
   'cached_tokens',
   'output_tokens',
   'uncounted',
+  'estimated',
   'cost',
 ] as const;
 

@@ -28,12 +28,15 @@ const size = {
   responseRingBytes: 1 << 16,
 };
 
+const storeOf = (url: string): RedisStore =>
+  new RedisStore({
+    ...{ mode: 'single', urls: [url], master: '', username: '', password: '', timeoutMs: 5000 },
+  });
+
 function createLimiter(url: string, memory: LimiterOptions['memory']): Limiter {
   const limiter = new Limiter({
     memory,
-    store: new RedisStore({
-      ...{ mode: 'single', urls: [url], master: '', username: '', password: '', timeoutMs: 5000 },
-    }),
+    store: storeOf(url),
     prefix: 'test:',
     wakeScheduler: () => {},
     onState: () => {},
@@ -183,6 +186,24 @@ describe.skipIf(!hasRedis)('leases over a real Redis (skipped without redis-serv
     expect(taken).toBeLessThanOrEqual(burst + perSecond * seconds);
     expect(taken).toBeGreaterThan(0.8 * (burst + perSecond * seconds));
   });
+
+  test.each([10, 0.1])(
+    'a rate that changes %s-fold leaves as many units taken as were',
+    async (factor) => {
+      redis.cli('flushall');
+      const store = storeOf(redis.url);
+      await store.connect();
+      const [rate, burst] = [1e-9, 1000]; // it does not fill while the test runs
+      const call = { key: '{t}:k', rate, burst, charge: 0, refund: 0, need: 0, want: 0 };
+      await store.take([{ ...call, charge: 600 }]);
+      const changed = { ...call, rate: rate * factor, burst: 2000 };
+      const [first] = await store.take([{ ...changed, refund: 100 }]);
+      expect(first!.fullInUs * changed.rate).toBeCloseTo(500, 3);
+      const [rest] = await store.take([{ ...changed, want: 5000 }]);
+      expect(rest!.given).toBeCloseTo(1500, 3);
+      store.close();
+    },
+  );
 
   test('a limiter that died with a row taken from the ring: its successor hears of the row again', async () => {
     const member = new Member(redis.url, { inputRate: 1000, inputBurst: 1000 });

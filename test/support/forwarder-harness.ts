@@ -248,6 +248,7 @@ export class ForwarderHarness {
     const list = options.headers ?? ['content-type', 'application/json', 'x-request-id', 'r1'];
     const headLength = encodeHeadersInto(this.#arena, headStart, list);
     const columns: Partial<Record<keyof typeof at, number>> = {
+      ...{ limitRow: -1, limitModelRow: -1 },
       ...{ acceptor: 0, model: 0, clientGone: 0, hedgeFlags: 0, hedges: 0 },
       ...{ consumedBytes: options.consumedBytes ?? 0, deadlineMs: options.deadlineMs ?? 0 },
       ...{ route: options.route ?? 1, choices: options.choices ?? 1 },

@@ -78,7 +78,7 @@ test('a file with models only has every other key at its default', () => {
         session_affinity: true,
         continuation: 'off',
         continuation_max: 64 * 1024,
-        stream_usage: 'off',
+        stream_usage: 'auto',
         allowed_media_domains: [],
         max_context: 0,
         replicas: [

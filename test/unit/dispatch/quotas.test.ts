@@ -144,8 +144,8 @@ test('a tenant cannot teach that its next answers are short, and long ones are s
 test('the prompts of one tenant teach nothing of those of another', () => {
   const { harness, arrive, input } = scene();
   for (let i = 0; i < 50; i++) {
-    arrive(0, 1, { limitRow: 1, textBytes: 400 });
-    harness.finish(0, { promptTokens: 400, completionTokens: 1 });
+    arrive(0, 1, { limitRow: 1, textBytes: 4000 });
+    harness.finish(0, { promptTokens: 4000, completionTokens: 1 });
     harness.advance(60_000);
   }
   arrive(0, 1, { textBytes: 400 });

@@ -1,27 +1,46 @@
 /** How long the deliveries of requests that are with the scheduler are kept. */
 import { expect, test } from 'vitest';
 import { Deliveries } from '../../../src/forwarder/deliveries.ts';
+import type { Price } from '../../../src/lib/price.ts';
+import { observedBody } from '../../../src/protocol/continued-body.ts';
 import { routes } from '../../../src/protocol/routes.ts';
 import { RequestFlag, SlotState } from '../../../src/shm/request-slots.layout.ts';
 import { createRequestSlots, RequestSlots } from '../../../src/shm/request-slots.ts';
+import type { ModelRow } from '../../../src/shm/threads.ts';
 
 const { reading, queued, dispatched, resuming, settled } = SlotState;
 const slot = 3;
 const us = 1_000_000;
 const body = Buffer.from('{"messages":[{"role":"user","content":"x"}],"stream":true}');
 
+interface Billing {
+  readonly limitRow?: number;
+  readonly limitModelRow?: number;
+  readonly flags?: number;
+  readonly choices?: number;
+  readonly price?: Price;
+  readonly streamUsage?: NonNullable<ModelRow['streamUsage']>;
+}
+
 /** With a request that broke and is with the scheduler. */
-function fixture(mode: 'text' | 'token_ids' = 'text', bytes: Uint8Array = body) {
+function fixture(
+  mode: 'text' | 'token_ids' | 'off' = 'text',
+  bytes: Uint8Array = body,
+  { limitRow = -1, limitModelRow = -1, flags = 0, choices = 1, ...model }: Billing = {},
+) {
   const slots = new RequestSlots(createRequestSlots(8), 8);
   const { words, at } = slots;
   const row = slots.row(slot);
   slots.transition(slot, slots.claim(slot), reading, queued);
   const lease = slots.startAttempt(slot, slots.lease(slot));
-  words[row + at.flags] = RequestFlag.stream;
-  words[row + at.choices] = 1;
+  words[row + at.flags] = RequestFlag.stream | flags;
+  words[row + at.choices] = choices;
+  words[row + at.limitRow] = limitRow;
+  words[row + at.limitModelRow] = limitModelRow;
   words[row + at.route] = routes.find(({ shape }) => shape === 'openai-chat')?.id ?? -1;
   const continuation = { mode, bytesMax: 16 * 1024 * 1024 };
-  const rows = [{ name: 'm', aliases: [], policy: '', sessionAffinity: false, continuation }];
+  const named = { name: 'm', aliases: [], policy: '', sessionAffinity: false };
+  const rows = [{ ...named, continuation, ...model }];
   const deliveries = new Deliveries(slots, rows);
   const delivery = deliveries.open(slot, lease, bytes);
   delivery?.suspend(1);
@@ -58,4 +77,42 @@ test('the ids of a request above 4 MiB are not asked for', () => {
   expect(fixture('token_ids', padded(most)).delivery).toBeDefined();
   expect(fixture('token_ids', padded(most + 1)).delivery).toBeUndefined();
   expect(fixture('text', padded(most + 1)).delivery).toBeDefined();
+});
+
+const price: Price = { input: 1, cachedInput: 1, output: 1 };
+const atEnd = { mode: 'usage', asksContinuousUsage: false };
+const always = { mode: 'usage', asksContinuousUsage: true };
+const includeUsage = RequestFlag.includeUsage;
+
+test.each<[string, Billing, object | undefined]>([
+  ['who is neither billed nor limited by it', {}, undefined],
+  ['a model with a price', { price }, atEnd],
+  ['a tenant with limits', { limitRow: 3 }, atEnd],
+  ['a tenant with limits for the model', { limitModelRow: 0 }, atEnd],
+  ['a client that has asked for it', { price, flags: includeUsage }, undefined],
+  ['a model with a price that forbids it', { price, streamUsage: 'off' }, undefined],
+  ['a model that says so', { streamUsage: 'end' }, atEnd],
+  ['a model that says always', { streamUsage: 'continuous' }, always],
+  [
+    'always, though asked for at the end',
+    { streamUsage: 'continuous', flags: includeUsage },
+    always,
+  ],
+  ['always, of several choices', { streamUsage: 'continuous', choices: 2 }, atEnd],
+])('usage is asked for as it should be: %s', (_, billing, expected) => {
+  const { delivery } = fixture('off', body, billing);
+  if (expected === undefined) expect(delivery).toBeUndefined();
+  else expect(delivery?.plan).toMatchObject(expected);
+});
+
+test('usage is asked for however long the body is, and whatever its options are called', () => {
+  const long = Buffer.concat([body, Buffer.alloc(5 * 1024 * 1024, ' ')]);
+  expect(fixture('off', long, { price }).delivery?.plan).toMatchObject(atEnd);
+  const escaped = Buffer.from('{"stream":true,"stream_options":{"\\u0078":1,"y":2}}');
+  const plan = fixture('off', escaped, { price }).delivery?.plan;
+  expect(plan).toMatchObject(atEnd);
+  expect(JSON.parse(observedBody(escaped, plan!).toString())).toEqual({
+    stream: true,
+    stream_options: { include_usage: true, y: 2 },
+  });
 });

@@ -37,7 +37,7 @@ test('events are summed up once each, by what is asked for', async () => {
       event('1'),
       '\n',
       '{"id":"1","ti\n',
-      event('3', { model: 'n', outcome: 'error', cost: 0.2 }),
+      event('3', { model: 'n', outcome: 'error', cost: 0.2, estimated: true }),
     ),
   ];
   const report = await readUsage(files, ['tenant'], from, to);
@@ -50,6 +50,7 @@ test('events are summed up once each, by what is asked for', async () => {
         input_tokens: 20,
         output_tokens: 10,
         uncounted: 0,
+        estimated: 1,
         // Not the 0.30000000000000004 of binary fractions.
         cost: 0.3,
       },
@@ -61,16 +62,17 @@ test('events are summed up once each, by what is asked for', async () => {
       cached_tokens: 12,
       output_tokens: 10,
       uncounted: 1,
+      estimated: 1,
       cost: 0.3,
     },
     ...{ duplicates: 1, unreadable: 1 },
   });
   expect(usageTable(report)).toBe(
     [
-      'tenant  requests  errors  client_gone  input_tokens  cached_tokens  output_tokens  uncounted  cost',
-      'acme           2       1            0            20              8             10          0   0.3',
-      'other          1       0            1            10              4              0          1     0',
-      'all            3       1            1            30             12             10          1   0.3',
+      'tenant  requests  errors  client_gone  input_tokens  cached_tokens  output_tokens  uncounted  estimated  cost',
+      'acme           2       1            0            20              8             10          0          1   0.3',
+      'other          1       0            1            10              4              0          1          0     0',
+      'all            3       1            1            30             12             10          1          1   0.3',
       '',
     ].join('\n'),
   );

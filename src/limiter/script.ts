@@ -1,10 +1,9 @@
 /**
  * The buckets of shared limits, as one Lua script that Redis runs atomically.
  *
- * A key for each bucket: GCRA (ITU-T I.371, lib/gcra.ts), the theoretical arrival time in microseconds of
- * the server's clock and behind it the rate that makes units of it, so that gateways whose limits have changed
- * find as much taken as was taken; no key is a full bucket. All keys of a call are of one tenant and
- * in one slot of a cluster by their hash tag. Numbers go out as text, because Redis cuts fractions off.
+ * A key for each bucket: GCRA (ITU-T I.371, lib/gcra.ts), its time in microseconds of the server's clock and the
+ * rate that it is by; no key is a full bucket. All keys of a call are of one tenant and in one slot of a cluster
+ * by their hash tag. Numbers go out as text, because Redis cuts fractions off.
  *
  * Six arguments for each key:
  *   rate    units a microsecond

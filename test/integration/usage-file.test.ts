@@ -14,8 +14,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { UsageFile } from '../../../src/telemetry/usage-file.ts';
-import { eventually } from '../../support/until.ts';
+import { UsageFile } from '../../src/telemetry/usage-file.ts';
+import { eventually } from '../support/until.ts';
 
 let folder: string;
 let dropped: number;

@@ -1,7 +1,7 @@
 /** The brain with twice the load that its replica can take, on a virtual clock. */
 import { describe, expect, test } from 'vitest';
-import { createPrng, type Prng } from '../../../src/lib/prng.ts';
-import { BrainHarness } from '../../support/brain-harness.ts';
+import { createPrng, type Prng } from '../../src/lib/prng.ts';
+import { BrainHarness } from '../support/brain-harness.ts';
 
 const seed = Number(process.env.SEED ?? 20_261_129);
 console.info(`SEED=${seed}`);

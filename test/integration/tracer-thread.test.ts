@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest';
-import { TracerThread } from '../../../src/gateway/tracer-thread.ts';
-import { ByteRingProducer, createByteRing, SpanRingLayout } from '../../../src/shm/byte-ring.ts';
-import { spanRingBytes } from '../../../src/shm/memory.ts';
-import { createMetricsRegion } from '../../../src/shm/metrics.layout.ts';
-import { type RequestSpan, SpanWriter } from '../../../src/shm/span-records.ts';
-import type { TracerStart } from '../../../src/shm/threads.ts';
-import { defaultMetricDims } from '../../../src/telemetry/labels.ts';
-import { OtlpReceiver, spanKinds } from '../../support/otlp-receiver.ts';
+import { TracerThread } from '../../src/gateway/tracer-thread.ts';
+import { ByteRingProducer, createByteRing, SpanRingLayout } from '../../src/shm/byte-ring.ts';
+import { spanRingBytes } from '../../src/shm/memory.ts';
+import { createMetricsRegion } from '../../src/shm/metrics.layout.ts';
+import { type RequestSpan, SpanWriter } from '../../src/shm/span-records.ts';
+import type { TracerStart } from '../../src/shm/threads.ts';
+import { defaultMetricDims } from '../../src/telemetry/labels.ts';
+import { OtlpReceiver, spanKinds } from '../support/otlp-receiver.ts';
 
 const record: RequestSpan = {
   kind: 'request',

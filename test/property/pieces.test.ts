@@ -1,7 +1,7 @@
 /** Pieces of a text: all of it, in order, none too long, no character in two. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type Piece, pieceFrom } from '../../../src/tokenizer/pieces.ts';
+import { type Piece, pieceFrom } from '../../src/tokenizer/pieces.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 

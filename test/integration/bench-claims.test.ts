@@ -1,10 +1,10 @@
 /** The benchmarks with a claim say by figure whether it holds, net of the loop around the work. */
 import { execFileSync } from 'node:child_process';
 import { expect, test } from 'vitest';
-import { type Measurement, netFigure } from '../../../native-free-bench/harness.ts';
-import { BenchContext } from '../../../scripts/bench/bench-context.ts';
-import { type Figure, verdict } from '../../../scripts/bench/figures.ts';
-import { decision } from '../../../scripts/bench/scenario-decision.ts';
+import { type Measurement, netFigure } from '../../native-free-bench/harness.ts';
+import { BenchContext } from '../../scripts/bench/bench-context.ts';
+import { type Figure, verdict } from '../../scripts/bench/figures.ts';
+import { decision } from '../../scripts/bench/scenario-decision.ts';
 
 const smoke = (file: string, ...args: string[]): string =>
   execFileSync(process.execPath, [`native-free-bench/${file}.ts`, '--smoke', ...args], {

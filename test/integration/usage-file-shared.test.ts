@@ -1,7 +1,6 @@
 /** One file that two processes write for a while, as in a restart that overlaps: nothing is lost, cut or doubled. */
 import {
   appendFileSync,
-  existsSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -12,8 +11,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { UsageFile } from '../../../src/telemetry/usage-file.ts';
-import { eventually } from '../../support/until.ts';
+import { UsageFile } from '../../src/telemetry/usage-file.ts';
+import { eventually } from '../support/until.ts';
 
 let folder: string;
 let path: string;
@@ -36,10 +35,14 @@ function open(mayRename: () => boolean): UsageFile {
   });
 }
 /** None where it was renamed on the way. */
-const linesIn = (name: string): string[] => {
-  const at = join(folder, name);
-  return existsSync(at) ? readFileSync(at, 'utf8').split('\n') : [];
-};
+function linesIn(name: string): string[] {
+  try {
+    return readFileSync(join(folder, name), 'utf8').split('\n');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
 const written = (): string[] =>
   readdirSync(folder)
     .flatMap(linesIn)

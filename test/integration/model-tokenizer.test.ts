@@ -11,7 +11,7 @@ import {
   referenceOf,
   removeTokenizers,
   tokenizerFolder,
-} from '../../support/tokenizers.ts';
+} from '../support/tokenizers.ts';
 
 afterAll(removeTokenizers);
 const never = Number.POSITIVE_INFINITY;

@@ -24,9 +24,10 @@ const tls = () =>
 const user = () => z.string().max(256).prefault('').describe('Name it logs in with; empty: none.');
 const password = () => secret().prefault('').describe('Password it logs in with.');
 
+/** Its package takes what is before the first colon for the host: IPv6 only by a name. */
 const hostAndPort = () =>
-  z.string().regex(/^[A-Za-z0-9._-]{1,253}:\d{1,5}$|^\[[0-9A-Fa-f:.]{2,45}\]:\d{1,5}$/, {
-    error: 'must be a host and a port such as kafka-1:9092',
+  z.string().regex(/^[A-Za-z0-9._-]{1,253}:\d{1,5}$/, {
+    error: 'must be a host and a port such as kafka-1:9092 (an IPv6 address needs a name)',
   });
 
 /** A URL of one scheme and nothing but host and port: credentials have keys of their own. */

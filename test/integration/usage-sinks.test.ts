@@ -5,7 +5,7 @@
 import { appendFileSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type SinkName, sinkNames } from '../../src/config/sinks.ts';
 import { Ledger } from '../../src/ledger/ledger.ts';
@@ -155,6 +155,49 @@ describe.each(kinds)('%s', (sink, isThere, open) => {
     await eventually('nothing waits', () => waiting(second) === 0);
     expect(second.counts.stored).toBe(10);
   });
+});
+
+/** Those that keep on disk what they have said is stored; Kafka's stand-in has all in memory. */
+const durable = kinds.filter(([sink]) => sink !== 'kafka');
+
+describe.each(durable)('%s is killed without warning', (sink, isThere, open) => {
+  const kills = 5;
+  const each = 400;
+  test.runIf(isThere)(
+    'amid what it stores: nothing is lost, ids tell what came twice',
+    async () => {
+      const server = await open();
+      closing.push(server);
+      const watched = await ledgerOf(server, sink);
+      let written = 0;
+      for (let n = 1; n <= kills; n++) {
+        const before = watched.counts.stored;
+        // Its own loop, so that the kill falls into the sending and not between two batches of a pause.
+        const writing = (async () => {
+          for (const until = written + each; written < until; written += 20) {
+            write(written, written + 20);
+            await turn();
+          }
+        })();
+        await eventually('some are stored', () => watched.counts.stored > before, 20_000);
+        await server.kill('SIGKILL');
+        await writing;
+        await server.start();
+      }
+      const stored = await storedIds(server, kills * each, 30_000);
+      const byId = new Map(stored.map(({ id, event }) => [id, event]));
+      expect([...byId.keys()].toSorted()).toEqual(
+        Array.from({ length: kills * each }, (_, n) => idOf(n)),
+      );
+      for (const [id, event] of byId) expect(event.id).toBe(id);
+      await eventually(
+        'nothing waits',
+        () => watched.table.readSink(sinkNames.indexOf(sink), 'waiting') === 0,
+      );
+      expect(watched.counts.lost).toBe(0);
+      expect(watched.counts.stored).toBe(kills * each);
+    },
+  );
 });
 
 const withCertificates = [

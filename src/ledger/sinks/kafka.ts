@@ -17,7 +17,8 @@ export async function openKafka({
     clientId: 'sluice',
     brokers: [...brokers],
     ...(tls === undefined ? {} : { ssl: readPems(tls) }),
-    ...(sasl === undefined ? {} : { sasl: sasl as SASLOptions }),
+    // It writes into what it is given; a config is frozen.
+    ...(sasl === undefined ? {} : { sasl: { ...sasl } as SASLOptions }),
     connectionTimeout: sinkTimeoutMs,
     authenticationTimeout: sinkTimeoutMs,
     requestTimeout: sinkTimeoutMs,

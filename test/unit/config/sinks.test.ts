@@ -15,6 +15,22 @@ test('none are there unless they are asked for', () => {
 test.each([
   ['kafka: { brokers: [], topic: t }', 'usage.kafka.brokers: must have at least 1'],
   ['kafka: { brokers: ["h"], topic: t }', 'usage.kafka.brokers.0: must be a host and a port such'],
+  [
+    'kafka: { brokers: ["[::1]:9092"], topic: t }',
+    'usage.kafka.brokers.0: must be a host and a port',
+  ],
+  [
+    'kafka: { brokers: ["h:1"], topic: t, sasl: { mechanism: gssapi, username: u, password: p } }',
+    'usage.kafka.sasl.mechanism: must be',
+  ],
+  [
+    'kafka: { brokers: ["h:1"], topic: t, sasl: { mechanism: plain, username: u } }',
+    'usage.kafka.sasl.password: ',
+  ],
+  [
+    'kafka: { brokers: ["h:1"], topic: t, tls: { key: k } }',
+    'usage.kafka.tls: must have cert and key',
+  ],
   ['kafka: { brokers: ["h:1"], topic: "a b" }', 'usage.kafka.topic: must be 1 to 249 letters'],
   ['redis_stream: { url: "redis://u:p@h" }', 'redis_stream.url: must be a URL such as redis://'],
   ['redis_stream: { url: "http://h" }', 'redis_stream.url: must be a URL such as redis://'],

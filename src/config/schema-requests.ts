@@ -25,9 +25,9 @@ export const Requests = z.strictObject({
     .prefault(0)
     .describe('Most texts in `stop` and `stop_sequences`. 0: no cap.'),
   max_prompts: integer(0, 65_536)
-    .prefault(0)
+    .prefault(2048)
     .describe(
-      'Most prompts in the list of one completion, and texts in the `input` of one call for embeddings. 0: no cap.',
+      'Most prompts in the list of one completion, and texts in the `input` of one call for embeddings (2048 there is the limit of OpenAI). 0: no cap.',
     ),
   allow: z
     .array(z.enum(restrictedKeys))

@@ -74,7 +74,9 @@ const Budget = z.strictObject({
 const TenantLimits = Limits.extend({
   max_n: integer(0, 65_536)
     .prefault(0)
-    .describe('Largest `n` and `best_of`, where it is below `requests.max_n`. 0: as for all.'),
+    .describe(
+      'Largest `n` and `best_of`, where it is below `requests.max_n`; and most completions that one call may ask for with a list of prompts, each counted `n` times. 0: as for all.',
+    ),
   max_context: integer(0, 2_000_000_000)
     .prefault(0)
     .describe(

@@ -13,7 +13,7 @@ export const requestRows = {
   }),
   PARAM_TOO_LONG: client(112, 400, 'array_above_max_length', 'DPE', {
     message: 'A list of the request is too long.',
-    hint: '`requests.max_stop` or `max_prompts`.',
+    hint: '`requests.max_stop` or `max_prompts`; `limits.max_n` of the tenant.',
   }),
   PARAM_NOT_ALLOWED: client(113, 400, 'unsupported_parameter', 'DPE', {
     message: 'The request has a parameter that clients may not use.',

@@ -77,8 +77,8 @@ export function refusedBits(allowed: readonly RestrictedKey[]): number {
 
 /**
  * 0, or the number of the error, whose key and sentence are then in `facts`, which are those of `body`. `n`: a
- * cap on n of the one who asks, beside that of all; 0: none. `shape`: of its answer; the `input` of
- * /v1/responses is one conversation.
+ * cap of the one who asks, beside that of all: on n, and in a completion on the sequences of all its prompts
+ * together; 0: none. `shape`: of its answer; the `input` of /v1/responses is one conversation.
  */
 export function capProblem(
   body: Uint8Array,
@@ -102,6 +102,8 @@ export function capProblem(
   if (isOver(facts.prompts, caps.prompts)) {
     return tooLong(facts, 'prompt', facts.prompts, caps.prompts);
   }
+  const sequences = Math.max(facts.n, facts.bestOf) * facts.prompts;
+  if (shape === 'openai-completions' && isOver(sequences, n)) return tooMany(facts, sequences, n);
   // Counted only here: a long list is one more walk.
   if (caps.prompts === 0 || shape === 'responses') return 0;
   const inputs = countPrompts(body, facts.inputStart, facts.inputEnd);
@@ -123,6 +125,14 @@ function tooLarge(facts: RequestFacts, key: string, value: number, cap: number):
     `Invalid '${key}': integer above maximum value. ` +
     `Expected a value <= ${cap}, but got ${value} instead.`;
   return errors.PARAM_TOO_LARGE.number;
+}
+
+function tooMany(facts: RequestFacts, sequences: number, cap: number): number {
+  facts.errorParam = 'prompt';
+  facts.errorMessage =
+    `Invalid 'prompt': its ${facts.prompts} prompts ask for ${sequences} completions together ` +
+    `('n' or 'best_of' for each). Expected at most ${cap}.`;
+  return errors.PARAM_TOO_LONG.number;
 }
 
 function tooLong(facts: RequestFacts, key: string, length: number, cap: number): number {

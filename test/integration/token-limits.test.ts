@@ -232,6 +232,24 @@ describe.each(testEngines)('engine %s', (engine) => {
     );
     expect((await ask(chat('open', 'a', { n: 2 }), 'small')).status).toBe(200);
     expect((await ask(chat('open', 'a', { n: 3 }), 'small')).status).toBe(400);
+    const completions = (count: number, who: keyof typeof keys) =>
+      ask({ model: 'open', prompt: Array(count).fill('a') }, who, '/v1/completions');
+    expect((await completions(2, 'small')).status).toBe(200);
+    for (const [count, who] of [
+      [3, 'small'],
+      [20_000, 'small'],
+      [2049, 'free'],
+    ] as const) {
+      const refused = await unheard(() => completions(count, who));
+      const code = 'array_above_max_length';
+      expect(errorOf(refused)).toMatchObject({ status: 400, param: 'prompt', code });
+    }
+    const input = Array(2048).fill('a');
+    expect((await ask({ model: 'open', input }, 'small', '/v1/embeddings')).status).toBe(200);
+    const more = await unheard(() =>
+      ask({ model: 'open', input: [...input, 'a'] }, 'free', '/v1/embeddings'),
+    );
+    expect(errorOf(more)).toMatchObject({ status: 400, param: 'input' });
   });
 
   test('a broken file at a reload keeps the last good one', async () => {

@@ -53,7 +53,7 @@ test('a file with models only has every other key at its default', () => {
       ...{ endpoint: '', sample: 0.01, max_per_second: 200, service_name: 'sluice', headers: {} },
     },
     requests: {
-      ...{ max_n: 128, max_tokens_cap: 0, max_logprobs: 0, max_stop: 0, max_prompts: 0 },
+      ...{ max_n: 128, max_tokens_cap: 0, max_logprobs: 0, max_stop: 0, max_prompts: 2048 },
       allow: ['chat_template_kwargs', 'cache_salt'],
     },
     tokenizers: { threads: 1, queue: 64, timeout: 1000 },

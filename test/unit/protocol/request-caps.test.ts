@@ -90,6 +90,29 @@ test('lists', () => {
   expect(judge('"input":[1,2,3]', { prompts: 1 })).toBe('');
 });
 
+test('a list of prompts does not multiply what a tenant may ask for', () => {
+  const list = (count: number): string => `"prompt":[${Array(count).fill('"a"').join(',')}]`;
+  const asked = (members: string, n: number) => judge(members, { n: 128 }, n, 'openai-completions');
+  expect(asked(list(20_000), 1)).toEqual({
+    code: PARAM_TOO_LONG.number,
+    param: 'prompt',
+    message:
+      "Invalid 'prompt': its 20000 prompts ask for 20000 completions together ('n' or 'best_of' for each). " +
+      'Expected at most 1.',
+  });
+  expect(asked(`${list(3)},"n":2`, 6)).toBe('');
+  expect(asked(`${list(4)},"n":2`, 6)).toMatchObject({ param: 'prompt' });
+  expect(asked(`${list(3)},"n":1,"best_of":3`, 6)).toMatchObject({ param: 'prompt' });
+  expect(asked('"prompt":[[1],[2]]', 1)).toMatchObject({ param: 'prompt' });
+  expect(asked('"prompt":[1,2]', 1)).toBe('');
+  expect(asked('"prompt":["a"]', 1)).toBe('');
+  // The cap of all is one on n; without one of its own a tenant has `requests.max_prompts`.
+  expect(asked(`${list(200)},"n":2`, 0)).toBe('');
+  // Of embeddings one text is one vector, not a sequence that is generated.
+  expect(judge('"input":["a","b"]', {}, 1)).toBe('');
+  expect(judge('"documents":["a","b"]', {}, 1)).toBe('');
+});
+
 describe('keys of engines', () => {
   const refused = refusedBits([]);
   test.each(restrictedKeys)('%s is refused unless it is allowed or null', (key) => {

@@ -28,6 +28,7 @@ import type { Request } from './request.ts';
 import { SchedulerBell } from './scheduler-bell.ts';
 import { SlotsPool } from './slots-pool.ts';
 import { openTracing, type Tracing } from './tracing.ts';
+import { Uploads } from './uploads.ts';
 import { openUsage } from './usage.ts';
 
 /** A request that took this long is always in the access log. */
@@ -55,6 +56,8 @@ export interface AcceptorState {
   /** Streams whose clients have nothing of an answer yet, by when a comment is due to them. */
   readonly silent: DueList<Request>;
   readonly limits: LimitLevels;
+  /** Bodies that are being read, by their tenants. */
+  readonly uploads: Uploads;
   readonly ledger: LedgerTable;
   /** Bytes per token of prompts, by model (context-limit.ts). */
   readonly estimates: readonly Estimates[];
@@ -97,6 +100,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
   const control = attachControl(start);
   const replicaNames: string[] = [];
   for (const { row, name } of start.replicas) replicaNames[row] = name;
+  const limits = new LimitLevels(memory);
   const log = createLogger({
     thread: `acceptor-${index}`,
     level: start.log.level as LogLevel,
@@ -123,7 +127,8 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
     },
     requests: Array.from({ length: pool.size }),
     silent: new DueList(),
-    limits: new LimitLevels(memory),
+    limits,
+    uploads: new Uploads(limits.table),
     ledger: new LedgerTable(memory.ledger),
     estimates: models.map(() => new Estimates()),
     reckonings: new WeakMap(),

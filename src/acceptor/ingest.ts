@@ -34,13 +34,13 @@ import { answerLocally, answerPreflight } from './local-routes.ts';
 import { MediaPolicy } from './media-policy.ts';
 import { isDegraded } from './overload.ts';
 import type { OwnAnswers } from './own-answers.ts';
+import { collectHeaders } from './replica-headers.ts';
 import { Phase, Request, type RequestFacts, type RequestOwner } from './request.ts';
 import { invalidHints } from './request-hints.ts';
 import { findModel } from './served-model.ts';
 import type { Settlement } from './settlement.ts';
 import type { StoredResponseRequests } from './stored-responses.ts';
 import type { TokenCounts } from './token-counts.ts';
-import { pushTraceContext } from './tracing.ts';
 import { unknownUrl } from './unknown-url.ts';
 
 /** Room for a body of which nothing is here yet: what a head claims costs its sender nothing. */
@@ -145,6 +145,7 @@ export class Ingest implements ListenerHandler {
     if (facts.contentLength > this.#state.start.maxBody) return errors.BODY_TOO_LARGE;
     const unpaid = budgetRefusal(this.#state, facts.holder);
     if (unpaid !== undefined) return unpaid;
+    if (this.#state.uploads.isFull(facts)) return errors.CONCURRENCY_LIMIT;
     const invalid = invalidHints(head);
     if (invalid === '') return undefined;
     head.rules.errorParam = invalid;
@@ -208,7 +209,7 @@ export class Ingest implements ListenerHandler {
   }
 
   #admit(head: EdgeHead, exchange: Exchange, facts: RequestFacts): Request | undefined {
-    const { pool, slots, requests } = this.#state;
+    const { pool, slots, requests, uploads } = this.#state;
     const slot = pool.take();
     if (slot < 0) {
       this.#refuseHead(errors.SLOTS_FULL, head, exchange, facts, undefined);
@@ -218,6 +219,7 @@ export class Ingest implements ListenerHandler {
     request.slot = slot;
     request.lease = slots.claim(slot);
     requests[slot - pool.first] = request;
+    uploads.begin(request);
     let problem: ErrorEntry | undefined;
     try {
       // The claim comes before this look: a drain that found the slot free after its store is seen here.
@@ -237,7 +239,8 @@ export class Ingest implements ListenerHandler {
   #writeHead(request: Request, head: EdgeHead): ErrorEntry | undefined {
     const { arena, arenaData } = this.#state;
     const { facts } = request;
-    const headers = this.#collectHeaders(head, facts);
+    const headers = this.#headers;
+    collectHeaders(headers, head, facts, this.#state.tracing);
     let blobBytes = 2;
     for (const text of headers) blobBytes += 2 + text.length;
     const start = Math.ceil(blobBytes / bodyAlign) * bodyAlign;
@@ -251,24 +254,6 @@ export class Ingest implements ListenerHandler {
     assert(written === blobBytes, 'the header blob has the size that was counted');
     this.#columns.writeHead(request, head, blobBytes);
     return undefined;
-  }
-
-  /** What the replica is sent; the forwarder adds the rest (forwarder/upstream-head.ts). */
-  #collectHeaders(head: EdgeHead, facts: RequestFacts): string[] {
-    const { route, requestId, holder, trace } = facts;
-    const list = this.#headers;
-    list.length = 0;
-    if (route?.dynamic === true || head.target.length !== route?.path.length) {
-      list.push(':path', head.target);
-    }
-    const { forwarded, authorization, apiKey, traceparent } = head.rules;
-    for (const text of forwarded) list.push(text);
-    // A key of ours is nothing to a replica.
-    if (authorization !== '' && holder === undefined) list.push('authorization', authorization);
-    if (apiKey !== '' && holder === undefined) list.push('x-api-key', apiKey);
-    pushTraceContext(list, this.#state.tracing, trace, traceparent);
-    list.push('x-request-id', requestId);
-    return list;
   }
 
   body(request: Request, bytes: Uint8Array, isLast: boolean): void {
@@ -313,6 +298,7 @@ export class Ingest implements ListenerHandler {
 
   #complete(request: Request): void {
     const readUs = nowUs();
+    this.#state.uploads.end(request);
     if (request.bodyLength < request.facts.contentLength) {
       this.#refuse(request, errors.BAD_FRAMING);
       return;

@@ -13,6 +13,7 @@ import type { Exchange, ExchangePeer } from './listener.ts';
 import type { ModelTable } from './model-table.ts';
 import { Outbox } from './outbox.ts';
 import type { RequestTrace } from './tracing.ts';
+import type { UploadCount } from './uploads.ts';
 
 /**
  * reading: the body arrives. published: the scheduler or a forwarder has it. settled: the outcome is
@@ -66,6 +67,8 @@ export class Request implements ExchangePeer, Due<Request> {
   block = -1;
   bodyStart = 0;
   bodyLength = 0;
+  /** Its body is counted there (uploads.ts); undefined: it is not, or no longer. */
+  upload: UploadCount | undefined;
   model = -1;
   /** Adapter of the model, counted from 1; 0 for none. */
   adapter = 0;

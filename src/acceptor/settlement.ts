@@ -146,11 +146,12 @@ export class Settlement {
   }
 
   #giveBack(request: Request, from: SlotState): void {
-    const { slots, pool, requests } = this.#state;
+    const { slots, pool, requests, uploads } = this.#state;
     const { slot } = request;
     assert(request.phase !== Phase.over, 'a slot is given back once');
     request.phase = Phase.over;
     this.#releaseBlock(request);
+    uploads.end(request);
     requests[slot - pool.first] = undefined;
     // Attempts have moved the lease on; the generation is still ours.
     if (slots.transition(slot, slots.lease(slot), from, SlotState.free)) {

@@ -24,7 +24,13 @@ import type { Chunk } from './segment.ts';
 import { BudgetSharing, type SavedGateway, type SharedBudgets } from './sharing.ts';
 import type { UsageSink } from './sinks/sink.ts';
 import { endOfDay, endOfMonth, Spending } from './spending.ts';
-import { type LedgerState, readState, stateFileOf, writeState } from './state-file.ts';
+import {
+  type LedgerState,
+  readState,
+  removeUnfinished,
+  stateFileOf,
+  writeState,
+} from './state-file.ts';
 
 export interface LedgerParts {
   /** `usage.file`, and how many acceptors write one of its kind. */
@@ -105,6 +111,7 @@ export class Ledger {
   }
 
   async #start(): Promise<void> {
+    await removeUnfinished(this.#state).catch(() => {}); // they are in nobody's way
     const state = await this.#readState();
     this.#spending = new Spending(state?.spending);
     const { sinks: names, log } = this.#parts;

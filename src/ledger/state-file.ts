@@ -6,7 +6,9 @@
  * again that were delivered since. Without one, or with one that cannot be read, the ledger begins with the
  * oldest files there are.
  */
-import { open, readFile, rename } from 'node:fs/promises';
+import { open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { threadId } from 'node:worker_threads';
 import type { SavedJournal } from './journal.ts';
 import type { Cursor } from './segment.ts';
 import type { SavedGateway } from './sharing.ts';
@@ -62,9 +64,21 @@ function isJournal(saved: Partial<SavedJournal>): boolean {
   });
 }
 
+/** Of this start of the thread alone: what one that died had begun may go on beside its successor. */
+const unfinishedOf = (path: string): string => `${path}.${process.pid}-${threadId}`;
+
+/** What threads of this process that died before this one have left; of other processes it is not known. */
+export async function removeUnfinished(path: string): Promise<void> {
+  const folder = dirname(path);
+  const ours = `${basename(path)}.${process.pid}-`;
+  for (const name of await readdir(folder)) {
+    if (name.startsWith(ours)) await rm(join(folder, name), { force: true });
+  }
+}
+
 /** `text` is a LedgerState as JSON. The file is the old one or the new one, whatever happens in between. */
 export async function writeState(path: string, text: string): Promise<void> {
-  const next = `${path}.${process.pid}`;
+  const next = unfinishedOf(path);
   const handle = await open(next, 'w', 0o640);
   try {
     await handle.writeFile(text);

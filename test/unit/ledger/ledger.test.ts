@@ -12,6 +12,7 @@ import {
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { threadId } from 'node:worker_threads';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { Ledger } from '../../../src/ledger/ledger.ts';
 import { inBillionths } from '../../../src/lib/price.ts';
@@ -147,7 +148,7 @@ test('files are on the disk before a state that points into them', async () => {
   });
   write(path, 1, 2);
   await ledger.close(1000);
-  expect(synced).toEqual(['u.ndjson', `u.ndjson.ledger.${process.pid}`]);
+  expect(synced).toEqual(['u.ndjson', `u.ndjson.ledger.${process.pid}-${threadId}`]);
 });
 
 test('one file cannot be read: those of other acceptors are, and it is once it can be', async () => {

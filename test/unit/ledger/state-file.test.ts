@@ -3,7 +3,12 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { readState, stateFileOf, writeState } from '../../../src/ledger/state-file.ts';
+import {
+  readState,
+  removeUnfinished,
+  stateFileOf,
+  writeState,
+} from '../../../src/ledger/state-file.ts';
 
 let folder: string;
 let path: string;
@@ -27,6 +32,17 @@ test('what was written is read, and nothing else is left', async () => {
     expect(await readState(path)).toEqual(JSON.parse(JSON.stringify(version)));
   }
   expect(readdirSync(folder)).toEqual(['u.ndjson.ledger']);
+});
+
+test('what dead threads of this process have begun is removed, of others it is not', async () => {
+  await writeState(path, JSON.stringify(whole));
+  const kept = ['u.ndjson', 'u.ndjson.ledger', `u.ndjson.ledger.${process.pid + 1}-4`];
+  for (const name of [...kept, `u.ndjson.ledger.${process.pid}-4`]) {
+    if (name !== 'u.ndjson.ledger') writeFileSync(join(folder, name), '{');
+  }
+  await removeUnfinished(path);
+  expect(readdirSync(folder).toSorted()).toEqual(kept.toSorted());
+  expect(await readState(path)).toEqual(whole);
 });
 
 test.each([

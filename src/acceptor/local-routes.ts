@@ -7,6 +7,7 @@
 
 import type { ModelRef } from '../config/model-names.ts';
 import { errors } from '../errors/catalogue.ts';
+import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import type { Route } from '../protocol/routes.ts';
 import type { AcceptorState } from './acceptor-state.ts';
@@ -15,6 +16,7 @@ import { mayUse } from './key-ring.ts';
 import { answerBytesMax, Closing, type Exchange, type ExchangePeer } from './listener.ts';
 import { Outbox } from './outbox.ts';
 import type { RequestFacts } from './request.ts';
+import { countAnswer } from './request-metrics.ts';
 
 const encoder = new TextEncoder();
 const allowedMethods = 'GET, POST, DELETE, HEAD, OPTIONS';
@@ -53,12 +55,16 @@ function answerJson(
   status: number,
   value: object,
 ): ExchangePeer | undefined {
+  count(state, facts, status);
   const headers = [...commonHeaders(facts), 'content-type', 'application/json'];
   const body = encoder.encode(JSON.stringify(value));
   if (body.length > answerBytesMax) return new LongAnswer(state, exchange, status, headers, body);
   exchange.answerAndClose(status, headers, body);
   return undefined;
 }
+
+const count = (state: AcceptorState, { route, arrivedUs }: RequestFacts, status: number): void =>
+  countAnswer(state, route, route?.method ?? '', status, (nowUs() - arrivedUs) / 1000);
 
 /** Streams a body that is larger than one burst, from a later turn of the loop. */
 class LongAnswer implements ExchangePeer {
@@ -149,6 +155,7 @@ function answerModel(
     return answerJson(state, exchange, facts, 200, modelObject(state, id, named));
   }
   const { status, headers, body } = errorAnswer(errors.MODEL_NOT_FOUND, facts);
+  count(state, facts, status);
   exchange.answerAndClose(status, headers, body);
   return undefined;
 }

@@ -1,5 +1,5 @@
 /**
- * What is counted of a request that is over: by model and status, by tenant, and under the names of the
+ * What is counted of a request that is over: by route, by model and status, by tenant, and under the names of the
  * conventions for GenAI where these are wanted. Acceptor threads; never blocks, allocates nothing.
  */
 import { isFollowed, type Route, routes } from '../protocol/routes.ts';
@@ -8,8 +8,10 @@ import {
   defaultMetricDims,
   errorTypeIndex,
   errorTypes,
+  methodIndex,
   modelIndex,
   Operation,
+  routeIndex,
   statusIndex,
   TokenType,
 } from '../telemetry/labels.ts';
@@ -31,14 +33,30 @@ const operationOf: readonly (Operation | undefined)[] = routes.reduce<(Operation
   [],
 );
 
-/** Every request, also one that was refused at once; `model` is -1 where it is not known. */
-export function countRequest(
+/** Every answer of the listener. */
+export function countAnswer(
   { metrics: counters }: AcceptorState,
-  { holder }: RequestFacts,
-  model: number,
+  route: Route | undefined,
+  method: string,
   status: number,
   ms: number,
 ): void {
+  const index = routeIndex(route?.id ?? -1);
+  counters.addTriple(metrics.httpRequests, index, methodIndex(method), statusIndex(status), 1);
+  counters.observe(metrics.httpDuration, index, ms * 1000);
+}
+
+/** Every request, also one that was refused at once; `model` is -1 where it is not known. */
+export function countRequest(
+  state: AcceptorState,
+  { holder, route }: RequestFacts,
+  model: number,
+  status: number,
+  ms: number,
+  method: string = route?.method ?? '',
+): void {
+  const { metrics: counters } = state;
+  countAnswer(state, route, method, status, ms);
   const index = modelIndex(model, defaultMetricDims);
   counters.addPair(metrics.requests, index, statusIndex(status), 1);
   counters.observe(metrics.requestDuration, index, ms * 1000);
@@ -59,7 +77,6 @@ export function countOutcome(
   const { slots, metrics: counters, start } = state;
   const { facts, slot } = request;
   const { holder, route } = facts;
-  if (holder === undefined && start.genai !== true) return;
   const hasTokens = slots.attempts(slot) > 0;
   const { words, at } = slots;
   const row = slots.row(slot);
@@ -78,32 +95,19 @@ export function countOutcome(
     add(TokenType.output, billed.output);
     add(TokenType.cached, billed.cached);
   }
-  if (start.genai !== true) return;
-  const errorType = errorTypeIndex(status, isWell);
-  observeGenai(state, request, route, index, input, output, errorType, ms);
-}
-
-function observeGenai(
-  { slots, metrics: counters }: AcceptorState,
-  { facts, slot, isEventStream }: Request,
-  route: Route | undefined,
-  model: number,
-  input: number,
-  output: number,
-  errorType: number,
-  ms: number,
-): void {
+  const untilFirstUs = slots.readTime(slot, at.firstTokenUs) - facts.arrivedUs;
+  // Of a stream that ended well; 0: it is none.
+  const firstUs = isWell && request.isEventStream ? Math.max(untilFirstUs, 0) : 0;
+  const perTokenUs = firstUs > 0 && output > 1 ? (ms * 1000 - firstUs) / (output - 1) : 0;
+  if (perTokenUs > 0) counters.observe(metrics.timePerOutputToken, index, perTokenUs);
   const operation = route === undefined ? undefined : operationOf[route.id];
-  if (operation === undefined) return;
-  const series = model * operations + operation;
-  counters.observe(metrics.genaiDuration, series * errorTypes.length + errorType, ms * 1000);
+  if (start.genai !== true || operation === undefined) return;
+  const series = index * operations + operation;
+  const ofError = series * errorTypes.length + errorTypeIndex(status, isWell);
+  counters.observe(metrics.genaiDuration, ofError, ms * 1000);
   // Bounds are tokens, so observations are in millionths of one.
   if (input > 0) counters.observe(metrics.genaiTokens, series * tokenTypes, input * 1e6);
   if (output > 0) counters.observe(metrics.genaiTokens, series * tokenTypes + 1, output * 1e6);
-  const firstUs = slots.readTime(slot, slots.at.firstTokenUs) - facts.arrivedUs;
-  if (errorType !== 0 || !isEventStream || firstUs <= 0) return;
-  counters.observe(metrics.genaiFirstToken, series, firstUs);
-  if (output > 1) {
-    counters.observe(metrics.genaiPerToken, series, (ms * 1000 - firstUs) / (output - 1));
-  }
+  if (firstUs > 0) counters.observe(metrics.genaiFirstToken, series, firstUs);
+  if (perTokenUs > 0) counters.observe(metrics.genaiPerToken, series, perTokenUs);
 }

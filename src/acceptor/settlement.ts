@@ -14,6 +14,7 @@ import { metrics } from '../telemetry/catalogue.ts';
 import { Ring } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
 import { billedOf } from './billed.ts';
+import { countAllowed, countRefusal } from './refusal-metrics.ts';
 import { Phase, type Request, type RequestFacts } from './request.ts';
 import { countOutcome, countRequest } from './request-metrics.ts';
 import type { StoredResponseRequests } from './stored-responses.ts';
@@ -79,15 +80,17 @@ export class Settlement {
 
   /** A request that was refused before it reached anybody. */
   recordRefusal(
-    { code, flag }: ErrorEntry,
+    entry: ErrorEntry,
     facts: RequestFacts,
     status: number,
     method: string,
     model = -1,
   ): void {
     if (method === 'OPTIONS') return;
+    const { code, flag } = entry;
     const ms = (nowUs() - facts.arrivedUs) / 1000;
-    countRequest(this.#state, facts, model, status, ms);
+    countRequest(this.#state, facts, model, status, ms, method);
+    countRefusal(this.#state, facts.holder, model, entry);
     const answered = code === errors.CLIENT_GONE.code ? 0 : status;
     endSpan(this.#state, facts, undefined, answered, code, model);
     const { log } = this.#state;
@@ -126,7 +129,8 @@ export class Settlement {
   /** The client left before its request was complete. */
   recordGone(request: Request): void {
     const entry = errors.CLIENT_GONE;
-    this.recordRefusal(entry, request.facts, entry.status, '', request.model);
+    const method = request.facts.route?.method ?? '';
+    this.recordRefusal(entry, request.facts, entry.status, method, request.model);
   }
 
   #sendCancel(request: Request): boolean {
@@ -172,6 +176,10 @@ export class Settlement {
     const hasLeft = request.isGone && !isOurs;
     const status = hasLeft ? errors.CLIENT_GONE.status : request.status;
     countRequest(this.#state, facts, request.model, status, ms);
+    countAllowed(this.#state, facts.holder, request.model, request.failure);
+    if (request.failure !== undefined) {
+      countRefusal(this.#state, facts.holder, request.model, request.failure);
+    }
     const outcome = failure === undefined && status < 400 ? 'ok' : 'error';
     const billed = billedOf(this.#state, request);
     countOutcome(this.#state, request, billed, outcome === 'ok' && !hasLeft, status, ms);

@@ -15,6 +15,7 @@ import { GatewayMetrics } from './metrics.ts';
 import type { OverloadReading, OverloadWatch } from './overload.ts';
 import { type ChangeParts, ReplicaChanges } from './replica-changes.ts';
 import type { Tenants } from './tenants.ts';
+import { ThreadCpu } from './thread-cpu.ts';
 import type { TokenizerPool } from './tokenizer-pool.ts';
 import { version } from './version.ts';
 import type { GatewayViews } from './views.ts';
@@ -166,6 +167,7 @@ export class GatewayAdmin implements AdminActions {
   #createMetrics(): GatewayMetrics {
     const { options, engine, membership, overload, tenants, views, reader } = this.#parts;
     const { models } = options.config;
+    const threadCpu = new ThreadCpu();
     return new GatewayMetrics(
       defaultMetricDims,
       reader,
@@ -190,6 +192,8 @@ export class GatewayAdmin implements AdminActions {
             const base = { name, heartbeatAgeSeconds };
             return [name === 'scheduler' ? base : { ...base, eventLoopUtilization: utilization }];
           }),
+        threadCpu: () => threadCpu.read(),
+        limitsLeft: () => tenants.limitsLeft(),
         ringDepths: () => views.ringDepths(),
         slotsInUse: () => views.slotsInUse(),
         arenaBytesInUse: () => views.arenaBytesInUse(),

@@ -17,6 +17,8 @@ type LimitsConfig = Config['tenants'][number]['model_limits'][string];
 type FailureMode = Config['limits']['failure_mode'];
 
 const minuteS = 60;
+/** By BucketKind. */
+const bucketNames = ['requests', 'input_tokens', 'output_tokens'];
 
 export class LimitRows {
   readonly #levels: LimitLevels;
@@ -76,6 +78,21 @@ export class LimitRows {
       output_tokens: left(2),
       concurrency: most === 0 ? null : { most, running: words[word + at.running] },
     };
+  }
+
+  /** What a row has left now, by what is limited. */
+  *left(row: number): Iterable<readonly [dimension: string, left: number]> {
+    if (row < 0) return;
+    const us = nowUs();
+    for (const [kind, name] of bucketNames.entries()) {
+      const level = this.#levels.read(row, kind as BucketKind, us);
+      if (level !== undefined) yield [name, Math.floor(level.units)];
+    }
+    const { words, at } = this.#table;
+    const word = this.#table.word(row);
+    const most = words[word + at.concurrency] as number;
+    const running = words[word + at.running] as number;
+    if (most > 0) yield ['concurrency', Math.max(0, most - running)];
   }
 
   apply(tenants: Config['tenants']): void {

@@ -4,7 +4,8 @@
  * Main thread, once a scrape; never on a request's path. Cells carry row indexes and get their names
  * here. prom-client renders; its own Counter and Histogram objects are not used because filling
  * them costs 100 ms for a thousand histogram series, so a family hands over its values directly.
- * A series of two labels appears once it has counted something; the others are there from the start.
+ * A series of two labels or of a route appears once it has counted something; the others are there from
+ * the start.
  */
 import { collectDefaultMetrics, type Metric as PromMetric, Registry } from 'prom-client';
 import { assert } from '../lib/assert.ts';
@@ -14,12 +15,18 @@ import { metrics, storedMetrics } from '../telemetry/catalogue.ts';
 import { genaiPrefix } from '../telemetry/genai-metrics.ts';
 import {
   fixedLabelValues,
+  labelName,
   labelSize,
   type MetricDims,
   type RingName,
   type SeriesLabel,
 } from '../telemetry/labels.ts';
-import type { GaugeMetric, HistogramMetric, StoredMetric } from '../telemetry/metric-kinds.ts';
+import {
+  type HistogramMetric,
+  isStored,
+  type ReadMetric,
+  type StoredMetric,
+} from '../telemetry/metric-kinds.ts';
 import type { OverloadReading } from './overload.ts';
 import { overloadStages } from './overload-stages.ts';
 import type { SinkView } from './views.ts';
@@ -46,6 +53,11 @@ export interface TenantReading {
   readonly index: number;
   readonly name: string;
 }
+export interface LimitReading {
+  readonly tenant: string;
+  readonly dimension: string;
+  readonly left: number;
+}
 export interface ThreadReading {
   readonly name: string;
   readonly heartbeatAgeSeconds: number;
@@ -59,6 +71,10 @@ export interface MetricsSources {
   /** Those that have series of their own. */
   tenants(): Iterable<TenantReading>;
   threads(): readonly ThreadReading[];
+  /** Seconds by name of the thread. */
+  threadCpu(): ReadonlyMap<string, number>;
+  /** Of the tenants that have series of their own. */
+  limitsLeft(): readonly LimitReading[];
   ringDepths(): Readonly<Record<RingName, number>>;
   slotsInUse(): number;
   arenaBytesInUse(): number;
@@ -110,7 +126,7 @@ export class GatewayMetrics {
   readonly #reader: MetricsReader;
   readonly #sources: MetricsSources;
   readonly #build: BuildInfo;
-  readonly #gaugeValues = new Map<GaugeMetric, readonly Value[]>();
+  readonly #gaugeValues = new Map<ReadMetric, readonly Value[]>();
   #scrape: Scrape | undefined;
 
   /** `genai`: with the metrics of the conventions for GenAI. */
@@ -130,10 +146,9 @@ export class GatewayMetrics {
     for (const name of misnamedDefaults) this.#registry.removeSingleMetric(name);
     for (const metric of Object.values(metrics)) {
       if (!genai && metric.name.startsWith(genaiPrefix)) continue;
-      const read =
-        metric.kind === 'gauge'
-          ? (): readonly Value[] => this.#gaugeValues.get(metric) ?? []
-          : (): readonly Value[] => this.#cellValues(metric);
+      const read = isStored(metric)
+        ? (): readonly Value[] => this.#cellValues(metric)
+        : (): readonly Value[] => this.#gaugeValues.get(metric) ?? [];
       register(this.#registry, metric, read);
     }
   }
@@ -210,6 +225,16 @@ export class GatewayMetrics {
         value === undefined ? [] : [{ value, labels: { thread: name } }],
       ),
     );
+    gauges.set(
+      metrics.threadCpu,
+      [...this.#sources.threadCpu()].map(([thread, value]) => ({ value, labels: { thread } })),
+    );
+    gauges.set(
+      metrics.limitRemaining,
+      this.#sources.limitsLeft().map(({ tenant, dimension, left }) => {
+        return { value: left, labels: { tenant, dimension } };
+      }),
+    );
     gauges.set(metrics.slotsInUse, one(this.#sources.slotsInUse()));
     gauges.set(metrics.arenaBytesInUse, one(this.#sources.arenaBytesInUse()));
     gauges.set(metrics.httpConnections, one(this.#sources.httpConnections()));
@@ -271,7 +296,7 @@ export class GatewayMetrics {
 
   /**
    * Labels of a series, or undefined when it is not shown: its row has no owner, or it is one of a
-   * product of labels (or the catch-all model) and has not counted.
+   * product of labels, of a route or of the catch-all model and has not counted.
    */
   #labelsOf(
     metric: StoredMetric,
@@ -280,7 +305,8 @@ export class GatewayMetrics {
     scrape: Scrape,
   ): Labels | undefined {
     const isOther = metric.series[0] === 'model' && index === this.#dims.models;
-    if (!hasCounted && (metric.series.length > 1 || isOther)) return undefined;
+    const isOne = metric.series.length > 1 || metric.series[0] === 'route';
+    if (!hasCounted && (isOne || isOther)) return undefined;
     const labels: Record<string, string> = {};
     let rest = index;
     for (const label of metric.series.toReversed()) {
@@ -309,7 +335,7 @@ export class GatewayMetrics {
       return replica !== undefined;
     }
     const value = fixedLabelValues[label][row] ?? 'other';
-    if (value !== '') labels[label] = value; // to Prometheus an empty one is none
+    if (value !== '') labels[labelName(label)] = value; // to Prometheus an empty one is none
     return true;
   }
 }

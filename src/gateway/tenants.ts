@@ -15,6 +15,7 @@ import type { LimitNames } from '../shm/threads.ts';
 import { AdminError } from './admin-server.ts';
 import { Budgets } from './budgets.ts';
 import { LimitRows } from './limit-rows.ts';
+import type { LimitReading } from './metrics.ts';
 import { TenantSeries } from './tenant-series.ts';
 
 type TenantConfig = Config['tenants'][number];
@@ -103,6 +104,15 @@ export class Tenants {
       return tell(this.tables.keys);
     });
     return this.#told;
+  }
+
+  /** What those have left that have series of their own. */
+  limitsLeft(): LimitReading[] {
+    return [...this.series.named()].flatMap(({ name }) =>
+      [...this.#limits.left(this.#limits.rowOf(name))].map(([dimension, left]) => {
+        return { tenant: name, dimension, left };
+      }),
+    );
   }
 
   view(): unknown {

@@ -26,6 +26,7 @@ import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { Result, Ring, Stage } from '../telemetry/labels.ts';
 import { Explainer } from './explainer.ts';
 import { Outbox } from './outbox.ts';
+import { countPrefix } from './prefix-counts.ts';
 import { errorOfRefusal } from './refusals.ts';
 import type { ReplicaRows } from './replica-rows.ts';
 
@@ -81,6 +82,8 @@ export class Executor implements DecisionSink {
 
   placed(slot: number, attempt: number, heldUs: number, choice: Choice): void {
     this.#explainer.placed(slot, attempt, heldUs, choice);
+    const { words, at } = this.#slots;
+    countPrefix(this.#metrics, words[this.#slots.row(slot) + at.model] as number, choice);
   }
 
   dispatch(slot: number, attempt: number, replica: number, epoch: number, heldUs: number): void {

@@ -5,6 +5,7 @@
  * and are summed at a scrape. Gauges are recounts by the main thread (gateway/metrics.ts).
  */
 
+import { edgeMetrics } from './edge-metrics.ts';
 import { genaiMetrics } from './genai-metrics.ts';
 import {
   cancelBounds,
@@ -18,6 +19,7 @@ import type { Metric, StoredMetric } from './metric-kinds.ts';
 import { counter, gauge, histogram, stored } from './metric-makers.ts';
 import { outsideMetrics } from './metrics-outside.ts';
 import { tenantMetrics } from './tenant-metrics.ts';
+import { threadMetrics } from './thread-metrics.ts';
 
 export const metrics = {
   requests: counter(
@@ -176,6 +178,18 @@ export const metrics = {
     'ratio',
     'Share of the KV cache that the engine of the replica says is in use.',
   ),
+  prefixQueries: counter(
+    'sluice_prefix_cache_queries_total',
+    ['model'],
+    ['scheduler'],
+    'Prompt tokens of attempts whose replica was chosen by what replicas are expected to have cached.',
+  ),
+  prefixHits: counter(
+    'sluice_prefix_cache_hits_total',
+    ['model'],
+    ['scheduler'],
+    'Those of them that the chosen replica was expected to have cached; what it had is in `sluice_tokens_total`.',
+  ),
   replicaRequests: counter(
     'sluice_replica_requests_total',
     ['replica'],
@@ -280,6 +294,7 @@ export const metrics = {
     'bytes',
     'Bytes of the request body arena that are taken.',
   ),
+  ...edgeMetrics(),
   httpConnections: gauge('sluice_http_connections', [], 'count', 'Client connections open.'),
   connectionsRefused: counter(
     'sluice_connections_refused_total',
@@ -313,24 +328,7 @@ export const metrics = {
     'Exceptions caught by the wrapper around the acceptor handlers; each is a bug.',
   ),
 
-  threadHeartbeatAge: gauge(
-    'sluice_thread_heartbeat_age_seconds',
-    ['thread'],
-    'seconds',
-    'Time since the thread last showed that it is alive.',
-  ),
-  eventLoopUtilization: gauge(
-    'sluice_event_loop_utilization',
-    ['thread'],
-    'ratio',
-    'Share of the last second that the event loop of the thread was busy.',
-  ),
-  threadRestarts: counter(
-    'sluice_thread_restarts_total',
-    ['thread'],
-    ['main'],
-    'Threads of this kind that died and were started again; each death is a bug.',
-  ),
+  ...threadMetrics(),
   tokenCounts: counter(
     'sluice_token_counts_total',
     ['outcome'],

@@ -8,6 +8,7 @@
 import { modelsMax, replicasMax, tenantSeriesMax } from '../config/capacities.ts';
 import { sinkNames } from '../config/sinks.ts';
 import { assert } from '../lib/assert.ts';
+import { routes } from '../protocol/routes.ts';
 
 /** Statuses the gateway answers or passes on; 499 is a client that left before its answer. */
 export const statusCodes = [
@@ -55,6 +56,31 @@ const FallbackCause = {
 export const SlowReader = { overload: 0, stalled: 1 } as const;
 export type SlowReader = (typeof SlowReader)[keyof typeof SlowReader];
 
+/** Why a request is turned away for want of room. */
+export const Shed = {
+  queue_full: 0,
+  queue_timeout: 1,
+  priority: 2,
+  deadline: 3,
+  memory: 4,
+  slots: 5,
+  ring: 6,
+  replica_limit: 7,
+} as const;
+export type Shed = (typeof Shed)[keyof typeof Shed];
+
+/** What of a tenant is limited; `all`: nothing of it was used up. `store`: it cannot be looked up. */
+export const LimitDimension = {
+  all: 0,
+  requests: 1,
+  tokens: 2,
+  concurrency: 3,
+  budget: 4,
+  store: 5,
+} as const;
+export type LimitDimension = (typeof LimitDimension)[keyof typeof LimitDimension];
+export const LimitResult = { allowed: 0, refused: 1 } as const;
+
 /** What the conventions for GenAI know of the routes; others are not observed. */
 export const Operation = { chat: 0, text_completion: 1, embeddings: 2 } as const;
 export type Operation = (typeof Operation)[keyof typeof Operation];
@@ -100,8 +126,31 @@ export type SeriesLabel =
   | 'reason'
   | 'sink'
   | 'event'
-  | 'outcome';
+  | 'outcome'
+  | 'route'
+  | 'method'
+  | 'shed_reason'
+  | 'dimension'
+  | 'limit_result';
 type FixedLabel = Exclude<SeriesLabel, 'model' | 'gen_ai_request_model' | 'replica' | 'tenant'>;
+
+/** Sets of values that share the name of a label with other ones. */
+const sharedNames: Partial<Record<SeriesLabel, string>> = {
+  shed_reason: 'reason',
+  limit_result: 'result',
+};
+/** The label as it is rendered. */
+export const labelName = (label: SeriesLabel): string => sharedNames[label] ?? label;
+
+/** Paths of the table; what is not in it is `other`. */
+const routePaths = new Map(
+  routes.map(({ id, path, dynamic, action, suffix }) => {
+    const parameter = action === 'model' ? '{model}' : '{id}';
+    return [id, dynamic ? `${path}${parameter}${suffix}` : path];
+  }),
+);
+const routeValues = [...new Set(routePaths.values()), 'other'];
+const methodValues = ['GET', 'POST', 'DELETE', 'HEAD', 'other'];
 
 /** How many models and replicas the cells have room for; fixed before any thread starts. */
 export interface MetricDims {
@@ -133,6 +182,11 @@ export const fixedLabelValues: Readonly<Record<FixedLabel, readonly string[]>> =
   error_type: errorTypes,
   event: Object.keys(ResponseEvent),
   outcome: Object.keys(TokenCount),
+  route: routeValues,
+  method: methodValues,
+  shed_reason: Object.keys(Shed),
+  dimension: Object.keys(LimitDimension),
+  limit_result: Object.keys(LimitResult),
 };
 
 export function labelSize(label: SeriesLabel, dims: MetricDims): number {
@@ -150,6 +204,20 @@ for (const [index, code] of statusCodes.entries()) statusIndexes[code] = index;
 /** Index of an HTTP status in the `code` label. */
 export function statusIndex(status: number): number {
   return statusIndexes[status] ?? otherStatus;
+}
+
+const otherRoute = routeValues.length - 1;
+const otherMethod = methodValues.length - 1;
+const routeIndexes = new Uint8Array(Math.max(...routePaths.keys()) + 1).fill(otherRoute);
+for (const [id, path] of routePaths) routeIndexes[id] = routeValues.indexOf(path);
+
+/** Index in the `route` label; -1 is the id of a request that has none. */
+export const routeIndex = (id: number): number => routeIndexes[id] ?? otherRoute;
+
+/** Index in the `method` label. */
+export function methodIndex(method: string): number {
+  const index = methodValues.indexOf(method);
+  return index < 0 ? otherMethod : index;
 }
 
 const otherError = errorTypes.indexOf('_OTHER');

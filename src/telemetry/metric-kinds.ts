@@ -1,4 +1,4 @@
-/** The kinds of metrics: what a row of the catalogue says of each. Types only. */
+/** The kinds of metrics: what a row of the catalogue says of each. */
 import type { SeriesLabel } from './labels.ts';
 
 export type ThreadRole =
@@ -36,5 +36,12 @@ export interface HistogramMetric extends CellMetric {
 export interface GaugeMetric extends MetricBase {
   readonly kind: 'gauge';
 }
+/** Kept outside the cells and read at a scrape, as a gauge is. */
+export interface ReadCounterMetric extends MetricBase {
+  readonly kind: 'counter';
+}
+export type ReadMetric = GaugeMetric | ReadCounterMetric;
 export type StoredMetric = CounterMetric | HistogramMetric;
-export type Metric = StoredMetric | GaugeMetric;
+export type Metric = StoredMetric | ReadMetric;
+
+export const isStored = (metric: Metric): metric is StoredMetric => 'id' in metric;

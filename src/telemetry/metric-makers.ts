@@ -1,9 +1,10 @@
 /** How a metric of the catalogue is declared. Counters and histograms get their ids in that order. */
-import type { SeriesLabel } from './labels.ts';
+import { labelName, type SeriesLabel } from './labels.ts';
 import type {
   CounterMetric,
   GaugeMetric,
   HistogramMetric,
+  ReadCounterMetric,
   StoredMetric,
   ThreadRole,
   Unit,
@@ -12,7 +13,7 @@ import type {
 /** Counters and histograms so far; the place of one is its id. */
 export const stored: StoredMetric[] = [];
 const labelsOf = (series: readonly SeriesLabel[]): readonly string[] =>
-  series.flatMap((label) => (label === 'replica' ? ['replica', 'model'] : [label]));
+  series.flatMap((label) => (label === 'replica' ? ['replica', 'model'] : [labelName(label)]));
 
 export function counter(
   name: string,
@@ -60,3 +61,11 @@ export const gauge = (
   unit,
   labels,
 });
+
+/** A counter that somebody else keeps, such as the system. */
+export const readCounter = (
+  name: string,
+  labels: readonly string[],
+  unit: Unit,
+  help: string,
+): ReadCounterMetric => ({ kind: 'counter', name, help, unit, labels });

@@ -1,7 +1,7 @@
 /** The metrics page of the documentation, generated from the catalogue. Pure. */
 import { metrics } from './catalogue.ts';
-import { fixedLabelValues } from './labels.ts';
-import type { Metric } from './metric-kinds.ts';
+import { fixedLabelValues, labelName, type SeriesLabel } from './labels.ts';
+import { isStored, type Metric } from './metric-kinds.ts';
 
 export function metricsMarkdown(): string {
   const all: readonly Metric[] = Object.values(metrics);
@@ -16,6 +16,10 @@ export function metricsMarkdown(): string {
     'they survive the restart of a thread. Gauges are recounts made at the scrape by the main thread.',
     'Labels are closed sets: a model without a row of its own counts as `other`, and so does a tenant',
     'past the first `metrics.tenants`. What begins with `gen_ai_` is there with `metrics.genai` alone.',
+    '',
+    'Names that dashboards of other gateways may look for: how often a replica was selected is',
+    '`sluice_replica_requests_total`, as the policy is that of its model; what an engine has waiting is',
+    '`sluice_replica_engine_waiting`; connections to the listener are `sluice_http_connections`.',
     '',
     '| metric | type | labels | unit | counted by | meaning |',
     '|---|---|---|---|---|---|',
@@ -37,13 +41,23 @@ export function metricsMarkdown(): string {
     '| label | values |',
     '|---|---|',
     ...Object.entries(fixedLabelValues).map(
-      ([label, values]) => `| ${label} | ${values.join(' ')} |`,
+      ([label, values]) => `| ${titleOf(label as SeriesLabel)} | ${values.join(' ')} |`,
     ),
   ].join('\n')}\n`;
 }
 
+/** The label, and whose it is where other metrics have one of that name with values of their own. */
+function titleOf(label: SeriesLabel): string {
+  const shown = labelName(label);
+  if (shown === label) return label;
+  const names = Object.values<Metric>(metrics).flatMap((metric) =>
+    isStored(metric) && metric.series.includes(label) ? [`\`${metric.name}\``] : [],
+  );
+  return `${shown} of ${names.join(', ')}`;
+}
+
 function metricRow(metric: Metric): string {
-  const writers = metric.kind === 'gauge' ? 'main, at the scrape' : metric.writers.join(', ');
+  const writers = isStored(metric) ? metric.writers.join(', ') : 'main, at the scrape';
   const labels = metric.labels.length > 0 ? metric.labels.join(', ') : '-';
   return `| \`${metric.name}\` | ${metric.kind} | ${labels} | ${metric.unit} | ${writers} | ${metric.help} |`;
 }

@@ -10,7 +10,12 @@ import {
   defaultMetricDims,
   errorTypeIndex,
   errorTypes,
+  LimitDimension,
+  LimitResult,
+  methodIndex,
   Ring,
+  routeIndex,
+  Shed,
   Stage,
   statusCodes,
   statusIndex,
@@ -43,6 +48,8 @@ const sources: MetricsSources = {
     { name: 'main', heartbeatAgeSeconds: 0.01, eventLoopUtilization: 0.25 },
     { name: 'scheduler', heartbeatAgeSeconds: 0.02 },
   ],
+  threadCpu: () => new Map([['scheduler', 1.25]]),
+  limitsLeft: () => [{ tenant: hostileName, dimension: 'input_tokens', left: 41 }],
   ringDepths: () => ({ request: 1, dispatch: 2, event: 3, reply: 4, response: 5 }),
   slotsInUse: () => 10,
   arenaBytesInUse: () => 4096,
@@ -110,6 +117,8 @@ describe('the page', () => {
       'sluice_thread_heartbeat_age_seconds{thread="scheduler"}': 0.02,
       'sluice_event_loop_utilization{thread="main"}': 0.25,
       'sluice_event_loop_utilization{thread="scheduler"}': undefined,
+      'sluice_thread_cpu_seconds_total{thread="scheduler"}': 1.25,
+      'sluice_ratelimit_remaining{dimension="input_tokens",tenant="we\\"ird\\\\na\\nme"}': 41,
       'sluice_slots_in_use{}': 10,
       'sluice_arena_bytes_in_use{}': 4096,
       'sluice_http_connections{}': 12,
@@ -126,12 +135,33 @@ describe('the page', () => {
     writer.addPair(metrics.tokens, 0, TokenType.cached, 99);
     writer.add(metrics.replicaErrors, 0, 4);
     writer.add(metrics.ringFull, Ring.event, 6);
+    writer.addTriple(
+      metrics.httpRequests,
+      routeIndex(23),
+      methodIndex('POST'),
+      statusIndex(200),
+      3,
+    );
+    writer.addTriple(
+      metrics.httpRequests,
+      routeIndex(-1),
+      methodIndex('BREW'),
+      statusIndex(404),
+      2,
+    );
+    writer.addPair(metrics.shed, 0, Shed.priority, 8);
+    const { requests } = LimitDimension;
+    writer.addTriple(metrics.limitDecisions, 0, requests, LimitResult.refused, 9);
     const families = await scrape();
     const expected = {
       'sluice_requests_total{code="200",model="llama-3-8b"}': 5,
       'sluice_requests_total{code="other",model="other"}': 2,
       'sluice_tokens_total{model="llama-3-8b",type="cached"}': 99,
       'sluice_replica_errors_total{model="llama-3-8b",replica="r1"}': 4,
+      'sluice_http_requests_total{code="200",method="POST",route="/v1/responses/{id}/cancel"}': 3,
+      'sluice_http_requests_total{code="404",method="other",route="other"}': 2,
+      'sluice_shed_total{model="llama-3-8b",reason="priority"}': 8,
+      'sluice_ratelimit_decisions_total{dimension="requests",result="refused",tenant="acme"}': 9,
       'sluice_ring_full_total{ring="event"}': 6,
       'sluice_ring_full_total{ring="request"}': 0,
       'sluice_scheduler_dispatched_total{}': 0,
@@ -204,6 +234,18 @@ describe('the page', () => {
     expect(counts.map(([, count]) => count)).toEqual([1, 1, 1]);
     page = new GatewayMetrics(dims, reader, sources, build);
     expect([...(await scrape()).keys()].filter((name) => name.startsWith('gen_ai'))).toEqual([]);
+  });
+
+  test('shows a route once it was asked for', async () => {
+    const shown = async () => {
+      const { samples } = (await scrape()).get('sluice_http_request_duration_seconds')!;
+      return [...samples.keys()].filter((key) => key.includes('_count{'));
+    };
+    expect(await shown()).toEqual([]);
+    writer.observe(metrics.httpDuration, routeIndex(1), 5000);
+    expect(await shown()).toEqual([
+      'sluice_http_request_duration_seconds_count{route="/v1/chat/completions"}',
+    ]);
   });
 
   test('leaves out the cells of rows that nobody owns', async () => {

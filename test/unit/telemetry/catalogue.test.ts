@@ -1,14 +1,18 @@
 import { expect, test } from 'vitest';
 import { HedgeResult } from '../../../src/dispatch/decisions.ts';
+import { routes } from '../../../src/protocol/routes.ts';
 import { metrics, storedMetrics } from '../../../src/telemetry/catalogue.ts';
 import {
   defaultMetricDims,
   fixedLabelValues,
+  labelSize,
+  methodIndex,
   modelIndex,
+  routeIndex,
   statusCodes,
   statusIndex,
 } from '../../../src/telemetry/labels.ts';
-import type { Metric } from '../../../src/telemetry/metric-kinds.ts';
+import { isStored, type Metric } from '../../../src/telemetry/metric-kinds.ts';
 import { metricsMarkdown } from '../../../src/telemetry/metrics-page.ts';
 
 const all: readonly Metric[] = Object.values(metrics);
@@ -19,7 +23,7 @@ test('names are unique, prefixed, and end as their type and unit demand', () => 
     expect(metric.name).toMatch(/^(sluice|gen_ai)_[a-z_]+$/);
     expect(metric.name.endsWith('_total'), metric.name).toBe(metric.kind === 'counter');
     if (metric.kind === 'histogram') expect(metric.name).toMatch(/_(seconds|token_usage)$/);
-    if (metric.unit === 'seconds') expect(metric.name).toMatch(/_seconds$/);
+    if (metric.unit === 'seconds') expect(metric.name).toMatch(/_seconds(_total)?$/);
     expect(metric.help, metric.name).toMatch(/^\S.*\S$/);
     expect(metric.help).not.toContain('|');
   }
@@ -74,7 +78,7 @@ test('buckets are those of vLLM, and microseconds for what the gateway adds', ()
 
 test('ids are dense and in the order of declaration', () => {
   expect(storedMetrics.map((metric) => metric.id)).toEqual(storedMetrics.map((_, index) => index));
-  expect(storedMetrics).toEqual(all.filter((metric) => metric.kind !== 'gauge'));
+  expect(storedMetrics).toEqual(all.filter(isStored));
 });
 
 test('each listed status has its own label and every other one shares the last', () => {
@@ -83,6 +87,21 @@ test('each listed status has its own label and every other one shares the last',
   }
   for (const code of [0, -1, 299, 418, 599, 600, 1e9, Number.NaN]) {
     expect(fixedLabelValues.code[statusIndex(code)], String(code)).toBe('other');
+  }
+});
+
+test('each route has the label of its path, whatever its method; other ids and methods share the last', () => {
+  for (const { id, path, suffix, method } of routes) {
+    const label = fixedLabelValues.route[routeIndex(id)]!;
+    expect(label.startsWith(path) && label.endsWith(suffix), label).toBe(true);
+    expect(fixedLabelValues.method[methodIndex(method)]).toBe(method);
+  }
+  expect(new Set(fixedLabelValues.route).size).toBe(labelSize('route', defaultMetricDims));
+  for (const id of [-1, 0, 29, 63, 64, 1e9]) {
+    expect(fixedLabelValues.route[routeIndex(id)], String(id)).toBe('other');
+  }
+  for (const method of ['', 'get', 'PUT', 'OPTIONS', '__proto__', 'toString']) {
+    expect(fixedLabelValues.method[methodIndex(method)], method).toBe('other');
   }
 });
 

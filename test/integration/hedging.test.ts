@@ -231,7 +231,9 @@ test('T43: automatic hedges cut the tail of one slow replica for at most 2 % mor
       expect(started - requests).toBeLessThanOrEqual(0.02 * requests);
       const served = sum(replicas.map((replica) => replica.stats().served));
       const aborted = sum(replicas.map((replica) => replica.stats().aborted));
-      expect([served, aborted]).toEqual([requests, started - requests]);
+      // The loser may be done before its cut is there.
+      expect(served + aborted).toBe(started);
+      expect(aborted).toBeLessThanOrEqual(started - requests);
       const metrics = await gateway.metrics();
       expect(total(metrics, 'sluice_requests_total')).toBe(requests);
       expect(total(metrics, 'sluice_tokens_total', { type: 'output' })).toBe(3 * requests);

@@ -146,7 +146,7 @@ describe.each(testEngines)('on %s', (engine) => {
         });
         const span = receiver.spans.find(({ kind }) => kind === spanKinds.client);
         expect(span?.attributes).toMatchObject({
-          'url.path': `${groq.api}/chat/completions`,
+          'url.full': `${origin}${groq.api}/chat/completions`,
           'server.address': '127.0.0.1',
         });
         expect(Number(span?.attributes['server.port'])).toBe(Number(new URL(origin).port));

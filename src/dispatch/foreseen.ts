@@ -22,6 +22,8 @@ export class Foreseen {
   readonly #choices: Int32Array;
   /** The row that teaches and is taught by the request of a slot. */
   readonly #rowOf: Int32Array;
+  /** Tokens that its answer takes of its limits at most; Infinity: none of them counts output. */
+  readonly #outputMax: Float64Array;
 
   constructor(rows: LimitRows, slots: number) {
     this.#rows = rows;
@@ -29,11 +31,20 @@ export class Foreseen {
     this.#owners = new Int32Array(rows.count);
     this.#choices = new Int32Array(slots);
     this.#rowOf = new Int32Array(slots).fill(NONE);
+    this.#outputMax = new Float64Array(slots);
+  }
+
+  /** Whose the request is; of every arrival, or it would teach for who had its slot before. */
+  note(arrival: Arrival): void {
+    const { slot, limitRow, limitModelRow } = arrival;
+    this.#rowOf[slot] = teaches(arrival);
+    this.#choices[slot] = arrival.choices;
+    const most = Math.max(this.#outputBurst(limitRow), this.#outputBurst(limitModelRow));
+    this.#outputMax[slot] = most || Number.POSITIVE_INFINITY;
   }
 
   /** Tokens of its prompt. */
   input(arrival: Arrival): number {
-    this.#note(arrival);
     const { promptTokens, textBytes } = arrival;
     return promptTokens > 0 ? promptTokens : this.#of(arrival).promptTokens(textBytes);
   }
@@ -50,16 +61,19 @@ export class Foreseen {
     const row = this.#rowOf[slot] as number;
     const choices = this.#choices[slot] as number;
     if (row === NONE || choices === 0) return;
-    const { doubles, words, at } = this.#rows;
-    const word = this.#rows.word(row);
-    if (this.#owners[row] !== words[word + at.owner]) return; // it was another's
-    const most = doubles[(word + at.outputBurst) >> 1] || Number.POSITIVE_INFINITY;
+    const { words, at } = this.#rows;
+    if (this.#owners[row] !== words[this.#rows.word(row) + at.owner]) return; // it was another's
+    const most = this.#outputMax[slot] as number;
     this.#byRow[row]?.learn(textBytes, promptTokens, completionTokens / choices, most);
   }
 
-  #note(arrival: Arrival): void {
-    this.#rowOf[arrival.slot] = teaches(arrival);
-    this.#choices[arrival.slot] = arrival.choices;
+  /** 0: there is no row, or it does not count output, whatever its burst. */
+  #outputBurst(row: number): number {
+    if (row === NONE) return 0;
+    const { doubles, at } = this.#rows;
+    const word = this.#rows.word(row);
+    const rate = doubles[(word + at.outputRate) >> 1] as number;
+    return rate === 0 ? 0 : (doubles[(word + at.outputBurst) >> 1] as number);
   }
 
   #of(limited: Limited): Reckoning {

@@ -277,6 +277,7 @@ export class Limits {
   #hold(slot: number, nth: number, row: number, output: number): void {
     const place = rowsOfRequest * slot + nth;
     this.#rowOf[place] = row;
+    this.#output[place] = 0; // what the request before it in this slot took is no bound of it
     if (row === NONE) return;
     const { words, at } = this.#rows;
     const word = this.#rows.word(row);

@@ -75,6 +75,7 @@ export class Quotas {
 
   /** Why the request is not let in, its deadline included; NONE when it is; WAITS: nobody knows yet. */
   whyNot(arrival: Arrival, nowUs: number): Refusal | typeof NONE | typeof WAITS {
+    this.#foreseen.note(arrival);
     const isLimited = arrival.limitRow !== NONE || arrival.limitModelRow !== NONE;
     const hasTaken = isLimited && this.restore(arrival, false);
     if (nowUs >= arrival.deadlineUs) return Refusal.deadline;
@@ -135,8 +136,9 @@ export class Quotas {
     const isKnown = completionTokens >= 0;
     // An answer in one piece does not begin before it ends.
     if (settled && verdict === Verdict.good && !refused) this.#limits.began(slot);
-    // An attempt that was to go on and gave nothing says nothing.
-    if (!(continues ? isKnown || settled || ended === Ended.lost : settled)) return;
+    // Nobody asks again for who has left; an attempt that was to go on and gave nothing says nothing.
+    const isLast = settled || ended === Ended.left;
+    if (!(isLast || (continues && (isKnown || ended === Ended.lost)))) return;
     if (isKnown || ended === Ended.told) {
       this.#limits.used(slot, promptTokens, completionTokens);
       const isWhole = settled && !continues && ended === Ended.told;

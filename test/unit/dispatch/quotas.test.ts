@@ -1,7 +1,8 @@
 /** What requests take of the limits of their tenant and what is left taken of it, however they end. */
 import { expect, test } from 'vitest';
-import { Ended, Verdict } from '../../../src/dispatch/decisions.ts';
+import { Ended, RetryRule, Verdict } from '../../../src/dispatch/decisions.ts';
 import type { LimitRows } from '../../../src/dispatch/limit-rows.ts';
+import { errors } from '../../../src/errors/catalogue.ts';
 import { carried, remaining } from '../../../src/lib/gcra.ts';
 import { LimitsLayout } from '../../../src/shm/limits.layout.ts';
 import { BrainHarness } from '../../support/brain-harness.ts';
@@ -42,6 +43,11 @@ function scene(count = 2) {
   return {
     harness,
     setRate,
+    /** As a limit that is not set is written: there is room for one, and nothing is counted. */
+    countNoOutput: (row: number): void => {
+      rows.doubles[double(row, at.outputRate)] = 0;
+      rows.doubles[double(row, at.outputBurst)] = 1;
+    },
     arrive: (slot: number, maxTokens: number, more: object = {}) =>
       harness.arrive(slot, 0, 600_000, { limitRow: 0, maxTokens, ...more }),
     output: (row = 0) => left(at.outputRate, at.outputBurst, at.outputTat, at.outputTatRate, row),
@@ -102,6 +108,36 @@ test('a stream that was left before its first token has used its prompt alone', 
   expect([output(), input()]).toEqual([burst, burst - 100]);
 });
 
+test('an answer cut by the deadline of its client is charged, though the scheduler ends the request', () => {
+  const { harness, output, input } = scene();
+  const cutAfter = (ms: number, streams: boolean): void => {
+    const more = { limitRow: 0, maxTokens: 5500, promptTokens: 100, streams };
+    harness.arrive(0, 0, ms, more);
+    harness.advance(ms);
+    const { never } = RetryRule;
+    const { number } = errors.DEADLINE;
+    harness.fail(0, never, number, { verdict: Verdict.none, ended: Ended.left });
+    expect(harness.running.size).toBe(0);
+  };
+  cutAfter(4, true);
+  expect([output(), input()]).toEqual([burst, burst - 100]);
+  harness.advance(1000);
+  cutAfter(2000, false);
+  expect(output()).toBe(burst - 2000 + 2 * perSecond);
+});
+
+test('what another request of its slot took does not bound what one is charged that left', () => {
+  const { harness, arrive, output } = scene();
+  arrive(0, 5900, { limitModelRow: 1 });
+  harness.finish(0, { promptTokens: 1, completionTokens: 1 });
+  harness.advance(60_000);
+  arrive(0, 10, { streams: false });
+  harness.advance(5000);
+  harness.cancel(0);
+  harness.finish(0, { ...ends, ended: Ended.left });
+  expect(output(), 'the ten it took came back meanwhile').toBe(burst);
+});
+
 test('an attempt that ended by our fault before its answer has used nothing', () => {
   const { harness, arrive, output, input } = scene();
   arrive(0, 5500, { promptTokens: 100, streams: false });
@@ -139,6 +175,44 @@ test('a tenant cannot teach that its next answers are short, and long ones are s
   harness.advance(24 * 3_600_000);
   for (let slot = 0; slot < 60; slot++) arrive(slot, 0, { streams: false });
   expect(harness.running.size).toBe(1);
+});
+
+test.each([
+  ['nobody with limits', { limitRow: -1 }],
+  ['another tenant', { limitRow: 1 }],
+])('answers of %s teach nothing of those of who had the slot before', (_, whose) => {
+  const { harness, arrive, output } = scene();
+  arrive(0, 0);
+  harness.finish(0, { promptTokens: 10, completionTokens: 256 });
+  for (let i = 0; i < 20; i++) {
+    arrive(0, 1, whose);
+    harness.finish(0, { promptTokens: 10, completionTokens: 5000 });
+    harness.advance(60_000);
+  }
+  arrive(0, 0);
+  expect(output()).toBe(burst - 256);
+});
+
+test('a row that does not count output learns how long its answers are all the same', () => {
+  const { harness, arrive, output, countNoOutput } = scene();
+  countNoOutput(1);
+  for (let i = 0; i < 30; i++) {
+    arrive(0, 0, { limitModelRow: 1 });
+    harness.finish(0, { promptTokens: 10, completionTokens: 3000 });
+    harness.advance(60_000);
+  }
+  arrive(0, 0, { limitModelRow: 1 });
+  expect(output()).toBeLessThanOrEqual(burst - 2990);
+});
+
+test('an answer longer than the bucket that counts it is as one that fills it', () => {
+  const { harness, arrive, output, countNoOutput } = scene();
+  countNoOutput(1);
+  arrive(0, 0, { limitModelRow: 1 });
+  harness.finish(0, { promptTokens: 10, completionTokens: 40 * burst });
+  harness.advance(3_600_000);
+  arrive(0, 0, { limitModelRow: 1 });
+  expect(output()).toBe(burst - (256 + burst) / 2);
 });
 
 test('the prompts of one tenant teach nothing of those of another', () => {

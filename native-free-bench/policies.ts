@@ -220,7 +220,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
     ...{
       promptBytes: 0,
       textBytes: 0,
-      hasMedia: false,
+      readsMore: false,
       promptTokens,
       maxTokens: 256,
       priority: 0,

@@ -81,11 +81,13 @@ export class Columns {
     const generates = generatingShapes.has(facts.route?.shape ?? 'whole')
       ? RequestFlag.generates
       : 0;
-    const media = hasScan && scan.hasMedia ? RequestFlag.media : 0;
+    const readsMore = hasScan && scan.readsMore ? RequestFlag.readsMore : 0;
+    const isLater = hasScan && scan.isBackground && facts.route?.shape === 'responses';
+    const background = isLater ? RequestFlag.background : 0;
     const renamed = request.isRenamed ? RequestFlag.renamed : 0;
     const judged = request.isJudged && generates !== 0 ? RequestFlag.judged : 0;
     const ofAnswer = (isStream ? RequestFlag.stream : 0) | usage | generates | unstored | judged;
-    words[row + at.flags] = ofAnswer | tls | renamed | media;
+    words[row + at.flags] = ofAnswer | tls | renamed | readsMore | background;
     words[row + at.nameStart] = hasScan ? scan.modelStart : 0;
     words[row + at.nameBytes] = hasScan ? scan.modelBytes : 0;
     words[row + at.headStart] = request.block;
@@ -95,7 +97,7 @@ export class Columns {
     words[row + at.choices] = hasScan ? Math.min(Math.max(scan.n, 1) * scan.prompts, int32Max) : 1;
     words[row + at.promptStart] = hasScan ? scan.promptStart : 0;
     words[row + at.promptBytes] = hasScan ? scan.promptBytes : 0;
-    words[row + at.textBytes] = hasScan ? scan.textBytes : 0;
+    words[row + at.textBytes] = hasScan && facts.route?.isRead === true ? scan.textBytes : 0;
     const prefixCount = hasScan ? scan.prefixCount : 0;
     words[row + at.prefixCount] = prefixCount;
     const salt = adapterSalt(request.adapter);

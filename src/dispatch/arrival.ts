@@ -16,8 +16,8 @@ export interface Arrival {
   promptBytes: number;
   /** Bytes of all that the model is to read but media; the brain turns them into tokens (estimates.ts). */
   textBytes: number;
-  /** It has media: its tokens say nothing of those in text. */
-  hasMedia: boolean;
+  /** It has media, or names what is kept elsewhere: its tokens say nothing of those in text. */
+  readsMore: boolean;
   /** Exact tokens of the prompt where somebody counted them; 0: estimate. */
   promptTokens: number;
   /** Output limit the client asked for; 0 for none. */

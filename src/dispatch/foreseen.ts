@@ -43,10 +43,11 @@ export class Foreseen {
     this.#outputMax[slot] = most || Number.POSITIVE_INFINITY;
   }
 
-  /** Tokens of its prompt. */
+  /** Tokens of its prompt; 0 where no model reads a text. */
   input(arrival: Arrival): number {
     const { promptTokens, textBytes } = arrival;
-    return promptTokens > 0 ? promptTokens : this.#of(arrival).promptTokens(textBytes);
+    if (promptTokens > 0 || textBytes === 0) return promptTokens;
+    return this.#of(arrival).promptTokens(textBytes);
   }
 
   /** Tokens of its answer, at most by its own limit, else as reckoned. */

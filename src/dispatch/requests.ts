@@ -152,7 +152,7 @@ export class Requests {
     this.hedgeUs[slot] = arrival.hedgeUs;
     this.lastError[slot] = 0;
     this.promptBytes[slot] = arrival.promptBytes;
-    this.learntBytes[slot] = arrival.hasMedia ? 0 : arrival.textBytes;
+    this.learntBytes[slot] = arrival.readsMore ? 0 : arrival.textBytes;
     this.promptTokens[slot] = promptTokens;
     this.maxTokens[slot] = arrival.maxTokens;
     this.priority[slot] = arrival.priority;

@@ -2,7 +2,7 @@
  * Credit of the streams: how much of an answer its client has not taken yet. Forwarder threads.
  *
  * Produced bytes are counted here, consumed bytes by the acceptor; both wrap, their difference does
- * not. Counted are the payload bytes of `chunk` records. At `window` unconsumed bytes a stream writes
+ * not. Counted are the payload bytes of `chunk` records; those of a `whole`, which ends its answer, as produced alone. At `window` unconsumed bytes a stream writes
  * no further record and its replica is paused, so the ring holds at most window + one record of it.
  */
 import type { RequestSlots } from '../shm/request-slots.ts';

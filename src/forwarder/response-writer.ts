@@ -159,6 +159,8 @@ export class ResponseWriter {
     const length = head === undefined ? endBytes : head.length + output.bytes;
     const offset = this.#ring.reserve(length);
     if (offset < 0) return false;
+    // Nobody waits for credit of it: what it is billed for reads that there was an answer.
+    if (head !== undefined) output.produced = (output.produced + output.bytes) | 0;
     if (!output.owner.claimSettlement()) return true;
     faultPoint('done-before-release');
     if (head === undefined) {

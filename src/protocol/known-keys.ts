@@ -52,6 +52,7 @@ export const keyNames = [
   'store',
   'previous_response_id',
   'request_id',
+  'background',
   ...restrictedKeys,
 ] as const;
 export type KeyName = (typeof keyNames)[number];

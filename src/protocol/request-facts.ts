@@ -40,8 +40,8 @@ export interface RequestFacts {
   textBytes: number;
   /** Bytes of the body in media (media-bytes.ts). */
   mediaBytes: number;
-  /** It has media, or a URL of some: tokens that are in no byte of text. */
-  hasMedia: boolean;
+  /** Media, or a URL of some, an earlier response, a stored prompt, embeddings: tokens that are in no byte of text. */
+  readsMore: boolean;
   /** The key that `maxTokens` is from; '' without one. */
   maxTokensKey: string;
   /** Largest of the logprobs family, which all of the vocabulary (-1) is above; and its key. */
@@ -58,6 +58,8 @@ export interface RequestFacts {
   isUnstored: boolean;
   /** Id of the response that it goes on with; '' for none. */
   previousResponse: string;
+  /** The response is wanted later: the answer says only that it will be made. */
+  isBackground: boolean;
   /** The client gives the request an id, by which an engine may store its response. */
   hasRequestId: boolean;
   /** The key an error is about, and what is to be said of it; '' otherwise. */
@@ -90,7 +92,7 @@ export function createRequestFacts(): RequestFacts {
     inputEnd: 0,
     textBytes: 0,
     mediaBytes: 0,
-    hasMedia: false,
+    readsMore: false,
     maxTokensKey: '',
     logprobs: 0,
     logprobsKey: '',
@@ -100,6 +102,7 @@ export function createRequestFacts(): RequestFacts {
     truncatesPrompt: false,
     isUnstored: false,
     previousResponse: '',
+    isBackground: false,
     hasRequestId: false,
     errorParam: '',
     errorMessage: '',
@@ -128,7 +131,7 @@ export function resetRequestFacts(facts: RequestFacts): void {
   facts.inputEnd = 0;
   facts.textBytes = 0;
   facts.mediaBytes = 0;
-  facts.hasMedia = false;
+  facts.readsMore = false;
   facts.maxTokensKey = '';
   facts.logprobs = 0;
   facts.logprobsKey = '';
@@ -138,6 +141,7 @@ export function resetRequestFacts(facts: RequestFacts): void {
   facts.truncatesPrompt = false;
   facts.isUnstored = false;
   facts.previousResponse = '';
+  facts.isBackground = false;
   facts.hasRequestId = false;
   facts.errorParam = '';
   facts.errorMessage = '';

@@ -60,6 +60,9 @@ const letterT = 0x74;
 const letterF = 0x66;
 const minus = 0x2d;
 
+/** What a model reads beside the text, and is no media. */
+const unread = restrictedBit('prompt_embeds') | restrictedBit('input_ids');
+
 const cursor = new JsonCursor();
 /** 1 for each key that the scan at hand has met. */
 const seen = new Uint8Array(keyNames.length);
@@ -91,7 +94,8 @@ export function scanRequest(
   if (facts.textBytes === 0) facts.textBytes = length;
   facts.mediaBytes = length < mediaFromBytes ? 0 : mediaBytes(body, length);
   facts.textBytes = Math.max(0, facts.textBytes - facts.mediaBytes);
-  facts.hasMedia = facts.mediaBytes > 0 || hasMediaUrl(body, length);
+  facts.readsMore ||= facts.mediaBytes > 0 || (facts.restricted & unread) !== 0;
+  facts.readsMore ||= hasMediaUrl(body, length);
   if (facts.promptBytes > 0) {
     const { promptStart } = facts;
     const promptEnd = promptStart + facts.promptBytes;
@@ -175,6 +179,7 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
     // An object is a stored prompt (Responses API) or one with media (llama.cpp).
     case 'prompt':
       takePrompt(first === openBrace ? lastRank : key, facts);
+      if (first === openBrace) facts.readsMore = true;
       facts.prompts = countPrompts(cursor.bytes, cursor.valueStart, cursor.valueEnd);
       return isNested(first) || first === quote || first === letterN;
     case 'input':
@@ -218,6 +223,10 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
       return true;
     case 'previous_response_id':
       if (first === quote) facts.previousResponse = shortTextAtCursor();
+      facts.readsMore ||= first === quote;
+      return true;
+    case 'background':
+      facts.isBackground = first === letterT;
       return true;
     case 'request_id':
       facts.hasRequestId = first !== letterN;

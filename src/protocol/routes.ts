@@ -40,6 +40,8 @@ export interface Route {
   readonly shape: AnswerShape;
   /** True when the route honours `stream: true`. */
   readonly streams: boolean;
+  /** A model reads what is sent; else its tokens are counted or made into text, and nobody pays for those. */
+  readonly isRead: boolean;
 }
 
 export interface RouteMatch {
@@ -56,11 +58,17 @@ const table: Route[] = [];
 function local(id: number, method: 'GET' | 'HEAD', path: string, action: RouteAction): void {
   const dynamic = path.endsWith('/') && path !== '/';
   const shape = 'whole';
-  const rest = { action, model: 'none', shape, streams: false } as const;
+  const rest = { action, model: 'none', shape, streams: false, isRead: false } as const;
   table.push({ id, method, path, dynamic, suffix: '', ...rest });
 }
 
-function post(id: number, path: string, model: ModelSource, shape: AnswerShape): void {
+function post(
+  id: number,
+  path: string,
+  model: ModelSource,
+  shape: AnswerShape,
+  isRead = true,
+): void {
   const streams = shape !== 'whole' || path === '/v1/audio/transcriptions';
   table.push({
     id,
@@ -72,6 +80,7 @@ function post(id: number, path: string, model: ModelSource, shape: AnswerShape):
     model,
     shape,
     streams,
+    isRead,
   });
 }
 
@@ -87,6 +96,7 @@ function byId(id: number, method: 'GET' | 'POST' | 'DELETE', suffix = ''): void 
     model: 'path',
     shape: 'stored',
     streams: method === 'GET' && suffix === '',
+    isRead: false,
   });
 }
 
@@ -95,15 +105,15 @@ post(2, '/v1/completions', 'json', 'openai-completions');
 post(3, '/v1/embeddings', 'json', 'whole');
 post(4, '/v1/responses', 'json', 'responses');
 post(5, '/v1/messages', 'json', 'anthropic');
-post(6, '/v1/messages/count_tokens', 'json', 'whole');
+post(6, '/v1/messages/count_tokens', 'json', 'whole', false);
 post(7, '/v1/rerank', 'json', 'whole');
 post(8, '/rerank', 'json', 'whole');
 post(9, '/v1/score', 'json', 'whole');
 post(10, '/v1/classify', 'json', 'whole');
-post(11, '/tokenize', 'json', 'whole');
-post(12, '/detokenize', 'json', 'whole');
-post(13, '/v1/tokenize', 'json', 'whole');
-post(14, '/v1/detokenize', 'json', 'whole');
+post(11, '/tokenize', 'json', 'whole', false);
+post(12, '/detokenize', 'json', 'whole', false);
+post(13, '/v1/tokenize', 'json', 'whole', false);
+post(14, '/v1/detokenize', 'json', 'whole', false);
 post(15, '/v1/audio/transcriptions', 'multipart', 'whole');
 post(16, '/v1/audio/translations', 'multipart', 'whole');
 post(17, '/v1/audio/speech', 'json', 'whole');

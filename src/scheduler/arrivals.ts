@@ -12,7 +12,7 @@ export function createArrival(): Arrival {
     ...{
       promptBytes: 0,
       textBytes: 0,
-      hasMedia: false,
+      readsMore: false,
       promptTokens: 0,
       maxTokens: 0,
       priority: 0,
@@ -43,7 +43,7 @@ export function readArrival(
   arrival.deadlineUs = deadlineUs;
   arrival.promptBytes = words[row + at.promptBytes] as number;
   arrival.textBytes = words[row + at.textBytes] as number;
-  arrival.hasMedia = ((words[row + at.flags] as number) & RequestFlag.media) !== 0;
+  arrival.readsMore = ((words[row + at.flags] as number) & RequestFlag.readsMore) !== 0;
   arrival.maxTokens = words[row + at.maxTokens] as number;
   arrival.priority = words[row + at.priority] as number;
   arrival.tenant = words[row + at.tenant] as number;

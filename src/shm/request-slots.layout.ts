@@ -112,7 +112,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
     choices: i32('acceptor', 'The n of the request; at least 1.'),
     promptStart: i32('acceptor', 'Byte offset in the body of the prompt value.'),
     promptBytes: i32('acceptor', 'Bytes of the prompt value.'),
-    textBytes: i32('acceptor', 'Bytes of the body that are for the model to read, without media.'),
+    textBytes: i32(
+      'acceptor',
+      'Bytes of the body that are for the model to read, without media; 0 where it reads none.',
+    ),
     priority: i32('acceptor', 'From x-sluice-priority; 0 is the default.'),
     deadlineMs: i32(
       'acceptor',
@@ -209,8 +212,8 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
 });
 
 /**
- * renamed: its body has another name than that of its model. media: not all of its tokens are in its text.
- * unstored: the client wants its answer forgotten. judged: the reply of the model it came for may be discarded
+ * renamed: its body has another name than that of its model. readsMore: not all of its tokens are in its text.
+ * unstored: the client wants its answer forgotten. background: the answer is the promise of one. judged: the reply of the model it came for may be discarded
  * for that of a larger one.
  */
 export const RequestFlag = {
@@ -220,8 +223,9 @@ export const RequestFlag = {
   generates: 8,
   renamed: 16,
   unstored: 32,
-  media: 64,
+  readsMore: 64,
   judged: 128,
+  background: 256,
 } as const;
 
 /** over: the hedge has ended beside the first exchange. alone: the first exchange has, beside the hedge. */

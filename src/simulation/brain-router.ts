@@ -288,7 +288,7 @@ function emptyArrival(): Arrival {
     ...{
       promptBytes: 0,
       textBytes: 0,
-      hasMedia: false,
+      readsMore: false,
       promptTokens: 0,
       maxTokens: 0,
       priority: 0,

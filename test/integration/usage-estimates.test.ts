@@ -143,6 +143,56 @@ describe.each(testEngines)('usage that nobody tells, engine %s', (engine) => {
     expect(limited.input_tokens).toBe(long.input_tokens);
   });
 
+  test('answers in one piece of an engine that leaves usage out are not free', async () => {
+    const content = 'x'.repeat(400);
+    answers(({ connection }) => {
+      connection.socket.write(jsonAnswer({ choices: [{ message: { content } }] }));
+    });
+    expect(
+      (await post(gateway.url, { ...chatBody(prompt), model: 'silent' }, of('one'))).status,
+    ).toBe(200);
+    const event = await eventOf('one');
+    expect(event).toMatchObject({ outcome: 'ok', estimated: true });
+    expect(event.input_tokens).toBeGreaterThan(prompt.length / 8);
+    expect(event.output_tokens).toBeGreaterThanOrEqual(100);
+    expect(event.output_tokens).toBeLessThan(130);
+  });
+
+  test.each(['/tokenize', '/v1/messages/count_tokens'])(
+    '%s has no model read its text',
+    async (path) => {
+      answers(({ connection }) => connection.socket.write(jsonAnswer({ count: 2000 })));
+      const response = await fetch(gateway.url + path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...of(path.slice(-8)) },
+        body: JSON.stringify({ ...chatBody(prompt), model: 'silent' }),
+      });
+      expect(response.status).toBe(200);
+      const nothing = { input_tokens: null, output_tokens: null, estimated: false, cost: null };
+      expect(await eventOf(path.slice(-8))).toMatchObject({ outcome: 'ok', ...nothing });
+    },
+  );
+
+  test('a response that its engine makes later is billed when it is promised', async () => {
+    answers(({ connection }) => {
+      connection.socket.write(
+        jsonAnswer({ id: 'resp_1', object: 'response', status: 'queued', usage: null }),
+      );
+    });
+    const response = await fetch(`${gateway.url}/v1/responses`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...of('later') },
+      body: JSON.stringify({
+        model: 'silent',
+        input: prompt,
+        background: true,
+        max_output_tokens: 7000,
+      }),
+    });
+    expect(response.status).toBe(200);
+    expect(await eventOf('later')).toMatchObject({ output_tokens: 7000, estimated: true });
+  });
+
   test('an answer that never began is on nobody’s account', async () => {
     answers(({ connection }) => {
       connection.socket.write(

@@ -8,7 +8,7 @@ export const plainArrival: Arrival = {
   ...{
     promptBytes: 400,
     textBytes: 400,
-    hasMedia: false,
+    readsMore: false,
     promptTokens: 0,
     maxTokens: 0,
     priority: 0,

@@ -88,7 +88,7 @@ function see(request: LoggedRequest, names: Names, totalUs: number): Seen {
   return {
     told: {
       ...{ model, askedModel: model, adapter, promptTokens: 0 },
-      ...{ promptBytes: facts.promptBytes, textBytes: facts.textBytes, hasMedia: facts.hasMedia },
+      ...{ promptBytes: facts.promptBytes, textBytes: facts.textBytes, readsMore: facts.readsMore },
       ...{ maxTokens: facts.maxTokens, streams: facts.stream },
       priority: numberOf(request, 'x-sluice-priority', -100, 100) ?? 0,
       ...unlimited,

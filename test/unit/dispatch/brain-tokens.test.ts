@@ -340,7 +340,7 @@ test('the measure is all text, not the prompt alone, and media is no measure', (
   for (const _ of range(20)) {
     harness.arrive(0, 0, minute, text);
     harness.finish(0, { promptTokens: 1000, completionTokens: 10 });
-    harness.arrive(0, 0, minute, { ...text, hasMedia: true });
+    harness.arrive(0, 0, minute, { ...text, readsMore: true });
     harness.finish(0, { promptTokens: 100_000, completionTokens: 10 });
   }
   harness.arrive(0, 0, minute, { promptBytes: 80, textBytes: 7900 });

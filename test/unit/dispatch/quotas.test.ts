@@ -215,6 +215,15 @@ test('an answer longer than the bucket that counts it is as one that fills it', 
   expect(output()).toBe(burst - (256 + burst) / 2);
 });
 
+test('where a model reads no text none is taken', () => {
+  const { harness, arrive, input } = scene();
+  arrive(0, 0, { textBytes: 0, generates: false });
+  expect(input()).toBe(burst);
+  harness.finish(0);
+  arrive(0, 0, { textBytes: 1, generates: false });
+  expect(input()).toBe(burst - 1);
+});
+
 test('the prompts of one tenant teach nothing of those of another', () => {
   const { harness, arrive, input } = scene();
   for (let i = 0; i < 50; i++) {

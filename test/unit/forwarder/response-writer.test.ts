@@ -222,3 +222,23 @@ test('any streams through any ring keep their bytes, their order and one notice 
     { numRuns: 300, seed },
   );
 });
+
+test('an answer in one record has been produced when its slot is settled', () => {
+  const { writer, credit, open, read } = fixture(4096, 8);
+  let atClaim = -1;
+  class Claiming extends Owner {
+    override claimSettlement(): boolean {
+      atClaim = output.produced;
+      return super.claimSettlement();
+    }
+  }
+  const output: Output = open(3, new Claiming());
+  const before = credit.unconsumed(output);
+  output.head = Buffer.from('HEAD');
+  output.push(Buffer.from('body'));
+  output.notice = Notice.whole;
+  writer.enqueue(output);
+  writer.flush();
+  expect(read()).toMatchObject({ kind: ResponseKind.whole, bytes: Buffer.from('HEADbody') });
+  expect(atClaim - before).toBe(4);
+});

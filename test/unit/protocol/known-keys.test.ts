@@ -44,7 +44,7 @@ describe('what a prompt is measured by', () => {
   const bytesOf = (body: object): [text: number, media: boolean] => {
     const { code, facts } = scan(JSON.stringify(body));
     expect(code).toBe(0);
-    return [facts.textBytes, facts.hasMedia];
+    return [facts.textBytes, facts.readsMore];
   };
   const size = (...values: unknown[]): number =>
     values.reduce((sum: number, value) => sum + JSON.stringify(value).length, 0);
@@ -77,14 +77,34 @@ describe('what a prompt is measured by', () => {
     const url = `data:image/png;base64,${'A'.repeat(5000)}`;
     const content = [{ type: 'image_url', image_url: { url } }];
     const body = { model: 'm', messages: [{ role: 'user', content }] };
-    const [text, hasMedia] = bytesOf(body);
+    const [text, readsMore] = bytesOf(body);
     expect(text).toBeLessThan(120);
-    expect(hasMedia).toBe(true);
+    expect(readsMore).toBe(true);
     for (const source of ['http://x/', 'data:;base64,AA']) {
       expect(bytesOf({ model: 'm', input: [{ image_url: source }] })[1]).toBe(true);
       expect(bytesOf({ model: 'm', messages: [{ source: { url: source } }] })[1]).toBe(true);
     }
   });
+});
+
+test.each([
+  { previous_response_id: 'resp_1', input: 'hi' },
+  { prompt: { id: 'pmpt_1' }, input: 'hi' },
+  { prompt: 'hi', prompt_embeds: 'AAAA' },
+  { messages: [], input_ids: [1, 2] },
+])('%o is not all that the model reads', (more) => {
+  const { facts } = scan(JSON.stringify({ model: 'm', ...more }));
+  expect(facts.readsMore).toBe(true);
+  expect(scan('{"model":"m","previous_response_id":null,"input_ids":null}').facts.readsMore).toBe(
+    false,
+  );
+});
+
+test('a response is made in the background where that is asked for', () => {
+  const of = (value: string): boolean =>
+    scan(`{"model":"m","input":"hi","background":${value}}`).facts.isBackground;
+  expect(['true', 'false', 'null'].map(of)).toEqual([true, false, false]);
+  expect(scan('{"model":"m","input":"hi"}').facts.isBackground).toBe(false);
 });
 
 test('a stored prompt is an object, and the input beside it says more', () => {

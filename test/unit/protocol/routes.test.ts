@@ -37,7 +37,8 @@ test.each([
   ['/v1/images/variations', 'multipart', 'whole', false],
 ])('POST %s', (path, model, shape, streams) => {
   const { route } = match('POST', `${path}?api-version=1&x=/../y`);
-  expect(route).toMatchObject({ path, model, shape, streams, action: 'proxy' });
+  const isRead = !/token/.test(path);
+  expect(route).toMatchObject({ path, model, shape, streams, isRead, action: 'proxy' });
   expect(match('GET', path)).toEqual({ route: undefined, allow: 'POST', parameter: '' });
   expect(match('POST', `${path}/`).allow).toBe('');
 });

@@ -62,7 +62,7 @@ test('a gateway is told what the acceptor would read', () => {
   expect(arrival).toMatchObject({
     ...{ model: 1, adapter: 0, priority: -7, tenant: tenantLane('Bearer k'), maxTokens: 9 },
     ...{ promptTokens: 0, promptBytes: JSON.stringify(body.messages).length, streams: true },
-    ...{ textBytes: JSON.stringify(body.messages).length, hasMedia: false },
+    ...{ textBytes: JSON.stringify(body.messages).length, readsMore: false },
     deadlineUs: 1e6 + 250_000,
   });
   const plain = told(1, { body }, { body: chat('x', { stream: false }) });

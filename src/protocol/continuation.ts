@@ -10,6 +10,7 @@
 import { JsonCursor } from './json-cursor.ts';
 import { closeBracket, openBrace, openBracket, quote, skipSpace } from './json-skip.ts';
 import type { AnswerShape } from './routes.ts';
+import { saysNothing } from './says-nothing.ts';
 import { jsonNumber, textOf } from './text.ts';
 
 /** What another replica is to go on behind. */
@@ -87,7 +88,6 @@ const neutral: ReadonlyMap<string, number> = new Map([
   ['n', 1],
   ['best_of', 1],
 ]);
-const saysNothing = /^(?:null|false|""|\[\s*\]|\{\s*\})$/;
 const textFormat = /^(?:null|\{\s*"type"\s*:\s*"text"\s*\})$/;
 /** Longer values than this are none of the above. */
 const shortBytes = 64;
@@ -177,7 +177,7 @@ function takeMember(key: string, draft: Draft): boolean {
   const value = neutral.get(key);
   if (value !== undefined) return shortValue() === 'null' || Number(shortValue()) === value;
   const isRefusing = refusing.has(key) || refusingStarts.some((start) => key.startsWith(start));
-  return !isRefusing || saysNothing.test(shortValue());
+  return !isRefusing || saysNothing(shortValue());
 }
 
 const valueSpan = (): Span => ({ start: cursor.valueStart, end: cursor.valueEnd });

@@ -27,6 +27,7 @@ import { hashHead, hashPrefix } from './prefix-hash.ts';
 import { countPrompts } from './prompt-count.ts';
 import { restrictedBit } from './request-caps.ts';
 import { type RequestFacts, resetRequestFacts } from './request-facts.ts';
+import { saysNothing } from './says-nothing.ts';
 import { jsonNumber, jsonText, textOf } from './text.ts';
 
 export interface ScanLimits {
@@ -62,6 +63,9 @@ const minus = 0x2d;
 
 /** What a model reads beside the text, and is no media. */
 const unread = restrictedBit('prompt_embeds') | restrictedBit('input_ids');
+/** Of restricted keys: the number that an engine has without them. */
+const neutralNumbers: Partial<Record<KeyName, string>> = { id_slot: '-1', priority: '0' };
+const neutralBytesMax = 16;
 
 const cursor = new JsonCursor();
 /** 1 for each key that the scan at hand has met. */
@@ -232,9 +236,18 @@ function takeValue(name: KeyName, key: number, facts: RequestFacts): boolean {
       facts.hasRequestId = first !== letterN;
       return true;
     default:
-      if (first !== letterN) facts.restricted |= restrictedBit(name);
+      if (!isNeutral(name)) facts.restricted |= restrictedBit(name);
       return true;
   }
+}
+
+/** Clients send what changes nothing, too. An empty `lora` does: it turns those off that the server has on. */
+function isNeutral(name: KeyName): boolean {
+  const { bytes, valueStart, valueEnd } = cursor;
+  if (valueEnd - valueStart > neutralBytesMax) return false;
+  const value = textOf(bytes, valueStart, valueEnd);
+  if (name === 'lora') return value === 'null';
+  return saysNothing(value) || value === neutralNumbers[name];
 }
 
 const isNested = (first: number): boolean => first === openBrace || first === openBracket;
@@ -342,8 +355,8 @@ function takeStreamOptions(first: number, facts: RequestFacts): boolean {
 function takeTemplateArguments(first: number, facts: RequestFacts): boolean {
   if (first === letterN) return cursor.skip();
   if (first !== openBrace || !cursor.enterObject()) return false;
-  facts.restricted |= restrictedBit('chat_template_kwargs');
   while (cursor.nextMember()) {
+    facts.restricted |= restrictedBit('chat_template_kwargs');
     if (keyReads('chat_template') || keyReads('tokenize')) {
       facts.restricted |= restrictedBit('chat_template');
     }

@@ -221,7 +221,7 @@ describe.each(testEngines)('engine %s', (engine) => {
       [{ max_completion_tokens: 100_001 }, 'max_completion_tokens', 'integer_above_max_value'],
       [{ stop: ['a', 'b', 'c'] }, 'stop', 'array_above_max_length'],
       [{ priority: 9 }, 'priority', 'unsupported_parameter'],
-      [{ chat_template_kwargs: {} }, 'chat_template_kwargs', 'unsupported_parameter'],
+      [{ chat_template_kwargs: { a: 1 } }, 'chat_template_kwargs', 'unsupported_parameter'],
     ];
     for (const [more, param, code] of cases) {
       const refused = await unheard(() => ask(chat('open', 'a', more)));

@@ -117,17 +117,42 @@ describe('keys of engines', () => {
   const refused = refusedBits([]);
   test.each(restrictedKeys)('%s is refused unless it is allowed or null', (key) => {
     const expected = { code: PARAM_NOT_ALLOWED.number, param: key };
-    for (const value of ['{}', '{"a":[1]}']) {
+    for (const value of ['{"b":0}', '{"a":[1]}']) {
       expect(judge(`"${key}":${value}`, { refused })).toMatchObject(expected);
       expect(judge(`"${key}":${value}`, { refused: refusedBits([key]) })).toBe('');
     }
     const escaped = `\\u00${key.charCodeAt(0).toString(16)}${key.slice(1)}`;
-    expect(judge(`"${escaped}":{}`, { refused })).toMatchObject(expected);
+    expect(judge(`"${escaped}":{"b":0}`, { refused })).toMatchObject(expected);
     expect(judge(`"${key}":null`, { refused })).toBe('');
     expect(judge(`"${key}":null,"${key}":{}`, { refused })).toMatchObject({
       code: DUPLICATE_KEY.number,
       param: key,
     });
+  });
+
+  test.each(restrictedKeys)('%s is allowed where it asks for nothing', (key) => {
+    const isObject = key === 'chat_template_kwargs';
+    const values = isObject ? ['{ }', 'null'] : ['{ }', '[]', '""', 'false', 'null'];
+    for (const value of values) {
+      // That of llama.cpp without an adapter turns off what the server has on.
+      const isAsking = key === 'lora' && value !== 'null';
+      const verdict = judge(`"${key}":${value}`, { refused });
+      if (isAsking) expect(verdict).toMatchObject({ param: key });
+      else expect(verdict).toBe('');
+    }
+  });
+
+  test.each([
+    ['id_slot', '-1', '0'],
+    ['priority', '0', '-1'],
+    ['data_parallel_rank', 'null', '0'],
+    ['bootstrap_room', 'null', '-1'],
+    ['cache_salt', '""', '" "'],
+    ['chat_template', 'false', 'true'],
+  ])('%s: %s asks for nothing, %s does', (key, nothing, something) => {
+    expect(judge(`"${key}":${nothing}`, { refused })).toBe('');
+    const expected = { code: PARAM_NOT_ALLOWED.number, param: key };
+    expect(judge(`"${key}":${something}`, { refused })).toMatchObject(expected);
   });
 
   test('a template among the arguments of the template is a template', () => {

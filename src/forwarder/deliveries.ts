@@ -11,6 +11,7 @@ import {
   planUsage,
 } from '../protocol/continuation.ts';
 import { routeOf } from '../protocol/routes.ts';
+import type { LimitTable } from '../shm/limits.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
 import type { ModelRow } from '../shm/threads.ts';
@@ -29,6 +30,7 @@ const sweepEveryUs = 20_000;
 
 export class Deliveries {
   readonly #slots: RequestSlots;
+  readonly #limits: LimitTable;
   models: readonly ModelRow[];
   readonly #kept = new Map<number, Kept>();
   /** Slots of those that are with the scheduler. */
@@ -36,8 +38,9 @@ export class Deliveries {
   /** When they are looked at next. */
   #sweepUs = 0;
 
-  constructor(slots: RequestSlots, models: readonly ModelRow[]) {
+  constructor(slots: RequestSlots, models: readonly ModelRow[], limits: LimitTable) {
     this.#slots = slots;
+    this.#limits = limits;
     this.models = models;
   }
 
@@ -133,9 +136,18 @@ export class Deliveries {
   #askedUsage(row: number, { streamUsage = 'auto', price }: ModelRow) {
     if (streamUsage !== 'auto') return streamUsage;
     const { words, at } = this.#slots;
-    const [limitRow, limitModelRow] = [words[row + at.limitRow], words[row + at.limitModelRow]];
-    const isLimited = (limitRow as number) >= 0 || (limitModelRow as number) >= 0;
+    const isLimited =
+      this.#countsTokens(words[row + at.limitRow] as number) ||
+      this.#countsTokens(words[row + at.limitModelRow] as number);
     return price !== undefined || isLimited ? 'end' : 'off';
+  }
+
+  /** Rows of requests and concurrency alone do not. */
+  #countsTokens(limitRow: number): boolean {
+    if (limitRow < 0) return false;
+    const { doubles, at } = this.#limits;
+    const word = this.#limits.word(limitRow);
+    return doubles[(word + at.inputRate) >> 1] !== 0 || doubles[(word + at.outputRate) >> 1] !== 0;
   }
 
   #planOf(

@@ -12,6 +12,7 @@ import { arenaBytes } from '../shm/arena.ts';
 import { ByteRingProducer } from '../shm/byte-ring.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
+import { LimitTable } from '../shm/limits.ts';
 import { controlCounts, recordRingCapacity } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { ReplicaProgress } from '../shm/replica-progress.ts';
@@ -88,7 +89,8 @@ export class Forwarder implements RunningOwner {
     const arena = arenaBytes(memory.arena, size.arenaBytes);
     const spans = openSpans(start, this.#metrics);
     this.#upstream = new UpstreamRequests(this.#slots, arena, start.models, spans !== undefined);
-    this.#deliveries = new Deliveries(this.#slots, start.models);
+    const limits = new LimitTable(memory.limits);
+    this.#deliveries = new Deliveries(this.#slots, start.models, limits);
     this.#control = new Int32Array(memory.control);
     this.#stoppingAt = control.at.stopping;
     this.#bellOf = (thread) => base + thread * stride + at.bell;

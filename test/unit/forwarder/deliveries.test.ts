@@ -4,6 +4,9 @@ import { Deliveries } from '../../../src/forwarder/deliveries.ts';
 import type { Price } from '../../../src/lib/price.ts';
 import { observedBody } from '../../../src/protocol/continued-body.ts';
 import { routes } from '../../../src/protocol/routes.ts';
+import { LimitsLayout } from '../../../src/shm/limits.layout.ts';
+import { LimitTable } from '../../../src/shm/limits.ts';
+import { limitCounts } from '../../../src/shm/memory.ts';
 import { RequestFlag, SlotState } from '../../../src/shm/request-slots.layout.ts';
 import { createRequestSlots, RequestSlots } from '../../../src/shm/request-slots.ts';
 import type { ModelRow } from '../../../src/shm/threads.ts';
@@ -22,7 +25,7 @@ interface Billing {
   readonly streamUsage?: NonNullable<ModelRow['streamUsage']>;
 }
 
-/** With a request that broke and is with the scheduler. */
+/** With a request that broke and is with the scheduler. Limit row 0 counts requests, 1 input and 2 output. */
 function fixture(
   mode: 'text' | 'token_ids' | 'off' = 'text',
   bytes: Uint8Array = body,
@@ -41,7 +44,12 @@ function fixture(
   const continuation = { mode, bytesMax: 16 * 1024 * 1024 };
   const named = { name: 'm', aliases: [], policy: '', sessionAffinity: false };
   const rows = [{ ...named, continuation, ...model }];
-  const deliveries = new Deliveries(slots, rows);
+  const limits = new LimitTable(LimitsLayout.create(limitCounts));
+  const counts = [limits.at.requestRate, limits.at.inputRate, limits.at.outputRate];
+  for (const [limited, field] of counts.entries()) {
+    limits.doubles[(limits.word(limited) + field) >> 1] = 1;
+  }
+  const deliveries = new Deliveries(slots, rows, limits);
   const delivery = deliveries.open(slot, lease, bytes);
   delivery?.suspend(1);
   slots.transition(slot, lease, dispatched, resuming);
@@ -87,8 +95,10 @@ const includeUsage = RequestFlag.includeUsage;
 test.each<[string, Billing, object | undefined]>([
   ['who is neither billed nor limited by it', {}, undefined],
   ['a model with a price', { price }, atEnd],
-  ['a tenant with limits', { limitRow: 3 }, atEnd],
-  ['a tenant with limits for the model', { limitModelRow: 0 }, atEnd],
+  ['a tenant with a limit on input', { limitRow: 1 }, atEnd],
+  ['a tenant with a limit on output', { limitRow: 2 }, atEnd],
+  ['a tenant with a limit on output of the model', { limitRow: 0, limitModelRow: 2 }, atEnd],
+  ['a tenant whose limits count no tokens', { limitRow: 0, limitModelRow: 0 }, undefined],
   ['a client that has asked for it', { price, flags: includeUsage }, undefined],
   ['a model with a price that forbids it', { price, streamUsage: 'off' }, undefined],
   ['a model that says so', { streamUsage: 'end' }, atEnd],

@@ -47,7 +47,7 @@ export function createParts(
   const requests = new Requests(slots);
   const lanes = new Lanes(requests, config, (slot) => placement.cachedTokens(slot));
   const passing = new Passing(fleet);
-  const pins = new Pins(requests, fleet);
+  const pins = new Pins({ requests, fleet, lanes }, sink);
   const placement = new Placement(config, requests, fleet, passing, pins);
   const prefills = new Prefills(slots, requests, fleet);
   const retries = new Retries(config, requests, fleet, pins);

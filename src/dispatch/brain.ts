@@ -43,6 +43,7 @@ export class Brain {
   #nowUs = 0;
   readonly #membersChanged = (model: number): void => this.#parts.placement.setMembers(model);
   readonly #resumed = (model: number): void => this.#pump(model);
+  readonly #lost = (slot: number): void => this.#refuse(slot, Refusal.gone);
 
   constructor(config: BrainConfig, sink: DecisionSink) {
     const decided: QuotasParts['decided'] = (...decision) => this.#decided(...decision);
@@ -180,10 +181,12 @@ export class Brain {
   /** Joins, leaves, drains, health and limits. */
   updateReplica(row: number, facts: ReplicaFacts, nowUs: number): void {
     this.#nowUs = nowUs;
-    const isAnother = this.#fleet.epoch(row) !== facts.epoch;
+    const epoch = this.#fleet.epoch(row);
+    const model = this.#fleet.isMember(row, epoch) ? this.#fleet.model(row) : NONE;
     this.#fleet.update(row, facts, nowUs, this.#membersChanged);
-    this.#parts.placement.setReplica(row, isAnother);
-    if (isAnother || !this.#fleet.isMember(row, facts.epoch)) this.#settleGone();
+    this.#parts.placement.setReplica(row, epoch !== facts.epoch);
+    const hasLeft = model !== NONE && !this.#fleet.isMember(row, epoch);
+    if (hasLeft) this.#parts.pins.settleGone(model, nowUs, this.#lost);
     if (facts.model >= 0 && facts.model < this.#models.length) this.#pump(facts.model);
   }
 
@@ -334,16 +337,6 @@ export class Brain {
     return this.#parts.pins.isLost(arrival.slot)
       ? Refusal.gone
       : this.quotas.whyNot(arrival, nowUs);
-  }
-
-  /** Whoever waits for a replica that has left follows it, or waits in vain. */
-  #settleGone(): void {
-    const { pins } = this.#parts;
-    for (let slot = pins.firstGone(); slot !== NONE; slot = pins.firstGone()) {
-      this.#endWait(slot);
-      if (pins.follow(slot)) this.#dispatchOrAdmit(slot, this.#requests.model[slot] as number);
-      else this.#refuse(slot, Refusal.gone);
-    }
   }
 
   #refuse(slot: number, refusal: Refusal): void {

@@ -10,6 +10,7 @@
  * afresh. The deadline of the request bounds everything, and half of what is left of it the wait.
  */
 import { assert } from '../lib/assert.ts';
+import { NONE } from './candidates.ts';
 import { type BrainConfig, Refusal } from './decisions.ts';
 import { type CachedTokens, FairQueue, outputWeight } from './fair-queue.ts';
 import { Phase, type Requests } from './requests.ts';
@@ -25,6 +26,8 @@ const waitShare = 0.5;
 interface Lane {
   readonly waiting: FairQueue;
   readonly retrying: SlotList;
+  /** Of both those that one replica alone can serve (pins.ts). */
+  readonly pinned: SlotList;
 }
 
 export class Lanes {
@@ -43,6 +46,7 @@ export class Lanes {
     this.#timers = new SlotTimers(slots);
     this.#queueTimeoutUs = queueTimeoutMs * 1000;
     const links = new SlotLinks(slots);
+    const pinnedLinks = new SlotLinks(slots);
     this.#lanes = models.map(({ holdTokens }) => ({
       waiting: new FairQueue(
         requests,
@@ -51,6 +55,7 @@ export class Lanes {
         Number.isFinite(holdTokens) ? cached : undefined,
       ),
       retrying: links.createList(),
+      pinned: pinnedLinks.createList(),
     }));
   }
 
@@ -115,6 +120,7 @@ export class Lanes {
     const lane = this.lane(model);
     this.waiters++;
     requests.phase[slot] = phase;
+    if (requests.pin[slot] !== NONE) lane.pinned.push(slot);
     if (phase === Phase.waiting) lane.waiting.push(slot);
     else {
       lane.retrying.push(slot);
@@ -145,6 +151,7 @@ export class Lanes {
       lane.retrying.remove(slot);
       this.retryWaiters--;
     }
+    if (requests.pin[slot] !== NONE) lane.pinned.remove(slot);
     requests.phase[slot] = Phase.idle;
     this.#timers.clear(slot);
     const waitedUs = Math.max(0, nowUs - (requests.waitingSinceUs[slot] as number));

@@ -205,6 +205,12 @@ export class Executor implements DecisionSink {
     this.#metrics.addPair(catalogue.fallbacks, from, reason, 1);
   }
 
+  followed(slot: number, replica: number, epoch: number): void {
+    const { words, at } = this.#slots;
+    words[this.#slots.row(slot) + at.pin] = replica + 1;
+    words[this.#slots.row(slot) + at.pinEpoch] = epoch;
+  }
+
   admitted(slot: number, inputTokens: number, outputTokens: number, isLeased: boolean): void {
     const { words, at } = this.#slots;
     const row = this.#slots.row(slot);

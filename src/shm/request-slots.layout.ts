@@ -90,8 +90,11 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'The model whose fallbacks it has: the one it came for, or the larger one of its cascade once it has gone on to that.',
     ),
     askedRef: i32('acceptor', 'The name it came with, as the rights of keys have it (refOf).'),
-    pin: i32('acceptor', 'Row + 1 of the only replica that can serve it; 0: any can.'),
-    pinEpoch: i32('acceptor', 'Epoch of that row.'),
+    pin: i32(
+      'acceptor, then scheduler',
+      'Row + 1 of the only replica that can serve it, as the scheduler follows it; 0: any can.',
+    ),
+    pinEpoch: i32('acceptor, then scheduler', 'Epoch of that row.'),
     owner: i32(
       'acceptor',
       'Of POST /v1/responses: whose the response is (protocol/response-key.ts).',

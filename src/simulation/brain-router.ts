@@ -204,6 +204,8 @@ class Gateway implements DecisionSink {
 
   settledLimits(): void {}
 
+  followed(): void {}
+
   placed(): void {
     // Reasons are for people who ask about one request.
   }

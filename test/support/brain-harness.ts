@@ -83,6 +83,7 @@ export class BrainHarness implements DecisionSink {
   /** Slots of each batch that was sent, as they were dispatched. */
   readonly batches: number[][] = [];
   readonly fallbacks: { slot: number; from: number; to: number; reason: string }[] = [];
+  readonly follows: { slot: number; row: number; epoch: number }[] = [];
   readonly aborts: number[] = [];
   readonly retries: number[] = [];
   /** Requests told to have ended by the brain, by slot and generation. */
@@ -234,6 +235,11 @@ export class BrainHarness implements DecisionSink {
   }
 
   settledLimits(): void {}
+
+  followed(slot: number, row: number, epoch: number): void {
+    this.#pins.set(slot, row);
+    this.follows.push({ slot, row, epoch });
+  }
 
   placed(slot: number, attempt: number, heldUs: number, choice: Choice): void {
     const { candidates, index, members, request } = choice;

@@ -3,7 +3,13 @@ import { describe, expect, test } from 'vitest';
 import { Refusal, RetryRule } from '../../../src/dispatch/decisions.ts';
 import { policyNames } from '../../../src/dispatch/policies/registry.ts';
 import { errors } from '../../../src/errors/catalogue.ts';
-import { BrainHarness, breakerRules, modelsWith } from '../../support/brain-harness.ts';
+import {
+  BrainHarness,
+  breakerRules,
+  modelsWith,
+  replicaFacts,
+} from '../../support/brain-harness.ts';
+import { plainArrival } from '../../support/plain-arrival.ts';
 
 const minute = 60_000;
 type Config = ConstructorParameters<typeof BrainHarness>[0];
@@ -157,6 +163,74 @@ test('a replica that a reload gives another row is followed there', () => {
   harness.replica(1, { epoch: 2, identity: 9, active: true });
   ask(harness, 4, 1);
   expect(harness.lastRefusal).toBe('gone');
+});
+
+describe('a replica with another row', () => {
+  const moved = { identity: 2, maxInFlight: 1, epoch: 7 };
+
+  test('that is not up yet is waited for, as long as before, each in its turn', () => {
+    const harness = replicas(2, 1, { queueTimeoutMs: 1000 });
+    for (const slot of [0, 1, 2]) ask(harness, slot, 1);
+    harness.advance(600);
+    harness.replica(2, { ...moved, healthy: false });
+    harness.replica(1, { active: false });
+    expect([harness.refusals, harness.follows]).toEqual([
+      [],
+      [
+        { slot: 1, row: 2, epoch: 7 },
+        { slot: 2, row: 2, epoch: 7 },
+      ],
+    ]);
+    harness.replica(2, { healthy: true });
+    expect(harness.running.get(1)?.replica).toBe(2);
+    harness.advance(300);
+    expect(harness.refusals).toEqual([]);
+    harness.advance(101);
+    expect(harness.refusals.map(({ slot }) => slot)).toEqual([2]);
+    expect(harness.lastRefusal).toBe('queueWaitOver');
+  });
+
+  test('is asked by who failed at the old one before anything was sent, and by nobody else', () => {
+    const harness = replicas(2, 2);
+    ask(harness, 0, 1);
+    ask(harness, 1, 1);
+    harness.replica(2, { ...moved, maxInFlight: 2 });
+    harness.replica(1, { active: false });
+    harness.fail(0, RetryRule.anywhere);
+    expect(harness.running.get(0)).toEqual({ attempt: 2, replica: 2 });
+    harness.fail(1, RetryRule.elsewhere);
+    expect([harness.lastRefusal, harness.running.has(1)]).toEqual(['failed', false]);
+  });
+});
+
+describe('many requests', () => {
+  const slots = 65_536;
+
+  test('are not looked through for a row that nobody uses', () => {
+    const harness = new BrainHarness({ slots });
+    const { brain, nowUs } = harness;
+    harness.replica(0);
+    brain.arrive({ ...plainArrival, slot: 9, generation: 1, deadlineUs: nowUs + 1e9 }, nowUs);
+    const absent = { ...replicaFacts, model: -1, active: false };
+    const sinceMs = performance.now();
+    for (let i = 0; i < 20_000; i++) brain.updateReplica(1, absent, nowUs);
+    expect(performance.now() - sinceMs).toBeLessThan(2000);
+  });
+
+  test('that wait for a replica which leaves are refused in one look', () => {
+    const harness = new BrainHarness({ slots, queueMax: slots });
+    const { brain, nowUs } = harness;
+    harness.replicas(2, { maxInFlight: 1 });
+    const pinned = { pin: 1, pinEpoch: 1, generation: 1, deadlineUs: nowUs + 1e12 };
+    for (let i = 0; i <= 1000; i++) {
+      brain.arrive({ ...plainArrival, ...pinned, slot: slots - 1 - i, publishedUs: nowUs }, nowUs);
+    }
+    expect(brain.queued(0)).toBe(1000);
+    const sinceMs = performance.now();
+    brain.updateReplica(1, { ...replicaFacts, identity: 2, active: false }, nowUs);
+    expect(performance.now() - sinceMs).toBeLessThan(500);
+    expect([brain.queued(0), harness.refusals.length]).toEqual([0, 1000]);
+  });
 });
 
 describe('a replica that cannot be asked', () => {

@@ -164,6 +164,7 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
       admitted: nothing,
       fellBack: nothing,
       settledLimits: nothing,
+      mayGoOn: nothing,
       followed: nothing,
       batchBegins: nothing,
       batchEnds: nothing,

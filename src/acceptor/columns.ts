@@ -73,6 +73,7 @@ export class Columns {
     const { holder } = facts;
     words[row + at.limitRow] = holder?.limitRow ?? -1;
     words[row + at.limitModelRow] = holder?.modelRows.get(request.model) ?? -1;
+    words[row + at.goOn] = 0;
     words[row + at.askedRef] = request.askedRef;
     words[row + at.pin] = request.pin + 1;
     words[row + at.pinEpoch] = request.pinEpoch;

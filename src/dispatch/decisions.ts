@@ -179,6 +179,8 @@ export interface DecisionSink {
   admitted(slot: number, inputTokens: number, outputTokens: number, isLeased: boolean): void;
   /** The request goes on from one model to another; it waits or has ended an attempt. */
   fellBack(slot: number, from: number, to: FallbackList[number], reason: FallbackReason): void;
+  /** What an answer of its model may come to: GoOn bits, none until the first call. */
+  mayGoOn(slot: number, goOn: number): void;
   /** The only replica that can serve the request has another row now; it waits or has ended an attempt. */
   followed(slot: number, row: number, epoch: number): void;
   /** What it did not use of them is given back. */

@@ -9,6 +9,7 @@
  * come for the larger one. Who goes on is kept here until the next tick, then arrives at the other model as
  * any request does: its deadline and the time it has waited go on, the attempts of a model are counted anew.
  */
+import { GoOn } from '../lib/go-on.ts';
 import type { Arrival } from './arrival.ts';
 import { NONE } from './candidates.ts';
 import {
@@ -95,10 +96,10 @@ export class Fallbacks {
 
   /** A request that has the lists of the model asked for, from which an earlier brain may have sent it on. */
   open({ slot, askedModel: asked, model, adapter, pin }: Arrival): void {
+    this.#asked[slot] = asked; // also while it is of no use: a reload may change that
     if (!this.#isUsed) return;
     const list = this.#lists[asked] ?? none;
     const contextList = this.#contextLists[asked] ?? none;
-    this.#asked[slot] = asked;
     this.#list[slot] = list;
     this.#contextList[slot] = contextList;
     this.#largerOf[slot] = asked === model ? this.#larger[asked] : undefined;
@@ -106,12 +107,15 @@ export class Fallbacks {
     this.#next[slot] = isMoved ? placeBehind(list, model, adapter) : 0;
     this.#nextContext[slot] = isMoved ? placeBehind(contextList, model, adapter) : 0;
     // What only one replica can serve has nowhere to go.
-    if (pin !== NONE) this.close(slot);
+    if (pin !== NONE) this.#next[slot] = this.#nextContext[slot] = closed;
+    this.#tell(slot);
   }
 
   /** The request goes on nowhere from here on. */
   close(slot: number): void {
-    if (this.#isUsed) this.#next[slot] = this.#nextContext[slot] = closed;
+    if (!this.#isUsed) return;
+    this.#next[slot] = this.#nextContext[slot] = closed;
+    this.#tell(slot);
   }
 
   /** Sends a request on that would be refused. False: there is nobody left for it. */
@@ -128,6 +132,7 @@ export class Fallbacks {
     requests.phase[slot] = Phase.moving;
     this.#moving.push(slot);
     this.#sink.fellBack(slot, from, to, reason);
+    this.#tell(slot);
     return true;
   }
 
@@ -148,6 +153,17 @@ export class Fallbacks {
     return placeBehind(this.#contextList[slot] as FallbackList, model, adapter) > 0;
   }
 
+  /**
+   * Whoever gets an answer of its model is told what it may come to: a reload reaches them sooner or later than
+   * it does the scheduler, and a request has the lists of its arrival.
+   */
+  #tell(slot: number): void {
+    const isOpen = this.#next[slot] !== closed;
+    const isLonger = !this.#isAsLarge(slot) || this.#nextOf(slot, true) !== undefined;
+    const larger = isOpen && this.#largerOf[slot] !== undefined ? GoOn.larger : 0;
+    this.#sink.mayGoOn(slot, larger | (isOpen && isLonger ? GoOn.longer : 0));
+  }
+
   #onward(slot: number, reason: FallbackReason): FallbackList[number] | undefined {
     switch (reason) {
       case FallbackReason.refusal:
@@ -162,18 +178,24 @@ export class Fallbacks {
     }
   }
 
-  /** The next place of the list. */
+  /** Goes to the next place of the list. */
   #takeNext(slot: number, isContext: boolean): FallbackList[number] | undefined {
+    const to = this.#nextOf(slot, isContext);
+    const places = isContext ? this.#nextContext : this.#next;
+    if (to !== undefined) places[slot] = (places[slot] as number) + 1;
+    return to;
+  }
+
+  /** Who is at the next place of the list that the request has not come to by the other one. */
+  #nextOf(slot: number, isContext: boolean): FallbackList[number] | undefined {
     const list = (isContext ? this.#contextList : this.#list)[slot] as FallbackList;
     const places = isContext ? this.#nextContext : this.#next;
     const { model, adapter } = this.#requests;
-    let place = places[slot] as number;
-    let to = list[place];
-    // The other list may have brought it here already.
+    let to = list[places[slot] as number];
     while (to !== undefined && to.model === model[slot] && to.adapter === adapter[slot]) {
-      to = list[++place];
+      places[slot] = (places[slot] as number) + 1;
+      to = list[places[slot] as number];
     }
-    if (to !== undefined) places[slot] = place + 1;
     return to;
   }
 

@@ -4,6 +4,7 @@
  */
 import type { Dispatcher } from 'undici';
 import { nowUs } from '../lib/clock.ts';
+import { GoOn } from '../lib/go-on.ts';
 import { routeOf } from '../protocol/routes.ts';
 import { Outcome } from '../shm/rings.layout.ts';
 import { Result } from '../telemetry/labels.ts';
@@ -113,7 +114,8 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     const { words, at } = this.services.slots;
     const row = this.services.slots.row(this.slot);
     const route = routeOf(words[row + at.route] as number);
-    const mayGoOn = status >= 400 && this.services.hasLargerModel(row);
+    const isLast = ((words[row + at.goOn] as number) & GoOn.longer) === 0;
+    const mayGoOn = status >= 400 && !isLast;
     const choices = words[row + at.choices] as number;
     const head = new AnswerHead(status, headers, route.shape, choices, mayGoOn);
     const attempt = this.#attempt;

@@ -132,7 +132,6 @@ export class Forwarder implements RunningOwner {
       progress: new ReplicaProgress(memory.replicas),
       responses: new ResponseKeeper(memory, this.#slots, this.#metrics),
       judgeOf: (slot) => this.#smallReplies.judgeOf(slot),
-      hasLargerModel: (row) => this.#upstream.hasLargerModel(row),
       spans,
       onMisconfigured,
     };

@@ -30,8 +30,6 @@ export interface Services {
   readonly limits: ClockLimits;
   readonly progress: ReplicaProgress;
   readonly responses: ResponseKeeper;
-  /** A prompt that is too long for the model that the request in the row is with may go on to another. */
-  hasLargerModel(row: number): boolean;
   /** Who judges the reply to the request in the slot; undefined: it passes as it is. */
   judgeOf(slot: number): SmallReply | undefined;
   /** Undefined: requests are not traced. */

@@ -6,6 +6,7 @@
  * held in any case (hold.ts, whole-answer.ts): its head; a whole answer that fits in hand; the events of a
  * stream up to the first with content. While no replica of the larger model is up every reply passes.
  */
+import { GoOn } from '../lib/go-on.ts';
 import { Judgement, ReplyJudge } from '../protocol/reply-judge.ts';
 import { routeOf } from '../protocol/routes.ts';
 import type { SseEvent } from '../protocol/sse-scanner.ts';
@@ -33,18 +34,13 @@ export class SmallReplies {
     const { words, at } = this.#slots;
     const row = this.#slots.row(slot);
     if (((words[row + at.flags] as number) & RequestFlag.judged) === 0) return undefined;
-    const asked = words[row + at.askedModel] as number;
-    // Only the model it came for, and once: what a larger one sends back to it is answered by it. And
-    // not what only one replica can serve.
-    const isOfAsked = words[row + at.model] === asked && words[row + at.onwardModel] === asked;
-    const isFirst = isOfAsked && words[row + at.pin] === 0;
-    const cascade = this.models[asked]?.cascade;
-    if (!isFirst || cascade?.onReply === undefined || this.#slots.isContinued(slot)) {
-      return undefined;
-    }
+    // Only where it is with the model it came for, and the scheduler knows of a larger one as well.
+    if (((words[row + at.goOn] as number) & GoOn.larger) === 0) return undefined;
+    const cascade = this.models[words[row + at.askedModel] as number]?.cascade;
+    if (cascade?.onReply === undefined || this.#slots.isContinued(slot)) return undefined;
     const { shape } = routeOf(words[row + at.route] as number);
     const judge = new ReplyJudge(cascade.onReply, shape);
-    return new SmallReply(judge, () => this.#replicas.has(cascade.model));
+    return new SmallReply(judge, () => this.#replicas.has(cascade.model, cascade.adapter));
   }
 }
 

@@ -77,20 +77,6 @@ export class UpstreamRequests {
     return { ...head, trace, body: this.#bodyOf(row), rename };
   }
 
-  /**
-   * That the prompt is too long here is not the last word (dispatch/fallbacks.ts): there is another model for such
-   * prompts, or this is neither the one whose fallbacks it has nor one of those.
-   */
-  hasLargerModel(row: number): boolean {
-    const { words, at } = this.#slots;
-    if (words[row + at.pin] !== 0) return false; // nobody else can serve it
-    const asked = words[row + at.onwardModel] as number;
-    const list = this.models[asked]?.contextFallbacks ?? [];
-    const [model, adapter] = [words[row + at.model], words[row + at.adapter]];
-    const others = list.filter((other) => other.model !== model || other.adapter !== adapter);
-    return others.length > 0 || (model !== asked && list.length === 0);
-  }
-
   promptBytes(slot: number): number {
     return this.#slots.words[this.#slots.row(slot) + this.#slots.at.promptBytes] as number;
   }
@@ -137,9 +123,7 @@ export class UpstreamRequests {
     const { words, at } = this.#slots;
     const model = words[row + at.model] as number;
     const adapter = words[row + at.adapter] as number;
-    const isRenamed =
-      ((words[row + at.flags] as number) & RequestFlag.renamed) !== 0 ||
-      model !== words[row + at.askedModel];
+    const isRenamed = ((words[row + at.flags] as number) & RequestFlag.renamed) !== 0;
     if (adapter === 0 && servedName !== '') return servedName;
     if (!isRenamed) return '';
     const { name, adapters } = this.models[model] as ModelRow;

@@ -11,7 +11,6 @@ import type { Choice } from '../dispatch/choice.ts';
 import type { DecisionSink, FallbackList, HedgeResult, Refusal } from '../dispatch/decisions.ts';
 import { FallbackReason, Refusal as Reason } from '../dispatch/decisions.ts';
 import { errors } from '../errors/catalogue.ts';
-import { moveHashes } from '../lib/adapter-salt.ts';
 import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
@@ -25,6 +24,7 @@ import { DispatchKind, DispatchRingLayout, ReplyRingLayout } from '../shm/rings.
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { Result, Ring, Stage } from '../telemetry/labels.ts';
 import { Explainer } from './explainer.ts';
+import { moveRow } from './moved-row.ts';
 import { Outbox } from './outbox.ts';
 import { countPrefix } from './prefix-counts.ts';
 import { errorOfRefusal } from './refusals.ts';
@@ -191,18 +191,13 @@ export class Executor implements DecisionSink {
   }
 
   fellBack(slot: number, from: number, to: FallbackList[number], reason: FallbackReason): void {
-    const { words, at } = this.#slots;
-    const row = this.#slots.row(slot);
-    words[row + at.pastAttempts] = attemptOf(this.#slots.lease(slot));
-    const adapter = words[row + at.adapter] as number;
-    const prefixWords = 2 * (words[row + at.prefixCount] as number);
-    moveHashes(words, row + at.prefixHash, prefixWords, adapter, to.adapter);
-    moveHashes(words, row + at.headHash, 2, adapter, to.adapter);
-    words[row + at.model] = to.model;
-    words[row + at.adapter] = to.adapter;
     const { refusal, lowConfidence } = FallbackReason;
-    if (reason === refusal || reason === lowConfidence) words[row + at.onwardModel] = to.model;
+    moveRow(this.#slots, slot, to, reason === refusal || reason === lowConfidence);
     this.#metrics.addPair(catalogue.fallbacks, from, reason, 1);
+  }
+
+  mayGoOn(slot: number, goOn: number): void {
+    this.#slots.words[this.#slots.row(slot) + this.#slots.at.goOn] = goOn;
   }
 
   followed(slot: number, replica: number, epoch: number): void {

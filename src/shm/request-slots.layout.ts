@@ -89,6 +89,10 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'acceptor, then scheduler',
       'The model whose fallbacks it has: the one it came for, or the larger one of its cascade once it has gone on to that.',
     ),
+    goOn: i32(
+      'acceptor, then scheduler',
+      'What an answer of its model may come to: bits of GoOn (lib/go-on.ts).',
+    ),
     askedRef: i32('acceptor', 'The name it came with, as the rights of keys have it (refOf).'),
     pin: i32(
       'acceptor, then scheduler',
@@ -101,7 +105,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       responseKeyWords,
     ),
     route: i32('acceptor', 'Route id (protocol/routes.ts).'),
-    flags: i32('acceptor', 'RequestFlag bits.'),
+    flags: i32('acceptor, then scheduler', 'RequestFlag bits; renamed is set when it goes on.'),
     headStart: i32('acceptor', 'Byte offset in the arena of the header blob.'),
     headLength: i32('acceptor', 'Bytes of the header blob.'),
     bodyStart: i32('acceptor', 'Byte offset in the arena of the body.'),
@@ -215,7 +219,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
 });
 
 /**
- * renamed: its body has another name than that of its model. readsMore: not all of its tokens are in its text.
+ * renamed: its body has another name than who serves it, or may have. readsMore: not all of its tokens are in its text.
  * unstored: the client wants its answer forgotten. background: the answer is the promise of one. judged: the reply of the model it came for may be discarded
  * for that of a larger one.
  */

@@ -14,8 +14,8 @@ export class Routable {
     this.#floats = new Float64Array(replicas);
   }
 
-  /** Some replica of the model, or of any, may be: the rule of the scheduler (dispatch/fleet.ts). */
-  has(model?: number): boolean {
+  /** Some replica of the model that has the adapter, or of any, may be: the rule of the scheduler (dispatch/fleet.ts). */
+  has(model?: number, adapter = 0): boolean {
     const rows = Atomics.load(this.#words, count);
     for (let index = 0; index < rows; index++) {
       const row = replica.base + index * replica.stride;
@@ -23,8 +23,15 @@ export class Routable {
       const isHealthy = Atomics.load(this.#words, row + replica.at.healthy) === 1;
       const weight = this.#floats[(row + replica.at.weight) / 2] as number;
       if (!isActive || !isHealthy || weight <= 0) continue;
-      if (model === undefined || this.#words[row + replica.at.model] === model) return true;
+      if (model === undefined) return true;
+      const isOfModel = this.#words[row + replica.at.model] === model;
+      if (isOfModel && (adapter === 0 || this.#hasAdapter(row, adapter - 1))) return true;
     }
     return false;
+  }
+
+  #hasAdapter(row: number, bit: number): boolean {
+    const word = this.#words[row + replica.at.adapters + (bit >>> 5)] as number;
+    return ((word >>> (bit & 31)) & 1) === 1;
   }
 }

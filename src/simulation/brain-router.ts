@@ -204,6 +204,8 @@ class Gateway implements DecisionSink {
 
   settledLimits(): void {}
 
+  mayGoOn(): void {}
+
   followed(): void {}
 
   placed(): void {

@@ -83,6 +83,7 @@ export class BrainHarness implements DecisionSink {
   /** Slots of each batch that was sent, as they were dispatched. */
   readonly batches: number[][] = [];
   readonly fallbacks: { slot: number; from: number; to: number; reason: string }[] = [];
+  readonly goOn = new Map<number, number>();
   readonly follows: { slot: number; row: number; epoch: number }[] = [];
   readonly aborts: number[] = [];
   readonly retries: number[] = [];
@@ -236,6 +237,10 @@ export class BrainHarness implements DecisionSink {
 
   settledLimits(): void {}
 
+  mayGoOn(slot: number, goOn: number): void {
+    this.goOn.set(slot, goOn);
+  }
+
   followed(slot: number, row: number, epoch: number): void {
     this.#pins.set(slot, row);
     this.follows.push({ slot, row, epoch });
@@ -317,14 +322,8 @@ export class BrainHarness implements DecisionSink {
 
   dropped(slot: number, replica: number): void {
     const both = [this.running.get(slot), this.hedges.get(slot)];
-    assert(
-      both.every((one) => one !== undefined),
-      'one of two is dropped',
-    );
-    assert(
-      both.some((one) => one?.replica === replica),
-      'it ran there',
-    );
+    assert(both[0] !== undefined && both[1] !== undefined, 'one of two is dropped');
+    assert(both[0].replica === replica || both[1].replica === replica, 'it ran there');
     this.log.push(`${slot}-${replica}`);
   }
 

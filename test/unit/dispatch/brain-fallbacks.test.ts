@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import type { BrainConfig, ModelRules } from '../../../src/dispatch/decisions.ts';
 import { Ended, RetryRule } from '../../../src/dispatch/decisions.ts';
 import { errors } from '../../../src/errors/catalogue.ts';
+import { GoOn } from '../../../src/lib/go-on.ts';
 import { BrainHarness, modelsWith } from '../../support/brain-harness.ts';
 
 const [a, b, c] = [0, 1, 2];
@@ -281,4 +282,39 @@ test('a reply is discarded for a larger model alone, and by the model it was ask
   other.fail(0, RetryRule.unsure, errors.REPLY_UNSURE.number);
   expect(other.lastRefusal).toBe('unsure');
   expect(whyOf(other)).toEqual(['ab failed']);
+});
+
+test('what an answer may come to is told as the request comes and goes on', () => {
+  const harness = chain({
+    ...{ cascade: { model: b, adapter: 0 }, fallbacks: to(c), contextFallbacks: to(b) },
+  });
+  const { larger, longer } = GoOn;
+  harness.arrive(0);
+  expect(harness.goOn.get(0)).toBe(larger | longer);
+  harness.fail(0, RetryRule.refused, errors.REPLY_REFUSED.number);
+  expect(harness.goOn.get(0)).toBe(0); // b has nobody
+  harness.arrive(1);
+  harness.fail(1); // at c, which is not for long prompts
+  expect(harness.goOn.get(1)).toBe(longer);
+  harness.arrive(2);
+  harness.fail(2, RetryRule.otherModel, errors.CONTEXT_OVERFLOW.number);
+  expect(harness.goOn.get(2)).toBe(0);
+  harness.arrive(3, a, 60_000, { pin: a, pinEpoch: 1 });
+  expect(harness.goOn.get(3)).toBe(0);
+  harness.arrive(4);
+  harness.fail(4, RetryRule.again, 65, { continues: true });
+  expect(harness.goOn.get(4)).toBe(0);
+});
+
+test('a request that was there before the first lists has none, and a prompt too long for it is', () => {
+  const harness = chain({});
+  harness.arrive(0, b);
+  const rules = modelsWith(...Array(3).fill('least_in_flight'));
+  const lists = { cascade: { model: c, adapter: 0 }, contextFallbacks: to(c) };
+  harness.brain.fallbacks.setLists(rules.map((of, i) => (i === b ? { ...of, ...lists } : of)));
+  expect(harness.goOn.get(0)).toBe(undefined);
+  harness.arrive(1, b);
+  expect(harness.goOn.get(1)).toBe(GoOn.larger | GoOn.longer);
+  harness.fail(0, RetryRule.otherModel, errors.CONTEXT_OVERFLOW.number);
+  expect(harness.lastRefusal).toBe('tooLong');
 });

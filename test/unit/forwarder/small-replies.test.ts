@@ -4,8 +4,11 @@
  */
 import { describe, expect, test } from 'vitest';
 import { EventStream, type StreamSink } from '../../../src/forwarder/event-stream.ts';
-import { SmallReply } from '../../../src/forwarder/small-replies.ts';
+import { failures } from '../../../src/forwarder/failure.ts';
+import { SmallReplies, SmallReply } from '../../../src/forwarder/small-replies.ts';
 import { WholeAnswer } from '../../../src/forwarder/whole-answer.ts';
+import { Membership } from '../../../src/gateway/membership.ts';
+import { GoOn } from '../../../src/lib/go-on.ts';
 import { createPrng } from '../../../src/lib/prng.ts';
 import { ReplyJudge, type ReplyRules } from '../../../src/protocol/reply-judge.ts';
 import { type AnswerShape, routes } from '../../../src/protocol/routes.ts';
@@ -17,6 +20,10 @@ import {
   readGeneration,
 } from '../../../src/replica/generation.ts';
 import { parseProfile } from '../../../src/replica/profile.ts';
+import { createMemory } from '../../../src/shm/memory.ts';
+import { RequestFlag } from '../../../src/shm/request-slots.layout.ts';
+import { RequestSlots } from '../../../src/shm/request-slots.ts';
+import { Routable } from '../../../src/shm/routable.ts';
 
 const rules: ReplyRules = {
   refusal: true,
@@ -167,5 +174,44 @@ describe.each(apis)('%s', (path, api) => {
     answer.push(Buffer.from('{"error":{"message":"x"},"low_confidence":true}'));
     answer.end(undefined);
     expect(seen).toMatchObject({ end: 'fail ', text: '' });
+  });
+});
+
+describe('the table', () => {
+  const memory = createMemory({
+    ...{ acceptors: 1, forwarders: 1, slots: 8, arenaBytes: 65_536, responseRingBytes: 65_536 },
+  });
+  const slots = new RequestSlots(memory.slots, 8);
+  const members = new Membership(memory, [['big-lora', 'other-lora']]);
+  const models = [1, 2].map((adapter) => ({
+    ...{ name: `small-${adapter}`, aliases: [], policy: 'random', sessionAffinity: true },
+    cascade: { model: 0, adapter, promptBytes: 0, onReply: rules },
+  }));
+  const replies = new SmallReplies(slots, models, new Routable(memory.replicas));
+  const body = Buffer.from('{"choices":[{"finish_reason":"length"}]}');
+  const ask = (asked: number, goOn: number) => {
+    const row = slots.row(0);
+    slots.words[row + slots.at.flags] = RequestFlag.judged;
+    slots.words[row + slots.at.route] = routes.find(({ shape }) => shape === 'openai-chat')!.id;
+    slots.words[row + slots.at.askedModel] = asked;
+    slots.words[row + slots.at.goOn] = goOn;
+    return replies.judgeOf(0);
+  };
+
+  test('only replies are judged for which the scheduler knows of a larger model', () => {
+    expect(ask(0, GoOn.larger)).toBeInstanceOf(SmallReply);
+    expect([ask(0, 0), ask(0, GoOn.longer)]).toEqual([undefined, undefined]);
+  });
+
+  test('a larger model is up where its adapter is', () => {
+    const spec = {
+      ...{ name: 'r', url: 'http://r:1', api_key: '', weight: 1, max_in_flight: 8 },
+      ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: ['other-lora'] },
+    };
+    const member = members.add(spec, 0)!;
+    members.activate(member);
+    members.setHealthy(member, true, '');
+    expect(ask(0, GoOn.larger)?.ofBody(body)).toBe(undefined);
+    expect(ask(1, GoOn.larger)?.ofBody(body)).toBe(failures.replyRefused);
   });
 });

@@ -57,7 +57,6 @@ function endAfter(dies: 'before the bytes' | FaultStage, usage?: Usage): object 
       metrics,
       events: new EventWriter(told, slots, new Int32Array(1), 0, () => {}),
       limits: { connectUs: 1, firstTokenUs: 1, answerUs: 1, interTokenUs: 1, totalUs: 1 },
-      hasLargerModel: () => false,
       judgeOf: () => undefined,
       spans: undefined,
       progress: new ReplicaProgress(ReplicaTableLayout.create(replicaCounts)),

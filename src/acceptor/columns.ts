@@ -74,7 +74,7 @@ export class Columns {
     words[row + at.limitRow] = holder?.limitRow ?? -1;
     words[row + at.limitModelRow] = holder?.modelRows.get(request.model) ?? -1;
     words[row + at.goOn] = 0;
-    words[row + at.askedRef] = request.askedRef;
+    words[row + at.askedName] = request.askedName;
     words[row + at.pin] = request.pin + 1;
     words[row + at.pinEpoch] = request.pinEpoch;
     if (facts.route?.shape === 'responses') words.set(holder?.owner ?? nobodys, row + at.owner);

@@ -54,11 +54,8 @@ const keyedActions: ReadonlySet<RouteAction> = new Set(['proxy', 'models', 'mode
 export const needsKey = (route: Route | undefined): boolean =>
   route !== undefined && keyedActions.has(route.action);
 
-export const mayUseRef = ({ refs }: Holder, ref: number): boolean =>
-  refs === undefined || refs.has(ref);
-
-export const mayUse = (holder: Holder, model: number, adapter: number): boolean =>
-  mayUseRef(holder, refOf(model, adapter));
+export const mayUse = ({ refs }: Holder, model: number, adapter: number): boolean =>
+  refs === undefined || refs.has(refOf(model, adapter));
 
 export class KeyRing {
   readonly isRequired: boolean;

@@ -8,6 +8,7 @@
  * and no others.
  */
 import { type ModelRef, modelsByName, type SplitRow } from '../config/model-names.ts';
+import { refOf } from '../config/tenants.ts';
 import { mix32 } from '../lib/mix32.ts';
 import { hashSession } from '../protocol/request-keys.ts';
 import type { ModelRow } from '../shm/threads.ts';
@@ -28,11 +29,31 @@ export class ModelNames {
   readonly #splits: readonly Split[];
   readonly #hash = new Int32Array(2);
   #point = 0;
+  /** Of the names of models, adapters and splits, by refOf and back: numbers of splits are those of one file. */
+  readonly #hashes = new Map<number, number>();
+  readonly #byHash = new Map<number, ModelRef>();
 
   constructor(models: readonly ModelRow[], splits: readonly SplitRow[] = []) {
     this.byName = modelsByName(models, splits);
     this.#models = models;
     this.#splits = splits.map(splitOf);
+    const own = models.flatMap(({ name, adapters = [] }) => [name, ...adapters]);
+    for (const name of [...own, ...splits.map((split) => split.name)]) {
+      const ref = this.byName.get(name) as ModelRef;
+      const hash = this.#pointOf(name) | 0;
+      this.#hashes.set(refOf(ref.model, ref.adapter), hash);
+      this.#byHash.set(hash, ref);
+    }
+  }
+
+  /** Hash of the name of the model, adapter or split, the same after a reload; as an int32. */
+  hashOf({ model, adapter }: ModelRef): number {
+    return this.#hashes.get(refOf(model, adapter)) as number;
+  }
+
+  /** Whose name has the hash; undefined: there is nobody any more. */
+  named(hash: number): ModelRef | undefined {
+    return this.#byHash.get(hash);
   }
 
   isSplit({ model }: ModelRef): boolean {
@@ -62,16 +83,26 @@ export class ModelNames {
     return isLong || wish === 'large' ? cascade : undefined;
   }
 
-  /** As whom a model serves requests for the name: of a split, in a cascade, as a fallback; undefined: it never does. */
-  reaching(ref: ModelRef, model: number): ModelRef | undefined {
+  /**
+   * As whom a model serves requests for the name: of a split, in a cascade, as a fallback of these; undefined: it
+   * never does. Under the first of `adapters` by which it does, else under any.
+   */
+  reaching(ref: ModelRef, model: number, adapters: readonly number[] = []): ModelRef | undefined {
     const targets = this.isSplit(ref)
       ? (this.#splits[ref.model - this.#models.length] as Split).targets
       : [ref];
-    const onward = targets.flatMap((target) => {
-      const { cascade, fallbacks = [], contextFallbacks = [] } = this.#models[target.model] ?? {};
-      return [...(cascade === undefined ? [] : [cascade]), ...fallbacks, ...contextFallbacks];
-    });
-    return [...targets, ...onward].find((target) => target.model === model);
+    const onward = targets.flatMap((target) => this.#onward(target));
+    const all = [...targets, ...onward].filter((target) => target.model === model);
+    const adapter = adapters.find((wanted) => all.some((target) => target.adapter === wanted));
+    return all.find((target) => target.adapter === adapter) ?? all[0];
+  }
+
+  /** Who may come after the model: a cascade is taken once for the prompt and once for the reply. */
+  #onward({ model, adapter }: ModelRef, cascades = 2): ModelRef[] {
+    const { cascade, fallbacks = [], contextFallbacks = [] } = this.#models[model] ?? {};
+    const lists = [...fallbacks, ...contextFallbacks];
+    if (cascade === undefined || adapter !== 0 || cascades === 0) return lists;
+    return [cascade, ...lists, ...this.#onward(cascade, cascades - 1)];
   }
 
   /** The replies of the model are judged; those of its adapters are not. */
@@ -90,8 +121,8 @@ export class ModelNames {
     return this.#point;
   }
 
-  #pointOf(session: string): number {
-    hashSession(session, this.#hash, 0);
+  #pointOf(name: string): number {
+    hashSession(name, this.#hash, 0);
     return mix32((this.#hash[0] as number) ^ mix32(this.#hash[1] as number)) >>> 0;
   }
 }

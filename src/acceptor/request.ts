@@ -74,8 +74,8 @@ export class Request implements ExchangePeer, Due<Request> {
   adapter = 0;
   /** The query of its path asks for a stream. */
   asksForStream = false;
-  /** What it asks for by its name (refOf); -1: nothing that is known. */
-  askedRef = -1;
+  /** Hash of the name of what it asks for; 0: nothing that is known. */
+  askedName = 0;
   /** Row of the only replica that can serve it, and its epoch; -1: any can. */
   pin = -1;
   pinEpoch = 0;

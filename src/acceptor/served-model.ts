@@ -1,5 +1,4 @@
 /** Which model serves the name that a request asks for. Acceptor threads. */
-import { refOf } from '../config/tenants.ts';
 import { errors } from '../errors/catalogue.ts';
 import type { RequestFacts } from '../protocol/request-facts.ts';
 import { sessionOf } from './columns.ts';
@@ -32,7 +31,7 @@ export function findModel(request: Request, scan: RequestFacts): number {
   const { model, adapter } = larger ?? served;
   request.model = model;
   request.adapter = adapter;
-  request.askedRef = refOf(asked.model, asked.adapter);
+  request.askedName = names.hashOf(asked);
   request.isRenamed = names.isOfGateway(scan.model, asked) || larger !== undefined;
   request.isJudged = wish !== 'small' && names.isJudged(larger ?? served);
   if (holder === undefined) return 0;

@@ -21,7 +21,8 @@ import { createKeeper, StoredResponses } from '../shm/stored-responses.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { ResponseEvent } from '../telemetry/labels.ts';
 import type { AcceptorState } from './acceptor-state.ts';
-import { type Holder, mayUseRef } from './key-ring.ts';
+import { type Holder, mayUse } from './key-ring.ts';
+import type { ModelNames } from './model-names.ts';
 import type { Request } from './request.ts';
 
 const unknown =
@@ -51,10 +52,9 @@ export class StoredResponseRequests {
 
   /** Pins a request by id, which names no model. 0, or an error number whose words are in `scan`. */
   pinById(request: Request, scan: ScanFacts): number {
-    const { holder, responseId } = request.facts;
     scan.errorParam = '';
     scan.errorMessage = '';
-    const problem = this.#find(holder, responseId, -1, 'response_id', scan);
+    const problem = this.#find(request, request.facts.responseId, -1, 'response_id', scan);
     if (problem !== 0) return problem;
     request.model = this.#keeper.model;
     this.#pin(request);
@@ -71,13 +71,14 @@ export class StoredResponseRequests {
     }
     if (scan.previousResponse === '') return 0;
     const param = 'previous_response_id';
-    const problem = this.#find(holder, scan.previousResponse, request.model, param, scan);
+    const problem = this.#find(request, scan.previousResponse, request.model, param, scan);
     if (problem !== 0) return problem;
     const { names } = request.facts.models;
-    const { model } = this.#keeper;
+    const { model, adapter } = this.#keeper;
     const asked = names.byName.get(scan.model);
     assert(asked !== undefined, 'its model was found');
-    const served = names.reaching(asked, model);
+    const chosen = request.model === model ? [request.adapter] : [];
+    const served = names.reaching(asked, model, [adapter, ...chosen]);
     if (served === undefined) {
       scan.errorParam = param;
       scan.errorMessage =
@@ -101,7 +102,7 @@ export class StoredResponseRequests {
 
   /** Finds who keeps the response, among the replicas of `model` where there is only one; -1: of all. */
   #find(
-    holder: Holder | undefined,
+    { facts: { holder, models } }: Request,
     id: string,
     model: number,
     param: string,
@@ -113,14 +114,21 @@ export class StoredResponseRequests {
     const isKnown = isId && this.#table.find(this.#key, keeper);
     if (isKnown && this.#replicas.locate(keeper)) {
       this.#count(ResponseEvent.found);
-      const mayAsk = holder === undefined || mayUseRef(holder, keeper.ref);
+      const mayAsk = holder?.refs === undefined || this.#mayAsk(holder, models.names);
       return mayAsk ? 0 : errors.MODEL_NOT_ALLOWED.number;
     }
+    keeper.adapter = -1;
     if (!isKnown && holder === undefined && this.#replicas.only(model, keeper)) return 0;
     this.#count(isKnown ? ResponseEvent.removed : ResponseEvent.unknown);
     scan.errorParam = param;
     scan.errorMessage = isKnown ? removed : unknown;
     return errors.RESPONSE_NOT_FOUND.number;
+  }
+
+  /** A name that a reload has taken away is nobody's to ask for. */
+  #mayAsk(holder: Holder, names: ModelNames): boolean {
+    const asked = names.named(this.#keeper.name);
+    return asked !== undefined && mayUse(holder, asked.model, asked.adapter);
   }
 
   #pin(request: Request): void {

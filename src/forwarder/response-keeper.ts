@@ -51,7 +51,8 @@ export class ResponseKeeper {
     const keeper = this.#keeper;
     this.#replicas.read(replica.row, keeper);
     if (keeper.epoch !== replica.epoch) return; // it has left meanwhile
-    keeper.ref = words[row + at.askedRef] as number;
+    keeper.adapter = words[row + at.adapter] as number;
+    keeper.name = words[row + at.askedName] as number;
     writeResponseKey(words, row + at.owner, id, this.#key);
     const kept = this.#table.keep(this.#key, keeper);
     this.#metrics.add(catalogue.storedResponses, events[kept], 1);

@@ -93,7 +93,7 @@ export const RequestSlotsLayout = defineLayout('request_slots', {
       'acceptor, then scheduler',
       'What an answer of its model may come to: bits of GoOn (lib/go-on.ts).',
     ),
-    askedRef: i32('acceptor', 'The name it came with, as the rights of keys have it (refOf).'),
+    askedName: i32('acceptor', 'Hash of what it came for: name of the model, adapter or split.'),
     pin: i32(
       'acceptor, then scheduler',
       'Row + 1 of the only replica that can serve it, as the scheduler follows it; 0: any can.',

@@ -28,6 +28,7 @@ export const StoredResponsesLayout = defineLayout('stored_responses', {
     epoch: i32(owner, 'Epoch of that row.'),
     identity: i32(owner, 'Hash of the URL of the replica, which may be given another row.'),
     model: i32(owner, 'Model of that row.'),
-    ref: i32(owner, 'What was asked for by its name, as the rights of keys have it (refOf).'),
+    adapter: i32(owner, 'Adapter of that model that answered; -1: not known.'),
+    name: i32(owner, 'Hash of the name that was asked for; a reload renumbers what it stands for.'),
   }),
 });

@@ -12,10 +12,15 @@ export interface Keeper {
   epoch: number;
   identity: number;
   model: number;
-  ref: number;
+  /** Adapter of the model that answered; -1: not known. */
+  adapter: number;
+  /** Hash of the name it was asked for by. */
+  name: number;
 }
 
-export const createKeeper = (): Keeper => ({ row: -1, epoch: 0, identity: 0, model: -1, ref: -1 });
+export const createKeeper = (): Keeper => ({
+  ...{ row: -1, epoch: 0, identity: 0, model: -1, adapter: -1, name: 0 },
+});
 
 /** What became of a new entry: in place of nothing or of itself; of another one; there was no room. */
 export const Kept = { fresh: 0, evicting: 1, not: 2 } as const;
@@ -99,7 +104,8 @@ export class StoredResponses {
       keeper.epoch = Atomics.load(words, entry + at.epoch);
       keeper.identity = Atomics.load(words, entry + at.identity);
       keeper.model = Atomics.load(words, entry + at.model);
-      keeper.ref = Atomics.load(words, entry + at.ref);
+      keeper.adapter = Atomics.load(words, entry + at.adapter);
+      keeper.name = Atomics.load(words, entry + at.name);
       // Pairs with the compare-exchange of #take(): another stamp, and somebody has written since.
       if (keeper.row >= 0 && Atomics.load(words, entry) === stamp) return entry;
     }
@@ -146,7 +152,8 @@ export class StoredResponses {
     Atomics.store(words, entry + at.epoch, keeper.epoch);
     Atomics.store(words, entry + at.identity, keeper.identity);
     Atomics.store(words, entry + at.model, keeper.model);
-    Atomics.store(words, entry + at.ref, keeper.ref);
+    Atomics.store(words, entry + at.adapter, keeper.adapter);
+    Atomics.store(words, entry + at.name, keeper.name);
   }
 
   #take(entry: number, stamp: number): boolean {

@@ -23,7 +23,8 @@ export function keyOf(n: number): Int32Array {
 
 /** One whose words all tell of the same number. */
 export const keeperOf = (n: number): Keeper => ({
-  ...{ row: n & 255, epoch: n, identity: n ^ 0x5555, model: n & 63, ref: ~n },
+  ...{ row: n & 255, epoch: n, identity: n ^ 0x5555, model: n & 63 },
+  ...{ adapter: n & 7, name: ~n },
 });
 
 function work({ region, entries, stop, seed, index }: Task): void {

@@ -117,3 +117,35 @@ test('replies of a model with rules for them are judged, those of its adapters a
   const judged = ['a', 'b', 'lora'].map((name) => names.isJudged(refOf(names, name)!));
   expect(judged).toEqual([true, false, false]);
 });
+
+test('a name has its hash whatever numbers a reload gives', () => {
+  const split = (name: string) => ({ name, aliases: [`${name}-too`], targets: [target(0, 1)] });
+  const before = new ModelNames(models, [split('x'), split('y')]);
+  const after = new ModelNames(models, [split('y'), split('z')]);
+  const hash = (names: ModelNames, name: string) => names.hashOf(refOf(names, name));
+  for (const name of ['a', 'a-alias', 'lora', 'c', 'y', 'y-too']) {
+    expect(hash(after, name), name).toBe(hash(before, name));
+    expect(after.named(hash(before, name))).toEqual(refOf(after, name));
+  }
+  expect(hash(before, 'y-too')).toBe(hash(before, 'y'));
+  expect(after.named(hash(before, 'x'))).toBe(undefined);
+});
+
+test('a name reaches the fallbacks of the larger model, and an adapter that has answered', () => {
+  const cascade = (model: number) => ({ model, adapter: 0, promptBytes: 0 });
+  const names = new ModelNames(
+    [
+      { ...models[0]!, cascade: cascade(1) },
+      { ...models[1]!, contextFallbacks: [{ model: 2, adapter: 0 }] },
+      models[2]!,
+    ],
+    [{ name: 'chat', aliases: [], targets: [target(0, 1), target(0, 1, 1)] }],
+  );
+  expect(names.reaching(refOf(names, 'a'), 2)).toEqual({ model: 2, adapter: 0 });
+  expect(names.reaching(refOf(names, 'lora'), 2)).toBe(undefined);
+  const chat = refOf(names, 'chat');
+  const adapters = [[1], [-1, 1], [0, 1], [], [7]].map(
+    (of) => names.reaching(chat, 0, of)?.adapter,
+  );
+  expect(adapters).toEqual([1, 1, 0, 0, 0]);
+});

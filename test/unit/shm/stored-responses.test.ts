@@ -21,7 +21,8 @@ const keyOf = (id: string, tenant = ''): Int32Array => {
 };
 /** One whose words all tell of the same number. */
 const keeperOf = (n: number): Keeper => ({
-  ...{ row: n & 255, epoch: n, identity: n ^ 0x5555, model: n & 63, ref: ~n },
+  ...{ row: n & 255, epoch: n, identity: n ^ 0x5555, model: n & 63 },
+  ...{ adapter: n & 7, name: ~n },
 });
 
 describe('keys', () => {

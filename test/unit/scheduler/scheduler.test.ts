@@ -14,12 +14,13 @@ import { breakerRules } from '../../support/brain-harness.ts';
 
 afterEach(() => vi.restoreAllMocks());
 
-test('requests are taken however long the rest of a turn takes', () => {
+/** A scheduler over one replica of that many places at a time. */
+function rig(maxInFlight: number) {
   const size = { acceptors: 1, forwarders: 1, slots: 8 };
   const memory = createMemory({ ...size, arenaBytes: 65_536, responseRingBytes: 65_536 });
   const members = new Membership(memory);
   const spec = {
-    ...{ name: 'r', url: 'http://r:1', api_key: '', weight: 1, max_in_flight: 8 },
+    ...{ name: 'r', url: 'http://r:1', api_key: '', weight: 1, max_in_flight: maxInFlight },
     ...{ prefill_us: 21.2, resident_us: 0.06, kv_tokens: 0, adapters: [] },
   };
   const member = members.add(spec, 0)!;
@@ -41,16 +42,46 @@ test('requests are taken however long the rest of a turn takes', () => {
   });
   const slots = new RequestSlots(memory.slots, size.slots);
   const requests = new RequestRingProducer(memory.requestRing, requestRingSize(memory.size), 0);
-  for (let slot = 0; slot < 3; slot++) {
+  /** The request comes, pinned to the replica of that row, or to none. */
+  const arrive = (slot: number, pin?: number): void => {
     const lease = slots.claim(slot);
+    if (pin !== undefined) slots.words[slots.row(slot) + slots.at.pin] = pin + 1;
+    if (pin !== undefined) slots.words[slots.row(slot) + slots.at.pinEpoch] = member.epoch;
     slots.writeTime(slot, slots.at.arrivedUs, nowUs());
+    slots.writeTime(slot, slots.at.publishedUs, nowUs());
     slots.transition(slot, lease, SlotState.reading, SlotState.queued);
     expect(requests.push(RequestKind.arrive, slot, lease)).toBe(true);
-  }
+  };
+  const turns = (count: number): void => {
+    let beats = 0;
+    scheduler.run(() => ++beats > count);
+  };
+  return { members, spec, member, slots, arrive, turns };
+}
+
+test('requests are taken however long the rest of a turn takes', () => {
+  const { slots, arrive, turns } = rig(8);
+  for (let slot = 0; slot < 3; slot++) arrive(slot);
   // A thread that is taken off its processor between any two looks at the clock.
   let ms = performance.now();
   vi.spyOn(performance, 'now').mockImplementation(() => ++ms);
-  let beats = 0;
-  scheduler.run(() => ++beats > 3);
+  turns(3);
   for (let slot = 0; slot < 3; slot++) expect(slots.state(slot)).toBe(SlotState.dispatched);
+});
+
+test('the row of a request says where its replica is by now', () => {
+  const { members, spec, member, slots, arrive, turns } = rig(1);
+  for (const slot of [0, 1]) arrive(slot, member.row);
+  turns(2);
+  expect([0, 1].map((slot) => slots.state(slot))).toEqual([SlotState.dispatched, SlotState.queued]);
+  members.giveUpName(member);
+  const moved = members.add(spec, 0)!;
+  members.activate(moved);
+  turns(2);
+  members.leave(member);
+  turns(2);
+  const { words, at } = slots;
+  const row = slots.row(1);
+  expect([words[row + at.pin], words[row + at.pinEpoch]]).toEqual([moved.row + 1, moved.epoch]);
+  expect(slots.state(1)).toBe(SlotState.queued); // it is not up yet
 });

@@ -19,11 +19,11 @@ export class LedgerTable {
   }
 
   get isStoreUp(): boolean {
-    return Atomics.load(this.#words, this.#at.isStoreUp) === 1;
+    return this.#words[this.#at.isStoreUp] === 1;
   }
 
   set isStoreUp(isUp: boolean) {
-    Atomics.store(this.#words, this.#at.isStoreUp, isUp ? 1 : 0);
+    this.#words[this.#at.isStoreUp] = isUp ? 1 : 0;
   }
 
   readSink(row: number, field: keyof Places['sink']['at']): number {

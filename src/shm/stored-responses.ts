@@ -46,6 +46,9 @@ export class StoredResponses {
   readonly #stride: number;
   readonly #at: Places['entry']['at'];
   readonly #setMask: number;
+  /** Of the place that #placeFor() found: its stamp, and whether another response is given up for it. */
+  #stamp = 0;
+  #isEvicting = false;
 
   constructor(region: SharedArrayBuffer, entries: number) {
     const { at } = StoredResponsesLayout.attach(region, responseCounts(entries));
@@ -69,13 +72,12 @@ export class StoredResponses {
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       const entry = this.#placeFor(key);
       if (entry < 0) return Kept.not;
-      const stamp = Atomics.load(this.#words, entry);
-      const isEvicting = !this.#isOf(entry, key) && this.#isUsed(entry);
+      const stamp = this.#stamp;
       if (!this.#take(entry, stamp)) continue;
       this.#write(entry, key, keeper);
       this.#giveBack(entry, stamp);
       this.#touch(entry);
-      return isEvicting ? Kept.evicting : Kept.fresh;
+      return this.#isEvicting ? Kept.evicting : Kept.fresh;
     }
     return Kept.not;
   }
@@ -112,27 +114,31 @@ export class StoredResponses {
     return -1;
   }
 
-  /** That of the key, else an empty one, else the least recently used; -1: all are taken. */
+  /**
+   * That of the key, else an empty one, else the least recently used; -1: all are taken. With the stamp it had
+   * when it was looked at: whoever writes it afterwards has it, and another is looked for.
+   */
   #placeFor(key: Int32Array): number {
     const now = Atomics.load(this.#words, this.#clock);
     let place = -1;
     let oldest = -1;
+    this.#isEvicting = false;
     for (let way = 0; way < responseWays; way++) {
       const entry = this.#entryOf(key, way);
-      if ((Atomics.load(this.#words, entry) & 1) !== 0) continue;
-      if (this.#isOf(entry, key)) return entry;
+      const stamp = Atomics.load(this.#words, entry);
+      if ((stamp & 1) !== 0) continue;
+      const isOf = this.#isOf(entry, key);
+      const isInUse = stamp !== 0 && Atomics.load(this.#words, entry + this.#at.row) >= 0;
       const used = Atomics.load(this.#words, entry + this.#at.used);
-      const age = this.#isUsed(entry) ? (now - used) >>> 0 : Number.POSITIVE_INFINITY;
-      if (age <= oldest) continue;
+      const age = isInUse ? (now - used) >>> 0 : Number.POSITIVE_INFINITY;
+      if (!isOf && age <= oldest) continue;
       oldest = age;
       place = entry;
+      this.#stamp = stamp;
+      this.#isEvicting = isInUse && !isOf;
+      if (isOf) break;
     }
     return place;
-  }
-
-  #isUsed(entry: number): boolean {
-    const isEmpty = Atomics.load(this.#words, entry + this.#at.row) < 0;
-    return Atomics.load(this.#words, entry) !== 0 && !isEmpty;
   }
 
   #isOf(entry: number, key: Int32Array): boolean {

@@ -295,6 +295,9 @@ class Search implements Space, View {
       case OpKind.store:
         this.#set(op.at, op.a);
         return op.a;
+      case OpKind.add:
+        this.#set(op.at, (old + op.a) | 0);
+        return old;
       case OpKind.compareExchange:
         if (old === op.a) this.#set(op.at, op.b);
         return old;

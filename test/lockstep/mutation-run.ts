@@ -34,6 +34,20 @@ const equivalents: readonly {
     what: 'store: after its neighbour',
     why: 'The neighbour sets the timer, which runs after start() has returned.',
   },
+  ...['row', 'epoch', 'identity', 'model', 'adapter'].flatMap((word) =>
+    ['load: after', 'store: after', 'store: before'].map((what) => ({
+      file: 'stored-responses',
+      line: `entry + at.${word}`,
+      what: `${what} its neighbour`,
+      why: 'The words of an entry are of one writer while its stamp stays: their order says nothing.',
+    })),
+  ),
+  ...['before', 'after'].map((side) => ({
+    file: 'stored-responses',
+    line: 'const isInUse =',
+    what: `load: ${side} its neighbour`,
+    why: 'What is seen of an entry that is not ours is a guess; the exchange of its stamp decides.',
+  })),
   ...['before', 'after'].map((side) => ({
     file: 'heartbeat',
     line: 'at.connections',
@@ -97,7 +111,8 @@ function chosen(): { suite: Suite; mutant: Mutant }[] {
 async function verdict(suite: Suite, mutant: Mutant, name: string): Promise<string | undefined> {
   const copy = join(folder, name);
   mkdirSync(copy);
-  for (const part of ['shm', 'lib', 'telemetry', 'config/capacities.ts', 'config/sinks.ts']) {
+  const configs = ['config/capacities.ts', 'config/sinks.ts', 'protocol/response-key.ts'];
+  for (const part of ['shm', 'lib', 'telemetry', ...configs]) {
     cpSync(join(root, 'src', part), join(copy, part), { recursive: true });
   }
   writeFileSync(join(copy, `shm/${suite.file}.ts`), mutant.text);

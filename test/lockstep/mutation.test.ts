@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { mutantsOf } from './mutants.ts';
 
-/** All mutants take less than a minute, so all of them run: an escape is never a matter of luck. */
+/** All mutants take two minutes, so all of them run: an escape is never a matter of luck. */
 const limitMs = 300_000;
 
 interface Verdict {

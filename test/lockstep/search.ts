@@ -9,6 +9,7 @@ export interface ShmModules {
   readonly requestSlots: typeof import('../../src/shm/request-slots.ts');
   readonly explain: typeof import('../../src/shm/explain.ts');
   readonly heartbeat: typeof import('../../src/shm/heartbeat.ts');
+  readonly storedResponses: typeof import('../../src/shm/stored-responses.ts');
 }
 
 export interface Search {

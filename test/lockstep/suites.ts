@@ -7,6 +7,7 @@ import { requestRingSearches } from './request-ring.searches.ts';
 import { requestSlotsSearches } from './request-slots.searches.ts';
 import type { Search, ShmModules } from './search.ts';
 import { byteRingSearches, spscRingSearches } from './spsc-ring.searches.ts';
+import { storedResponsesSearches } from './stored-responses.searches.ts';
 
 export interface Suite {
   readonly file: string;
@@ -21,6 +22,7 @@ export const suites: readonly Suite[] = [
   { file: 'request-slots', searches: requestSlotsSearches },
   { file: 'explain', searches: explainSearches },
   { file: 'heartbeat', searches: heartbeatSearches },
+  { file: 'stored-responses', searches: storedResponsesSearches },
 ];
 
 /** The modules of src/shm below `folder`, a URL that ends with a slash. */
@@ -34,5 +36,6 @@ export async function loadModules(folder: URL): Promise<ShmModules> {
     requestSlots: await load('request-slots'),
     explain: await load('explain'),
     heartbeat: await load('heartbeat'),
+    storedResponses: await load('stored-responses'),
   } as ShmModules;
 }

@@ -26,6 +26,7 @@ export const OpKind = {
   retry: 11,
   done: 12,
   fail: 13,
+  add: 14,
 } as const;
 
 /** One access. `at` is a word, for the byte kinds a byte; `a` and `b` are its operands. */
@@ -40,7 +41,8 @@ export interface Op {
 export const isPlain = (op: Op): boolean =>
   op.kind >= OpKind.plainRead && op.kind <= OpKind.plainWrite8;
 /** An atomic on a word, notify and waits aside. */
-export const isWord = (op: Op): boolean => op.kind <= OpKind.compareExchange;
+export const isWord = (op: Op): boolean =>
+  op.kind <= OpKind.compareExchange || op.kind === OpKind.add;
 export const isByte = (op: Op): boolean =>
   op.kind === OpKind.plainRead8 || op.kind === OpKind.plainWrite8;
 export const wordOf = (op: Op): number => (isByte(op) ? op.at >> 2 : op.at);
@@ -165,6 +167,8 @@ const fakeAtomics = {
   },
   compareExchange: (array: unknown, index: number, expected: number, value: number) =>
     current!.perform(OpKind.compareExchange, current!.word(array, index), expected | 0, value | 0),
+  add: (array: unknown, index: number, value: number) =>
+    current!.perform(OpKind.add, current!.word(array, index), value | 0),
   notify(array: unknown, index: number, count = 64): number {
     const run = current!;
     run.notifies++;

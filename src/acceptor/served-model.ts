@@ -5,14 +5,6 @@ import { sessionOf } from './columns.ts';
 import { mayUse } from './key-ring.ts';
 import type { Request } from './request.ts';
 
-/** What a name may be made of that is told to the client who sent it. */
-const plainName = /^[\w./:@-]{1,128}$/;
-
-function unknownModel(name: string): string {
-  const { message } = errors.MODEL_NOT_FOUND;
-  return plainName.test(name) ? message.replace('The model', `The model '${name}'`) : '';
-}
-
 /**
  * Sets model and adapter of the request, and whether the reply is judged. 0, or an error number: there is
  * none, or its key may not ask for it.
@@ -22,10 +14,7 @@ export function findModel(request: Request, scan: RequestFacts): number {
   const { names } = models;
   const wish = cascade === '' ? (holder?.cascade ?? '') : cascade;
   const asked = names.byName.get(scan.model);
-  if (asked === undefined) {
-    scan.errorMessage = unknownModel(scan.model);
-    return errors.MODEL_NOT_FOUND.number;
-  }
+  if (asked === undefined) return errors.MODEL_NOT_FOUND.number;
   const served = names.serving(asked, sessionOf(request.facts, scan));
   const larger = names.larger(served, scan.promptBytes, wish);
   const { model, adapter } = larger ?? served;

@@ -293,11 +293,9 @@ class Search implements Space, View {
       case OpKind.load:
         return old;
       case OpKind.store:
-        this.#set(op.at, op.a);
-        return op.a;
       case OpKind.add:
-        this.#set(op.at, (old + op.a) | 0);
-        return old;
+        this.#set(op.at, op.kind === OpKind.add ? (old + op.a) | 0 : op.a);
+        return op.kind === OpKind.add ? old : op.a;
       case OpKind.compareExchange:
         if (old === op.a) this.#set(op.at, op.b);
         return old;

@@ -219,6 +219,8 @@ export class BudgetSharing {
   #setUp(isUp: boolean, error: unknown): void {
     if (this.#isUp === isUp) return;
     this.#isUp = isUp;
+    // Who hears of the state finds tenants treated by it.
+    this.#parts.onNews();
     this.#parts.onState(isUp, error);
   }
 }

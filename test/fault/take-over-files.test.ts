@@ -20,13 +20,25 @@ const file = 'usage.ndjson';
 const many = 400;
 const files = (): string[] => readdirSync(folder).filter((name) => !name.includes('ledger'));
 const sizeOf = (name: string): number => statSync(join(folder, name)).size;
+/** Of whole lines; none of a file that was renamed on the way. */
 const requestIds = (): string[] =>
   files()
-    .flatMap((name) => readFileSync(join(folder, name), 'utf8').split('\n'))
-    .filter((line) => line !== '')
+    .flatMap((name) => linesOf(name).slice(0, -1))
     .map((line) => JSON.parse(line).req_id as string);
 
-/** Asks of so many requests, some at a time; resolves with their ids. */
+function linesOf(name: string): string[] {
+  try {
+    return readFileSync(join(folder, name), 'utf8').split('\n');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/**
+ * Asks of so many requests, some at a time; resolves with their ids. Each by a connection of its own: one that is
+ * kept alive is of the process that took it, which goes on serving it.
+ */
 async function ask(gateway: GatewayProcess, count: number): Promise<string[]> {
   const ids: string[] = [];
   const client = async (): Promise<void> => {
@@ -34,6 +46,7 @@ async function ask(gateway: GatewayProcess, count: number): Promise<string[]> {
       const { status, headers } = await post(
         gateway.url,
         chatBody('x [[len=1]]', { max_tokens: 1 }),
+        { connection: 'close' },
       );
       expect(status).toBe(200);
       ids.push(headers.get('x-request-id') ?? '');

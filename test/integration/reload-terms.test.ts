@@ -22,7 +22,7 @@ import {
   sum,
   withNamedReplicas,
 } from '../support/scenario.ts';
-import { crash, faultEnv, restarted, restarts } from '../support/thread-faults.ts';
+import { dieAt, faultEnv } from '../support/thread-faults.ts';
 import { eventually } from '../support/until.ts';
 
 const token = 'of-the-admin';
@@ -261,16 +261,9 @@ describe.each(testEngines)('on %s', (engine) => {
     const use = async (gateway: GatewayProcess, write: (of: Terms) => void): Promise<void> => {
       write({ fallbacks: ['b'], context_window_fallbacks: ['c'] });
       expect((await reload(gateway)).status).toBe(200);
-      for (const [thread, kind, stage] of [
-        ['scheduler', 'scheduler', 'popped'],
-        ['forwarder-0', 'forwarder', 'sent'],
-      ] as const) {
-        await crash(gateway, thread, stage, 'throw', 0, token);
-        // A thread hears of it at its next beat: the first request may be served before.
-        do await ask(gateway, 'b');
-        while ((await restarts(gateway, kind)) === 0);
-        await restarted(gateway, kind, 1);
-      }
+      const request = () => ask(gateway, 'b');
+      await dieAt(gateway, ['scheduler', 'scheduler', 'popped'], request, token);
+      await dieAt(gateway, ['forwarder-0', 'forwarder', 'sent'], request, token);
       const long = await ask(gateway, 'a', 'x [[fault@one:too-long=vllm]]');
       expect(serverOf(long)).toBe('c');
       expect(serverOf(await ask(gateway, 'a', 'x [[fault@one:status=500]]'))).toBe('b');

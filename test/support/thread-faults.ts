@@ -37,6 +37,22 @@ export function crash(
   return inject(gateway, { kind: 'crash', thread, stage, how, after }, token);
 }
 
+/**
+ * The thread dies at a request, for the first time, and is started again. It hears of the fault at its next beat, so
+ * that the first requests may be served before: they come until one has met it.
+ */
+export async function dieAt(
+  gateway: GatewayProcess,
+  [thread, kind, stage]: readonly [string, 'scheduler' | 'forwarder', FaultStage],
+  request: () => Promise<unknown>,
+  token = faultToken,
+): Promise<void> {
+  await crash(gateway, thread, stage, 'throw', 0, token);
+  do await request();
+  while ((await restarts(gateway, kind)) === 0);
+  await restarted(gateway, kind, 1);
+}
+
 export async function restarts(gateway: GatewayProcess, thread: string): Promise<number> {
   return total(await gateway.metrics(), 'sluice_thread_restarts_total', { thread });
 }

@@ -190,7 +190,8 @@ describe.skipIf(!hasRedis)('one budget, two gateways (skipped without redis-serv
       for (const gateway of [one, two]) {
         await eventually('it answers again', () => isUp(gateway), waitMs);
         expect((await ask(gateway, 'shut')).status).toBe(200);
-        expect(gateway.output()).toContain('the store of budgets does not answer');
+        const text = 'the store of budgets does not answer';
+        await eventually('the log says so', () => gateway.output().includes(text), waitMs);
       }
       await bothKnow('open', 3);
       await bothKnow('shut', 2);

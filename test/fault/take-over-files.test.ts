@@ -1,9 +1,10 @@
 /** SIGUSR2 with a usage file: two processes write it for a while, and one of them renames it. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { GatewayProcess } from '../support/gateway.ts';
+import { linesOf } from '../support/lines-of.ts';
 import { chatBody, post } from '../support/scenario.ts';
 import { alone, expectWhole, heldStreams, startMs, supervised } from '../support/take-over.ts';
 import { eventually } from '../support/until.ts';
@@ -23,17 +24,8 @@ const sizeOf = (name: string): number => statSync(join(folder, name)).size;
 /** Of whole lines; none of a file that was renamed on the way. */
 const requestIds = (): string[] =>
   files()
-    .flatMap((name) => linesOf(name).slice(0, -1))
+    .flatMap((name) => linesOf(join(folder, name)).slice(0, -1))
     .map((line) => JSON.parse(line).req_id as string);
-
-function linesOf(name: string): string[] {
-  try {
-    return readFileSync(join(folder, name), 'utf8').split('\n');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
-}
 
 /**
  * Asks of so many requests, some at a time; resolves with their ids. Each by a connection of its own: one that is

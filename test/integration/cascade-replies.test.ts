@@ -10,6 +10,7 @@ import { describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
 import type { Replica } from '../../src/replica/replica.ts';
+import { fallbackCauses } from '../support/fallback-causes.ts';
 import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { replicaProcess } from '../support/replica.ts';
 import {
@@ -88,16 +89,6 @@ function expectOnly(text: string, model: 'small' | 'large'): void {
 const isWhole = (text: string): boolean =>
   /\[DONE\]|"type":"message_stop"|"type":"response\.(completed|incomplete)"/.test(text);
 
-async function causesOf(gateway: GatewayProcess): Promise<Record<string, number>> {
-  const { samples } = (await gateway.metrics()).get('sluice_fallbacks_total')!;
-  const counts: Record<string, number> = {};
-  for (const [labels, count] of samples) {
-    const cause = /cause="(\w+)"/.exec(labels)?.[1] ?? '';
-    if (count > 0) counts[cause] = (counts[cause] ?? 0) + count;
-  }
-  return counts;
-}
-
 describe.each(testEngines)('on %s', (engine) => {
   const withCascade = (
     use: (gateway: GatewayProcess, replicas: readonly Replica[]) => Promise<void>,
@@ -135,7 +126,7 @@ describe.each(testEngines)('on %s', (engine) => {
           }
         }
       }
-      expect(await causesOf(gateway)).toEqual(counts);
+      expect(await fallbackCauses(gateway)).toEqual(counts);
       const asked = replicas.map((replica) => replica.ledger().length);
       expect(asked[0]! + asked[1]!).toBe(asked[2]);
       // Nothing of it is a failure of a replica, and none is judged for it.
@@ -151,7 +142,7 @@ describe.each(testEngines)('on %s', (engine) => {
         expectOf(low, 'large', 2);
         expectOf(await ask(gateway, api, `l ${small('logprob=150')}`), 'small', 1);
       }
-      expect(await causesOf(gateway)).toEqual({ low_confidence: 3 });
+      expect(await fallbackCauses(gateway)).toEqual({ low_confidence: 3 });
     });
   });
 
@@ -218,7 +209,7 @@ describe.each(testEngines)('on %s', (engine) => {
         const on = `${failing} [[fault@s1:status=200]]`;
         expectOf(await ask(gateway, 'chat', on), 'small', 3);
         expect(replicas[3]!.ledger()).toHaveLength(0);
-        expect(await causesOf(gateway)).toEqual({ refusal: 3, failed: 3 });
+        expect(await fallbackCauses(gateway)).toEqual({ refusal: 3, failed: 3 });
       },
       { ...more, ofSmall: { fallbacks: ['third'] }, ofLarge: { fallbacks: ['small', 'third'] } },
     );
@@ -230,7 +221,7 @@ describe.each(testEngines)('on %s', (engine) => {
         const answer = await ask(gateway, 'chat', `x ${small('status=500')} [[fault@f1:refusal]]`);
         expect(answer.headers.get('x-sluice-model')).toBe('third');
         expect(answer.text).toContain('"refusal":"');
-        expect(await causesOf(gateway)).toEqual({ failed: 1 });
+        expect(await fallbackCauses(gateway)).toEqual({ failed: 1 });
       },
       { ofSmall: { fallbacks: ['third'] }, breaker: { mode: 'off' } },
     );
@@ -302,7 +293,7 @@ describe.each(testEngines)('on %s', (engine) => {
           expectOf(answer, 'large', 3); // a hedge is counted too
         }
       }
-      expect(await causesOf(gateway)).toEqual({ refusal: 4 });
+      expect(await fallbackCauses(gateway)).toEqual({ refusal: 4 });
       expect(total(await gateway.metrics(), 'sluice_hedges_total')).toBe(4);
     });
   });

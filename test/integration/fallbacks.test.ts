@@ -7,6 +7,7 @@ import type { ConfigInput } from '../../src/config/schema.ts';
 import { TOO_LONG } from '../../src/replica/errors.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { tokensText } from '../../src/replica/tokens.ts';
+import { fallbackCauses } from '../support/fallback-causes.ts';
 import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { replicaProcess } from '../support/replica.ts';
 import {
@@ -65,16 +66,6 @@ function expectAnswer(answer: Answer, prompt: string, name: string, attempts: nu
   expect(choices[0].message.content).toBe(tokensText(chatSeries(prompt), 0, 4));
 }
 
-async function fallbacksOf(gateway: GatewayProcess): Promise<Record<string, number>> {
-  const { samples } = (await gateway.metrics()).get('sluice_fallbacks_total')!;
-  const counts: Record<string, number> = {};
-  for (const [labels, count] of samples) {
-    const cause = /cause="(\w+)"/.exec(labels)?.[1] ?? '';
-    if (count > 0) counts[cause] = (counts[cause] ?? 0) + count;
-  }
-  return counts;
-}
-
 describe.each(testEngines)('on %s', (engine) => {
   const withModels = (
     use: (gateway: GatewayProcess, replicas: readonly Replica[]) => Promise<void>,
@@ -104,7 +95,7 @@ describe.each(testEngines)('on %s', (engine) => {
           expect((await send(gateway, `x ${failing(422)}`)).status).toBe(422);
           const ofLarge = await send(gateway, `x ${failing(500, 'l1')}`, { model: 'large' });
           expect(ofLarge.status).toBe(502);
-          expect(await fallbacksOf(gateway)).toEqual({ failed: 3, busy: 2 });
+          expect(await fallbackCauses(gateway)).toEqual({ failed: 3, busy: 2 });
           expect(replicas[3]!.ledger()).toHaveLength(2);
           await gateway.stop();
           const events = readFileSync(file, 'utf8').trim().split('\n');
@@ -164,7 +155,7 @@ describe.each(testEngines)('on %s', (engine) => {
         expect(answer.status).toBe(status);
         expect(answer.text).toContain(JSON.stringify(message).slice(1, -1));
       }
-      expect(await fallbacksOf(gateway)).toEqual({ context: 3 });
+      expect(await fallbackCauses(gateway)).toEqual({ context: 3 });
     });
   });
 
@@ -194,7 +185,7 @@ describe.each(testEngines)('on %s', (engine) => {
         const busy = 'b [[fault@s1:status=429,retry-after=30]]';
         expectAnswer(await send(gateway, busy), busy, 'large', 2);
         expectAnswer(await send(gateway, 'again'), 'again', 'large', 1);
-        expect(await fallbacksOf(gateway)).toEqual({ queue_full: 1, busy: 2 });
+        expect(await fallbackCauses(gateway)).toEqual({ queue_full: 1, busy: 2 });
       });
     });
   });
@@ -229,7 +220,7 @@ describe.each(testEngines)('on %s', (engine) => {
           const { status, headers, text } = await send(gateway, `p [[fault:too-long=${words}]]`);
           expect([status, JSON.parse(text).error.code]).toEqual([503, 'no_replica']);
           expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
-          expect(await fallbacksOf(gateway)).toEqual({ no_replica: 21 });
+          expect(await fallbackCauses(gateway)).toEqual({ no_replica: 21 });
         });
       } finally {
         await mortal.close();

@@ -1,17 +1,10 @@
 /** One file that two processes write for a while, as in a restart that overlaps: nothing is lost, cut or doubled. */
-import {
-  appendFileSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { appendFileSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { UsageFile } from '../../src/telemetry/usage-file.ts';
+import { linesOf } from '../support/lines-of.ts';
 import { eventually } from '../support/until.ts';
 
 let folder: string;
@@ -34,15 +27,7 @@ function open(mayRename: () => boolean): UsageFile {
     onRenameFailure: (error) => failures.push(error),
   });
 }
-/** None where it was renamed on the way. */
-function linesIn(name: string): string[] {
-  try {
-    return readFileSync(join(folder, name), 'utf8').split('\n');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
-}
+const linesIn = (name: string): string[] => linesOf(join(folder, name));
 const written = (): string[] =>
   readdirSync(folder)
     .flatMap(linesIn)

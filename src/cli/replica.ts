@@ -16,6 +16,8 @@ interface ReplicaFlags {
   readonly keepAliveTimeout: string;
   readonly drainTimeout: string;
   readonly apiKey?: string;
+  readonly maxLoras: number;
+  readonly loraLoadTime: string;
   readonly hold: boolean;
   readonly record: boolean;
   readonly fault: string[];
@@ -41,6 +43,8 @@ export function replicaCommand(): Command {
     .option('--keep-alive-timeout <duration>', 'idle connections are closed after this', '5s')
     .option('--drain-timeout <duration>', 'longest wait for requests in flight on SIGTERM', '30s')
     .option('--api-key <key>', 'key that /v1 routes ask for')
+    .option('--max-loras <count>', 'LoRA adapters it loads when asked to; 0: none', whole, 0)
+    .option('--lora-load-time <duration>', 'time that loading one takes', '0s')
     .option('--hold', 'hold every request until released', false)
     .option('--record', 'keep heads and body checksums of requests in the ledger', false)
     .option('--fault <faults>', 'faults of every request; repeatable', collect, [])
@@ -57,6 +61,8 @@ async function run(flags: ReplicaFlags): Promise<void> {
   const drainTimeoutMs = parseDuration(flags.drainTimeout);
   if (keepAliveTimeoutMs === undefined) return refuse('--keep-alive-timeout is no duration');
   if (drainTimeoutMs === undefined) return refuse('--drain-timeout is no duration');
+  const loadMs = parseDuration(flags.loraLoadTime);
+  if (loadMs === undefined) return refuse('--lora-load-time is no duration');
   const profile = parseProfile(flags.profile);
   if (typeof profile === 'string') return refuse(profile);
   const tooMany = maxNumSeqsProblem(profile, flags.maxNumSeqs);
@@ -75,6 +81,7 @@ async function run(flags: ReplicaFlags): Promise<void> {
     strictModel: flags.strictModel,
     maxNumSeqs: flags.maxNumSeqs,
     keepAliveTimeoutMs,
+    lora: { max: flags.maxLoras, loadMs },
     hold: flags.hold,
     recordRequests: flags.record,
     faults: flags.fault.map((fault) => ({ fault })),

@@ -26,7 +26,7 @@ itself: an unknown key is an error, a missing key has the default below.
 - **Secrets** belong in a variable or a file; \`sluice check\` warns about one in the file. No message, log line or page shows one.
 - Editors check and complete the file with [sluice.schema.json](sluice.schema.json): the first line of the example.
 - **A reload** (\`SIGHUP\`, \`POST /admin/reload\`, \`--watch\`) takes \`tenants\`, \`auth\`, \`splits\`, replicas, and of a model all keys but \`name\`, \`policy\`,
-  \`session_affinity\` and \`tokenizer\`. Every other key needs a restart, and so do another number of models, an adapter that is new to its
+  \`session_affinity\`, \`tokenizer\` and \`lora\`. Every other key needs a restart, and so do another number of models, an adapter that is new to its
   model, and the first \`price\` where \`usage.file\` is set: such a reload changes nothing and names them.
 - In programs the loaded object (\`Config\`) has the same key names; durations are milliseconds and sizes bytes.
 `;

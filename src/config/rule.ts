@@ -36,6 +36,7 @@ interface ModelShape {
   readonly cascade?:
     | { readonly model: string; readonly on_reply?: ReplyShape | undefined }
     | undefined;
+  readonly lora?: { readonly adapters: readonly { readonly name: string }[] } | undefined;
   readonly replicas: readonly ReplicaShape[];
 }
 interface UsageShape {

@@ -22,9 +22,13 @@ export const nameRules: readonly Rule[] = [
           claim(alias, ['splits', index, 'aliases', nth]);
         }
       }
-      for (const [index, { replicas }] of models.entries()) {
+      for (const [index, { replicas, lora }] of models.entries()) {
         // The replicas of one model share an adapter's name; nobody else may have it.
         const known = new Set<string>();
+        for (const [nth, { name }] of lora?.adapters.entries() ?? []) {
+          claim(name, ['models', index, 'lora', 'adapters', nth, 'name']);
+          known.add(name);
+        }
         for (const [nth, { adapters }] of replicas.entries()) {
           for (const [place, adapter] of adapters.entries()) {
             const path = ['models', index, 'replicas', nth, 'adapters', place];

@@ -72,6 +72,39 @@ const Tokenizer = z.strictObject({
     ),
 });
 
+const Lora = z.strictObject({
+  engine: z
+    .enum(['vllm', 'sglang'])
+    .prefault('vllm')
+    .describe(
+      'Whose API loads adapters: `/v1/load_lora_adapter` of vLLM, which runs with VLLM_ALLOW_RUNTIME_LORA_UPDATING, or `/load_lora_adapter` of SGLang.',
+    ),
+  adapters: z
+    .array(
+      z.strictObject({
+        name: modelName().describe('Name that clients send in `model`.'),
+        path: z
+          .string()
+          .regex(/^[^\p{Cc}]{1,4096}$/u, { error: 'must be 1 to 4096 characters' })
+          .describe('Where the replicas find it, as their `lora_path` has it.'),
+      }),
+    )
+    .min(1)
+    .max(adaptersMax)
+    .describe('Adapters that any replica of the model can load.'),
+  max_loaded: integer(1, adaptersMax)
+    .prefault(8)
+    .describe(
+      'How many of them a replica has at one time, `replicas[].adapters` not counted; for another one it gives up the one that was used longest ago. Not above its `--max-cpu-loras` (vLLM) or `--max-loaded-loras` (SGLang).',
+    ),
+  load_timeout: duration('100ms', '30m')
+    .prefault('60s')
+    .describe('Longest time that a replica may take to load or give up one.'),
+  retry_after: duration('1s', '1h')
+    .prefault('30s')
+    .describe('So long a replica that could not load an adapter is not asked for it again.'),
+});
+
 export const Replica = z.strictObject({
   url: replicaUrl.describe(
     'Address of the replica: scheme, host, port, and the base path of its API where that is not `/v1`, as `https://api.example.com/openai/v1` (docs/models.md).',
@@ -126,7 +159,7 @@ export const Replica = z.strictObject({
     .max(adaptersMax)
     .prefault([])
     .describe(
-      'LoRA adapters the replica has loaded, by the names that clients send in `model`; requests for one go to the replicas that have it.',
+      'LoRA adapters the replica has loaded and keeps, by the names that clients send in `model`; requests for one go to the replicas that have it.',
     ),
   limits: RateLimits.optional().describe(
     'What the replica may be given, as a provider limits the key: it is no candidate while that is used up. With every replica of the model so, and for more than a moment, requests go on to a fallback or are a 429 with retry-after.',
@@ -268,6 +301,9 @@ export const Model = z.strictObject({
     ),
   tokenizer: Tokenizer.optional().describe(
     'Files of the tokenizer of the model: prompts near `max_context` are counted exactly, and `/tokenize` and `/v1/messages/count_tokens` are answered without a replica.',
+  ),
+  lora: Lora.optional().describe(
+    'LoRA adapters that replicas load when requests ask for them (docs/models.md).',
   ),
   replicas: z.array(Replica).min(1).max(replicasMax).describe('The servers of this model.'),
 });

@@ -16,6 +16,7 @@ import { Quotas, type QuotasParts } from './quotas.ts';
 import { Refusing } from './refusing.ts';
 import { Requests } from './requests.ts';
 import { Retries } from './retries.ts';
+import { Unserved } from './unserved.ts';
 
 export interface BrainParts {
   readonly fleet: Fleet;
@@ -33,6 +34,7 @@ export interface BrainParts {
   readonly refusing: Refusing;
   readonly hedges: Hedges;
   readonly quotas: Quotas;
+  readonly unserved: Unserved;
 }
 
 /** `decided` is told what the store of limits says; `sender` is how a member of a batch goes on. */
@@ -61,9 +63,10 @@ export function createParts(
   const door = new Door({ ...parts, retries, pins, random }, config.queueMax);
   const batching = new Batching(slots, parts, sink, sender);
   const fallbacks = new Fallbacks(config, requests, sink);
+  const unserved = new Unserved(parts);
   return {
     ...{ fleet, requests, lanes, passing, pins, placement, prefills, attempts },
-    ...{ door, batching, retries, fallbacks, refusing, hedges, quotas },
+    ...{ door, batching, retries, fallbacks, refusing, hedges, quotas, unserved },
   };
 }
 

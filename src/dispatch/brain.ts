@@ -44,6 +44,7 @@ export class Brain {
   readonly #membersChanged = (model: number): void => this.#parts.placement.setMembers(model);
   readonly #resumed = (model: number): void => this.#pump(model);
   readonly #lost = (slot: number): void => this.#refuse(slot, Refusal.gone);
+  readonly #unserved = (slot: number, why: Refusal): void => this.#refuse(slot, why);
 
   constructor(config: BrainConfig, sink: DecisionSink) {
     const decided: QuotasParts['decided'] = (...decision) => this.#decided(...decision);
@@ -183,10 +184,13 @@ export class Brain {
     this.#nowUs = nowUs;
     const epoch = this.#fleet.epoch(row);
     const model = this.#fleet.isMember(row, epoch) ? this.#fleet.model(row) : NONE;
+    const losesAdapter = this.#fleet.losesAdapter(row, facts);
     this.#fleet.update(row, facts, nowUs, this.#membersChanged);
     this.#parts.placement.setReplica(row, epoch !== facts.epoch);
     const hasLeft = model !== NONE && !this.#fleet.isMember(row, epoch);
     if (hasLeft) this.#parts.pins.settleGone(model, nowUs, this.#lost);
+    if (model !== NONE && (hasLeft || losesAdapter))
+      this.#parts.unserved.settle(model, nowUs, this.#unserved);
     if (facts.model >= 0 && facts.model < this.#models.length) this.#pump(facts.model);
   }
 

@@ -115,6 +115,23 @@ export class Fleet {
     return adapter === 0 || this.#at(row).hasAdapter(adapter);
   }
 
+  /** It has the adapter, or loads it when a request waits for it. */
+  couldServe(row: number, adapter: number): boolean {
+    return this.#at(row).couldServe(adapter);
+  }
+
+  /** With `facts` the replica of the row could not serve some adapter that it could load before. */
+  losesAdapter(row: number, facts: ReplicaFacts): boolean {
+    return this.#at(row).losesAdapter(facts);
+  }
+
+  /** Some replica of the model, whatever its health, could serve requests for the adapter. */
+  isServed(model: number, adapter: number): boolean {
+    return this.cluster(model).members.some(
+      (replica) => replica.isMember && replica.couldServe(adapter),
+    );
+  }
+
   /** What it takes in one call; undefined: one request. */
   batching(row: number, nowUs: number): BatchTerms | undefined {
     const { facts, batchesAtUs } = this.#at(row);

@@ -33,6 +33,8 @@ export interface ReplicaFacts {
   readonly kvTokens: number;
   /** One bit for each adapter of the model that it has loaded, from adapter 1 on; absent: none. */
   readonly adapters?: Int32Array | undefined;
+  /** The same of those that it loads when a request waits for them; absent: none. */
+  readonly loadable?: Int32Array | undefined;
   /** Absent: it takes no batches. */
   readonly batching?: BatchTerms | undefined;
   /** Absent: it may be given what it takes. */
@@ -43,6 +45,9 @@ const unused: ReplicaFacts = {
   ...{ epoch: 0, model: -1, active: false, healthy: false, maxInFlight: 0, weight: 0 },
   ...{ identity: 0, prefillUs: 0, residentUs: 0, kvTokens: 0 },
 };
+
+const hasBit = (bits: Int32Array | undefined, bit: number): boolean =>
+  (((bits?.[bit >>> 5] ?? 0) >>> (bit & 31)) & 1) === 1;
 
 /** An engine preempts what does not fit: some room is left for estimates that are off. */
 const kvShare = 0.95;
@@ -100,10 +105,19 @@ export class ReplicaState implements ReplicaLoad {
   }
 
   hasAdapter(adapter: number): boolean {
-    if (adapter === 0) return true;
-    const bit = adapter - 1;
-    const word = this.facts.adapters?.[bit >>> 5] ?? 0;
-    return ((word >>> (bit & 31)) & 1) === 1;
+    return adapter === 0 || hasBit(this.facts.adapters, adapter - 1);
+  }
+
+  /** It has the adapter, or loads it when a request waits for it. */
+  couldServe(adapter: number): boolean {
+    return this.hasAdapter(adapter) || hasBit(this.facts.loadable, adapter - 1);
+  }
+
+  /** With `facts` it could not serve some adapter that it could load before. */
+  losesAdapter({ adapters, loadable }: ReplicaFacts): boolean {
+    const { loadable: before } = this.facts;
+    if (before === undefined) return false;
+    return before.some((word, i) => (word & ~((adapters?.[i] ?? 0) | (loadable?.[i] ?? 0))) !== 0);
   }
 
   set(facts: ReplicaFacts): void {

@@ -38,7 +38,7 @@ export class Retries {
   readonly #hasFailed = (row: number): boolean => this.#requests.hasFailed(this.#asking, row);
   readonly #isExcluded = (row: number): boolean =>
     this.#hasFailed(row) ||
-    !this.#fleet.hasAdapter(row, this.#requests.adapter[this.#asking] as number);
+    !this.#fleet.couldServe(row, this.#requests.adapter[this.#asking] as number);
 
   constructor({ retry }: BrainConfig, requests: Requests, fleet: Fleet, pins: Pins) {
     this.budget = new RetryBudget(retry.budget, retry.budgetMin);
@@ -48,7 +48,7 @@ export class Retries {
     this.#attemptsMax = retry.maxAttempts;
   }
 
-  /** Tells which replicas have failed the request or lack its adapter; valid until the next question. */
+  /** Tells which replicas have failed the request, or neither have nor load its adapter; valid until the next question. */
   excludedOf(slot: number): (row: number) => boolean {
     this.#asking = slot;
     return this.#isExcluded;

@@ -86,7 +86,7 @@ export class GatewayAdmin implements AdminActions {
         errors: totals.counter(metrics.replicaErrors, member.row),
         weight: member.weight,
         max_in_flight: member.maxInFlight,
-        adapters: member.adapters,
+        adapters: [...member.adapters, ...member.loaded],
         reason: member.reason,
         engine: engineView(member),
       };
@@ -183,7 +183,8 @@ export class GatewayAdmin implements AdminActions {
             const { healthy, inFlight, breaker } = membership.state(member);
             const model = models[member.model]?.name ?? '';
             const { row, name, engine } = member;
-            return { row, name, model, up: healthy, inFlight, breaker, engine };
+            const adapters = member.adapters.length + member.loaded.length;
+            return { row, name, model, up: healthy, inFlight, breaker, adapters, engine };
           }),
         tenants: () => tenants.series.named(),
         threads: () =>

@@ -8,7 +8,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { resolveEngine } from '../acceptor/uws-binary.ts';
-import { adaptersOf } from '../config/adapters.ts';
+import { adaptersOf, loadableAdapters } from '../config/adapters.ts';
 import { isListenError } from '../lib/listen-error.ts';
 import { ControlLayout, DrainStage, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
@@ -31,6 +31,7 @@ import { type Addresses, ClosedWhileStarting, type GatewayOptions } from './gate
 import { GatewayThreads } from './gateway-threads.ts';
 import type { HealthChecker } from './health.ts';
 import type { EngineScraper } from './health-engine.ts';
+import { LoraLoader } from './lora-loader.ts';
 import { createMainLog } from './main-log.ts';
 import { Membership } from './membership.ts';
 import { responseRingBytes } from './memory-limit.ts';
@@ -63,6 +64,7 @@ export class Gateway {
   readonly #membership: Membership;
   readonly #health: HealthChecker;
   readonly #scraper: EngineScraper;
+  readonly #loras: LoraLoader;
   readonly #views: GatewayViews;
   readonly #metricsRegions: SharedArrayBuffer[];
   readonly #metrics: MetricsWriter;
@@ -120,7 +122,11 @@ export class Gateway {
     );
     this.logger = createMainLog(config.log, this.#metrics);
     if (resolved.fallback !== '') this.logger.warn(resolved.fallback);
-    this.#membership = new Membership(this.#memory, config.models.map(adaptersOf));
+    this.#membership = new Membership(
+      this.#memory,
+      config.models.map(adaptersOf),
+      config.models.map(loadableAdapters),
+    );
     this.#views = new GatewayViews(this.#memory);
     this.restarts = new Restarts(options.restart, this.#metrics, this.logger);
     this.#tenants = new Tenants(config, this.#memory, (tables) =>
@@ -128,6 +134,11 @@ export class Gateway {
     );
     this.#health = createHealth(config, this.#membership, this.#metrics, this.logger);
     this.#scraper = createScraper(config, this.#membership, this.logger);
+    this.#loras = new LoraLoader({
+      ...{ config, membership: this.#membership, memory: this.#memory, logger: this.logger },
+      metrics: this.#metrics,
+      queued: (model) => this.#views.queued(model),
+    });
     this.#overload = new OverloadWatch(this.#memory, config, this.logger, () =>
       this.#views.arenaBytesInUse(),
     );
@@ -196,6 +207,7 @@ export class Gateway {
     this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
     this.#scraper.start();
+    this.#loras.start();
     if (takesOver !== undefined) {
       await untilReplicasServe({
         membership: this.#membership,
@@ -308,7 +320,7 @@ export class Gateway {
     this.#watchdog.stop();
     this.#breakerLog.stop();
     this.#overload.stop();
-    await Promise.all([this.#health.stop(), this.#scraper.stop()]);
+    await Promise.all([this.#health.stop(), this.#scraper.stop(), this.#loras.stop()]);
     this.#setDraining(DrainStage.refusing);
     if (this.#views.slotsInUse() > 0) {
       Atomics.store(this.#control, this.#at.stopping, 1);

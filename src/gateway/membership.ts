@@ -50,7 +50,9 @@ export interface Member extends ReplicaAddress {
     ReplicaSpec,
     'prefill_us' | 'resident_us' | 'kv_tokens' | 'batching' | 'limits'
   >;
+  /** Those it has from its start, and those it has loaded since. */
   readonly adapters: readonly string[];
+  loaded: readonly string[];
   /** Version of the replica table when it was added: decisions made from a later one know it. */
   readonly addedAt: number;
   /** Ejections of its row before it, which were another replica's. */
@@ -97,10 +99,16 @@ export class Membership {
   readonly #schedulerBell: number;
   readonly #schedulerBeats: number;
   readonly #adapterNames: readonly (readonly string[])[];
+  readonly #loadableNames: readonly (readonly string[])[];
 
-  /** `adapterNames` of each model, in the order of their numbers. */
-  constructor(memory: SharedMemory, adapterNames: readonly (readonly string[])[] = []) {
+  /** Names of the adapters of each model in the order of their numbers, and of those that replicas load. */
+  constructor(
+    memory: SharedMemory,
+    adapterNames: readonly (readonly string[])[] = [],
+    loadableNames: readonly (readonly string[])[] = [],
+  ) {
     this.#adapterNames = adapterNames;
+    this.#loadableNames = loadableNames;
     ReplicaTableLayout.attach(memory.replicas, replicaCounts);
     this.#words = new Int32Array(memory.replicas);
     this.#floats = new Float64Array(memory.replicas);
@@ -154,8 +162,7 @@ export class Membership {
     this.#floats[(base + at.rateRequests) / 2] = rate?.requestsPerUs ?? 0;
     this.#floats[(base + at.rateTokens) / 2] = rate?.tokensPerUs ?? 0;
     this.#floats[(base + at.rateBurstUs) / 2] = rate?.burstUs ?? 0;
-    const bits = adapterBits(this.#adapterNames[model] ?? [], spec.adapters);
-    this.#words.set(bits, base + at.adapters);
+    this.#writeAdapters(row, model, spec.adapters, this.#loadableNames[model] ?? []);
     Atomics.store(this.#words, base + at.reports, 0);
     this.#floats[(base + at.weight) / 2] = spec.weight;
     this.#floats[(base + at.prefillUs) / 2] = spec.prefill_us;
@@ -179,6 +186,7 @@ export class Membership {
       maxInFlight: spec.max_in_flight,
       servedName: spec.served_model_name,
       adapters: spec.adapters,
+      loaded: [],
       addedAt: Atomics.load(this.#words, this.#at.version),
       ejectionsBefore: Atomics.load(this.#words, base + at.ejections) >>> 0,
       reason: 'not probed yet',
@@ -219,8 +227,22 @@ export class Membership {
   setWeight(member: Member, weight: number): void {
     member.weight = weight;
     this.#floats[(this.#row(member.row) + this.#at.replica.at.weight) / 2] = weight;
-    Atomics.add(this.#words, this.#at.version, 1);
-    ring(this.#control, this.#schedulerBell);
+    this.#changed();
+  }
+
+  /** What it has loaded beside those of its start, and what it would load. */
+  setAdapters(member: Member, loaded: readonly string[], loadable: readonly string[]): void {
+    if (this.#words[this.#row(member.row) + this.#at.replica.at.epoch] !== member.epoch) return;
+    member.loaded = loaded;
+    this.#writeAdapters(member.row, member.model, [...member.adapters, ...loaded], loadable);
+    this.#changed();
+  }
+
+  /** Attempts that the replica was given since it was given one for the adapter. */
+  adapterAge({ row }: Member, adapter: number): number {
+    const { dispatched, adapterUsed } = this.#at.replica.at;
+    const read = (field: number): number => Atomics.load(this.#words, this.#row(row) + field);
+    return (read(dispatched) - read(adapterUsed + adapter - 1)) >>> 0;
   }
 
   setHealthy(member: Member, healthy: boolean, reason: string): void {
@@ -309,6 +331,22 @@ export class Membership {
 
   #write(member: Member, field: number, value: number): void {
     Atomics.store(this.#words, this.#row(member.row) + field, value);
+    this.#changed();
+  }
+
+  #writeAdapters(
+    row: number,
+    model: number,
+    has: readonly string[],
+    loadable: readonly string[],
+  ): void {
+    const names = this.#adapterNames[model] ?? [];
+    const { at } = this.#at.replica;
+    this.#words.set(adapterBits(names, has), this.#row(row) + at.adapters);
+    this.#words.set(adapterBits(names, loadable), this.#row(row) + at.loadable);
+  }
+
+  #changed(): void {
     Atomics.add(this.#words, this.#at.version, 1);
     ring(this.#control, this.#schedulerBell);
   }

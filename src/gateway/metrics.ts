@@ -45,6 +45,7 @@ export interface ReplicaReading {
   readonly up: boolean;
   readonly inFlight: number;
   readonly breaker: number;
+  readonly adapters: number;
   /** Absent while its engine does not report. */
   readonly engine?: EngineMetrics | undefined;
 }
@@ -188,6 +189,10 @@ export class GatewayMetrics {
     gauges.set(
       metrics.replicaBreaker,
       byReplica((replica) => replica.breaker),
+    );
+    gauges.set(
+      metrics.replicaAdapters,
+      byReplica((replica) => replica.adapters),
     );
     const byEngine = (read: (engine: EngineMetrics) => number): Value[] =>
       replicas.flatMap(({ name, model, engine }) =>

@@ -6,7 +6,7 @@
  * file are compared with those that run, whoever added or removed them: afterwards the running state is the file's.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { adaptersOf } from '../config/adapters.ts';
+import { adaptersOf, keptAdapters } from '../config/adapters.ts';
 import type { Config, ModelConfig } from '../config/schema.ts';
 import { wantsLedger } from './ledger-thread.ts';
 import type { ReplicaSpec } from './membership.ts';
@@ -84,7 +84,7 @@ function isReplaced(pair: { present: NamedReplica; target: NamedReplica }): bool
 function newAdapters(current: Config, next: Config): string[] {
   return next.models.flatMap((model, index) => {
     const known = new Set(current.models[index] && adaptersOf(current.models[index]));
-    const isNew = adaptersOf(model).some((name) => !known.has(name));
+    const isNew = keptAdapters(model).some((name) => !known.has(name));
     return isNew ? [`models.${index}.replicas.adapters`] : [];
   });
 }
@@ -122,7 +122,7 @@ const terms = ({ models, splits }: Config): unknown => ({
 });
 
 /** What the scheduler, metrics and the tokenizer pool are built on at the start. */
-const fixedOfModel = ['name', 'policy', 'session_affinity', 'tokenizer'] as const;
+const fixedOfModel = ['name', 'policy', 'session_affinity', 'tokenizer', 'lora'] as const;
 const isFixed = (key: string): boolean => fixedOfModel.some((fixed) => fixed === key);
 
 function fixedPart({ tenants: _tenants, auth: _auth, splits: _splits, ...config }: Config) {

@@ -12,6 +12,7 @@ import { Connection, type ConnectionOwner } from './connection.ts';
 import { type FaultRule, FaultRules } from './fault-rules.ts';
 import { HoldGate } from './gate.ts';
 import type { ParsedRequest, ParseFailure } from './http-parser.ts';
+import type { LoraOptions } from './lora-shelf.ts';
 import { maxNumSeqsProblem, type Profile, parseProfile } from './profile.ts';
 import { RunningSlots } from './running-slots.ts';
 import { ReplicaService } from './service.ts';
@@ -38,6 +39,8 @@ export interface ReplicaOptions {
   /** Holds every request until the gate is released. */
   readonly hold?: boolean;
   readonly faults?: readonly FaultRule[];
+  /** What it loads at run time; nothing without it. */
+  readonly lora?: LoraOptions;
   /** Keeps head and body checksum of requests in the ledger. */
   readonly recordRequests?: boolean;
   readonly bodyBytesMax?: number;
@@ -144,6 +147,7 @@ class RunningReplica implements Replica, ConnectionOwner {
         random: createPrng(options.seed ?? this.port),
         apiKey: options.apiKey ?? '',
         recordRequests: options.recordRequests ?? false,
+        lora: options.lora ?? { max: 0, loadMs: 0 },
       },
       {
         stats: this.#stats,

@@ -24,6 +24,7 @@ import {
 } from './generation.ts';
 import type { ParsedRequest, ParseFailure } from './http-parser.ts';
 import { framingLines } from './http-writer.ts';
+import { type LoraOptions, LoraShelf } from './lora-shelf.ts';
 import { renderMetrics } from './metrics.ts';
 import type { Profile } from './profile.ts';
 import { ResponseStore } from './response-store.ts';
@@ -40,6 +41,7 @@ export interface ServiceOptions {
   readonly random: Prng;
   readonly apiKey: string;
   readonly recordRequests: boolean;
+  readonly lora: LoraOptions;
 }
 
 interface Incoming {
@@ -54,6 +56,7 @@ export class ReplicaService {
   readonly #options: ServiceOptions;
   readonly #control: ControlTarget;
   readonly #responses: ResponseStore;
+  readonly #loras: LoraShelf;
   #answers = 0;
 
   constructor(options: ServiceOptions, control: ControlTarget, engine: RunningSlots) {
@@ -61,6 +64,7 @@ export class ReplicaService {
     this.#control = control;
     this.#engine = engine;
     this.#responses = new ResponseStore(options.profile, options.random);
+    this.#loras = new LoraShelf(options.lora);
   }
 
   onRequest(connection: Connection, request: ParsedRequest): void {
@@ -114,7 +118,7 @@ export class ReplicaService {
       this.#answer(incoming, errorAnswer(400, generation, path), {}, false);
       return;
     }
-    if (this.#options.strictModel && generation.model !== this.#options.model) {
+    if (this.#options.strictModel && !this.#serves(generation.model)) {
       const message = `The model ${generation.model} does not exist.`;
       this.#answer(incoming, errorAnswer(404, message, path, 'model_not_found'), {}, false);
       return;
@@ -148,6 +152,10 @@ export class ReplicaService {
     const held = this.#control.gate.holdAll || generation.tagged.includes('[[hold]]');
     const generates = answer instanceof GenerationAnswer;
     this.#answer(incoming, answer, plan, held, generates ? generation : undefined);
+  }
+
+  #serves(model: string): boolean {
+    return model === this.#options.model || this.#loras.has(model);
   }
 
   #noteGeneration(record: AttemptRecord, generation: Generation): void {
@@ -263,8 +271,8 @@ export class ReplicaService {
         return plainAnswer(200, 'text/plain; version=0.0.4', text);
       }
       case '/v1/models': {
-        const data = [{ id: model, object: 'model', created: 0, owned_by: 'sluice' }];
-        return jsonAnswer(200, { object: 'list', data });
+        const own = { id: model, object: 'model', created: 0, owned_by: 'sluice' };
+        return jsonAnswer(200, { object: 'list', data: [own, ...this.#loras.models(model)] });
       }
       default:
         return undefined;
@@ -275,6 +283,9 @@ export class ReplicaService {
     if (path.startsWith('/v1/responses/')) {
       return this.#responses.answer(request.method, request.target);
     }
+    const asked = request.method === 'POST' ? parseObject(request.body) : undefined;
+    const ofLoras = this.#loras.answer(path, asked ?? {});
+    if (request.method === 'POST' && ofLoras !== undefined) return ofLoras;
     const route = SIDE_ROUTES.get(path);
     const known = route !== undefined || generationRoutes.has(path);
     if (request.method !== 'POST') {
@@ -286,8 +297,7 @@ export class ReplicaService {
         errorAnswer(404, 'unknown path', path)
       );
     }
-    const body = parseObject(request.body);
-    const answer = body === undefined ? 'the body is not a JSON object' : route(body);
+    const answer = asked === undefined ? 'the body is not a JSON object' : route(asked);
     return typeof answer === 'string' ? errorAnswer(400, answer, path) : answer;
   }
 

@@ -66,10 +66,8 @@ export class ReplicaRows {
         maxInFlight: read(field.maxInFlight),
         identity: read(field.identity),
         kvTokens: read(field.kvTokens),
-        adapters: this.#words.slice(
-          wordOf(row, field.adapters),
-          wordOf(row, field.adapters) + adapterWords,
-        ),
+        adapters: this.#adapters(row, field.adapters),
+        loadable: this.#adapters(row, field.loadable),
         batching:
           read(field.batchItems) === 0
             ? undefined
@@ -84,6 +82,11 @@ export class ReplicaRows {
         residentUs: readFloat(field.residentUs),
       });
     }
+  }
+
+  #adapters(row: number, offset: number): Int32Array {
+    const word = wordOf(row, offset);
+    return this.#words.slice(word, word + adapterWords);
   }
 
   #rateOf(row: number): RateTerms | undefined {
@@ -135,9 +138,12 @@ export class ReplicaRows {
     return true;
   }
 
-  countDispatched(row: number): void {
+  /** `adapter` is that of the attempt, counted from 1; 0 for none. */
+  countDispatched(row: number, adapter: number): void {
     const word = wordOf(row, field.dispatched);
-    this.#words[word] = (this.#words[word] as number) + 1;
+    const dispatched = ((this.#words[word] as number) + 1) | 0;
+    this.#words[word] = dispatched;
+    if (adapter !== 0) this.#words[wordOf(row, field.adapterUsed) + adapter - 1] = dispatched;
   }
 
   countFailed(row: number): void {

@@ -14,7 +14,7 @@ export class Routable {
     this.#floats = new Float64Array(replicas);
   }
 
-  /** Some replica of the model that has the adapter, or of any, may be: the rule of the scheduler (dispatch/fleet.ts). */
+  /** Some replica of the model that has or could load the adapter, or of any, may be: the rule of the scheduler (dispatch/fleet.ts). */
   has(model?: number, adapter = 0): boolean {
     const rows = Atomics.load(this.#words, count);
     for (let index = 0; index < rows; index++) {
@@ -25,13 +25,16 @@ export class Routable {
       if (!isActive || !isHealthy || weight <= 0) continue;
       if (model === undefined) return true;
       const isOfModel = this.#words[row + replica.at.model] === model;
-      if (isOfModel && (adapter === 0 || this.#hasAdapter(row, adapter - 1))) return true;
+      if (isOfModel && (adapter === 0 || this.#couldServe(row, adapter - 1))) return true;
     }
     return false;
   }
 
-  #hasAdapter(row: number, bit: number): boolean {
-    const word = this.#words[row + replica.at.adapters + (bit >>> 5)] as number;
-    return ((word >>> (bit & 31)) & 1) === 1;
+  #couldServe(row: number, bit: number): boolean {
+    const { adapters, loadable } = replica.at;
+    const word = row + (bit >>> 5);
+    const either =
+      (this.#words[word + adapters] as number) | (this.#words[word + loadable] as number);
+    return ((either >>> (bit & 31)) & 1) === 1;
   }
 }

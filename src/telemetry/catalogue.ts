@@ -250,6 +250,24 @@ export const metrics = {
     ['forwarder'],
     'Those of the calls that came to nothing: refused, failed or answered wrongly. Their completions went again one by one.',
   ),
+  replicaAdapters: gauge(
+    'sluice_replica_adapters',
+    ['replica', 'model'],
+    'count',
+    'LoRA adapters that the replica has.',
+  ),
+  loraLoads: counter(
+    'sluice_lora_loads_total',
+    ['replica', 'result'],
+    ['main'],
+    'LoRA adapters that the replica was asked to load because requests waited for them, by result.',
+  ),
+  loraEvictions: counter(
+    'sluice_lora_evictions_total',
+    ['replica'],
+    ['main'],
+    'LoRA adapters that the replica gave up for another one.',
+  ),
   replicaHealthChecks: counter(
     'sluice_replica_health_checks_total',
     ['replica', 'result'],

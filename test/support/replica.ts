@@ -52,6 +52,9 @@ export interface ReplicaProcessOptions {
   readonly maxNumSeqs?: number;
   readonly keepAliveTimeout?: string;
   readonly apiKey?: string;
+  readonly strictModel?: boolean;
+  readonly maxLoras?: number;
+  readonly loraLoadTime?: string;
   readonly hold?: boolean;
   readonly faults?: readonly string[];
 }
@@ -158,6 +161,9 @@ function flagsOf(options: ReplicaProcessOptions): string[] {
   add('--max-num-seqs', options.maxNumSeqs);
   add('--keep-alive-timeout', options.keepAliveTimeout);
   add('--api-key', options.apiKey);
+  add('--max-loras', options.maxLoras);
+  add('--lora-load-time', options.loraLoadTime);
+  if (options.strictModel === true) flags.push('--strict-model');
   if (options.hold === true) flags.push('--hold');
   for (const fault of options.faults ?? []) flags.push('--fault', fault);
   return [...flags, '--record'];

@@ -55,7 +55,7 @@ const packageHomes: Readonly<Record<string, readonly RegExp[]>> = {
   piscina: [/^src\/gateway\/tokenizer-threads\.ts$/],
   '@huggingface/tokenizers': [/^src\/tokenizer\//],
   '@huggingface/jinja': [/^src\/tokenizer\//],
-  undici: [/^src\/forwarder\//, /^src\/gateway\/health[^/]*\.ts$/, /^scripts\/bench/],
+  undici: [/^src\/forwarder\//, /^src\/gateway\/(?:health[^/]*|lora-api)\.ts$/, /^scripts\/bench/],
 };
 
 export function layerViolations(files: readonly SourceFile[]): string[] {

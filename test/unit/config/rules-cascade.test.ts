@@ -1,10 +1,6 @@
 /** Rules of fallbacks that hold of the larger model of a cascade as well. */
 import { expect, test } from 'vitest';
-import { problems } from './support.ts';
-
-const m = (name: string, replicas: string, more = ''): string =>
-  `{ name: ${name}, replicas: [${replicas}] ${more}}`;
-const url = (port: number): string => `{ url: "http://h:${port}" }`;
+import { m, problems, url } from './support.ts';
 
 test.each([
   {

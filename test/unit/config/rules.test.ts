@@ -1,10 +1,7 @@
 import { expect, test } from 'vitest';
 import { rules } from '../../../src/config/rules.ts';
-import { loaded, models, problems } from './support.ts';
+import { loaded, m, models, problems, url } from './support.ts';
 
-const m = (name: string, replicas: string, more = ''): string =>
-  `{ name: ${name}, replicas: [${replicas}] ${more}}`;
-const url = (port: number, more = ''): string => `{ url: "http://h:${port}" ${more}}`;
 const digest = (n: number): string => String(n).repeat(64);
 const key = (id: string, n: number): string => `{ id: ${id}, sha256: "${digest(n)}" }`;
 
@@ -265,38 +262,6 @@ function withAdapters(first: number, second: number): string {
 test.each(cases)('$rule', ({ broken, problems: expected, kept }) => {
   expect(problems(broken)).toEqual(expected);
   expect(problems(kept)).toEqual([]);
-});
-
-test.each([
-  [
-    'the name of its model',
-    'aliases: [x], replicas: [{ url: "http://h:1", adapters: [m] }]',
-    'models.0.name',
-  ],
-  [
-    'an alias',
-    'aliases: [x], replicas: [{ url: "http://h:1", adapters: [x] }]',
-    'models.0.aliases.0',
-  ],
-])('an adapter may not have %s', (_, rest, first) => {
-  const text = `models: [{ name: m, ${rest} }]`;
-  const column = text.indexOf('adapters: [') + 'adapters: ['.length + 1;
-  const path = 'models.0.replicas.0.adapters.0';
-  expect(problems(text)).toEqual([`1:${column} ${path}: is the same as ${first}`]);
-});
-
-test('an adapter belongs to one model, whose replicas share it, and is listed once by each', () => {
-  const a = m('a', `${url(1, ', adapters: [x, y]')}, ${url(2, ', adapters: [y, x]')}`);
-  expect(problems(`models: [${a}]`)).toEqual([]);
-  const b = m('b', url(3, ', adapters: [z, y]'));
-  expect(problems(`models: [${a}, ${b}]`)).toEqual([
-    expect.stringMatching(
-      /^1:\d+ models\.1\.replicas\.0\.adapters\.1: is the same as models\.0\.replicas\.0\.adapters\.1$/,
-    ),
-  ]);
-  expect(problems(`models: [${m('a', url(1, ', adapters: [x, y, x]'))}]`)).toEqual([
-    expect.stringMatching(/models\.0\.replicas\.0\.adapters\.2: is listed twice$/),
-  ]);
 });
 
 test.each([

@@ -10,6 +10,11 @@ export interface World {
 
 export const models = `models: [{ name: m, replicas: [{ url: "http://127.0.0.1:9001" }] }]\n`;
 
+/** A model and a replica as flow mappings of YAML; `more` begins with a comma. */
+export const m = (name: string, replicas: string, more = ''): string =>
+  `{ name: ${name}, replicas: [${replicas}] ${more}}`;
+export const url = (port: number, more = ''): string => `{ url: "http://h:${port}" ${more}}`;
+
 export function load(text: string, { env = {}, files = {} }: World = {}): LoadResult {
   return loadConfig(text, '/etc/sluice/sluice.yaml', env, (path) => {
     const content = files[path];

@@ -212,3 +212,72 @@ test('a prompt that comes from an adapter meets its like at the fallback', () =>
     harness.finish(slot);
   }
 });
+
+describe('an adapter that replicas load when it is asked for', () => {
+  const bits = (...adapters: number[]): Int32Array => having(...adapters).adapters;
+
+  /** Rows 0 and 1 could load adapters 1 and 2, row 0 has 1. */
+  function loading(): BrainHarness {
+    const harness = new BrainHarness({ models: modelsWith('round_robin') });
+    harness.replica(0, { adapters: bits(1), loadable: bits(1, 2), maxInFlight: 2 });
+    harness.replica(1, { loadable: bits(1, 2), maxInFlight: 2 });
+    return harness;
+  }
+
+  test('is waited for, and served by the one that has it first', () => {
+    const harness = loading();
+    expect(ask(harness, 0, 2)).toBeUndefined();
+    expect(ask(harness, 1, 2)).toBeUndefined();
+    expect(harness.brain.queued(0)).toBe(2);
+    // Nobody else waits for them.
+    expect(ask(harness, 2, 1)).toBe(0);
+    expect(ask(harness, 3, 0)).toBeDefined();
+    harness.replica(1, { adapters: bits(2), loadable: bits(1, 2), maxInFlight: 2 });
+    expect([0, 1].map((slot) => harness.running.get(slot)?.replica)).toContain(1);
+    expect(harness.running.get(0)?.replica).toBe(1);
+    harness.brain.assertExact();
+  });
+
+  test('is waited for no longer once nobody could load it', () => {
+    const harness = loading();
+    ask(harness, 0, 2);
+    harness.replica(0, { adapters: bits(1), loadable: bits(1), maxInFlight: 2 });
+    expect(harness.brain.queued(0)).toBe(1);
+    harness.replica(1, { loadable: bits(1), maxInFlight: 2 });
+    expect(harness.brain.queued(0)).toBe(0);
+    expect(harness.log.at(-1)).toContain('noReplica');
+    // Who comes now is refused at once, until a replica would try again.
+    ask(harness, 1, 2);
+    expect(harness.log.at(-1)).toContain('noReplica');
+    harness.replica(1, { loadable: bits(1, 2), maxInFlight: 2 });
+    ask(harness, 2, 2);
+    expect(harness.brain.queued(0)).toBe(1);
+    harness.brain.assertExact();
+  });
+
+  test('is waited for while who could load it is down, and not when it has left', () => {
+    const harness = new BrainHarness({ models: modelsWith('round_robin') });
+    harness.replica(0, { loadable: bits(1) });
+    ask(harness, 0, 1);
+    harness.replica(0, { loadable: bits(1), healthy: false });
+    expect(harness.brain.queued(0)).toBe(1);
+    harness.replica(0, { loadable: bits(1), model: -1, active: false });
+    expect(harness.brain.queued(0)).toBe(0);
+    expect(harness.log.at(-1)).toContain('noReplica');
+  });
+
+  test('goes on to a fallback when nobody could load it', () => {
+    const models = modelsWith('round_robin', 'round_robin').map((rules, i) =>
+      i === 0 ? { ...rules, fallbacks: [{ model: 1, adapter: 0 }] } : rules,
+    );
+    const harness = new BrainHarness({ models });
+    harness.replica(0, { loadable: bits(1) });
+    harness.replica(1, { model: 1 });
+    ask(harness, 0, 1);
+    expect(harness.running.size).toBe(0);
+    harness.replica(0, { loadable: undefined });
+    harness.advance(0);
+    expect(harness.running.get(0)?.replica).toBe(1);
+    harness.brain.assertExact();
+  });
+});

@@ -183,3 +183,31 @@ test('a row that is used again has the adapters of its new replica alone', () =>
     if (at === row) expect(facts.adapters![0]).toBe(2);
   });
 });
+
+test('what a replica loads is a bit of its row, and how long ago it was used is counted there', () => {
+  const names = ['x', 'y', 'z'];
+  membership = new Membership(memory, [names], [['y', 'z']]);
+  const member = membership.add(spec('a', { adapters: ['x'] }), 0)!;
+  const rows = new ReplicaRows(memory.replicas);
+  const read = (): number[] => {
+    let bits: number[] = [];
+    rows.read((at, { adapters, loadable }) => {
+      if (at === member.row) bits = [adapters![0]!, loadable![0]!];
+    });
+    return bits;
+  };
+  expect(read()).toEqual([0b001, 0b110]);
+  const before = version();
+  membership.setAdapters(member, ['z'], ['z']);
+  expect(version()).toBe(before + 1);
+  expect(read()).toEqual([0b101, 0b100]);
+  expect(member.loaded).toEqual(['z']);
+  for (const adapter of [3, 0, 1]) rows.countDispatched(member.row, adapter);
+  expect([1, 2, 3].map((adapter) => membership.adapterAge(member, adapter))).toEqual([0, 3, 2]);
+  // Of a replica that is gone, nothing is written to the row of its successor.
+  membership.remove(member);
+  const successor = membership.add(spec('b'), 0)!;
+  expect(successor.row).toBe(member.row);
+  membership.setAdapters(member, ['y'], []);
+  expect(read()).toEqual([0, 0b110]);
+});

@@ -36,9 +36,10 @@ const sources: MetricsSources = {
   replicas: () => [
     {
       ...{ row: 0, name: 'r1', model: 'llama-3-8b', up: true, inFlight: 3, breaker: 0 },
+      adapters: 2,
       engine: { running: 9, waiting: 4, kvUsage: 0.75, kvCapacity: 1000 },
     },
-    { row: 5, name: 'r2', model: hostileName, up: false, inFlight: 0, breaker: 1 },
+    { row: 5, name: 'r2', model: hostileName, up: false, inFlight: 0, breaker: 1, adapters: 0 },
   ],
   tenants: () => [
     { index: 0, name: 'acme' },

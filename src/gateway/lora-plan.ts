@@ -66,7 +66,7 @@ export function planLoads<S extends Shelf>(
     const able = shelves
       .filter((shelf) => shelf.isRoutable && isFree(shelf) && !has(shelf))
       .filter((shelf) => !shelf.isFailing(adapter))
-      .sort((a, b) => a.load - b.load);
+      .sort((a, b) => a.load - b.load || a.loaded.size - b.loaded.size);
     const roomy = able.find(({ loaded }) => loaded.size < maxLoaded);
     if (roomy !== undefined) moves.push({ shelf: roomy, adapter, evicted: undefined });
     else if (holders.length === 0) {

@@ -44,6 +44,9 @@ describe('an adapter that nobody has', () => {
     const busy = shelf('b', { x: {} }, { load: 0.5 });
     const calm = shelf('c', { x: {} }, { load: 0.25 });
     expect(plan([want('z')], [full, busy, calm])).toEqual(['c+z']);
+    // Among equals to the one that has fewest.
+    const empty = shelf('d', {}, { load: 0.25 });
+    expect(plan([want('z')], [full, busy, calm, empty])).toEqual(['d+z']);
   });
 
   test('else takes the place of the one that was used longest ago', () => {

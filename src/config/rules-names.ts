@@ -41,6 +41,25 @@ export const nameRules: readonly Rule[] = [
     },
   },
   {
+    // What one model has its replica load, the other would have it give up under running requests.
+    name: 'lora_replicas_of_one_model',
+    reads: ['models'],
+    check({ models }, report) {
+      const owners = new Map<string, number>();
+      for (const [index, { replicas, lora }] of models.entries()) {
+        for (const [nth, { url }] of replicas.entries()) {
+          const owner = owners.get(url) ?? index;
+          owners.set(url, owner);
+          if (owner === index || (lora ?? models[owner]?.lora) === undefined) continue;
+          report(
+            ['models', index, 'replicas', nth, 'url'],
+            `is a replica of models.${owner} too, which a model with lora may not share`,
+          );
+        }
+      }
+    },
+  },
+  {
     // A name that nobody has would allow nothing, and whoever wrote it meant something.
     name: 'allowed_models_exist',
     reads: ['tenants', 'models', 'splits'],

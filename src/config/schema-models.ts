@@ -77,7 +77,7 @@ const Lora = z.strictObject({
     .enum(['vllm', 'sglang'])
     .prefault('vllm')
     .describe(
-      'Whose API loads adapters: `/v1/load_lora_adapter` of vLLM, which runs with VLLM_ALLOW_RUNTIME_LORA_UPDATING, or `/load_lora_adapter` of SGLang.',
+      'Whose API loads adapters: `/v1/load_lora_adapter` of vLLM, which runs with VLLM_ALLOW_RUNTIME_LORA_UPDATING, or `/load_lora_adapter` of SGLang, where every adapter is asked for as `model:adapter`.',
     ),
   adapters: z
     .array(
@@ -89,8 +89,8 @@ const Lora = z.strictObject({
           .describe('Where the replicas find it, as their `lora_path` has it.'),
       }),
     )
-    .min(1)
     .max(adaptersMax)
+    .prefault([])
     .describe('Adapters that any replica of the model can load.'),
   max_loaded: integer(1, adaptersMax)
     .prefault(8)
@@ -98,11 +98,13 @@ const Lora = z.strictObject({
       'How many of them a replica has at one time, `replicas[].adapters` not counted; for another one it gives up the one that was used longest ago. Not above its `--max-cpu-loras` (vLLM) or `--max-loaded-loras` (SGLang).',
     ),
   load_timeout: duration('100ms', '30m')
-    .prefault('60s')
-    .describe('Longest time that a replica may take to load or give up one.'),
+    .prefault('20s')
+    .describe(
+      'Longest time that a replica may take to load or give up one, and that requests which still run for the latter are waited for.',
+    ),
   retry_after: duration('1s', '1h')
     .prefault('30s')
-    .describe('So long a replica that could not load an adapter is not asked for it again.'),
+    .describe('So long a replica that refused to load an adapter is not asked for it again.'),
 });
 
 export const Replica = z.strictObject({

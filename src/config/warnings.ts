@@ -206,6 +206,16 @@ const warnings: readonly Warning[] = [
     report(['limits', 'store'], text);
   },
 
+  function loadsLongerThanWaits({ models, timeouts }, report) {
+    for (const [index, { lora }] of models.entries()) {
+      if (lora === undefined || lora.load_timeout < timeouts.queue) continue;
+      report(
+        ['models', index, 'lora', 'load_timeout'],
+        'is not below `timeouts.queue`: where a load hangs, requests are refused before another replica is asked',
+      );
+    }
+  },
+
   function pricesOfNobody({ models, usage }, report) {
     if (usage.file !== '') return;
     for (const [index, { price }] of models.entries()) {

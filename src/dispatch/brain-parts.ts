@@ -63,7 +63,7 @@ export function createParts(
   const door = new Door({ ...parts, retries, pins, random }, config.queueMax);
   const batching = new Batching(slots, parts, sink, sender);
   const fallbacks = new Fallbacks(config, requests, sink);
-  const unserved = new Unserved(parts);
+  const unserved = new Unserved({ ...parts, retries });
   return {
     ...{ fleet, requests, lanes, passing, pins, placement, prefills, attempts },
     ...{ door, batching, retries, fallbacks, refusing, hedges, quotas, unserved },

@@ -125,11 +125,9 @@ export class Fleet {
     return this.#at(row).losesAdapter(facts);
   }
 
-  /** Some replica of the model, whatever its health, could serve requests for the adapter. */
-  isServed(model: number, adapter: number): boolean {
-    return this.cluster(model).members.some(
-      (replica) => replica.isMember && replica.couldServe(adapter),
-    );
+  /** Some replica of the model that may be given requests, whatever its health, is not `excluded`. */
+  isServed(model: number, excluded: (row: number) => boolean): boolean {
+    return this.cluster(model).members.some(({ isActive, row }) => isActive && !excluded(row));
   }
 
   /** What it takes in one call; undefined: one request. */

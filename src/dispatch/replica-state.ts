@@ -114,9 +114,10 @@ export class ReplicaState implements ReplicaLoad {
   }
 
   /** With `facts` it could not serve some adapter that it could load before. */
-  losesAdapter({ adapters, loadable }: ReplicaFacts): boolean {
+  losesAdapter({ adapters, loadable, active, weight }: ReplicaFacts): boolean {
     const { loadable: before } = this.facts;
     if (before === undefined) return false;
+    if (this.isActive && !(active && weight > 0)) return before.some((word) => word !== 0);
     return before.some((word, i) => (word & ~((adapters?.[i] ?? 0) | (loadable?.[i] ?? 0))) !== 0);
   }
 

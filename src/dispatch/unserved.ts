@@ -9,8 +9,10 @@ import { Refusal } from './decisions.ts';
 import type { Fleet } from './fleet.ts';
 import type { Lanes } from './lanes.ts';
 import { Phase, type Requests } from './requests.ts';
+import type { Retries } from './retries.ts';
 
 interface UnservedParts {
+  readonly retries: Retries;
   readonly requests: Requests;
   readonly fleet: Fleet;
   readonly lanes: Lanes;
@@ -25,16 +27,23 @@ export class Unserved {
 
   /** Ends the waits that are in vain and tells `refuse` why. Off the hot path: looks at every slot. */
   settle(model: number, nowUs: number, refuse: (slot: number, refusal: Refusal) => void): void {
-    const { requests, fleet, lanes } = this.#parts;
-    const { phase, model: models, adapter: adapters, pin } = requests;
+    const { requests, lanes } = this.#parts;
+    const { phase, model: models, adapter: adapters } = requests;
     for (let slot = 0; slot < phase.length; slot++) {
-      const adapter = adapters[slot] as number;
-      if (adapter === 0 || models[slot] !== model || pin[slot] !== NONE) continue;
+      if (adapters[slot] === 0 || models[slot] !== model) continue;
       const isRetry = phase[slot] === Phase.retrying;
       if (!isRetry && phase[slot] !== Phase.waiting) continue;
-      if (fleet.isServed(model, adapter)) continue;
+      if (this.#isHopeful(slot)) continue;
       lanes.leave(slot, nowUs);
       refuse(slot, isRetry ? Refusal.failed : Refusal.noReplica);
     }
+  }
+  /** Some replica that may be given requests has not failed this one, and has its adapter or could load it. */
+  #isHopeful(slot: number): boolean {
+    const { requests, fleet, retries } = this.#parts;
+    const { model, pin } = requests;
+    const row = pin[slot] as number;
+    const excluded = retries.excludedOf(slot);
+    return row === NONE ? fleet.isServed(model[slot] as number, excluded) : !excluded(row);
   }
 }

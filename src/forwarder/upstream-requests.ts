@@ -125,9 +125,11 @@ export class UpstreamRequests {
     const adapter = words[row + at.adapter] as number;
     const isRenamed = ((words[row + at.flags] as number) & RequestFlag.renamed) !== 0;
     if (adapter === 0 && servedName !== '') return servedName;
+    const { name, adapters, hasQualifiedAdapters = false } = this.models[model] as ModelRow;
+    const ofAdapter = adapter === 0 ? '' : (adapters?.[adapter - 1] ?? '');
+    if (adapter !== 0 && hasQualifiedAdapters) return `${servedName || name}:${ofAdapter}`;
     if (!isRenamed) return '';
-    const { name, adapters } = this.models[model] as ModelRow;
-    return adapter === 0 ? name : (adapters?.[adapter - 1] ?? '');
+    return adapter === 0 ? name : ofAdapter;
   }
 
   #promptOf(slot: number): { readonly start: number; readonly end: number } {

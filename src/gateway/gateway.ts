@@ -207,7 +207,7 @@ export class Gateway {
     this.#assertOpen();
     await Promise.all([...this.#membership].map((member) => this.#health.watch(member)));
     this.#scraper.start();
-    this.#loras.start();
+    await this.#loras.start();
     if (takesOver !== undefined) {
       await untilReplicasServe({
         membership: this.#membership,

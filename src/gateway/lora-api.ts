@@ -12,6 +12,28 @@ import type { Member } from './membership.ts';
 
 export type LoraEngine = 'vllm' | 'sglang';
 
+export interface LoraLimits {
+  readonly timeoutMs: number;
+  /** Ends the question before. */
+  readonly signal?: AbortSignal;
+}
+
+/** The engine has answered that it does not. */
+export class LoraRefused extends Error {
+  override readonly name = 'LoraRefused';
+}
+
+interface EngineAnswer {
+  readonly status: number;
+  readonly text: string;
+}
+
+const routes = {
+  vllm: { load: '/v1/load_lora_adapter', unload: '/v1/unload_lora_adapter' },
+  sglang: { load: '/load_lora_adapter', unload: '/unload_lora_adapter' },
+} as const;
+const listPath = '/v1/models';
+
 /** Of an answer as much is read; a list of some thousand models is smaller. */
 const answerBytesMax = 1 << 20;
 /** Of what an engine says to an operator as much is passed on. */
@@ -31,10 +53,9 @@ export class LoraApi {
 
   /** Names of the models and adapters it says it has. Rejects with the reason there is no such list. */
   async list(member: Member): Promise<ReadonlySet<string>> {
-    const { status, text } = await this.#ask(member, '/v1/models', listTimeoutMs);
-    if (status !== 200) throw new Error(reasonOf(status, text));
-    const page = parse(text) as { data?: unknown };
-    if (!Array.isArray(page?.data)) throw new Error('/v1/models is no list');
+    const answer = await this.#ask(member, listPath, { timeoutMs: listTimeoutMs });
+    const page = answer.status === 200 ? (parse(answer.text) as { data?: unknown }) : undefined;
+    if (!Array.isArray(page?.data)) throw refusalOf(answer, listPath);
     return new Set(page.data.map((entry: { id?: unknown } | null) => String(entry?.id)));
   }
 
@@ -43,28 +64,41 @@ export class LoraApi {
     member: Member,
     engine: LoraEngine,
     { name, path }: { readonly name: string; readonly path: string },
-    timeoutMs: number,
+    limits: LoraLimits,
   ): Promise<void> {
-    const body = { lora_name: name, lora_path: path };
-    const answer = await this.#ask(member, routes[engine].load, timeoutMs, body);
+    const route = routes[engine].load;
+    const answer = await this.#ask(member, route, limits, { lora_name: name, lora_path: path });
     if (isDone(answer) || /already (?:been )?(?:loaded|added)/i.test(answer.text)) return;
-    throw new Error(reasonOf(answer.status, answer.text));
+    throw refusalOf(answer, route);
   }
 
   /** Rejects with the reason that it may still be there; fine when it was not. */
-  async unload(member: Member, engine: LoraEngine, name: string, timeoutMs: number): Promise<void> {
-    const answer = await this.#ask(member, routes[engine].unload, timeoutMs, { lora_name: name });
-    const isGone = answer.status === 404 || /not (?:be )?(?:found|loaded|exist)/i.test(answer.text);
-    if (!isDone(answer) && !isGone) throw new Error(reasonOf(answer.status, answer.text));
+  async unload(
+    member: Member,
+    engine: LoraEngine,
+    name: string,
+    limits: LoraLimits,
+  ): Promise<void> {
+    const route = routes[engine].unload;
+    const answer = await this.#ask(member, route, limits, { lora_name: name });
+    // Only an answer that names it: a server without the route says `Not Found` as well.
+    const isGone = answer.text.includes(name) && /not (?:be )?(?:found|loaded)/i.test(answer.text);
+    if (!isDone(answer) && !isGone) throw refusalOf(answer, route);
   }
 
-  async #ask(member: Member, path: string, timeoutMs: number, body?: object) {
+  async #ask(
+    member: Member,
+    path: string,
+    { timeoutMs, signal }: LoraLimits,
+    body?: object,
+  ): Promise<EngineAnswer> {
     const expired = AbortSignal.timeout(timeoutMs);
+    const ends = [expired, this.#closed.signal, ...(signal === undefined ? [] : [signal])];
     try {
       const answer = await request(urlAt(member.url, path), {
         dispatcher: this.#agent,
         method: body === undefined ? 'GET' : 'POST',
-        signal: AbortSignal.any([expired, this.#closed.signal]),
+        signal: AbortSignal.any(ends),
         headersTimeout: timeoutMs,
         bodyTimeout: timeoutMs,
         headers: {
@@ -81,21 +115,18 @@ export class LoraApi {
   }
 }
 
-const routes = {
-  vllm: { load: '/v1/load_lora_adapter', unload: '/v1/unload_lora_adapter' },
-  sglang: { load: '/load_lora_adapter', unload: '/unload_lora_adapter' },
-} as const;
-
-interface EngineAnswer {
-  readonly status: number;
-  readonly text: string;
-}
-
 const isDone = ({ status, text }: EngineAnswer): boolean =>
   status === 200 && (parse(text) as { success?: unknown } | undefined)?.success !== false;
 
-const reasonOf = (status: number, text: string): string =>
-  `answered ${status}: ${text.slice(0, reasonLength)}`;
+/** FastAPI says so where there is no such route: vLLM has it only where adapters are loaded at run time. */
+const noRoute = /^\s*\{\s*"detail"\s*:\s*"Not Found"\s*\}\s*$/;
+
+const refusalOf = ({ status, text }: EngineAnswer, route: string): LoraRefused =>
+  new LoraRefused(
+    noRoute.test(text)
+      ? `has no ${route}: is it started with LoRA, and vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True?`
+      : `${route} answered ${status}: ${text.slice(0, reasonLength)}`,
+  );
 
 async function readText(body: AsyncIterable<Uint8Array>): Promise<string> {
   const chunks: Uint8Array[] = [];
@@ -104,7 +135,7 @@ async function readText(body: AsyncIterable<Uint8Array>): Promise<string> {
   for await (const chunk of body) {
     chunks.push(chunk);
     length += chunk.length;
-    if (length > answerBytesMax) throw new Error('the answer is too large');
+    if (length > answerBytesMax) throw new LoraRefused('the answer is too large');
   }
   return Buffer.concat(chunks).toString();
 }

@@ -1,7 +1,25 @@
-/** Who waits for adapters and who uses them: recounts of the slot table. Main thread; only reads. */
+/** Who waits for adapters and who uses them: a recount of the slot table. Main thread; only reads. */
+import { adaptersMax } from '../config/capacities.ts';
 import type { SharedMemory } from '../shm/memory.ts';
 import { SlotState } from '../shm/request-slots.layout.ts';
 import { RequestSlots } from '../shm/request-slots.ts';
+
+/** Requests that wait for an adapter, counted from 1, of a model. */
+export interface Wait {
+  readonly model: number;
+  readonly adapter: number;
+  /** Row of the only replica that can serve them; -1: any can. */
+  readonly pin: number;
+}
+
+export interface Demand {
+  /** By a text that is the same for the same wait at every look. */
+  readonly waits: ReadonlyMap<string, Wait>;
+  /** Requests for the adapter, hedges included, run on the replica of the row. */
+  isUsed(row: number, adapter: number): boolean;
+}
+
+const placeOf = (row: number, adapter: number): number => row * (adaptersMax + 1) + adapter;
 
 export class LoraDemand {
   readonly #slots: RequestSlots;
@@ -10,35 +28,25 @@ export class LoraDemand {
     this.#slots = new RequestSlots(memory.slots, memory.size.slots);
   }
 
-  /** By adapter, counted from 1: when the first of those came that wait for it, in microseconds. */
-  waiting(model: number): Map<number, number> {
+  look(): Demand {
     const { at, count, words } = this.#slots;
-    const since = new Map<number, number>();
+    const waits = new Map<string, Wait>();
+    const used = new Set<number>();
     for (let slot = 0; slot < count; slot++) {
       const state = this.#slots.state(slot);
-      if (state !== SlotState.queued && state !== SlotState.resuming) continue;
+      if (state === SlotState.free || state === SlotState.reading) continue;
       const row = this.#slots.row(slot);
       const adapter = words[row + at.adapter] as number;
-      if (words[row + at.model] !== model || adapter === 0) continue;
-      const arrivedUs = this.#slots.readTime(slot, at.arrivedUs);
-      since.set(adapter, Math.min(arrivedUs, since.get(adapter) ?? Number.POSITIVE_INFINITY));
+      if (adapter === 0) continue;
+      if (state === SlotState.queued || state === SlotState.resuming) {
+        const model = words[row + at.model] as number;
+        const pin = (words[row + at.pin] as number) - 1;
+        waits.set(`${model} ${adapter} ${pin}`, { model, adapter, pin });
+      } else if (state !== SlotState.settled) {
+        used.add(placeOf(words[row + at.replica] as number, adapter));
+        used.add(placeOf(words[row + at.hedgeReplica] as number, adapter));
+      }
     }
-    return since;
-  }
-
-  /** Requests for the adapter that the replica of the row has, hedges included. */
-  running(replica: number, model: number, adapter: number): number {
-    const { at, count, words } = this.#slots;
-    let running = 0;
-    for (let slot = 0; slot < count; slot++) {
-      const state = this.#slots.state(slot);
-      if (state !== SlotState.dispatched && state !== SlotState.streaming) continue;
-      const row = this.#slots.row(slot);
-      if (words[row + at.model] !== model || words[row + at.adapter] !== adapter) continue;
-      const isThere =
-        words[row + at.replica] === replica || words[row + at.hedgeReplica] === replica;
-      if (isThere) running++;
-    }
-    return running;
+    return { waits, isUsed: (row, adapter) => used.has(placeOf(row, adapter)) };
   }
 }

@@ -7,22 +7,22 @@
  * last request has ended, the engine is told. So no request reaches a replica without its adapter, but
  * where somebody else unloads it or an engine restarts between two looks.
  *
- * What a replica has is what it lists: read when it becomes healthy, and every `health.interval` from then
- * on. While it is unhealthy it has nothing. An engine that does not list what it has just loaded is
- * believed by its answers alone. If this thread dies the process does; the next one reads the lists.
+ * Lists are asked for when a replica becomes healthy, every `health.interval` from then on, and within
+ * `patienceMs` where somebody waits though a replica has the adapter. If this thread dies the process does;
+ * the next one reads the lists.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { adaptersOf, loadableAdapters } from '../config/adapters.ts';
 import type { Config, ModelConfig } from '../config/schema.ts';
-import { nowMs, nowUs } from '../lib/clock.ts';
+import { nowMs } from '../lib/clock.ts';
 import type { SharedMemory } from '../shm/memory.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { Result } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { LoraApi } from './lora-api.ts';
-import { LoraDemand } from './lora-demand.ts';
-import { type Move, planLoads } from './lora-plan.ts';
+import { LoraApi, LoraRefused } from './lora-api.ts';
+import { type Demand, LoraDemand } from './lora-demand.ts';
+import { type Move, patienceMs, planLoads, type Want } from './lora-plan.ts';
 import { type LoraModel, ReplicaShelf } from './lora-shelf.ts';
 import type { Member, Membership } from './membership.ts';
 
@@ -40,26 +40,39 @@ export interface LoraParts {
 
 /** What is waited for is looked at so often: little beside the time of a load. */
 const pollMs = 20;
+/** A start waits so long for the first lists. */
+const firstListsMs = 2000;
 
 export class LoraLoader {
   readonly #parts: LoraParts;
   readonly #models: readonly LoraModel[];
   readonly #api = new LoraApi();
-  readonly #demand: LoraDemand;
+  readonly #slots: LoraDemand;
+  #demand: Demand;
   readonly #shelves = new Map<Member, ReplicaShelf>();
+  /** By wait: since when there is somebody. */
+  readonly #sinceMs = new Map<string, number>();
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
 
   constructor(parts: LoraParts) {
     this.#parts = parts;
-    this.#demand = new LoraDemand(parts.memory);
+    this.#slots = new LoraDemand(parts.memory);
+    this.#demand = this.#slots.look();
     this.#models = parts.config.models.flatMap((model, index) =>
-      model.lora === undefined ? [] : [{ index, lora: model.lora, adapters: adaptersOf(model) }],
+      loadableAdapters(model).length === 0 || model.lora === undefined
+        ? []
+        : [{ index, lora: model.lora, adapters: adaptersOf(model) }],
     );
   }
 
-  start(): void {
-    if (this.#models.length > 0) this.#look();
+  /** Resolves once it is known what the healthy replicas have, or they have been asked for long enough. */
+  async start(): Promise<void> {
+    if (this.#models.length === 0) return;
+    this.#look();
+    const limitMs = nowMs() + firstListsMs;
+    const isOpen = ({ isHealthy, isKnown }: ReplicaShelf): boolean => isHealthy && !isKnown;
+    while ([...this.#shelves.values()].some(isOpen) && nowMs() < limitMs) await sleep(pollMs);
   }
 
   async stop(): Promise<void> {
@@ -69,57 +82,80 @@ export class LoraLoader {
   }
 
   #look(): void {
+    const isWaited = this.#models.some(({ index }) => this.#parts.queued(index) > 0);
+    if (isWaited) this.#demand = this.#slots.look();
+    else this.#sinceMs.clear();
     for (const model of this.#models) {
       const shelves = this.#shelvesOf(model);
       for (const shelf of shelves) this.#follow(shelf);
-      if (this.#parts.queued(model.index) > 0) this.#serve(model, shelves);
+      if (isWaited) this.#serve(model, shelves);
     }
-    for (const shelf of this.#shelves.values())
-      if (!shelf.isPresent) this.#shelves.delete(shelf.member);
-    this.#timer = setTimeout(() => this.#look(), pollMs);
+    if (isWaited) this.#forgetEnded();
+    for (const [member, { isPresent }] of this.#shelves) {
+      if (!isPresent) this.#shelves.delete(member);
+    }
+    if (!this.#isStopped) this.#timer = setTimeout(() => this.#look(), pollMs);
   }
 
-  /** Members that drain or leave are none of them: they are given nothing new. */
+  /** Members that have given up their names are none of them: they are given nothing new. */
   #shelvesOf(model: LoraModel): ReplicaShelf[] {
     const members = [...this.#parts.membership].filter((member) => member.model === model.index);
     return members.map((member) => {
       const present = this.#shelves.get(member);
       if (present !== undefined) return present;
-      const shelf = new ReplicaShelf(member, model, this.#parts.membership, this.#demand);
+      const { membership } = this.#parts;
+      const shelf = new ReplicaShelf(member, model, membership, () => this.#demand);
       this.#shelves.set(member, shelf);
       return shelf;
     });
   }
 
-  /** Takes note of its health, asks what it has when that is due, and forgives what failed long ago. */
+  /** Takes note of its health, and asks what it has when that is due. */
   #follow(shelf: ReplicaShelf): void {
-    const healthMs = this.#parts.config.health.interval;
     shelf.follow();
-    if (!shelf.isHealthy || shelf.loading !== undefined || nowMs() < shelf.listAtMs) return;
-    shelf.listAtMs = nowMs() + healthMs;
+    if (!shelf.isHealthy || shelf.isListing || shelf.loading !== undefined) return;
+    if (nowMs() < shelf.listAtMs) return;
+    shelf.listAtMs = nowMs() + this.#parts.config.health.interval;
+    shelf.isListing = true;
     void this.#list(shelf);
   }
 
   async #list(shelf: ReplicaShelf): Promise<void> {
     const { turn } = shelf;
-    try {
-      const names = await this.#api.list(shelf.member);
-      // It may have loaded or lost something since it was asked.
-      if (shelf.turn === turn && !this.#isStopped) shelf.listed(names);
-    } catch {
-      // A replica that gives no list keeps what it had; its health is the health checker's to judge.
-    }
+    // A replica that gives no list keeps what it had; its health is the health checker's to judge.
+    const names = await this.#api.list(shelf.member).catch(() => undefined);
+    shelf.isListing = false;
+    // It may have loaded or lost something since it was asked.
+    if (shelf.turn === turn && shelf.isHealthy && !this.#isStopped) shelf.listed(names);
+    else shelf.listAtMs = 0;
   }
 
   #serve({ index, lora, adapters }: LoraModel, shelves: readonly ReplicaShelf[]): void {
-    const wants = [...this.#demand.waiting(index)].map(([adapter, sinceUs]) => ({
-      adapter: adapters[adapter - 1] as string,
-      waitedMs: (nowUs() - sinceUs) / 1000,
-    }));
     const loadable = new Set(loadableAdapters({ lora }));
-    const open = wants.filter(({ adapter }) => loadable.has(adapter));
-    for (const move of planLoads(open, shelves, lora.max_loaded)) {
-      void this.#move(move, lora);
+    const wants: Want<ReplicaShelf>[] = [];
+    for (const [key, { model, adapter, pin }] of this.#demand.waits) {
+      const name = adapters[adapter - 1] as string;
+      if (model !== index || !loadable.has(name)) continue;
+      const only = shelves.find(({ member }) => member.row === pin);
+      // Its replica leaves, and is given nothing new.
+      if (pin >= 0 && only === undefined) continue;
+      const sinceMs = this.#sinceMs.get(key) ?? nowMs();
+      this.#sinceMs.set(key, sinceMs);
+      wants.push({ adapter: name, waitedMs: nowMs() - sinceMs, only });
+      for (const shelf of shelves) if (shelf.loaded.has(name)) this.#doubt(shelf);
+    }
+    if (wants.length === 0) return;
+    for (const move of planLoads(wants, shelves, lora.max_loaded)) void this.#move(move, lora);
+  }
+
+  /** Somebody waits though the replica has the adapter: it may not have it any more. */
+  #doubt(shelf: ReplicaShelf): void {
+    shelf.listAtMs = Math.min(shelf.listAtMs, nowMs() + patienceMs);
+  }
+
+  #forgetEnded(): void {
+    for (const key of [...this.#sinceMs.keys()]) {
+      if (!this.#demand.waits.has(key)) this.#sinceMs.delete(key);
     }
   }
 
@@ -129,9 +165,10 @@ export class LoraLoader {
     const startedMs = nowMs();
     shelf.begin(adapter);
     try {
-      if (evicted !== undefined) await this.#giveUp(shelf, evicted, lora);
+      if (evicted !== undefined && !(await this.#giveUp(shelf, evicted, adapter, lora))) return;
       const { path } = lora.adapters.find(({ name }) => name === adapter) as { path: string };
-      await this.#api.load(member, lora.engine, { name: adapter, path }, lora.load_timeout);
+      const limits = { timeoutMs: lora.load_timeout, signal: shelf.signal };
+      await this.#api.load(member, lora.engine, { name: adapter, path }, limits);
       shelf.put(adapter);
       writer.addPair(metrics.loraLoads, member.row, Result.ok, 1);
       logger.info('adapter loaded', {
@@ -139,7 +176,9 @@ export class LoraLoader {
       });
     } catch (error) {
       if (this.#isStopped) return;
-      shelf.failed(adapter, nowMs() + lora.retry_after);
+      const isRefused = error instanceof LoraRefused;
+      const pauseMs = isRefused ? lora.retry_after : patienceMs;
+      shelf.failed(adapter, { untilMs: nowMs() + pauseMs, isRefused });
       writer.addPair(metrics.loraLoads, member.row, Result.failed, 1);
       const err = (error as Error).message;
       logger.warn('adapter not loaded', { replica: member.name, model: adapter, err });
@@ -148,24 +187,53 @@ export class LoraLoader {
     }
   }
 
-  /** Nobody is sent there for it any more, the last one has ended, then the engine gives it up. */
-  async #giveUp(shelf: ReplicaShelf, adapter: string, lora: Lora): Promise<void> {
-    const { membership } = this.#parts;
-    const { member } = shelf;
-    const beats = membership.schedulerBeats;
+  /**
+   * Nobody is sent there for it any more, the last one has ended, then the engine gives it up. False: its
+   * requests take too long, nobody waits for the other one any more, or the engine does not; it stays.
+   */
+  async #giveUp(
+    shelf: ReplicaShelf,
+    adapter: string,
+    wanted: string,
+    lora: Lora,
+  ): Promise<boolean> {
+    const { membership, logger } = this.#parts;
+    const { member, signal } = shelf;
+    const limitMs = nowMs() + lora.load_timeout;
     shelf.take(adapter);
+    // Read after its bit is gone: a turn that begins later knows that.
+    const beats = membership.schedulerBeats;
     while (membership.schedulerBeats === beats || shelf.isUsed(adapter)) {
-      if (this.#isStopped || !shelf.isPresent) throw new Error('the replica has left');
+      const isOver = signal.aborted || !shelf.isPresent || this.#isStopped;
+      if (isOver || nowMs() > limitMs || !this.#isWanted(member, wanted)) {
+        shelf.putBack(adapter);
+        return false;
+      }
       await sleep(pollMs, undefined, { ref: false });
+      this.#demand = this.#slots.look();
     }
     try {
-      await this.#api.unload(member, lora.engine, adapter, lora.load_timeout);
-      this.#parts.metrics.add(metrics.loraEvictions, member.row, 1);
-      this.#parts.logger.info('adapter given up', { replica: member.name, model: adapter });
+      await this.#api.unload(member, lora.engine, adapter, {
+        ...{ timeoutMs: lora.load_timeout, signal },
+      });
     } catch (error) {
-      // Whether it is still there the next list tells; until then nobody is sent there for it.
-      shelf.listAtMs = 0;
-      throw error;
+      shelf.putBack(adapter);
+      const pauseMs = error instanceof LoraRefused ? lora.retry_after : patienceMs;
+      shelf.failed(wanted, { untilMs: nowMs() + pauseMs, isRefused: false });
+      const err = (error as Error).message;
+      logger.warn('adapter not given up', { replica: member.name, model: adapter, err });
+      return false;
     }
+    this.#parts.metrics.add(metrics.loraEvictions, member.row, 1);
+    logger.info('adapter given up', { replica: member.name, model: adapter });
+    return true;
+  }
+
+  #isWanted({ model }: Member, name: string): boolean {
+    const number =
+      1 + (this.#models.find(({ index }) => index === model)?.adapters ?? []).indexOf(name);
+    return [...this.#demand.waits.values()].some(
+      (wait) => wait.model === model && wait.adapter === number,
+    );
   }
 }

@@ -1,12 +1,16 @@
 /**
  * The adapters of one replica: what it has loaded, what it could not load lately, and its bits in the
  * replica table, which follow every change. Main thread.
+ *
+ * What it has is what it lists. An engine that has never listed an adapter, not even one that it has just
+ * loaded, is believed by its answers alone. While a replica is unhealthy it has nothing.
  */
 import { loadableAdapters } from '../config/adapters.ts';
 import type { ModelConfig } from '../config/schema.ts';
+import { BreakerState } from '../dispatch/breaker.ts';
 import { nowMs } from '../lib/clock.ts';
 import { isRoutable } from './handover.ts';
-import type { LoraDemand } from './lora-demand.ts';
+import type { Demand } from './lora-demand.ts';
 import { patienceMs, type Shelf } from './lora-plan.ts';
 import type { Member, Membership } from './membership.ts';
 
@@ -18,25 +22,37 @@ export interface LoraModel {
   readonly adapters: readonly string[];
 }
 
+interface Failure {
+  readonly untilMs: number;
+  /** By the engine; else it may be that it was not asked. */
+  readonly isRefused: boolean;
+}
+
 export class ReplicaShelf implements Shelf {
   readonly member: Member;
   readonly loaded = new Set<string>();
   loading: string | undefined;
+  isKnown = false;
   /** Grows with each change of what it has: a list that was asked for before it is old. */
   turn = 0;
-  /** When it is asked next what it has. */
+  /** When it is asked next what it has; and it is being asked. */
   listAtMs = 0;
+  isListing = false;
   isHealthy = false;
   readonly #model: LoraModel;
   readonly #membership: Membership;
-  readonly #demand: LoraDemand;
-  readonly #failing = new Map<string, number>();
-  /** When what it loaded was loaded, and how many attempts it had been given by then. */
-  readonly #news = new Map<string, { readonly ms: number; readonly attempts: number }>();
+  /** The last look at the slots. */
+  readonly #demand: () => Demand;
+  /** When each that it has was loaded, or found. */
+  readonly #sinceMs = new Map<string, number>();
+  /** Those of them that were loaded here for somebody who waited. */
+  readonly #news = new Set<string>();
+  readonly #failing = new Map<string, Failure>();
   /** Undefined: not known yet whether its lists have what it loads. */
   #listsLoaded: boolean | undefined;
+  #ends = new AbortController();
 
-  constructor(member: Member, model: LoraModel, membership: Membership, demand: LoraDemand) {
+  constructor(member: Member, model: LoraModel, membership: Membership, demand: () => Demand) {
     this.member = member;
     this.#model = model;
     this.#membership = membership;
@@ -55,12 +71,18 @@ export class ReplicaShelf implements Shelf {
     return isRoutable({ ...this.member, ...this.#membership.state(this.member) });
   }
 
-  get isFull(): boolean {
-    return this.#membership.state(this.member).inFlight >= this.member.maxInFlight;
+  get hasRoom(): boolean {
+    const { inFlight, breaker } = this.#membership.state(this.member);
+    return breaker === BreakerState.closed && inFlight < this.member.maxInFlight;
   }
 
   get load(): number {
     return this.#membership.state(this.member).inFlight / this.member.maxInFlight;
+  }
+
+  /** Ends what is asked of it once it is unhealthy. */
+  get signal(): AbortSignal {
+    return this.#ends.signal;
   }
 
   isFailing(adapter: string): boolean {
@@ -68,33 +90,38 @@ export class ReplicaShelf implements Shelf {
   }
 
   isNew(adapter: string): boolean {
-    const news = this.#news.get(adapter);
-    if (news === undefined || nowMs() - news.ms >= patienceMs) return false;
-    const { dispatched } = this.#membership.state(this.member);
-    return this.age(adapter) >= (dispatched - news.attempts) >>> 0;
+    if (!this.#news.has(adapter)) return false;
+    const sinceMs = nowMs() - (this.#sinceMs.get(adapter) as number);
+    return sinceMs < patienceMs && this.#unusedMs(adapter) >= sinceMs;
   }
 
-  age(adapter: string): number {
-    return this.#membership.adapterAge(this.member, this.#number(adapter));
+  idleMs(adapter: string): number {
+    return Math.min(nowMs() - (this.#sinceMs.get(adapter) ?? 0), this.#unusedMs(adapter));
   }
 
   isUsed(adapter: string): boolean {
-    const { row } = this.member;
-    return this.#demand.running(row, this.#model.index, this.#number(adapter)) > 0;
+    const { isUsed } = this.#demand();
+    return this.#rows().some(({ row }) => isUsed(row, this.#number(adapter)));
   }
 
-  /** A replica that went away may come back without what it had. */
+  /** A replica that went away may come back without what it had, and able to load what it could not. */
   follow(): void {
     const { healthy } = this.#membership.state(this.member);
     let isChanged = false;
     if (healthy !== this.isHealthy) {
       this.isHealthy = healthy;
+      this.isKnown = false;
       this.listAtMs = 0;
-      isChanged = !healthy && this.loaded.size > 0;
-      if (!healthy) this.loaded.clear();
       this.#listsLoaded = undefined;
+      isChanged = this.loaded.size + this.#failing.size > 0;
+      this.#failing.clear();
+      if (!healthy) {
+        this.loaded.clear();
+        this.#ends.abort(new Error('it is unhealthy'));
+        this.#ends = new AbortController();
+      }
     }
-    for (const [adapter, untilMs] of this.#failing) {
+    for (const [adapter, { untilMs }] of this.#failing) {
       if (nowMs() < untilMs) continue;
       this.#failing.delete(adapter);
       isChanged = true;
@@ -102,17 +129,20 @@ export class ReplicaShelf implements Shelf {
     if (isChanged) this.#publish();
   }
 
-  listed(names: ReadonlySet<string>): void {
-    const [last] = [...this.loaded].slice(-1);
-    if (last !== undefined) this.#listsLoaded ??= names.has(last);
-    if (this.#listsLoaded === false) return;
+  /** Names of its list; undefined: it gives none. */
+  listed(names: ReadonlySet<string> | undefined): void {
+    this.isKnown = true;
+    if (names === undefined) return;
     const own = loadableAdapters(this.#model).filter(
       (name) => names.has(name) && !this.kept.includes(name),
     );
+    if (own.length > 0) this.#listsLoaded = true;
+    else if (this.#news.size > 0) this.#listsLoaded ??= false;
+    if (this.#listsLoaded === false) return;
     const isSame = own.length === this.loaded.size && own.every((name) => this.loaded.has(name));
     if (isSame) return;
     for (const name of [...this.loaded]) if (!names.has(name)) this.loaded.delete(name);
-    for (const name of own) if (!this.loaded.has(name)) this.loaded.add(name);
+    for (const name of own) this.#add(name);
     this.#publish();
   }
 
@@ -120,22 +150,30 @@ export class ReplicaShelf implements Shelf {
     this.loading = adapter;
   }
 
+  /** It has loaded the adapter. */
   put(adapter: string): void {
-    this.loaded.add(adapter);
-    const { dispatched: attempts } = this.#membership.state(this.member);
-    this.#news.set(adapter, { ms: nowMs(), attempts });
+    this.#sinceMs.delete(adapter);
+    this.#add(adapter);
+    this.#news.add(adapter);
     if (this.#listsLoaded === undefined) this.listAtMs = 0;
     this.#publish();
   }
 
+  /** Nobody is to be sent there for it any more. */
   take(adapter: string): void {
     this.loaded.delete(adapter);
-    this.#news.delete(adapter);
     this.#publish();
   }
 
-  failed(adapter: string, untilMs: number): void {
-    this.#failing.set(adapter, untilMs);
+  /** What was taken has stayed there. */
+  putBack(adapter: string): void {
+    if (!this.isHealthy) return;
+    this.#add(adapter);
+    this.#publish();
+  }
+
+  failed(adapter: string, failure: Failure): void {
+    this.#failing.set(adapter, failure);
     this.#publish();
   }
 
@@ -143,13 +181,38 @@ export class ReplicaShelf implements Shelf {
     this.loading = undefined;
   }
 
+  #add(adapter: string): void {
+    this.loaded.add(adapter);
+    if (!this.#sinceMs.has(adapter)) this.#sinceMs.set(adapter, nowMs());
+  }
+
+  #unusedMs(adapter: string): number {
+    const number = this.#number(adapter);
+    return Math.min(...this.#rows().map((row) => this.#membership.adapterIdleMs(row, number)));
+  }
+
   #number(adapter: string): number {
     return 1 + this.#model.adapters.indexOf(adapter);
   }
 
+  /** Its own, and those of what a reload has replaced by it and that still run: one engine serves them all. */
+  #rows(): Member[] {
+    const { url, model } = this.member;
+    const isSame = (other: Member): boolean => other.url === url && other.model === model;
+    return [this.member, ...[...this.#membership.leaving].filter(isSame)];
+  }
+
   #publish(): void {
     this.turn++;
-    const loadable = loadableAdapters(this.#model).filter((name) => !this.#failing.has(name));
-    this.#membership.setAdapters(this.member, [...this.loaded], loadable);
+    for (const adapter of [...this.#sinceMs.keys()]) {
+      if (this.loaded.has(adapter)) continue;
+      this.#sinceMs.delete(adapter);
+      this.#news.delete(adapter);
+    }
+    // Who waits for what an engine was not asked for, or did not answer, goes on waiting.
+    const loadable = loadableAdapters(this.#model).filter(
+      (name) => this.#failing.get(name)?.isRefused !== true,
+    );
+    for (const row of this.#rows()) this.#membership.setAdapters(row, [...this.loaded], loadable);
   }
 }

@@ -10,6 +10,7 @@ import { adapterBits } from '../config/adapters.ts';
 import { identityOf, rateTerms } from '../config/scheduling.ts';
 import type { BreakerState } from '../dispatch/breaker.ts';
 import { assert } from '../lib/assert.ts';
+import { nowMs } from '../lib/clock.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
@@ -238,11 +239,12 @@ export class Membership {
     this.#changed();
   }
 
-  /** Attempts that the replica was given since it was given one for the adapter. */
-  adapterAge({ row }: Member, adapter: number): number {
-    const { dispatched, adapterUsed } = this.#at.replica.at;
-    const read = (field: number): number => Atomics.load(this.#words, this.#row(row) + field);
-    return (read(dispatched) - read(adapterUsed + adapter - 1)) >>> 0;
+  /** Milliseconds since the row was given a request for the adapter; wraps after 24 days. */
+  adapterIdleMs({ row }: Member, adapter: number): number {
+    const { adapterUsed } = this.#at.replica.at;
+    const usedMs = Atomics.load(this.#words, this.#row(row) + adapterUsed + adapter - 1);
+    // Below 0: the clocks of two threads differ by microseconds.
+    return Math.max(0, (nowMs() - usedMs) | 0);
   }
 
   setHealthy(member: Member, healthy: boolean, reason: string): void {

@@ -54,6 +54,7 @@ export function modelRows(config: Config): readonly ModelRow[] {
       ...modelRules(model),
       ...ofStreams,
       ...{ adapters, mediaDomains, ...ofTokens },
+      hasQualifiedAdapters: model.lora?.engine === 'sglang',
       // Without a file nobody adds it up, and no replica is asked for usage because of it.
       price: config.usage.file === '' ? undefined : priceOf(model.price),
       ...goesOn[index],

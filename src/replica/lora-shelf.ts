@@ -1,7 +1,7 @@
 /**
  * LoRA adapters of a simulated replica: loaded, listed and given up as vLLM and SGLang do. Pure.
  *
- * An adapter is there once the time of its load is over. A path that begins with `/missing` has none.
+ * vLLM is asked for an adapter by its name, SGLang for `model:adapter`. An adapter is there once the time of its load is over. A path that begins with `/missing` has none.
  */
 import { nowMs } from '../lib/clock.ts';
 import { type Answer, jsonAnswer, plainAnswer } from './answer.ts';
@@ -14,6 +14,7 @@ export interface LoraOptions {
 }
 
 interface Adapter {
+  readonly engine: 'vllm' | 'sglang';
   readonly path: string;
   readonly readyMs: number;
 }
@@ -33,7 +34,14 @@ export class LoraShelf {
     this.#options = options;
   }
 
-  has(name: string): boolean {
+  /** `asked` is what a request has as its model, `model` what this replica serves. */
+  serves(asked: string, model: string): boolean {
+    const isQualified = asked.startsWith(`${model}:`);
+    const name = isQualified ? asked.slice(model.length + 1) : asked;
+    return this.#has(name) && (this.#adapters.get(name)?.engine === 'sglang') === isQualified;
+  }
+
+  #has(name: string): boolean {
     const adapter = this.#adapters.get(name);
     return adapter !== undefined && adapter.readyMs <= nowMs();
   }
@@ -41,7 +49,7 @@ export class LoraShelf {
   /** Entries of `/v1/models`. */
   models(parent: string): object[] {
     return [...this.#adapters]
-      .filter(([name]) => this.has(name))
+      .filter(([name]) => this.#has(name))
       .map(([id, { path }]) => ({
         ...{ id, object: 'model', created: 0, owned_by: 'sluice' },
         ...{ root: path, parent },
@@ -54,7 +62,7 @@ export class LoraShelf {
     if (action === undefined || this.#options.max === 0) return undefined;
     const [engine, verb] = action;
     const isLoad = verb === 'load';
-    const problem = isLoad ? this.#load(name, from) : this.#unload(name);
+    const problem = isLoad ? this.#load(engine, name, from) : this.#unload(name);
     const answer = engineAnswer(
       engine,
       problem,
@@ -63,7 +71,7 @@ export class LoraShelf {
     return isLoad && problem === undefined ? { ...answer, headMs: this.#options.loadMs } : answer;
   }
 
-  #load(name: unknown, path: unknown): Problem | undefined {
+  #load(engine: Adapter['engine'], name: unknown, path: unknown): Problem | undefined {
     if (typeof name !== 'string' || typeof path !== 'string' || name === '' || path === '') {
       return [400, "Both 'lora_name' and 'lora_path' must be provided."];
     }
@@ -72,7 +80,7 @@ export class LoraShelf {
     if (path.startsWith('/missing')) return [404, `No adapter found for ${path}`];
     if (this.#adapters.size >= this.#options.max)
       return [400, 'Too many LoRA adapters are loaded.'];
-    this.#adapters.set(name, { path, readyMs: nowMs() + this.#options.loadMs });
+    this.#adapters.set(name, { engine, path, readyMs: nowMs() + this.#options.loadMs });
     return undefined;
   }
 

@@ -155,7 +155,7 @@ export class ReplicaService {
   }
 
   #serves(model: string): boolean {
-    return model === this.#options.model || this.#loras.has(model);
+    return model === this.#options.model || this.#loras.serves(model, this.#options.model);
   }
 
   #noteGeneration(record: AttemptRecord, generation: Generation): void {

@@ -113,7 +113,7 @@ export class Executor implements DecisionSink {
     this.#fill(forwarder, DispatchKind.start, slot, lease, replica, epoch);
     if (this.#isBatch) this.#batchForwarder = forwarder;
     else this.#send(forwarder);
-    this.#replicas.countDispatched(replica, words[row + at.adapter] as number);
+    this.#replicas.countDispatched(replica, words[row + at.adapter] as number, dispatchedUs);
     this.#observe(slot, attempt, replica, heldUs, pickedUs, dispatchedUs);
     this.thinkingSinceUs = dispatchedUs;
   }
@@ -125,7 +125,7 @@ export class Executor implements DecisionSink {
     words[row + at.hedgeReplica] = replica;
     words[row + at.hedgeEpoch] = epoch;
     this.publishHedge(slot);
-    this.#replicas.countDispatched(replica, words[row + at.adapter] as number);
+    this.#replicas.countDispatched(replica, words[row + at.adapter] as number, nowUs());
     this.#metrics.add(catalogue.replicaRequests, replica, 1);
     this.#metrics.add(catalogue.hedges, 0, 1);
   }

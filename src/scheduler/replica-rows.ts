@@ -139,11 +139,10 @@ export class ReplicaRows {
   }
 
   /** `adapter` is that of the attempt, counted from 1; 0 for none. */
-  countDispatched(row: number, adapter: number): void {
+  countDispatched(row: number, adapter: number, nowUs: number): void {
     const word = wordOf(row, field.dispatched);
-    const dispatched = ((this.#words[word] as number) + 1) | 0;
-    this.#words[word] = dispatched;
-    if (adapter !== 0) this.#words[wordOf(row, field.adapterUsed) + adapter - 1] = dispatched;
+    this.#words[word] = (this.#words[word] as number) + 1;
+    if (adapter !== 0) this.#words[wordOf(row, field.adapterUsed) + adapter - 1] = nowUs / 1000;
   }
 
   countFailed(row: number): void {

@@ -38,6 +38,8 @@ export interface ModelRow {
   readonly cascade?: CascadeRef | undefined;
   /** Names of its adapters; the first is adapter 1. Absent: it has none. */
   readonly adapters?: readonly string[];
+  /** Replicas call an adapter `model:adapter`, as SGLang does. */
+  readonly hasQualifiedAdapters?: boolean;
   /** Tokens of prompt and answer together; absent or 0: no limit. */
   readonly maxContext?: number;
   /** The tokenizer pool knows it. Absent: it does not. */

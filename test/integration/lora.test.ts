@@ -55,7 +55,9 @@ describe.each(['vllm', 'sglang'] as const)('an engine as %s', (engine) => {
         ]);
         for (const answer of [first, second]) {
           expect(answer.status).toBe(200);
-          expect(JSON.parse(answer.text)).toMatchObject({ model: 'sql' });
+          // As the engine calls it: a strict one knows no other name.
+          const name = engine === 'sglang' ? `${model}:sql` : 'sql';
+          expect(JSON.parse(answer.text)).toMatchObject({ model: name });
           expect(answer.headers.get('x-sluice-attempts')).toBe('1');
         }
         expect((await stream.ended).text).toContain('[DONE]');
@@ -214,5 +216,82 @@ test('an adapter that no replica can load is a 503 at once, or goes to the fallb
       expect(served.status).toBe(200);
       expect(served.headers.get('x-sluice-replica')).toBe('r3');
     });
+  });
+});
+
+test('an adapter whose replica is full is loaded on another, in the place of an idle one', async () => {
+  await withReplicas(2, { ...strict(1), hold: true }, async ([one, two]) => {
+    const replicas = [
+      { url: one!.url, name: 'r1', max_in_flight: 1 },
+      { url: two!.url, name: 'r2', max_in_flight: 1 },
+    ];
+    for (const [replica, name] of [
+      [one!, 'hot'],
+      [two!, 'cold'],
+    ] as const) {
+      const load = { lora_name: name, lora_path: `/adapters/${name}` };
+      const loaded = post(replica.url, load, {}, '/v1/load_lora_adapter');
+      await replica.gate.arrivals(1);
+      replica.gate.release();
+      await loaded;
+    }
+    const lora: Lora = { adapters: named('hot', 'cold'), max_loaded: 1 };
+    await withGateway({ config: configOf([], {}, { replicas, lora }) }, async (gateway) => {
+      const first = ask(gateway, 'hot', 'first');
+      await one!.gate.arrivals(1);
+      const second = ask(gateway, 'hot', 'second');
+      // The calls to the engine, then the request itself, are held there as well.
+      const freed = (async () => {
+        for (let calls = 0; calls < 3; calls++) {
+          await two!.gate.arrivals(1);
+          two!.gate.release(1);
+        }
+      })();
+      expect((await second).headers.get('x-sluice-replica')).toBe('r2');
+      await freed;
+      one!.gate.release();
+      expect((await first).headers.get('x-sluice-replica')).toBe('r1');
+      expect(calls(two!)).toEqual([
+        ...['load_lora_adapter 200', 'unload_lora_adapter 200', 'load_lora_adapter 200'],
+      ]);
+    });
+  });
+});
+
+test('what somebody else has unloaded is found missing, and loaded again', async () => {
+  await withReplicas(1, strict(2), async ([replica]) => {
+    const health = { interval: '1s', timeout: '500ms' } as const;
+    const use = async (gateway: GatewayProcess): Promise<void> => {
+      expect((await ask(gateway, 'sql')).status).toBe(200);
+      await post(replica!.url, { lora_name: 'sql' }, {}, '/v1/unload_lora_adapter');
+      await expect.poll(() => adaptersOf(gateway), { timeout: 5000 }).toEqual([[]]);
+      expect((await ask(gateway, 'sql', 'again')).status).toBe(200);
+      expect(calls(replica!).filter((call) => call.startsWith('load'))).toHaveLength(2);
+    };
+    await withLora([replica!], { adapters: named('sql') }, use, { health });
+  });
+});
+
+test('a load that hangs is given up, and another replica asked', async () => {
+  await withReplicas(1, strict(2), async ([fit]) => {
+    const slow = await replicaProcess({
+      model,
+      strictModel: true,
+      maxLoras: 2,
+      loraLoadTime: '1h',
+    });
+    try {
+      const lora: Lora = { adapters: named('sql'), load_timeout: '1s' };
+      // Of two idle ones the first is asked first.
+      await withLora([slow, fit!], lora, async (gateway) => {
+        const answer = await ask(gateway, 'sql');
+        expect(answer.status, answer.text).toBe(200);
+        expect(answer.headers.get('x-sluice-replica')).toBe('r2');
+        const paths = (await slow.ledger()).map(({ path }) => path);
+        expect(paths.filter((path) => path.includes('load_lora'))).toHaveLength(1);
+      });
+    } finally {
+      await slow.close();
+    }
   });
 });

@@ -5,7 +5,7 @@
  * An engine counts the tokens of a prompt as `sluice replica` does, so that both hold the same blocks
  * and report the same usage. Only requests of one model, with one answer each.
  */
-import { adapterBits, adaptersOf } from '../../config/adapters.ts';
+import { adapterBits, adaptersOf, loadableAdapters } from '../../config/adapters.ts';
 import { namesOf } from '../../config/model-names.ts';
 import { identityOf, modelRules, rateTerms, schedulingLimits } from '../../config/scheduling.ts';
 import type { Config, ModelConfig } from '../../config/schema.ts';
@@ -67,7 +67,7 @@ function factsOf(
 ): Omit<ReplicaFacts, 'epoch' | 'healthy'> {
   const replica = of.replicas[row];
   assert(replica !== undefined, 'the replica is in the config');
-  const adapters = adapterBits(adaptersOf(of), replica.adapters);
+  const adapters = adapterBits(adaptersOf(of), [...replica.adapters, ...loadableAdapters(of)]);
   return {
     ...{ model, active: true, adapters, identity: identityOf(replica.url) },
     ...{ weight: replica.weight, maxInFlight: replica.max_in_flight, kvTokens: replica.kv_tokens },

@@ -82,6 +82,16 @@ const cases: readonly Case[] = [
     kept: `models: [${m('a', withAdapters(255, 1))}]`,
   },
   {
+    rule: 'lora_replicas_of_one_model',
+    broken: `models: [${m('a', url(1))}, ${m('b', url(1), ', lora: { adapters: [{ name: x, path: /x }] }')}]`,
+    problems: [
+      expect.stringMatching(
+        /models\.1\.replicas\.0\.url: is a replica of models\.0 too, which a model with lora may not share$/,
+      ),
+    ],
+    kept: `models: [${m('a', url(1))}, ${m('b', url(2), ', lora: { adapters: [{ name: x, path: /x }] }')}]`,
+  },
+  {
     rule: 'replica_names_unique',
     broken: `models: [${m('a', url(1, ', name: x'))}, ${m('b', url(2, ', name: x'))}]`,
     problems: [

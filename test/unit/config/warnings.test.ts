@@ -66,6 +66,10 @@ test.each([
     '1:18 limits.store: is shared with `failure_mode: open` and without `limits.gateways`',
   ],
   [`limits: { gateways: 2 }\n${models(model('m'))}`, '1:21 limits.gateways: does nothing without'],
+  [
+    models(model('m', ', lora: { load_timeout: 30s }')),
+    'models.0.lora.load_timeout: is not below `timeouts.queue`',
+  ],
   [models(priced('m')), 'models.0.price: does nothing without `usage.file`'],
   [
     `usage: { keep: 3 }\n${models(model('m'))}`,

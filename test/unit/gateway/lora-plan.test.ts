@@ -1,11 +1,11 @@
 /** Who loads an adapter that somebody waits for, and what is given up for it. */
 import { describe, expect, test } from 'vitest';
-import { patienceMs, planLoads, type Shelf, type Want } from '../../../src/gateway/lora-plan.ts';
+import { patienceMs, planLoads, type Shelf } from '../../../src/gateway/lora-plan.ts';
 import { createPrng } from '../../../src/lib/prng.ts';
 
 interface Place {
   readonly isNew?: boolean;
-  readonly age?: number;
+  readonly idle?: number;
   readonly used?: boolean;
 }
 
@@ -20,19 +20,25 @@ function shelf(
 ): Named {
   const { failing = [], ...facts } = more;
   return {
-    ...{ name, isRoutable: true, isFull: false, load: 0, kept: [], loading: undefined },
-    loaded: new Set(Object.keys(places)),
+    ...{ name, isRoutable: true, hasRoom: true, load: 0, kept: [], loading: undefined },
+    ...{ isKnown: true, loaded: new Set(Object.keys(places)) },
     isNew: (adapter) => places[adapter]?.isNew === true,
     isFailing: (adapter) => failing.includes(adapter),
-    age: (adapter) => places[adapter]?.age ?? 0,
+    idleMs: (adapter) => places[adapter]?.idle ?? 0,
     isUsed: (adapter) => places[adapter]?.used === true,
     ...facts,
   };
 }
 
-const want = (adapter: string, waitedMs = 0): Want => ({ adapter, waitedMs });
+interface Wanted {
+  readonly adapter: string;
+  readonly waitedMs: number;
+  readonly only: Named | undefined;
+}
 
-const plan = (wants: readonly Want[], shelves: readonly Named[], maxLoaded = 2): string[] =>
+const want = (adapter: string, waitedMs = 0, only?: Named): Wanted => ({ adapter, waitedMs, only });
+
+const plan = (wants: readonly Wanted[], shelves: readonly Named[], maxLoaded = 2): string[] =>
   planLoads(wants, shelves, maxLoaded).map(
     ({ shelf: { name }, adapter, evicted }) =>
       `${name}+${adapter}${evicted === undefined ? '' : `-${evicted}`}`,
@@ -50,36 +56,37 @@ describe('an adapter that nobody has', () => {
   });
 
   test('else takes the place of the one that was used longest ago', () => {
-    const a = shelf('a', { w: { age: 5 }, x: { age: 9 } });
-    const b = shelf('b', { w: { age: 7 }, y: { age: 30 } });
+    const a = shelf('a', { w: { idle: 5 }, x: { idle: 9 } });
+    const b = shelf('b', { w: { idle: 7 }, y: { idle: 30 } });
     expect(plan([want('z')], [a, b])).toEqual(['b+z-y']);
   });
 
-  test('takes no place in use before its waiter has waited, and none that was just filled', () => {
-    const a = shelf('a', {
-      w: { age: 50, used: true },
-      x: { age: 90, isNew: true },
-    });
+  test('takes no place in use before it was waited for, none that was just filled, none that is wanted', () => {
+    const a = shelf('a', { w: { idle: 50, used: true }, x: { idle: 90, isNew: true } });
     expect(plan([want('z', patienceMs - 1)], [a])).toEqual([]);
     expect(plan([want('z', patienceMs)], [a])).toEqual(['a+z-w']);
-    const idle = shelf('b', { w: { age: 50, used: true }, x: { age: 3 } });
+    const idle = shelf('b', { w: { idle: 50, used: true }, x: { idle: 3 } });
     expect(plan([want('z', patienceMs)], [idle])).toEqual(['b+z-x']);
+    // Two that wait for one place do not push each other out.
+    expect(plan([want('z', 9000), want('x', 20)], [shelf('c', { x: { idle: 9 } })], 1)).toEqual([]);
   });
 
-  test('goes to no replica that is down, is doing something, or could not load it', () => {
+  test('goes to no replica that is down, unknown, doing something, or could not load it', () => {
     const down = shelf('a', {}, { isRoutable: false });
     const doing = shelf('b', {}, { loading: 'y' });
     const failing = shelf('c', {}, { failing: ['z'] });
-    expect(plan([want('z')], [down, doing, failing])).toEqual([]);
-    expect(plan([want('z')], [down, doing, failing, shelf('d', {}, { load: 0.9 })])).toEqual([
-      'd+z',
-    ]);
+    const unknown = shelf('d', {}, { isKnown: false });
+    const none = [down, doing, failing, unknown];
+    expect(plan([want('z', 9000)], none)).toEqual([]);
+    expect(plan([want('z')], [...none, shelf('e', {}, { load: 0.9 })])).toEqual(['e+z']);
   });
 
-  test('is loaded once, and is there where a replica that is down has it', () => {
-    expect(plan([want('z')], [shelf('a', {}, { loading: 'z' }), shelf('b')])).toEqual([]);
+  test('is loaded once, and is there where a replica that is down has it, or loads it', () => {
+    expect(plan([want('z', 9000)], [shelf('a', {}, { loading: 'z' }), shelf('b')])).toEqual([]);
     const down = shelf('a', { z: {} }, { isRoutable: false });
     expect(plan([want('z')], [down, shelf('b')])).toEqual(['b+z']);
+    const hung = shelf('a', {}, { isRoutable: false, loading: 'z' });
+    expect(plan([want('z')], [hung, shelf('b')])).toEqual(['b+z']);
   });
 });
 
@@ -89,15 +96,30 @@ describe('an adapter that some replica has', () => {
     ['from its start', shelf('a', {}, { kept: ['z'] })],
   ])('%s is loaded nowhere else while that has room', (_name, holder) => {
     expect(plan([want('z')], [holder, shelf('b')])).toEqual([]);
-    // It has room and is not asked: it is paused, or ejected.
+    // It has room and is not asked: it is paused, or has failed who waits.
     expect(plan([want('z', patienceMs)], [holder, shelf('b')])).toEqual(['b+z']);
+    const filled = shelf('b', { x: { idle: 3 }, y: { idle: 4 } });
+    expect(plan([want('z', patienceMs)], [holder, filled])).toEqual(['b+z-y']);
   });
 
-  test('is loaded once more when all that have it are full, and pushes nobody out', () => {
-    const full = shelf('a', { z: {} }, { isFull: true });
+  test('is loaded once more when all that have it are full; others give way when idle alone', () => {
+    const full = shelf('a', { z: {} }, { hasRoom: false });
     expect(plan([want('z')], [full, shelf('b')])).toEqual(['b+z']);
-    expect(plan([want('z', 60_000)], [full, shelf('b', { x: {}, y: {} })])).toEqual([]);
+    expect(plan([want('z')], [full, shelf('b', { x: {}, y: {} })])).toEqual([]);
+    const used = shelf('b', { x: { used: true }, y: { used: true } });
+    expect(plan([want('z', 60_000)], [full, used])).toEqual([]);
+    expect(plan([want('z', 60_000)], [full, shelf('b', { x: { used: true }, y: {} })])).toEqual([
+      'b+z-y',
+    ]);
   });
+});
+
+test('who can be served by one replica alone has it load, whoever else has the adapter', () => {
+  const other = shelf('a', { z: {} });
+  const own = shelf('b', { x: { idle: 1 }, y: { idle: 2 } });
+  expect(plan([want('z', 0, own)], [other, own])).toEqual(['b+z-y']);
+  expect(plan([want('z', 0, own)], [other, own], 3)).toEqual(['b+z']);
+  expect(plan([want('z', 9000, other)], [other, own], 3)).toEqual([]);
 });
 
 test('who has waited longest is served first, each replica does one thing', () => {
@@ -106,7 +128,7 @@ test('who has waited longest is served first, each replica does one thing', () =
   expect(plan(wants, shelves)).toEqual(['a+y', 'b+z']);
 });
 
-test('no plan overfills a shelf, evicts what is wanted of it, or moves one replica twice', () => {
+test('no plan overfills a shelf, gives up what is wanted, or moves one replica twice', () => {
   const seed = Number(process.env.SEED ?? Date.now() % 1e9);
   const random = createPrng(seed);
   const below = (n: number): number => random.next() % n;
@@ -116,36 +138,46 @@ test('no plan overfills a shelf, evicts what is wanted of it, or moves one repli
     const shelves = Array.from({ length: 1 + below(4) }, (_, i) => {
       const has = names.filter(() => below(3) === 0).slice(0, maxLoaded);
       const places = Object.fromEntries(
-        has.map((name) => [name, { age: below(9), used: below(2) === 0, isNew: below(3) === 0 }]),
+        has.map((name) => [name, { idle: below(9), used: below(2) === 0, isNew: below(3) === 0 }]),
       );
       const free = names.filter((name) => !has.includes(name));
       return shelf(String(i), places, {
-        ...{ isRoutable: below(4) > 0, isFull: below(2) === 0, load: below(10) / 10 },
-        loading: below(5) === 0 ? free[0] : undefined,
+        ...{ isRoutable: below(4) > 0, hasRoom: below(2) === 0, load: below(10) / 10 },
+        ...{ isKnown: below(5) > 0, loading: below(5) === 0 ? free[0] : undefined },
         failing: names.filter(() => below(6) === 0),
       });
     });
-    const wants = names.filter(() => below(2) === 0).map((name) => want(name, below(2000)));
+    const wants = names
+      .filter(() => below(2) === 0)
+      .map((name) =>
+        want(name, below(2000), below(4) === 0 ? shelves[below(shelves.length)] : undefined),
+      );
     const moves = planLoads(wants, shelves, maxLoaded);
     const context = `SEED=${seed}, round ${round}`;
     expect(new Set(moves.map(({ shelf: s }) => s)).size, context).toBe(moves.length);
     expect(new Set(moves.map(({ adapter }) => adapter)).size, context).toBe(moves.length);
     for (const { shelf: to, adapter, evicted } of moves) {
-      expect(to.isRoutable && to.loading === undefined, context).toBe(true);
+      expect(to.isRoutable && to.isKnown && to.loading === undefined, context).toBe(true);
       expect(to.loaded.has(adapter) || to.isFailing(adapter), context).toBe(false);
+      const { only } = wants.find((w) => w.adapter === adapter) as Wanted;
+      expect(only === undefined || only === to, context).toBe(true);
       expect(to.loaded.size - (evicted === undefined ? 0 : 1), context).toBeLessThan(maxLoaded);
       if (evicted === undefined) continue;
-      expect(to.loaded.has(evicted), context).toBe(true);
-      const held = shelves.some((s) => s.isRoutable && s.loaded.has(adapter));
-      expect(held, `${context}: nobody is pushed out for a second copy`).toBe(false);
+      expect(to.loaded.has(evicted) && !to.isNew(evicted), context).toBe(true);
+      expect(wants.map((w) => w.adapter).includes(evicted), context).toBe(false);
+      const among = only === undefined ? shelves : [only];
+      const isHeld = among.some((s) => s.isRoutable && s.loaded.has(adapter));
+      expect(isHeld && to.isUsed(evicted), `${context}: a second copy drains nobody`).toBe(false);
     }
     // Who waits in vain does so because nobody could take it in.
-    const idle = shelves.filter((s) => s.isRoutable && s.loading === undefined);
-    for (const { adapter } of wants) {
+    for (const { adapter, only } of wants) {
+      const among = (only === undefined ? shelves : [only]).filter((s) => s.isRoutable);
       const isDone = moves.some((move) => move.adapter === adapter);
-      const isHeld = shelves.some((s) => s.loaded.has(adapter) || s.loading === adapter);
-      const isRoomy = idle.some(
+      const isHeld = among.some((s) => s.loaded.has(adapter) || s.loading === adapter);
+      const isRoomy = among.some(
         (s) =>
+          s.isKnown &&
+          s.loading === undefined &&
           s.loaded.size < maxLoaded &&
           !s.isFailing(adapter) &&
           !moves.some((move) => move.shelf === s),

@@ -3,7 +3,7 @@ import { beforeEach, expect, test } from 'vitest';
 import { LoraDemand } from '../../../src/gateway/lora-demand.ts';
 import { ReplicaShelf } from '../../../src/gateway/lora-shelf.ts';
 import { type Member, Membership } from '../../../src/gateway/membership.ts';
-import { nowMs } from '../../../src/lib/clock.ts';
+import { nowMs, nowUs } from '../../../src/lib/clock.ts';
 import { ReplicaRows } from '../../../src/scheduler/replica-rows.ts';
 import { createMemory, type SharedMemory } from '../../../src/shm/memory.ts';
 import { SlotState } from '../../../src/shm/request-slots.layout.ts';
@@ -29,11 +29,8 @@ beforeEach(() => {
   member = membership.add({ ...spec, ...cost, adapters: ['kept'] }, 0) as Member;
   membership.activate(member);
   membership.setHealthy(member, true, '');
-  shelf = new ReplicaShelf(
-    member,
-    { index: 0, lora, adapters: names },
-    membership,
-    new LoraDemand(memory),
+  shelf = new ReplicaShelf(member, { index: 0, lora, adapters: names }, membership, () =>
+    new LoraDemand(memory).look(),
   );
   shelf.follow();
 });
@@ -94,25 +91,71 @@ test('a replica that went away has nothing, and is asked what it has when it is 
 });
 
 test('what it could not load it does not offer until its time is over', () => {
-  shelf.failed('x', nowMs() + 60_000);
+  shelf.failed('x', { untilMs: nowMs() + 60_000, isRefused: true });
   shelf.follow();
   expect(bits().loads).toEqual(['y']);
   expect(shelf.isFailing('x')).toBe(true);
-  shelf.failed('x', nowMs());
+  shelf.failed('x', { untilMs: nowMs(), isRefused: true });
   shelf.follow();
   expect(bits().loads).toEqual(['x', 'y']);
 });
 
+test('who waits goes on waiting where it was not the engine that refused', () => {
+  shelf.failed('x', { untilMs: nowMs() + 60_000, isRefused: false });
+  expect(shelf.isFailing('x')).toBe(true);
+  expect(bits().loads).toEqual(['x', 'y']);
+  // A replica that has come back is asked anew.
+  membership.setHealthy(member, false, 'gone');
+  shelf.follow();
+  expect(shelf.isFailing('x')).toBe(false);
+});
+
+test('what is asked of a replica ends when it becomes unhealthy', () => {
+  const { signal } = shelf;
+  membership.setHealthy(member, false, 'gone');
+  shelf.follow();
+  expect(signal.aborted).toBe(true);
+  expect(shelf.signal.aborted).toBe(false);
+});
+
 test('an adapter is new until it is used', () => {
   const rows = new ReplicaRows(memory.replicas);
-  rows.countDispatched(member.row, 0);
+  const use = (adapter: string): void =>
+    rows.countDispatched(member.row, 1 + names.indexOf(adapter), nowUs() + 1000);
   shelf.put('x');
   expect(shelf.isNew('x')).toBe(true);
-  rows.countDispatched(member.row, 0);
+  use('y');
   expect(shelf.isNew('x')).toBe(true);
-  rows.countDispatched(member.row, 1 + names.indexOf('x'));
+  use('x');
   expect(shelf.isNew('x')).toBe(false);
+  // One that was found there is waited for by nobody.
+  shelf.listed(new Set(['x', 'y']));
   expect(shelf.isNew('y')).toBe(false);
+});
+
+test('what a reload has replaced and still runs has the adapters of its engine too', () => {
+  shelf.put('x');
+  membership.giveUpName(member);
+  membership.leave(member);
+  const spec = { name: 'a', url: 'http://a:1', api_key: '', weight: 1, max_in_flight: 9 };
+  const cost = { prefill_us: 1, resident_us: 1, kv_tokens: 0, adapters: [] };
+  const next = membership.add({ ...spec, ...cost }, 0) as Member;
+  membership.activate(next);
+  membership.setHealthy(next, true, '');
+  const model = { index: 0, lora, adapters: names };
+  const now = new ReplicaShelf(next, model, membership, () => new LoraDemand(memory).look());
+  now.follow();
+  now.listed(new Set(['x']));
+  const slots = new RequestSlots(memory.slots, 8);
+  const lease = slots.claim(3);
+  const row = slots.row(3);
+  slots.words[row + slots.at.adapter] = 1 + names.indexOf('x');
+  slots.words[row + slots.at.replica] = member.row;
+  slots.transition(3, lease, SlotState.reading, SlotState.queued);
+  slots.startAttempt(3, lease);
+  expect(now.isUsed('x')).toBe(true);
+  now.take('x');
+  expect(bits().has).toEqual(['kept']);
 });
 
 test('who waits and who runs is counted in the slots', () => {
@@ -124,20 +167,24 @@ test('who waits and who runs is counted in the slots', () => {
   const row = slots.row(3);
   words[row + at.model] = 0;
   words[row + at.adapter] = x;
+  words[row + at.pin] = 0;
   words[row + at.replica] = member.row;
   words[row + at.hedgeReplica] = member.row + 1;
-  slots.writeTime(3, at.arrivedUs, 42);
-  const seen = (): [number | undefined, boolean] => [demand.waiting(0).get(x), shelf.isUsed('x')];
-  expect(seen()).toEqual([undefined, false]);
+  const waits = (): unknown[] => [...demand.look().waits.values()];
+  expect(waits()).toEqual([]);
+  expect(shelf.isUsed('x')).toBe(false);
   slots.transition(3, lease, SlotState.reading, SlotState.queued);
-  expect(seen()).toEqual([42, false]);
-  expect(demand.waiting(1).size).toBe(0);
+  expect(waits()).toEqual([{ model: 0, adapter: x, pin: -1 }]);
+  expect(shelf.isUsed('x')).toBe(false);
   const attempt = slots.startAttempt(3, lease);
-  expect(seen()).toEqual([undefined, true]);
+  expect(waits()).toEqual([]);
+  expect(shelf.isUsed('x')).toBe(true);
   // A hedge uses it as well; another adapter, or another replica, does not.
-  expect(demand.running(member.row + 1, 0, x)).toBe(1);
-  expect(demand.running(member.row + 2, 0, x)).toBe(0);
-  expect(demand.running(member.row, 0, x + 1)).toBe(0);
+  const { isUsed } = demand.look();
+  expect(isUsed(member.row + 1, x)).toBe(true);
+  expect(isUsed(member.row + 2, x)).toBe(false);
+  expect(isUsed(member.row, x + 1)).toBe(false);
+  words[row + at.pin] = 1 + member.row;
   slots.transition(3, attempt, SlotState.dispatched, SlotState.resuming);
-  expect(seen()).toEqual([42, false]);
+  expect(waits()).toEqual([{ model: 0, adapter: x, pin: member.row }]);
 });

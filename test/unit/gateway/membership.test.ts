@@ -1,6 +1,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import type { EngineReport } from '../../../src/dispatch/foreign-load.ts';
 import { Membership, type ReplicaSpec } from '../../../src/gateway/membership.ts';
+import { nowUs } from '../../../src/lib/clock.ts';
 import { ReplicaRows } from '../../../src/scheduler/replica-rows.ts';
 import { createMemory, replicaCounts, type SharedMemory } from '../../../src/shm/memory.ts';
 import {
@@ -184,7 +185,7 @@ test('a row that is used again has the adapters of its new replica alone', () =>
   });
 });
 
-test('what a replica loads is a bit of its row, and how long ago it was used is counted there', () => {
+test('what a replica loads is a bit of its row, and when it was used last is written there', () => {
   const names = ['x', 'y', 'z'];
   membership = new Membership(memory, [names], [['y', 'z']]);
   const member = membership.add(spec('a', { adapters: ['x'] }), 0)!;
@@ -202,8 +203,20 @@ test('what a replica loads is a bit of its row, and how long ago it was used is 
   expect(version()).toBe(before + 1);
   expect(read()).toEqual([0b101, 0b100]);
   expect(member.loaded).toEqual(['z']);
-  for (const adapter of [3, 0, 1]) rows.countDispatched(member.row, adapter);
-  expect([1, 2, 3].map((adapter) => membership.adapterAge(member, adapter))).toEqual([0, 3, 2]);
+  const idle = (adapter: number): number => membership.adapterIdleMs(member, adapter);
+  for (const [adapter, agoMs] of [
+    [3, 5000],
+    [0, 10],
+    [1, 100],
+  ] as const) {
+    rows.countDispatched(member.row, adapter, nowUs() - agoMs * 1000);
+  }
+  expect(idle(1)).toBeGreaterThanOrEqual(100);
+  expect(idle(1)).toBeLessThan(5000);
+  expect(idle(3)).toBeGreaterThanOrEqual(5000);
+  // The clock of the thread that wrote it may be ahead by a little.
+  rows.countDispatched(member.row, 2, nowUs() + 60_000_000);
+  expect(idle(2)).toBe(0);
   // Of a replica that is gone, nothing is written to the row of its successor.
   membership.remove(member);
   const successor = membership.add(spec('b'), 0)!;

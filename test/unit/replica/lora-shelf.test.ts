@@ -8,7 +8,8 @@ const load = (shelf: LoraShelf, name: string, path = `/p/${name}`, at = '/v1/loa
 test('an adapter is loaded once, listed, and given up', () => {
   const shelf = new LoraShelf({ max: 2, loadMs: 0 });
   expect(load(shelf, 'a')).toMatchObject({ status: 200, headMs: 0 });
-  expect(shelf.has('a')).toBe(true);
+  expect(shelf.serves('a', 'm')).toBe(true);
+  expect(shelf.serves('m:a', 'm')).toBe(false);
   expect(shelf.models('m')).toEqual([
     expect.objectContaining({ id: 'a', root: '/p/a', parent: 'm' }),
   ]);
@@ -27,6 +28,8 @@ test('SGLang says in the body whether it went well', () => {
   const shelf = new LoraShelf({ max: 1, loadMs: 0 });
   const at = '/load_lora_adapter';
   expect(JSON.parse(load(shelf, 'a', '/p', at)!.body())).toEqual({ success: true });
+  expect(shelf.serves('m:a', 'm')).toBe(true);
+  expect(shelf.serves('a', 'm')).toBe(false);
   const refused = load(shelf, 'b', '/p', at)!;
   expect(refused.status).toBe(400);
   expect(JSON.parse(refused.body())).toMatchObject({ success: false });
@@ -35,7 +38,7 @@ test('SGLang says in the body whether it went well', () => {
 test('it is there when its load is over, and one without places has no such routes', () => {
   const slow = new LoraShelf({ max: 1, loadMs: 60_000 });
   expect(load(slow, 'a')).toMatchObject({ status: 200, headMs: 60_000 });
-  expect(slow.has('a')).toBe(false);
+  expect(slow.serves('a', 'm')).toBe(false);
   expect(slow.models('m')).toEqual([]);
   expect(load(new LoraShelf({ max: 0, loadMs: 0 }), 'a')).toBeUndefined();
 });

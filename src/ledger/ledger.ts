@@ -4,7 +4,8 @@
  * Ledger thread; never blocks. Acceptors and their files know nothing of it.
  *
  * Its death loses nothing: the files are written on, the words of tenants stay as they are, and a successor
- * goes on where the state file says, with events of the last second delivered twice.
+ * goes on where the state file says, with events of the last second delivered twice. What others have spent
+ * in that second it hears from the store, or where that is away not before it is back.
  */
 import { randomUUID } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
@@ -23,7 +24,7 @@ import { Journal, tally } from './journal.ts';
 import type { Chunk } from './segment.ts';
 import { BudgetSharing, type SavedGateway, type SharedBudgets } from './sharing.ts';
 import type { UsageSink } from './sinks/sink.ts';
-import { endOfDay, endOfMonth, Spending } from './spending.ts';
+import { endOfDay, endOfMonth, type SavedSpending, Spending } from './spending.ts';
 import {
   type LedgerState,
   readState,
@@ -128,8 +129,9 @@ export class Ledger {
     }
     for (const journal of this.#journals) await this.#sumUp(journal);
     this.#gateway = state?.gateway ?? this.#newGateway(state === undefined);
+    this.#sharing = this.#createSharing(this.#gateway, state?.heard);
     await this.#save(); // nobody is to hear of an id before it is kept
-    await this.#share(this.#gateway);
+    await this.#sharing?.start(this.#budgets);
     await this.#tick();
     for (const name of this.#parts.sinks) this.#couriers.set(name, this.#courier(name));
     this.#plan();
@@ -141,17 +143,19 @@ export class Ledger {
     return { id: randomUUID(), before: isTold ? this.#spending.saved : { days: {}, months: {} } };
   }
 
-  async #share(gateway: SavedGateway): Promise<void> {
+  #createSharing(
+    gateway: SavedGateway,
+    heard: SavedSpending | undefined,
+  ): BudgetSharing | undefined {
     const { shared } = this.#parts;
-    if (shared === undefined) return;
-    this.#sharing = new BudgetSharing({
-      ...{ ...shared, gateway },
+    if (shared === undefined) return undefined;
+    return new BudgetSharing({
+      ...{ ...shared, gateway, heard },
       spentAt: (ms) => this.#spending.at(ms),
       onNews: () => {
         if (this.#isSummedUp) this.#publish();
       },
     });
-    await this.#sharing.start(this.#budgets);
   }
 
   #courier(name: SinkName): Courier {
@@ -261,6 +265,7 @@ export class Ledger {
       journals: Object.fromEntries(journals),
       spending: this.#spending.saved,
       gateway: this.#gateway,
+      heard: this.#sharing?.heard,
     };
     const text = JSON.stringify(state);
     if (text === this.#saved) return;

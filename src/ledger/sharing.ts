@@ -3,11 +3,11 @@
  * thread, beside its ticks: nothing waits for the store but the start, and that not for long.
  *
  * Once a second all tenants with a budget have their turn, at every tick those that have nearly spent it.
- * What others have spent is kept while the store is away, and never falls within a period: a store that
- * lost its memory hears of it again within a second of each gateway. What this gateway has spent is always
- * exact. A gateway is its id, which is in its state file: two processes of it, where one takes over, read
- * the same files, so they tell the same. One that lost that file has another id and tells only what it
- * spends from then on (`before`): what is in its files it has told under its old one.
+ * What others have spent is kept while the store is away, in the state file too, and never falls within a
+ * period: a store that lost its memory hears of it again within a second of each gateway. What this gateway
+ * has spent is always exact. A gateway is its id, which is in its state file: two processes of it, where one
+ * takes over, read the same files, so they tell the same. One that lost that file has another id and tells
+ * only what it spends from then on (`before`): what is in its files it has told under its old one.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BudgetRow } from '../config/tenants.ts';
@@ -18,6 +18,7 @@ import {
   endOfDay,
   endOfMonth,
   periodsOf,
+  type SavedPeriods,
   type SavedSpending,
   Spending,
   type Spent,
@@ -41,6 +42,8 @@ export interface SharedBudgets {
 
 export interface SharingParts extends SharedBudgets {
   readonly gateway: SavedGateway;
+  /** What others had spent when it was last kept (`heard`); absent: nothing is known of them. */
+  readonly heard: SavedSpending | undefined;
   /** What this gateway has spent in the day and the month of that time. */
   spentAt(ms: number): (tenant: string) => Spent;
   /** More is known than before, or less. */
@@ -88,6 +91,13 @@ export class BudgetSharing {
   constructor(parts: SharingParts) {
     this.#parts = parts;
     this.#before = new Spending(parts.gateway.before);
+    this.#recall('day', parts.heard?.days ?? {});
+    this.#recall('month', parts.heard?.months ?? {});
+  }
+
+  /** What others have spent, as the store said last. */
+  get heard(): SavedSpending {
+    return { days: this.#heardOf('day'), months: this.#heardOf('month') };
   }
 
   /** A first round; whether or not the store answers, it is over soon. */
@@ -136,6 +146,26 @@ export class BudgetSharing {
   /** What others spend is not heard of. */
   isUnknown(tenant: string): boolean {
     return this.#isUp !== true || this.#known.get(tenant)?.isRefused === true;
+  }
+
+  /** What is its own is in its files, whatever the store has said of that. */
+  #recall(kind: Kind, saved: SavedPeriods): void {
+    for (const [period, sums] of Object.entries(saved)) {
+      for (const [tenant, others] of Object.entries(sums)) {
+        const known = this.#known.get(tenant) ?? unheard;
+        this.#known.set(tenant, { ...known, [kind]: { period, others, own: 0 } });
+      }
+    }
+  }
+
+  #heardOf(kind: Kind): SavedPeriods {
+    const heard = [...this.#known].filter(([, known]) => known[kind].others > 0);
+    const byPeriod = Object.groupBy(heard, ([, known]) => known[kind].period);
+    return Object.fromEntries(
+      Object.entries(byPeriod).map(([period, all = []]) => {
+        return [period, Object.fromEntries(all.map(([name, known]) => [name, known[kind].others]))];
+      }),
+    );
   }
 
   #toTellAt(ms: number): SpentBy {

@@ -11,7 +11,7 @@ export interface Spent {
   readonly month: number;
 }
 /** By period, `2026-12-01` or `2026-12`, and tenant. */
-type SavedPeriods = Readonly<Record<string, Readonly<Record<string, number>>>>;
+export type SavedPeriods = Readonly<Record<string, Readonly<Record<string, number>>>>;
 export interface SavedSpending {
   readonly days: SavedPeriods;
   readonly months: SavedPeriods;

@@ -1,6 +1,6 @@
 /**
- * Where the ledger goes on after a restart: cursors of every reader, and what was spent up to those of the
- * tally, in one JSON file that is replaced as a whole. Ledger thread.
+ * Where the ledger goes on after a restart: cursors of every reader, what was spent up to those of the
+ * tally, and what it had heard of other gateways, in one JSON file that is replaced as a whole. Ledger thread.
  *
  * Whichever process wrote it, what it says is true of the files: at worst it is old, and then events come
  * again that were delivered since. Without one, or with one that cannot be read, the ledger begins with the
@@ -21,6 +21,8 @@ export interface LedgerState {
   readonly spending: SavedSpending | undefined;
   /** Who this is to others that share budgets; a version that knew of none wrote nothing. */
   readonly gateway?: SavedGateway | undefined;
+  /** What those others had spent, as it was heard last; absent where budgets are not shared. */
+  readonly heard?: SavedSpending | undefined;
 }
 
 /** Beside the usage file: `usage.ndjson.ledger`. */
@@ -41,7 +43,8 @@ export async function readState(path: string): Promise<LedgerState | undefined> 
     isObject(state.journals) &&
     Object.values(state.journals).every(isJournal) &&
     (state.spending === undefined || isSpending(state.spending)) &&
-    (state.gateway === undefined || isGateway(state.gateway));
+    (state.gateway === undefined || isGateway(state.gateway)) &&
+    (state.heard === undefined || (isObject(state.heard) && isSpending(state.heard)));
   if (!isWhole) throw new Error('it is no state of a ledger, or of another version');
   return state as LedgerState;
 }

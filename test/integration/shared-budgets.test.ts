@@ -7,6 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
+import { readState, stateFileOf } from '../../src/ledger/state-file.ts';
+import { inBillionths } from '../../src/lib/price.ts';
 import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { adminPost } from '../support/admin-post.ts';
@@ -15,16 +17,19 @@ import { type GatewayProcess, gatewayProcess } from '../support/gateway.ts';
 import { hasRedis, RedisServer } from '../support/redis-server.ts';
 import { replicaInProcess } from '../support/replica.ts';
 import { type Answer, chatBody, post, total } from '../support/scenario.ts';
+import { crash, faultEnv, restarts } from '../support/thread-faults.ts';
 import { eventually } from '../support/until.ts';
 
 const token = 'budgets';
-const names = ['few', 'open', 'shut', 'wide'] as const;
+const names = ['few', 'lent', 'open', 'shut', 'wide'] as const;
 type Name = (typeof names)[number];
 const key = newKey();
 /** Of an answer of ten tokens. */
 const cost = 0.01;
 const budgets: Record<Name, object> = {
   few: { budget: { month: 0.1 } },
+  /** Spent by the second gateway alone. */
+  lent: { budget: { month: 0.1 } },
   open: { budget: { month: 1 } },
   shut: { budget: { month: 1 }, failure_mode: 'closed' },
   wide: { budget: { month: 1000 } },
@@ -39,6 +44,7 @@ describe.skipIf(!hasRedis)('one budget, two gateways (skipped without redis-serv
   let one: GatewayProcess;
   let two: GatewayProcess;
   let fewServed = 0;
+  let wideServed = 0;
 
   async function start(name: string, supervisor = false): Promise<GatewayProcess> {
     const config: ConfigInput = {
@@ -53,7 +59,7 @@ describe.skipIf(!hasRedis)('one budget, two gateways (skipped without redis-serv
       })),
       models: [{ name: 'm', price: { output: 1000 }, replicas: [{ url: replica.url }] }],
     };
-    return gatewayProcess({ config, supervisor });
+    return gatewayProcess({ config, supervisor, env: faultEnv });
   }
   const ask = (gateway: GatewayProcess, name: Name): Promise<Answer> =>
     post(gateway.url, chatBody('[[len=10]]', { max_tokens: 10 }), {
@@ -138,7 +144,8 @@ describe.skipIf(!hasRedis)('one budget, two gateways (skipped without redis-serv
       // From the first request on it knows what others have spent.
       expect((await ask(one, 'few')).status).toBe(429);
       for (let i = 0; i < 4; i++) expect((await ask(one, 'wide')).status).toBe(200);
-      await bothKnow('wide', 15);
+      wideServed = 15;
+      await bothKnow('wide', wideServed);
     },
     testMs,
   );
@@ -146,20 +153,21 @@ describe.skipIf(!hasRedis)('one budget, two gateways (skipped without redis-serv
   test(
     'one process takes over from another while requests come: each counts once',
     async () => {
-      let served = 0;
+      const before = wideServed;
       let isOver = false;
       const asking = (async () => {
-        while (!isOver) if ((await ask(two, 'wide')).status === 200) served++;
+        while (!isOver) if ((await ask(two, 'wide')).status === 200) wideServed++;
       })();
       two.kill('SIGUSR2');
       await two.starts(2);
       isOver = true;
       await asking;
-      expect(served).toBeGreaterThan(0);
-      await bothKnow('wide', 15 + served);
+      expect(wideServed).toBeGreaterThan(before);
+      await bothKnow('wide', wideServed);
       await eventually('one process is left', () => two.servingPids.length === 1, waitMs);
       expect((await ask(two, 'wide')).status).toBe(200);
-      await bothKnow('wide', 16 + served);
+      wideServed++;
+      await bothKnow('wide', wideServed);
     },
     testMs,
   );
@@ -195,6 +203,43 @@ describe.skipIf(!hasRedis)('one budget, two gateways (skipped without redis-serv
       }
       await bothKnow('open', 3);
       await bothKnow('shut', 2);
+    },
+    testMs,
+  );
+
+  test(
+    'Redis hangs and the ledger dies: what others have spent is not to be had again',
+    async () => {
+      const isSpent = async (gateway: GatewayProcess): Promise<boolean> =>
+        (await ask(gateway, 'lent')).status === 429;
+      await eventually('it is spent there', () => isSpent(two), waitMs);
+      // Without a request here: of those it knows by itself.
+      const isHeard = async (): Promise<boolean> => (await spent(one, 'lent')) >= 0.1;
+      await eventually('it is heard of here', isHeard, waitMs);
+      expect(await isSpent(one)).toBe(true);
+      const state = stateFileOf(join(folder, 'one.ndjson'));
+      const kept = async (): Promise<number> => {
+        const months = Object.values((await readState(state))?.heard?.months ?? {});
+        return Math.max(0, ...months.map(({ lent = 0 }) => lent));
+      };
+      await eventually('it is kept', async () => (await kept()) >= inBillionths(0.1), waitMs);
+      redis.signal('SIGSTOP');
+      try {
+        await eventually('Redis is away', async () => !(await isUp(one)), waitMs);
+        await crash(one, 'ledger', 'timer', 'throw', 0, token);
+        const isBack = async (): Promise<boolean> => (await restarts(one, 'ledger')) === 1;
+        await eventually('it is started again', isBack, waitMs);
+        const before = await spent(one, 'wide');
+        expect((await ask(one, 'wide')).status).toBe(200);
+        wideServed++;
+        await eventually('it counts', async () => (await spent(one, 'wide')) > before, waitMs);
+        expect(await isUp(one)).toBe(false);
+        expect(await isSpent(one), 'spent is spent').toBe(true);
+      } finally {
+        redis.signal('SIGCONT');
+      }
+      await bothKnow('wide', wideServed);
+      expect(await isSpent(one)).toBe(true);
     },
     testMs,
   );

@@ -235,6 +235,52 @@ describe.skipIf(!hasRedis)('spent together (skipped without redis-server)', () =
     expect(a.said.filter((text) => text === 'down')).toHaveLength(1);
   });
 
+  test('Redis hangs over a restart: what others have spent stays, and what is spent here counts', async () => {
+    const [a, b] = [await started('a'), await started('b')];
+    a.spend(10);
+    b.spend(85);
+    b.spend(3, 'other');
+    await allKnow(95, a, b);
+    await eventually('the other too', () => a.spent(other.row) === 3, waitMs);
+    redis.signal('SIGSTOP');
+    let again: Member;
+    try {
+      await a.ledger.close(1000);
+      again = await started('a');
+      expect([again.spent(), again.spent(other.row)]).toEqual([95, 3]);
+      expect([again.isRefused(), again.isUnknown()]).toEqual([false, true]);
+      again.spend(5);
+      await eventually('its budget is spent', () => again.isRefused(), waitMs);
+      // Once more, from what it has not heard again itself.
+      await again.ledger.close(1000);
+      again = await started('a');
+      expect([again.spent(), again.isRefused(), again.isRefused(other.row)]).toEqual([
+        100,
+        true,
+        false,
+      ]);
+    } finally {
+      redis.signal('SIGCONT');
+    }
+    await allKnow(100, again, b);
+  });
+
+  test('what was heard is of its day and its month', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.parse('2026-12-31T23:59:50.000Z') });
+    const [a, b] = [await started('a'), await started('b')];
+    b.spend(100);
+    await eventually('the day is spent', () => a.isRefused(), waitMs);
+    await a.ledger.close(1000);
+    await redis.kill();
+    try {
+      vi.setSystemTime(Date.parse('2027-01-01T00:00:01.000Z'));
+      const again = await started('a');
+      expect([again.spent(), again.isRefused()]).toEqual([0, false]);
+    } finally {
+      await redis.startAgain();
+    }
+  });
+
   test('Redis takes no writes: own counts, and is told later', async () => {
     const [a, b] = [await started('a'), await started('b')];
     b.spend(20);

@@ -27,7 +27,8 @@ const whole = {
 
 test('what was written is read, and nothing else is left', async () => {
   expect(await readState(path)).toBe(undefined);
-  for (const version of [whole, { ...whole, spending: undefined }]) {
+  const sums = whole.spending;
+  for (const version of [whole, { ...whole, spending: undefined }, { ...whole, heard: sums }]) {
     await writeState(path, JSON.stringify(version));
     expect(await readState(path)).toEqual(JSON.parse(JSON.stringify(version)));
   }
@@ -56,6 +57,8 @@ test.each([
     JSON.stringify({ version: 2, journals: { u: { segments: [], cursors: { tally: {} } } } }),
   ],
   ['no sums', JSON.stringify({ ...whole, spending: {} })],
+  ['nothing heard', JSON.stringify({ ...whole, heard: null })],
+  ['sums of nobody heard', JSON.stringify({ ...whole, heard: { days: { d: 1 }, months: {} } })],
   ['sums of nobody', JSON.stringify({ ...whole, spending: { days: { d: 1 }, months: {} } })],
 ])('%s is none', async (_, text) => {
   writeFileSync(path, text);

@@ -93,6 +93,7 @@ const sources: MetricsSources = {
   threads: () => [],
   threadCpu: () => new Map(),
   limitsLeft: () => [],
+  modelLimitsLeft: () => [],
   ringDepths: () => ({ request: 0, dispatch: 0, event: 0, reply: 0, response: 0 }),
   slotsInUse: () => 0,
   arenaBytesInUse: () => 0,

@@ -195,6 +195,7 @@ export class GatewayAdmin implements AdminActions {
           }),
         threadCpu: () => threadCpu.read(),
         limitsLeft: () => tenants.limitsLeft(),
+        modelLimitsLeft: () => tenants.modelLimitsLeft(),
         ringDepths: () => views.ringDepths(),
         slotsInUse: () => views.slotsInUse(),
         arenaBytesInUse: () => views.arenaBytesInUse(),

@@ -59,6 +59,9 @@ export interface LimitReading {
   readonly dimension: string;
   readonly left: number;
 }
+export interface ModelLimitReading extends LimitReading {
+  readonly model: string;
+}
 export interface ThreadReading {
   readonly name: string;
   readonly heartbeatAgeSeconds: number;
@@ -76,6 +79,8 @@ export interface MetricsSources {
   threadCpu(): ReadonlyMap<string, number>;
   /** Of the tenants that have series of their own. */
   limitsLeft(): readonly LimitReading[];
+  /** Of those tenants too. */
+  modelLimitsLeft(): readonly ModelLimitReading[];
   ringDepths(): Readonly<Record<RingName, number>>;
   slotsInUse(): number;
   arenaBytesInUse(): number;
@@ -234,12 +239,10 @@ export class GatewayMetrics {
       metrics.threadCpu,
       [...this.#sources.threadCpu()].map(([thread, value]) => ({ value, labels: { thread } })),
     );
-    gauges.set(
-      metrics.limitRemaining,
-      this.#sources.limitsLeft().map(({ tenant, dimension, left }) => {
-        return { value: left, labels: { tenant, dimension } };
-      }),
-    );
+    const byLimit = (readings: readonly LimitReading[]): Value[] =>
+      readings.map(({ left: value, ...labels }) => ({ value, labels }));
+    gauges.set(metrics.limitRemaining, byLimit(this.#sources.limitsLeft()));
+    gauges.set(metrics.limitModelRemaining, byLimit(this.#sources.modelLimitsLeft()));
     gauges.set(metrics.slotsInUse, one(this.#sources.slotsInUse()));
     gauges.set(metrics.arenaBytesInUse, one(this.#sources.arenaBytesInUse()));
     gauges.set(metrics.httpConnections, one(this.#sources.httpConnections()));

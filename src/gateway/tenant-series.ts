@@ -27,6 +27,10 @@ export class TenantSeries {
   /** Index of the tenant in the label; that of `other` when it has none of its own. */
   readonly indexOf = (name: string): number => this.#indexes.get(name) ?? defaultMetricDims.tenants;
 
+  has(name: string): boolean {
+    return this.#indexes.has(name);
+  }
+
   *named(): Iterable<TenantReading> {
     for (const [name, index] of this.#indexes) yield { name, index };
   }

@@ -15,7 +15,7 @@ import type { LimitNames } from '../shm/threads.ts';
 import { AdminError } from './admin-server.ts';
 import { Budgets } from './budgets.ts';
 import { LimitRows } from './limit-rows.ts';
-import type { LimitReading } from './metrics.ts';
+import type { LimitReading, ModelLimitReading } from './metrics.ts';
 import { TenantSeries } from './tenant-series.ts';
 
 type TenantConfig = Config['tenants'][number];
@@ -108,10 +108,17 @@ export class Tenants {
 
   /** What those have left that have series of their own. */
   limitsLeft(): LimitReading[] {
-    return [...this.series.named()].flatMap(({ name }) =>
-      [...this.#limits.left(this.#limits.rowOf(name))].map(([dimension, left]) => {
-        return { tenant: name, dimension, left };
-      }),
+    return this.#inSeries().flatMap(({ name: tenant }) =>
+      this.#left({ tenant }, this.#limits.rowOf(tenant)),
+    );
+  }
+
+  /** What they have left for single models. */
+  modelLimitsLeft(): ModelLimitReading[] {
+    return this.#inSeries().flatMap(({ name: tenant, model_limits }) =>
+      Object.keys(model_limits).flatMap((model) =>
+        this.#left({ tenant, model }, this.#limits.rowOf(tenant, model)),
+      ),
     );
   }
 
@@ -184,6 +191,14 @@ export class Tenants {
       keys.map((key) => (key.id === id ? { ...key, disabled } : key)),
     );
     return { tenant, id, state: disabled ? 'disabled' : 'active' };
+  }
+
+  #inSeries(): readonly TenantConfig[] {
+    return this.#source.tenants.filter(({ name }) => this.series.has(name));
+  }
+
+  #left<T extends object>(whose: T, row: number): (T & { dimension: string; left: number })[] {
+    return [...this.#limits.left(row)].map(([dimension, left]) => ({ ...whose, dimension, left }));
   }
 
   #withoutDisabled(tenants: Config['tenants']): Config['tenants'] {

@@ -43,6 +43,12 @@ export const edgeMetrics = () => ({
     'sluice_ratelimit_remaining',
     ['tenant', 'dimension'],
     'count',
-    'What the tenant has left at this moment of its requests, input_tokens and output_tokens per minute and its concurrency; its limits for single models are not in it.',
+    'What the tenant has left at this moment of its requests, input_tokens and output_tokens per minute and its concurrency, over all models.',
+  ),
+  limitModelRemaining: gauge(
+    'sluice_ratelimit_model_remaining',
+    ['tenant', 'model', 'dimension'],
+    'count',
+    'The same of its `model_limits`: what it has left for requests of the model, which count in both.',
   ),
 });

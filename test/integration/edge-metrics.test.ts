@@ -25,10 +25,19 @@ const configOf = (engine: 'uws' | 'node', url: string): ConfigInput => {
     ...{ listen: { engine }, queue: { max: 1 } },
     tenants: [
       tenant('free'),
-      tenant('few', { limits: { requests_per_minute: 2, burst: '24h' } }),
+      tenant('few', {
+        limits: { requests_per_minute: 2, burst: '24h' },
+        model_limits: {
+          m: { requests_per_minute: 3, burst: '24h' },
+          one: { concurrency: 4 },
+        },
+      }),
       tenant('narrow', { limits: { concurrency: 1 } }),
       // One that has series of its own no more.
-      tenant('poor', { limits: { requests_per_minute: 1, burst: '1s' } }),
+      tenant('poor', {
+        limits: { requests_per_minute: 1, burst: '1s' },
+        model_limits: { one: { concurrency: 1 } },
+      }),
     ],
     metrics: { tenants: 3 },
     models: [
@@ -124,7 +133,7 @@ test.each(testEngines)(
         expect([(await held.ended).status, (await waits.ended).status]).toEqual([200, 200]);
 
         const few = [await ask('few', 'f0'), await ask('few', 'f1'), await ask('few', 'f2')];
-        const many = 2 * 24 * 60; // of a day
+        const minutes = 24 * 60; // of a day
         expect(few).toEqual([200, 200, 200]);
         const narrow = start('narrow', 'n0', { tags: '[[hold]]' });
         await gate.arrivals(1);
@@ -148,8 +157,12 @@ test.each(testEngines)(
           'dimension=requests,result=refused,tenant=other': 2,
         });
         expect(samplesOf(families, 'sluice_ratelimit_remaining')).toEqual({
-          'dimension=requests,tenant=few': many - 3,
+          'dimension=requests,tenant=few': 2 * minutes - 3,
           'dimension=concurrency,tenant=narrow': 1,
+        });
+        expect(samplesOf(families, 'sluice_ratelimit_model_remaining')).toEqual({
+          'dimension=requests,model=m,tenant=few': 3 * minutes - 3,
+          'dimension=concurrency,model=one,tenant=few': 4,
         });
       });
     }),

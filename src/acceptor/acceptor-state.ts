@@ -17,10 +17,11 @@ import { MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
 import { RequestRingProducer } from '../shm/request-ring.ts';
 import { RequestSlots } from '../shm/request-slots.ts';
+import { createThreadLog } from '../shm/thread-log.ts';
 import type { AcceptorStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
-import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
+import type { Logger } from '../telemetry/log.ts';
 import type { UsageFile } from '../telemetry/usage-file.ts';
 import { KeyRing } from './key-ring.ts';
 import { ModelTable } from './model-table.ts';
@@ -101,13 +102,7 @@ export function createAcceptorState(start: AcceptorStart): AcceptorState {
   const replicaNames: string[] = [];
   for (const { row, name } of start.replicas) replicaNames[row] = name;
   const limits = new LimitLevels(memory);
-  const log = createLogger({
-    thread: `acceptor-${index}`,
-    level: start.log.level as LogLevel,
-    pretty: start.log.pretty,
-    access: { rate: start.log.sample, slowMs: slowRequestMs },
-    onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
-  });
+  const log = createThreadLog(`acceptor-${index}`, start.log, metrics, slowRequestMs);
   return {
     start,
     slots: new RequestSlots(memory.slots, size.slots),

@@ -6,16 +6,13 @@
  * supervisor starts the gateway again.
  */
 
-import { parentPort, workerData } from 'node:worker_threads';
-import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
-import { nameThread } from '../lib/thread-name.ts';
 import { ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell } from '../shm/doorbell.ts';
-import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
-import type { AcceptorStart, FromThread, ToThread } from '../shm/threads.ts';
+import { ThreadPort } from '../shm/thread-port.ts';
+import type { AcceptorStart, ToThread } from '../shm/threads.ts';
 import { type AcceptorState, createAcceptorState } from './acceptor-state.ts';
 import { Ending } from './ending.ts';
 import { Ingest } from './ingest.ts';
@@ -31,23 +28,16 @@ import { SlowReaders } from './slow-readers.ts';
 import { StoredResponseRequests } from './stored-responses.ts';
 import { TokenCounts } from './token-counts.ts';
 
-/** Lines still in the log when the thread stops may take this long. */
-/** Less than the main thread waits for an acceptor to stop. */
+/** Together less than the main thread waits for an acceptor to stop. */
 const usageCloseMs = 1000;
 const logCloseMs = 500;
 
-const port = parentPort;
-assert(port !== null, 'an acceptor is a worker thread');
-const post = (message: FromThread): void => port.postMessage(message);
+const port = new ThreadPort<AcceptorStart>('acceptor');
+const { post } = port;
 
-const faults =
-  faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
-
-await run(workerData as AcceptorStart);
+await run(port.start);
 
 async function run(start: AcceptorStart): Promise<void> {
-  assert(start.thread === 'acceptor');
-  nameThread(`acceptor-${start.index}`);
   const state = createAcceptorState(start);
   const stored = new StoredResponseRequests(state);
   const settlement = new Settlement(state, stored);
@@ -81,7 +71,7 @@ async function run(start: AcceptorStart): Promise<void> {
       failed(error);
     }
   });
-  port?.on('message', (message: ToThread) => {
+  port.listen((message: ToThread) => {
     switch (message.kind) {
       case 'replica':
         state.replicaNames[message.replica.row] = message.replica.name;
@@ -109,9 +99,6 @@ async function run(start: AcceptorStart): Promise<void> {
         return;
       case 'stop':
         void stop(state, listener, bell, heartbeat);
-        return;
-      case 'fault':
-        faults?.apply(message.fault);
     }
   });
   bell.start();
@@ -139,6 +126,5 @@ async function stop(
   heartbeat.stop();
   await state.usage?.close(usageCloseMs);
   await state.log.close(logCloseMs);
-  post({ kind: 'stopped' });
-  port?.close();
+  port.stopped();
 }

@@ -13,7 +13,7 @@ import { ByteRingProducer } from '../shm/byte-ring.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { LimitTable } from '../shm/limits.ts';
-import { controlCounts, recordRingCapacity } from '../shm/memory.ts';
+import { bellsOf, controlCounts, recordRingCapacity } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { ReplicaProgress } from '../shm/replica-progress.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
@@ -82,7 +82,6 @@ export class Forwarder implements RunningOwner {
     const { size } = memory;
     const records = recordRingCapacity(size);
     const control = ControlLayout.attach(memory.control, controlCounts(size));
-    const { base, stride, at } = control.at.thread;
     const schedule = (): void => this.#schedule();
     this.#slots = new RequestSlots(memory.slots, size.slots);
     this.#metrics = new MetricsWriter(start.metrics, defaultMetricDims);
@@ -93,7 +92,7 @@ export class Forwarder implements RunningOwner {
     this.#deliveries = new Deliveries(this.#slots, start.models, limits);
     this.#control = new Int32Array(memory.control);
     this.#stoppingAt = control.at.stopping;
-    this.#bellOf = (thread) => base + thread * stride + at.bell;
+    this.#bellOf = bellsOf(size);
     this.#bySlot = Array.from({ length: size.slots }, () => undefined);
     const dispatchRing = memory.dispatchRings[start.index] as SharedArrayBuffer;
     const eventRing = memory.eventRings[start.index] as SharedArrayBuffer;

@@ -5,19 +5,16 @@
  * The heartbeat is a timer of the same loop that serves, so a loop that is stuck stops beating.
  */
 
-import { parentPort, workerData } from 'node:worker_threads';
 import { errorOf } from '../errors/catalogue.ts';
-import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
-import { nameThread } from '../lib/thread-name.ts';
-import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell } from '../shm/doorbell.ts';
-import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
-import { controlCounts } from '../shm/memory.ts';
+import { bellsOf } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { createThreadLog } from '../shm/thread-log.ts';
-import type { ForwarderStart, FromThread, ToThread } from '../shm/threads.ts';
+import { ThreadPort } from '../shm/thread-port.ts';
+import type { ForwarderStart, ToThread } from '../shm/threads.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
 import { Forwarder } from './forwarder.ts';
 
@@ -28,25 +25,12 @@ const logCloseMs = 200;
 /** The same complaint about a replica is not repeated sooner. */
 const complaintMs = 10_000;
 
-const start = workerData as ForwarderStart;
-assert(start.thread === 'forwarder');
-nameThread(`forwarder-${start.index}`);
-assert(parentPort !== null);
-const port = parentPort;
-const post = (message: FromThread): void => port.postMessage(message);
-
-const faults =
-  faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
-
+const port = new ThreadPort<ForwarderStart>('forwarder');
+const { start, post } = port;
 const { memory } = start;
-const control = ControlLayout.attach(memory.control, controlCounts(memory.size));
-const words = new Int32Array(memory.control);
-const { base, stride, at } = control.at.thread;
 const threadId = ThreadId.forwarder(start.index, memory.size);
-const row = base + threadId * stride;
-
 const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
-const logger = createThreadLog(`forwarder-${start.index}`, start.log, metrics);
+const logger = createThreadLog(port.name, start.log, metrics);
 
 const complainedMs = new Map<string, number>();
 const forwarder = new Forwarder(start, (replica, error) => {
@@ -60,7 +44,8 @@ const heartbeat = new Heartbeat(memory, threadId, {
   connections: () => forwarder.requests,
   arenaBytes: () => 0,
 });
-const bell = new EventLoopBell(words, row + at.bell, () => forwarder.drain());
+const control = new Int32Array(memory.control);
+const bell = new EventLoopBell(control, bellsOf(memory.size)(threadId), () => forwarder.drain());
 
 /** Resolves once no request is left, or `limitMs` have passed. */
 async function quiet(limitMs: number): Promise<void> {
@@ -77,11 +62,10 @@ async function stop(): Promise<void> {
   forwarder.close();
   heartbeat.stop();
   await logger.close(logCloseMs);
-  post({ kind: 'stopped' });
-  port.close();
+  port.stopped();
 }
 
-port.on('message', (message: ToThread) => {
+port.listen((message: ToThread) => {
   switch (message.kind) {
     case 'replica': {
       const { row, epoch } = message.replica;
@@ -99,9 +83,6 @@ port.on('message', (message: ToThread) => {
       break;
     case 'stop':
       void stop();
-      break;
-    case 'fault':
-      faults?.apply(message.fault);
       break;
   }
 });

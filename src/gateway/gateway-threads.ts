@@ -15,6 +15,7 @@ import type { TokenAnswer, TokenTask } from '../shm/token-tasks.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { holdFreePort } from './free-port.ts';
 import { LedgerThread, wantsLedger } from './ledger-thread.ts';
+import { SpareThread } from './spare-thread.ts';
 import {
   acceptorStart,
   forwarderStart,
@@ -27,7 +28,6 @@ import {
 } from './start-data.ts';
 import type { TenantTables } from './tenants.ts';
 import { ThreadHandle } from './thread-handle.ts';
-import { TracerThread } from './tracer-thread.ts';
 import type { GatewayViews } from './views.ts';
 
 type Applied = Extract<ToThread, { kind: 'replica' | 'forget' }>;
@@ -53,15 +53,20 @@ export class GatewayThreads {
   /** There where limits are shared by way of a store. */
   #limiter: ThreadHandle | undefined;
   readonly #ledger: LedgerThread | undefined;
-  readonly #tracer: TracerThread;
+  /** There where requests are traced. */
+  readonly #tracer: SpareThread | undefined;
 
   constructor(parts: ThreadsParts) {
     this.#parts = parts;
     const { context, logger, metrics } = parts;
-    this.#tracer = new TracerThread(logger, () => tracerStart(context()));
-    const startData = () => ledgerStart(context());
-    if (wantsLedger(context().config)) {
+    const { config, memory } = context();
+    if (wantsLedger(config)) {
+      const startData = () => ledgerStart(context());
       this.#ledger = new LedgerThread({ logger, metrics, startData });
+    }
+    if (memory.spanRings.length > 0) {
+      const startData = () => tracerStart(context());
+      this.#tracer = new SpareThread('tracer', { logger, metrics, startData });
     }
   }
 
@@ -75,13 +80,14 @@ export class GatewayThreads {
     const { forwarders, limiters } = this.#parts.context().memory.size;
     const names = Array.from({ length: forwarders }, (_, i) => `forwarder-${i}`);
     if (limiters === 1) names.push('limiter');
-    this.#tracer.start();
+    this.#tracer?.start();
     await Promise.all(['scheduler', ...names].map((name) => this.#start(name)));
   }
 
   /** Resolves with the port. `assertOpen` throws once the start is taken back. */
   async startAcceptors(assertOpen: () => void): Promise<number> {
-    await this.#ledger?.start(); // from their first request on acceptors know whose budget is spent
+    this.#ledger?.start();
+    await this.#ledger?.ready(); // from their first request on acceptors know whose budget is spent
     const context = this.#parts.context();
     const { listen, threads } = context.config;
     const isShared = listen.port === 0 && threads.acceptors > 1;
@@ -135,7 +141,8 @@ export class GatewayThreads {
 
   /** False: there is no such thread. */
   send(name: string, message: ToThread): boolean {
-    const all = [...this.#acceptors, ...this.#restartable(), this.#ledger];
+    const spare = [this.#ledger, this.#tracer];
+    const all = [...this.#acceptors, ...this.#restartable(), ...spare];
     const thread = all.find((each) => each?.name === name);
     thread?.send(message);
     return thread !== undefined;
@@ -175,7 +182,7 @@ export class GatewayThreads {
     const others = [...this.#restartable(), this.#ledger];
     await Promise.all(others.map((thread) => thread?.stop(graceMs, true)));
     // Last: what the others wrote at their end is still sent.
-    await this.#tracer.stop(graceMs);
+    await this.#tracer?.stop(graceMs);
   }
 
   #restartable(): ThreadHandle[] {

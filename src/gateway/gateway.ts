@@ -13,10 +13,11 @@ import { isListenError } from '../lib/listen-error.ts';
 import { ControlLayout, DrainStage, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
-import { controlCounts, createMemory, type SharedMemory } from '../shm/memory.ts';
+import { bellsOf, controlCounts, createMemory, type SharedMemory } from '../shm/memory.ts';
 import { createMetricsRegions } from '../shm/metrics.layout.ts';
 import { MetricsReader, MetricsWriter } from '../shm/metrics.ts';
 import { Readiness } from '../shm/readiness.ts';
+import { createThreadLog } from '../shm/thread-log.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, threadKindOf } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -32,14 +33,13 @@ import { GatewayThreads } from './gateway-threads.ts';
 import type { HealthChecker } from './health.ts';
 import type { EngineScraper } from './health-engine.ts';
 import { LoraLoader } from './lora-loader.ts';
-import { createMainLog } from './main-log.ts';
 import { Membership } from './membership.ts';
 import { responseRingBytes } from './memory-limit.ts';
 import { OverloadWatch } from './overload.ts';
 import { createHealth, createScraper } from './replica-watch.ts';
 import { Restarts } from './restarts.ts';
 import { RunningConfig } from './running-config.ts';
-import type { StartContext } from './start-data.ts';
+import { type StartContext, threadLog } from './start-data.ts';
 import { untilReplicasServe } from './take-over.ts';
 import { Tenants } from './tenants.ts';
 import { ThreadRecovery } from './thread-recovery.ts';
@@ -120,7 +120,7 @@ export class Gateway {
       this.#metricsRegions[ThreadId.main] as SharedArrayBuffer,
       defaultMetricDims,
     );
-    this.logger = createMainLog(config.log, this.#metrics);
+    this.logger = createThreadLog('main', threadLog(config.log), this.#metrics);
     if (resolved.fallback !== '') this.logger.warn(resolved.fallback);
     this.#membership = new Membership(
       this.#memory,
@@ -345,9 +345,9 @@ export class Gateway {
   }
 
   #ringAll(): void {
-    const { base, stride, at } = this.#at.thread;
+    const bellOf = bellsOf(this.#memory.size);
     for (let id = 0; id < ThreadId.total(this.#memory.size); id++) {
-      ring(this.#control, base + id * stride + at.bell);
+      ring(this.#control, bellOf(id));
     }
   }
 

@@ -16,6 +16,7 @@ import type {
   RedisStart,
   ReplicaAddress,
   SchedulerStart,
+  ThreadLog,
   TracerStart,
 } from '../shm/threads.ts';
 import type { TenantTables } from './tenants.ts';
@@ -30,9 +31,11 @@ export interface StartContext extends TenantTables {
   readonly members: readonly ReplicaAddress[];
 }
 
-/** Lines for people: when asked for, or by default on a terminal. */
-export const wantsPretty = (pretty: Config['log']['pretty']): boolean =>
-  pretty === 'always' || (pretty === 'auto' && process.stdout.isTTY === true);
+/** Lines are for people when asked for, or by default on a terminal. */
+export const threadLog = ({ level, sample, pretty }: Config['log']): ThreadLog => ({
+  ...{ level, sample },
+  pretty: pretty === 'always' || (pretty === 'auto' && process.stdout.isTTY === true),
+});
 
 /** The models as every thread knows them, and where their requests go. */
 export function modelRows(config: Config): readonly ModelRow[] {
@@ -66,11 +69,7 @@ function common({ config, memory, metrics }: StartContext, thread: number) {
   return {
     memory,
     metrics: metrics[thread] as SharedArrayBuffer,
-    log: {
-      level: config.log.level,
-      sample: config.log.sample,
-      pretty: wantsPretty(config.log.pretty),
-    },
+    log: threadLog(config.log),
     models: modelRows(config),
   };
 }
@@ -199,11 +198,9 @@ export function ledgerStart(context: StartContext): LedgerStart {
   };
 }
 
-/** Undefined: requests are not traced. */
-export function tracerStart(context: StartContext): TracerStart | undefined {
+export function tracerStart(context: StartContext): TracerStart {
   const { memory } = context;
   const { listen, tracing } = context.config;
-  if (memory.spanRings.length === 0) return undefined;
   const { metrics, log, models } = common(context, ThreadId.tracer(memory.size));
   return {
     ...{ thread: 'tracer', rings: memory.spanRings, metrics, log, version },

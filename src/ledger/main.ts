@@ -5,18 +5,15 @@
  * It may die at any moment, and of a package at its worst: the main thread starts another. A line of its
  * log has no secret of a sink, whatever is in the error it tells of.
  */
-import { parentPort, workerData } from 'node:worker_threads';
 import { configuredSinks, sinkNames } from '../config/sinks.ts';
-import { assert } from '../lib/assert.ts';
-import { nameThread } from '../lib/thread-name.ts';
 import { redisErrorText } from '../redis/errors.ts';
-import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { LedgerTable } from '../shm/ledger.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
-import type { FromThread, LedgerStart, RedisStart, ToThread } from '../shm/threads.ts';
+import { createThreadLog } from '../shm/thread-log.ts';
+import { ThreadPort } from '../shm/thread-port.ts';
+import type { LedgerStart, RedisStart, ToThread } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
-import { createLogger, type LogLevel } from '../telemetry/log.ts';
 import { errorText } from '../telemetry/log-fields.ts';
 import { RedisBudgets } from './budget-store.ts';
 import { Ledger } from './ledger.ts';
@@ -29,27 +26,14 @@ const logCloseMs = 500;
 /** No request waits for a call about budgets, and many go out together. */
 const storeMsMin = 1000;
 
-const port = parentPort;
-assert(port !== null, 'the ledger is a worker thread');
-const post = (message: FromThread): void => port.postMessage(message);
+const port = new ThreadPort<LedgerStart>('ledger');
 
-const faults =
-  faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
-
-await run(workerData as LedgerStart);
+await run(port.start);
 
 async function run(start: LedgerStart): Promise<void> {
-  assert(start.thread === 'ledger');
-  nameThread('ledger');
   const { sinks, memory } = start;
   const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
-  const log = createLogger({
-    thread: 'ledger',
-    level: start.log.level as LogLevel,
-    pretty: start.log.pretty,
-    access: { rate: 0, slowMs: Number.POSITIVE_INFINITY },
-    onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
-  });
+  const log = createThreadLog(port.name, start.log, metrics);
   const secrets = secretsOf(sinks);
   const withoutSecrets = (error: unknown): string =>
     secrets.reduce((text, secret) => text.replaceAll(secret, '***'), errorText(error));
@@ -94,26 +78,22 @@ async function run(start: LedgerStart): Promise<void> {
       log.error(text, { count: events });
     },
   });
-  port?.on('message', (message: ToThread) => {
+  port.listen((message: ToThread) => {
     switch (message.kind) {
       case 'budgets':
         ledger.setBudgets(message.budgets);
-        post({ kind: 'budgetsApplied' });
+        port.post({ kind: 'budgetsApplied' });
         return;
       case 'stop':
         void stop(ledger, () => log.close(logCloseMs));
-        return;
-      case 'fault':
-        faults?.apply(message.fault);
     }
   });
   await ledger.start();
-  post({ kind: 'ready' });
+  port.post({ kind: 'ready' });
 }
 
 async function stop(ledger: Ledger, closeLog: () => Promise<void>): Promise<void> {
   await ledger.close(closeMs);
   await closeLog();
-  post({ kind: 'stopped' });
-  port?.close();
+  port.stopped();
 }

@@ -3,19 +3,17 @@
  * answers its doorbell and the rare messages of the main thread. An event-loop thread; it never blocks.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
-import { nameThread } from '../lib/thread-name.ts';
 import { RefusedError, redisErrorText } from '../redis/errors.ts';
-import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { ThreadId } from '../shm/control.layout.ts';
 import { EventLoopBell, ring } from '../shm/doorbell.ts';
-import { faultHooksModule } from '../shm/fault-hooks-loader.ts';
 import { Heartbeat } from '../shm/heartbeat.ts';
-import { controlCounts } from '../shm/memory.ts';
+import { bellsOf } from '../shm/memory.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { createThreadLog } from '../shm/thread-log.ts';
-import type { FromThread, LimiterStart, ToThread } from '../shm/threads.ts';
+import { ThreadPort } from '../shm/thread-port.ts';
+import type { LimiterStart, ToThread } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { Limiter } from './limiter.ts';
@@ -25,32 +23,25 @@ const logCloseMs = 200;
 const startMsMax = 500;
 const complaintMs = 10_000;
 
-const start = workerData as LimiterStart;
-assert(start.thread === 'limiter');
-nameThread('limiter');
-assert(parentPort !== null);
-const port = parentPort;
-const post = (message: FromThread): void => port.postMessage(message);
-
-const faults =
-  faultHooksModule && new faultHooksModule.FaultHooks(() => post({ kind: 'terminate' }));
-
+const port = new ThreadPort<LimiterStart>('limiter');
+const { start } = port;
 const { memory } = start;
 const { sharedLimits } = memory;
 assert(sharedLimits !== null, 'there is a store');
-const words = new Int32Array(memory.control);
-const { base, stride, at } = ControlLayout.attach(memory.control, controlCounts(memory.size)).at
-  .thread;
+const control = new Int32Array(memory.control);
+const bellOf = bellsOf(memory.size);
 const threadId = ThreadId.limiter(memory.size);
 const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
-const logger = createThreadLog('limiter', start.log, metrics);
+const logger = createThreadLog(port.name, start.log, metrics);
+
+const schedulerBell = bellOf(ThreadId.scheduler);
 
 let complainedMs = Number.NEGATIVE_INFINITY;
 const limiter = new Limiter({
   memory: { ...memory, sharedLimits },
   store: new RedisStore(start.redis),
   prefix: start.redis.prefix,
-  wakeScheduler: () => ring(words, base + ThreadId.scheduler * stride + at.bell),
+  wakeScheduler: () => ring(control, schedulerBell),
   onState(isDown, error) {
     if (!isDown) logger.info('the store of limits answers');
     else if (error !== undefined) {
@@ -69,18 +60,15 @@ const limiter = new Limiter({
 });
 limiter.setNames(start.names);
 const heartbeat = new Heartbeat(memory, threadId, { connections: () => 0, arenaBytes: () => 0 });
-const bell = new EventLoopBell(words, base + threadId * stride + at.bell, () => limiter.drain());
+const bell = new EventLoopBell(control, bellOf(threadId), () => limiter.drain());
 
-port.on('message', (message: ToThread) => {
+port.listen((message: ToThread) => {
   switch (message.kind) {
     case 'limitNames':
       limiter.setNames(message.names);
       break;
     case 'stop':
       void stop();
-      break;
-    case 'fault':
-      faults?.apply(message.fault);
       break;
   }
 });
@@ -90,12 +78,11 @@ async function stop(): Promise<void> {
   limiter.stop();
   heartbeat.stop();
   await logger.close(logCloseMs);
-  post({ kind: 'stopped' });
-  port.close();
+  port.stopped();
 }
 
 bell.start();
 heartbeat.start();
 // The gateway starts whether or not the store answers.
 await Promise.race([limiter.start(), sleep(startMsMax)]);
-post({ kind: 'ready' });
+port.post({ kind: 'ready' });

@@ -1,10 +1,10 @@
 /** The scheduler's end of limits that are shared with other gateways: leases, and questions to the limiter. */
 import type { SharedLimits } from '../dispatch/leases.ts';
-import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
+import { ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { AskRingLayout } from '../shm/leases.layout.ts';
 import { LeaseTable } from '../shm/leases.ts';
-import { askRingCapacity, controlCounts } from '../shm/memory.ts';
+import { askRingCapacity, bellsOf } from '../shm/memory.ts';
 import { SpscProducer } from '../shm/spsc-ring.ts';
 import type { SchedulerStart } from '../shm/threads.ts';
 
@@ -13,8 +13,7 @@ export function sharedLimitsOf({ memory, sharedLimits }: SchedulerStart): Shared
   const { leases, asks } = memory.sharedLimits;
   const producer = new SpscProducer(AskRingLayout, asks, askRingCapacity);
   const control = new Int32Array(memory.control);
-  const { base, stride, at } = ControlLayout.place(controlCounts(memory.size)).at.thread;
-  const bell = base + ThreadId.limiter(memory.size) * stride + at.bell;
+  const bell = bellsOf(memory.size)(ThreadId.limiter(memory.size));
   return {
     ...sharedLimits,
     rows: new LeaseTable(leases),

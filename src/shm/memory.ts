@@ -82,6 +82,11 @@ export const controlCounts = (size: MemorySize) => ({
   queued: modelRows,
   thread: ThreadId.total(size),
 });
+/** Int32 index of the bell of each thread in the control block, by its ThreadId. */
+export function bellsOf(size: MemorySize): (thread: number) => number {
+  const { base, stride, at } = ControlLayout.place(controlCounts(size)).at.thread;
+  return (thread) => base + thread * stride + at.bell;
+}
 /** Some 400 records of each thread wait for the tracer, which looks ten times a second. */
 export const spanRingBytes = 256 * 1024;
 

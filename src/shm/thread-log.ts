@@ -1,18 +1,18 @@
-/** The log of a thread that writes no lines of requests: what it drops is counted in the thread's metrics. */
+/** The log of a thread: what it drops is counted in the thread's metrics. */
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { createLogger, type Logger, type LogLevel } from '../telemetry/log.ts';
 import type { MetricsWriter } from './metrics.ts';
+import type { ThreadLog } from './threads.ts';
 
+/** `slowMs`: a request that took so long is in it whatever the sample; for threads that log requests. */
 export function createThreadLog(
   thread: string,
-  log: { readonly level: string; readonly sample: number; readonly pretty: boolean },
+  { level, sample, pretty }: ThreadLog,
   metrics: MetricsWriter,
+  slowMs = Number.POSITIVE_INFINITY,
 ): Logger {
   return createLogger({
-    thread,
-    level: log.level as LogLevel,
-    pretty: log.pretty,
-    access: { rate: log.sample, slowMs: Number.POSITIVE_INFINITY },
+    ...{ thread, level: level as LogLevel, pretty, access: { rate: sample, slowMs } },
     onDrop: (lines) => metrics.add(catalogue.logDropped, 0, lines),
   });
 }

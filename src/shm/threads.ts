@@ -64,11 +64,19 @@ export interface ReplicaAddress {
   readonly servedName?: string | undefined;
 }
 
+export interface ThreadLog {
+  readonly level: string;
+  /** Share of successful requests that have a line. */
+  readonly sample: number;
+  /** For people. */
+  readonly pretty: boolean;
+}
+
 interface ThreadStart {
   readonly memory: SharedMemory;
   /** Region this thread alone writes its metrics to (shm/metrics.ts). */
   readonly metrics: SharedArrayBuffer;
-  readonly log: { readonly level: string; readonly sample: number; readonly pretty: boolean };
+  readonly log: ThreadLog;
   readonly models: readonly ModelRow[];
 }
 
@@ -184,7 +192,7 @@ export interface TracerStart {
   /** From acceptors and forwarders. */
   readonly rings: readonly SharedArrayBuffer[];
   readonly metrics: SharedArrayBuffer;
-  readonly log: ThreadStart['log'];
+  readonly log: ThreadLog;
   readonly models: readonly string[];
   readonly endpoint: string;
   readonly headers: Readonly<Record<string, string>>;

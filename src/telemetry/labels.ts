@@ -30,7 +30,7 @@ export const Result = { ok: 0, failed: 1 } as const;
 export type Result = (typeof Result)[keyof typeof Result];
 
 /** Kinds of threads that are started again when they die. */
-export const ThreadKind = { scheduler: 0, forwarder: 1, limiter: 2, ledger: 3 } as const;
+export const ThreadKind = { scheduler: 0, forwarder: 1, limiter: 2, ledger: 3, tracer: 4 } as const;
 export type ThreadKind = (typeof ThreadKind)[keyof typeof ThreadKind];
 
 /** Of a thread by its name. */

@@ -6,14 +6,12 @@
  * Nobody waits for this thread: while it is slow, dead or without a collector, records are dropped where
  * they are made and spans where they are sent, and both are counted. A successor reads on in the rings.
  */
-import { parentPort, workerData } from 'node:worker_threads';
-import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
-import { nameThread } from '../lib/thread-name.ts';
 import { MetricsWriter } from '../shm/metrics.ts';
 import { SpanReader } from '../shm/span-records.ts';
 import { createThreadLog } from '../shm/thread-log.ts';
-import type { FromThread, ToThread, TracerStart } from '../shm/threads.ts';
+import { ThreadPort } from '../shm/thread-port.ts';
+import type { ToThread, TracerStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims, Result } from '../telemetry/labels.ts';
 import { openExport } from './export.ts';
@@ -29,15 +27,10 @@ const logCloseMs = 200;
 /** The same complaint about the collector is not repeated sooner. */
 const complaintMs = 60_000;
 
-const start = workerData as TracerStart;
-assert(start.thread === 'tracer');
-nameThread('tracer');
-const port = parentPort;
-assert(port !== null);
-const post = (message: FromThread): void => port.postMessage(message);
-
+const port = new ThreadPort<TracerStart>('tracer');
+const { start } = port;
 const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
-const logger = createThreadLog('tracer', start.log, metrics);
+const logger = createThreadLog(port.name, start.log, metrics);
 
 let complainedMs = Number.NEGATIVE_INFINITY;
 const collector = await openExport(start, {
@@ -81,11 +74,10 @@ async function stop(): Promise<void> {
   while (drain()) await new Promise((resolve) => setImmediate(resolve));
   await collector.close(flushMs);
   await logger.close(logCloseMs);
-  post({ kind: 'stopped' });
-  port?.close();
+  port.stopped();
 }
 
-port.on('message', (message: ToThread) => {
+port.listen((message: ToThread) => {
   if (message.kind === 'stop') void stop();
 });
-post({ kind: 'ready' });
+port.post({ kind: 'ready' });

@@ -59,7 +59,7 @@ test('an acceptor catches what is thrown beside a request and serves on', async 
 
 test('a thread that cannot start is heard of, with its own words', async () => {
   const heard: [string, unknown][] = [];
-  const thread = new ThreadHandle('scheduler', 'scheduler', { no: 'memory' }, (...death) => {
+  const thread = new ThreadHandle('scheduler', 'scheduler', { thread: 'scheduler' }, (...death) => {
     heard.push(death);
   });
   await expect(thread.ready()).rejects.toThrow(TypeError);

@@ -1,12 +1,15 @@
-import { expect, test } from 'vitest';
-import { TracerThread } from '../../src/gateway/tracer-thread.ts';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { SpareThread } from '../../src/gateway/spare-thread.ts';
 import { ByteRingProducer, createByteRing, SpanRingLayout } from '../../src/shm/byte-ring.ts';
 import { spanRingBytes } from '../../src/shm/memory.ts';
 import { createMetricsRegion } from '../../src/shm/metrics.layout.ts';
+import { MetricsReader, MetricsWriter } from '../../src/shm/metrics.ts';
 import { type RequestSpan, SpanWriter } from '../../src/shm/span-records.ts';
 import type { TracerStart } from '../../src/shm/threads.ts';
-import { defaultMetricDims } from '../../src/telemetry/labels.ts';
+import { metrics as catalogue } from '../../src/telemetry/catalogue.ts';
+import { defaultMetricDims, ThreadKind } from '../../src/telemetry/labels.ts';
 import { OtlpReceiver, spanKinds } from '../support/otlp-receiver.ts';
+import { eventually } from '../support/until.ts';
 
 const record: RequestSpan = {
   kind: 'request',
@@ -37,32 +40,46 @@ const startOf = (ring: SharedArrayBuffer, endpoint: string): TracerStart => ({
   version: '0',
 });
 
-test('nothing is started where requests are not traced', async () => {
-  let asked = 0;
-  const thread = new TracerThread({ error: () => {} }, () => void asked++);
-  thread.start();
-  await thread.stop(100);
-  expect(asked).toBe(1);
+/** What the main thread says of deaths. */
+let said: string[];
+let metrics: SharedArrayBuffer;
+beforeEach(() => {
+  said = [];
+  metrics = createMetricsRegion(defaultMetricDims);
 });
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const tracerOf = (startData: () => TracerStart): SpareThread =>
+  new SpareThread('tracer', {
+    logger: { error: (text) => said.push(text) },
+    metrics: new MetricsWriter(metrics, defaultMetricDims),
+    startData,
+  });
+const restarts = (): number =>
+  new MetricsReader(defaultMetricDims, [metrics])
+    .snapshot()
+    .counter(catalogue.threadRestarts, ThreadKind.tracer);
 
 test('a tracer that dies is started again and reads on; what is left at a stop is still sent', async () => {
   const receiver = await OtlpReceiver.listen();
   const ring = createByteRing(spanRingBytes, 0, SpanRingLayout);
   const writer = new SpanWriter(ring, () => expect.unreachable());
   writer.write(record);
-  const said: string[] = [];
   let starts = 0;
   const start = (): TracerStart => ({
     ...startOf(ring, receiver.endpoint),
     // The first one dies: its metrics are no metrics.
     ...(starts++ === 0 && { metrics: new SharedArrayBuffer(64) }),
   });
-  const thread = new TracerThread({ error: (message) => said.push(message) }, start);
+  const thread = tracerOf(start);
   try {
     thread.start();
     await receiver.until(() => receiver.spans.length === 2);
     expect(starts).toBe(2);
-    expect(said).toEqual([expect.stringContaining('the tracer died')]);
+    expect(said).toEqual(['the tracer died; it is started again']);
+    expect(restarts()).toBe(1);
     const [request, queue] = receiver.spans.toSorted((a, b) => b.kind - a.kind);
     expect(request).toMatchObject({ parentId: record.parentId, kind: spanKinds.server, status: 2 });
     expect(queue).toMatchObject({ parentId: record.spanId, name: 'queue', status: 2 });
@@ -84,18 +101,40 @@ test('a tracer that dies of a record goes on behind it when it is started again'
   broken.data.set([0x7b], broken.reserve(1));
   broken.commit(1, 0, 0, 1);
   new SpanWriter(ring, () => expect.unreachable()).write({ ...record, requestId: 'behind' });
-  const died: string[] = [];
-  const thread = new TracerThread({ error: (message) => died.push(message) }, () =>
-    startOf(ring, receiver.endpoint),
-  );
+  const thread = tracerOf(() => startOf(ring, receiver.endpoint));
   try {
     thread.start();
     const isBehind = () =>
       receiver.spans.some(({ attributes }) => attributes['sluice.request_id'] === 'behind');
     await receiver.until(isBehind);
-    expect(died).toHaveLength(1);
+    expect(said).toHaveLength(1);
   } finally {
     await thread.stop(5000);
     await receiver.close();
   }
+});
+
+test('the pause grows with each death in a row, and a stop ends it', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  let starts = 0;
+  const thread = tracerOf(() => {
+    starts++;
+    // It dies at once: its metrics are no metrics.
+    return { ...startOf(new SharedArrayBuffer(64), ''), metrics: new SharedArrayBuffer(64) };
+  });
+  thread.start();
+  for (const [deaths, pauseMs] of [250, 500, 1000, 2000].entries()) {
+    await eventually('it is dead', () => said.length === deaths + 1);
+    expect(thread.handle).toBeUndefined();
+    vi.advanceTimersByTime(pauseMs - 1);
+    expect(starts).toBe(deaths + 1);
+    vi.advanceTimersByTime(1);
+    expect(starts).toBe(deaths + 2);
+  }
+  await eventually('it is dead again', () => said.length === 5);
+  await thread.stop(100);
+  expect(vi.getTimerCount()).toBe(0);
+  thread.start();
+  expect(starts).toBe(5);
+  expect(restarts()).toBe(4);
 });

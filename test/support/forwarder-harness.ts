@@ -9,6 +9,7 @@ import { ByteRingConsumer } from '../../src/shm/byte-ring.ts';
 import { ControlLayout, ThreadId } from '../../src/shm/control.layout.ts';
 import { ring } from '../../src/shm/doorbell.ts';
 import {
+  bellsOf,
   controlCounts,
   createMemory,
   type MemorySize,
@@ -393,8 +394,7 @@ export class ForwarderHarness {
   }
 
   #ringForwarder(): void {
-    const { base, stride, at } = this.#at.thread;
-    const thread = ThreadId.forwarder(0, this.memory.size);
-    ring(this.#control, base + thread * stride + at.bell);
+    const { size } = this.memory;
+    ring(this.#control, bellsOf(size)(ThreadId.forwarder(0, size)));
   }
 }

@@ -14,9 +14,8 @@ import type { PrefixSource } from '../src/dispatch/arrival.ts';
 import { Brain } from '../src/dispatch/brain.ts';
 import { Candidates, type ReplicaLoad } from '../src/dispatch/candidates.ts';
 import { filterNames } from '../src/dispatch/choice.ts';
-import { type DecisionSink, Ended, RetryRule, Verdict } from '../src/dispatch/decisions.ts';
-import { unlimited } from '../src/dispatch/limit-rows.ts';
-import { unpinned } from '../src/dispatch/pins.ts';
+import { type DecisionSink, Verdict } from '../src/dispatch/decisions.ts';
+import { createArrival, createRelease } from '../src/dispatch/empty-records.ts';
 import type { PickRequest } from '../src/dispatch/policies/policy.ts';
 import { policyFactory, policyNames } from '../src/dispatch/policies/registry.ts';
 import { createPrng } from '../src/lib/prng.ts';
@@ -201,36 +200,10 @@ function busyBrain(size: number, policy: string): { brain: Brain; decide(): void
     };
     brain.updateReplica(row, facts, 0);
   }
-  const release = {
-    ...{ slot: 0, generation: 0, attempt: 1, hedge: false, busy: false },
-    ...{
-      retryAfterMs: 0,
-      error: 0,
-      verdict: Verdict.good,
-      ended: Ended.told,
-      retry: RetryRule.never,
-      settled: true,
-      continues: false,
-      promptTokens: -1,
-      completionTokens: -1,
-    },
-  };
+  const release = { ...createRelease(), attempt: 1, verdict: Verdict.good, settled: true };
   const arrival = {
-    ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: 0 },
-    ...unlimited,
-    ...unpinned,
-    ...{
-      promptBytes: 0,
-      textBytes: 0,
-      readsMore: false,
-      promptTokens,
-      maxTokens: 256,
-      priority: 0,
-      tenant: 0,
-      adapter: 0,
-    },
-    ...{ streams: true, hedgeUs: -1 },
-    ...{ session0: 0, session1: 0, head0: 1, head1: 1, batch0: 0, batch1: 0 },
+    ...createArrival(),
+    ...{ promptTokens, maxTokens: 256, streams: true, head0: 1, head1: 1 },
   };
   const running = Math.min(size * 8, slots / 2);
   let now = 1;

@@ -1,30 +1,8 @@
 /** A request as its slot row tells it to the brain. Scheduler thread; the row is read, never written. */
 import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
-import { unlimited } from '../dispatch/limit-rows.ts';
-import { unpinned } from '../dispatch/pins.ts';
 import { prefixBlockBytes, prefixDepths } from '../protocol/prefix-hash.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
-
-export function createArrival(): Arrival {
-  return {
-    ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: 0 },
-    ...{
-      promptBytes: 0,
-      textBytes: 0,
-      readsMore: false,
-      promptTokens: 0,
-      maxTokens: 0,
-      priority: 0,
-      tenant: 0,
-      adapter: 0,
-    },
-    ...{ streams: false, hedgeUs: -1 },
-    ...unlimited,
-    ...unpinned,
-    ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
-  };
-}
 
 /** Fills `arrival` from the row. */
 export function readArrival(

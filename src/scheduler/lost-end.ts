@@ -1,5 +1,6 @@
 /** The end of an attempt of which no event tells, as the slot's row does. Scheduler thread. */
-import { Ended, type Release, Verdict } from '../dispatch/decisions.ts';
+import { Ended, type Release } from '../dispatch/decisions.ts';
+import { createRelease } from '../dispatch/empty-records.ts';
 import { attemptOf, generationOf, type RequestSlots } from '../shm/request-slots.ts';
 import { retryRuleOf } from './refusals.ts';
 
@@ -11,19 +12,9 @@ export function lostEnd(
 ): Release {
   const error = slots.words[slots.row(slot) + slots.at.error] as number;
   return {
-    slot,
-    generation: generationOf(lease),
-    attempt: attemptOf(lease),
-    hedge: slots.isHedgeAlone(slot),
-    busy: false,
-    verdict: Verdict.none,
-    ended: Ended.lost,
-    retryAfterMs: 0,
-    error,
-    retry: retryRuleOf(error),
-    settled,
-    continues: slots.isContinued(slot),
-    promptTokens: -1,
-    completionTokens: -1,
+    ...createRelease(),
+    ...{ slot, generation: generationOf(lease), attempt: attemptOf(lease), settled },
+    ...{ hedge: slots.isHedgeAlone(slot), continues: slots.isContinued(slot) },
+    ...{ ended: Ended.lost, error, retry: retryRuleOf(error) },
   };
 }

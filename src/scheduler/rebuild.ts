@@ -12,6 +12,7 @@
  */
 import type { Brain } from '../dispatch/brain.ts';
 import { Refusal } from '../dispatch/decisions.ts';
+import { createArrival } from '../dispatch/empty-records.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import {
   attemptOf,
@@ -20,7 +21,7 @@ import {
   type RequestSlots,
   stateOf,
 } from '../shm/request-slots.ts';
-import { createArrival, readArrival } from './arrivals.ts';
+import { readArrival } from './arrivals.ts';
 import type { Executor } from './executor.ts';
 import { lostEnd } from './lost-end.ts';
 

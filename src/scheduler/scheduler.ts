@@ -9,7 +9,8 @@
  */
 import { Brain } from '../dispatch/brain.ts';
 import { NONE } from '../dispatch/candidates.ts';
-import { Ended, type FirstToken, type Release, RetryRule, Verdict } from '../dispatch/decisions.ts';
+import { type FirstToken, RetryRule, Verdict } from '../dispatch/decisions.ts';
+import { createArrival, createRelease } from '../dispatch/empty-records.ts';
 import { nowUs } from '../lib/clock.ts';
 import { faultPoint } from '../lib/fault-point.ts';
 import { tenantLanes } from '../protocol/request-keys.ts';
@@ -34,7 +35,7 @@ import { SpscConsumer } from '../shm/spsc-ring.ts';
 import type { ModelRow, SchedulerStart } from '../shm/threads.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
-import { createArrival, prefixesOf, readArrival } from './arrivals.ts';
+import { prefixesOf, readArrival } from './arrivals.ts';
 import { Audit } from './audit.ts';
 import { Executor } from './executor.ts';
 import { rebuild } from './rebuild.ts';
@@ -84,11 +85,7 @@ export class Scheduler {
   readonly #models: number;
   readonly #size: MemorySize;
   readonly #totalTimeoutUs: number;
-  readonly #release: Release = {
-    ...{ slot: 0, generation: 0, attempt: 0, hedge: false, busy: false, verdict: Verdict.none },
-    ...{ retryAfterMs: 0, error: 0, retry: RetryRule.never, settled: false, continues: false },
-    ...{ promptTokens: -1, completionTokens: -1, refused: false, ended: Ended.told },
-  };
+  readonly #release = createRelease();
   readonly #firstToken: FirstToken = {
     ...{ slot: 0, generation: 0, attempt: 0, hedge: false, afterUs: 0 },
   };

@@ -10,14 +10,11 @@ import type { Arrival, PrefixSource } from '../dispatch/arrival.ts';
 import { Brain } from '../dispatch/brain.ts';
 import {
   type DecisionSink,
-  Ended,
   type FirstToken,
   type Release,
   RetryRule,
-  Verdict,
 } from '../dispatch/decisions.ts';
-import { unlimited } from '../dispatch/limit-rows.ts';
-import { unpinned } from '../dispatch/pins.ts';
+import { createArrival, createRelease } from '../dispatch/empty-records.ts';
 import { assert } from '../lib/assert.ts';
 import { createPrng, type Prng } from '../lib/prng.ts';
 import { prefixDepths } from '../protocol/prefix-hash.ts';
@@ -140,8 +137,8 @@ class Gateway implements DecisionSink {
     this.#generation = new Int32Array(slots);
     this.#slotOf = new Int32Array(workload.count);
     this.#attempt = new Uint8Array(workload.count);
-    this.#arrival = emptyArrival();
-    this.#release = emptyRelease();
+    this.#arrival = { ...createArrival(), deadlineUs: noLimitUs, streams: true };
+    this.#release = { ...createRelease(), settled: true };
     this.brain = new Brain(
       {
         ...{ slots, seed, models, queueMax, queueTimeoutMs, retry, breaker, slowStartUs, hedge },
@@ -284,41 +281,4 @@ class SlotHashes implements PrefixSource {
   write(slot: number, view: RequestView, request: number): void {
     this.#count[slot] = view.writeHashes(request, this.words, this.startOf(slot));
   }
-}
-
-function emptyArrival(): Arrival {
-  return {
-    ...{ slot: 0, generation: 0, model: 0, askedModel: 0, publishedUs: 0, deadlineUs: noLimitUs },
-    ...{
-      promptBytes: 0,
-      textBytes: 0,
-      readsMore: false,
-      promptTokens: 0,
-      maxTokens: 0,
-      priority: 0,
-      tenant: 0,
-      ...unlimited,
-      ...unpinned,
-      adapter: 0,
-      streams: true,
-      hedgeUs: -1,
-    },
-    ...{ session0: 0, session1: 0, head0: 0, head1: 0, batch0: 0, batch1: 0 },
-  };
-}
-
-function emptyRelease(): Release {
-  return {
-    ...{ slot: 0, generation: 0, attempt: 0, hedge: false, busy: false },
-    ...{ retryAfterMs: 0, error: 0 },
-    ...{
-      verdict: Verdict.none,
-      ended: Ended.told,
-      retry: RetryRule.never,
-      settled: true,
-      continues: false,
-      promptTokens: -1,
-      completionTokens: -1,
-    },
-  };
 }

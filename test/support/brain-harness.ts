@@ -9,7 +9,6 @@ import { type Choice, filterNames } from '../../src/dispatch/choice.ts';
 import {
   type BrainConfig,
   type DecisionSink,
-  Ended,
   type FallbackList,
   FallbackReason,
   HedgeResult,
@@ -17,6 +16,7 @@ import {
   RetryRule,
   Verdict,
 } from '../../src/dispatch/decisions.ts';
+import { createRelease } from '../../src/dispatch/empty-records.ts';
 import type { EngineReport } from '../../src/dispatch/foreign-load.ts';
 import type { ReplicaFacts } from '../../src/dispatch/replica-state.ts';
 import { errors } from '../../src/errors/catalogue.ts';
@@ -60,12 +60,7 @@ export const breakerRules: BrainConfig['breaker'] = {
   ...{ maxEjected: 0.5, panicBelow: 0.5 },
 };
 
-export const plainRelease = {
-  ...{ hedge: false, busy: false, verdict: Verdict.none, retryAfterMs: 0, error: 0 },
-  ended: Ended.told as Ended,
-  ...{ retry: RetryRule.never, settled: false, continues: false },
-  ...{ promptTokens: -1, completionTokens: -1 },
-};
+export const plainRelease = createRelease();
 
 export class BrainHarness implements DecisionSink {
   readonly brain: Brain;
@@ -385,10 +380,10 @@ export class BrainHarness implements DecisionSink {
   #release(slot: number, end: Partial<Parameters<Brain['release']>[0]>): boolean {
     const known = this.brain.release(
       {
+        ...plainRelease,
         slot,
         generation: this.generations[slot] ?? 0,
         attempt: this.running.get(slot)?.attempt ?? 0,
-        ...plainRelease,
         ...end,
       },
       this.nowUs,

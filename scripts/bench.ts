@@ -8,7 +8,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { BenchContext, type Scenario } from './bench/bench-context.ts';
+import { BenchContext, type Scenario, withBench } from './bench/bench-context.ts';
 import type { BenchReport, ScenarioResult } from './bench/figures.ts';
 import { commit, machine } from './bench/machine.ts';
 import { buildProgram } from './bench/program.ts';
@@ -96,24 +96,12 @@ function lossesOf(results: readonly ScenarioResult[]): string[] {
 async function run(scenario: Scenario): Promise<ScenarioResult> {
   const say = (line: string) => process.stderr.write(`${scenario.name}  ${line}\n`);
   const bench = new BenchContext(flags.smoke, flags.seed, new Set(flags.targets), say);
-  const onSignal = () => {
-    bench.children.killAll();
-    bench.removeFolder();
-    process.exit(130);
-  };
-  process.once('SIGINT', onSignal);
-  process.once('SIGTERM', onSignal);
   const { name, question } = scenario;
   try {
-    return { name, question, ...(await scenario.run(bench)) };
+    return { name, question, ...(await withBench(bench, () => scenario.run(bench))) };
   } catch (error) {
     const text = (error as Error).message;
     return { name, question, figures: [], skipped: [], data: {}, error: text };
-  } finally {
-    await bench.children.stopAll();
-    bench.removeFolder();
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
   }
 }
 

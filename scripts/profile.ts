@@ -8,7 +8,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { BenchContext } from './bench/bench-context.ts';
+import { BenchContext, withBench } from './bench/bench-context.ts';
 import { type ChildOptions, freePorts } from './bench/children.ts';
 import { measure } from './bench/measure.ts';
 import { buildProgram, mainFile } from './bench/program.ts';
@@ -57,22 +57,10 @@ async function main(): Promise<number> {
   const clinic = tool && { tool, script: installClinic() };
   const say = (line: string) => process.stderr.write(`${line}\n`);
   const bench = new BenchContext(false, 1, new Set(), say);
-  const onSignal = () => {
-    bench.children.killAll();
-    bench.removeFolder();
-    process.exit(130);
-  };
-  process.once('SIGINT', onSignal);
-  process.once('SIGTERM', onSignal);
   // Profiles of an earlier run would be read as this one's.
   rmSync(flags.out, { recursive: true, force: true });
   mkdirSync(flags.out, { recursive: true });
-  try {
-    await profile(bench, seconds * 1000, clinic);
-  } finally {
-    await bench.children.stopAll();
-    bench.removeFolder();
-  }
+  await withBench(bench, () => profile(bench, seconds * 1000, clinic));
   return clinic === undefined ? printThreads() : printPages();
 }
 

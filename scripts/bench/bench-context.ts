@@ -48,3 +48,22 @@ export class BenchContext {
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
+
+/** However `use` ends, and on a signal, its children end and its folder goes. */
+export async function withBench<T>(bench: BenchContext, use: () => Promise<T>): Promise<T> {
+  const onSignal = () => {
+    bench.children.killAll();
+    bench.removeFolder();
+    process.exit(130);
+  };
+  process.once('SIGINT', onSignal);
+  process.once('SIGTERM', onSignal);
+  try {
+    return await use();
+  } finally {
+    await bench.children.stopAll();
+    bench.removeFolder();
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}

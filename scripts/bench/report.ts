@@ -1,4 +1,5 @@
 /** The benchmark as a text table, as Markdown, and as ratios to an older run. Pure. */
+import { tableLines } from '../../src/lib/text-table.ts';
 import { type BenchReport, type Figure, formatNumber, verdict } from './figures.ts';
 
 const columns = ['figure', 'value', 'floor', 'aim', 'verdict', 'rests on'] as const;
@@ -8,7 +9,7 @@ export function textReport(report: BenchReport): string {
   for (const scenario of report.scenarios) {
     lines.push(`${scenario.name}: ${scenario.question}`);
     if (scenario.error !== undefined) lines.push(`  FAILED: ${scenario.error}`);
-    lines.push(...textTable(scenario.figures.map(cells)).map((line) => `  ${line}`));
+    lines.push(...tableLines(scenario.figures.map(cells)).map((line) => `  ${line}`));
     lines.push(...scenario.skipped.map((reason) => `  skipped: ${reason}`), '');
   }
   return lines.join('\n');
@@ -51,7 +52,7 @@ export function compareReports(before: BenchReport, after: BenchReport): string 
   if (before.machine.cpu !== after.machine.cpu || before.machine.cores !== after.machine.cores) {
     warnings.push('WARNING: two different machines');
   }
-  return `${[...warnings, ...textTable(rows)].join('\n')}\n`;
+  return `${[...warnings, ...tableLines(rows)].join('\n')}\n`;
 }
 
 /** Below this, two runs of one commit differ by as much. */
@@ -93,19 +94,4 @@ function cells(figure: Figure): string[] {
 
 function withUnit(figure: Figure, value: number): string {
   return figure.unit === '' ? formatNumber(value) : `${formatNumber(value)} ${figure.unit}`;
-}
-
-function textTable(rows: readonly (readonly string[])[]): string[] {
-  const widths: number[] = [];
-  for (const row of rows) {
-    row.forEach((cell, column) => {
-      widths[column] = Math.max(widths[column] ?? 0, cell.length);
-    });
-  }
-  return rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] as number))
-      .join('  ')
-      .trimEnd(),
-  );
 }

@@ -1,7 +1,8 @@
 /** One tenant that sends most of too much, beside nine that send little; and all ten sending too much. */
+import { quantile } from '../../src/lib/quantile.ts';
 import { numberText } from '../../src/simulation/summary.ts';
 import { boundedQueue, evenRates, type LiveLab, ofPhase, rates, withStage } from './lab.ts';
-import { isLight, liveFairness, quantile, type Tails, tailsOf, wholeMs } from './measures.ts';
+import { isLight, liveFairness, type Tails, tailsOf, wholeMs } from './measures.ts';
 import { type LivePart, ms, tailsHeader, tailsRow } from './part.ts';
 
 const heavyShare = 0.7;

@@ -7,6 +7,7 @@
  */
 import { nowUs } from '../../src/lib/clock.ts';
 import { createPrng, type Prng } from '../../src/lib/prng.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { createArrivals, type NextGapUs } from '../../src/load/arrivals.ts';
 import { Connection, type ConnectionTarget } from '../../src/load/connection.ts';
 import { Outcome } from '../../src/load/outcome.ts';
@@ -123,8 +124,7 @@ export class LiveLoad {
     this.#onEnd = () => {};
     const records = this.#records;
     const lags = records.map(({ sentUs, intendedUs }) => (sentUs - intendedUs) / 1000);
-    lags.sort((a, b) => a - b);
-    return { startUs, records, lagP99Ms: lags[Math.floor(lags.length * 0.99)] ?? 0 };
+    return { startUs, records, lagP99Ms: quantile(lags, 0.99) };
   }
 
   #send(tenant: number, phase: number, intendedUs: number): void {

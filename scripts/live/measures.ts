@@ -1,4 +1,5 @@
 /** What a live run shows: latencies, goodput by the second, fairness as the simulator defines it. Pure. */
+import { quantile } from '../../src/lib/quantile.ts';
 import { type Fairness, measureFairness } from '../../src/simulation/fairness.ts';
 import { slos } from '../../src/simulation/measures.ts';
 import { Outcome } from '../../src/simulation/records.ts';
@@ -9,11 +10,6 @@ import { places, replicas } from './stage.ts';
 /** Limits of an answer that counts as good: the pair that docs/scheduling.md quotes. */
 const limits = slos[0] ?? { ttftMs: 0, itlMs: 0 };
 export const limitsText = `${limits.ttftMs / 1000} s to the first token, ${limits.itlMs} ms between two`;
-
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0;
-}
 
 export const wholeMs = ({ intendedUs, endUs }: LiveRecord): number => (endUs - intendedUs) / 1000;
 const ttftMs = ({ intendedUs, firstUs }: LiveRecord): number => (firstUs - intendedUs) / 1000;

@@ -5,7 +5,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { join } from 'node:path';
-import { BenchContext } from '../bench/bench-context.ts';
+import { BenchContext, withBench } from '../bench/bench-context.ts';
 import { commit, machine } from '../bench/machine.ts';
 import { buildProgram } from '../bench/program.ts';
 import { fairnessPart, floodPart } from './fairness.ts';
@@ -25,14 +25,7 @@ export async function evaluateLive(isQuick: boolean, out: string, seed = 1): Pro
   buildProgram();
   const say = (line: string) => process.stderr.write(`${line}\n`);
   const bench = new BenchContext(isQuick, seed, new Set(), say);
-  const onSignal = () => {
-    bench.children.killAll();
-    bench.removeFolder();
-    process.exit(130);
-  };
-  process.once('SIGINT', onSignal);
-  process.once('SIGTERM', onSignal);
-  try {
+  return await withBench(bench, async () => {
     const [loadBefore = 0] = os.loadavg();
     const { lab, parts } = await runParts(bench, isQuick ? quick : full);
     const { capacity, capacityOfOne } = lab;
@@ -47,12 +40,7 @@ export async function evaluateLive(isQuick: boolean, out: string, seed = 1): Pro
     const page = join(out, 'scheduling-live.md');
     writeFileSync(page, livePage(facts, parts));
     return page;
-  } finally {
-    await bench.children.stopAll();
-    bench.removeFolder();
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
-  }
+  });
 }
 
 async function runParts(bench: BenchContext, seconds: LiveSeconds) {

@@ -1,4 +1,5 @@
 /** Steps of load to 2 and 4 times capacity and back: goodput, refusals, and what is left behind. */
+import { quantile } from '../../src/lib/quantile.ts';
 import { lineChart } from '../../src/simulation/charts/line-chart.ts';
 import { numberText } from '../../src/simulation/summary.ts';
 import type { Chart } from '../evaluate/sections.ts';
@@ -14,7 +15,7 @@ import {
   withStage,
 } from './lab.ts';
 import type { LiveRun, Phase } from './load.ts';
-import { goodput, limitsText, quantile, secondsOf, tailsOf } from './measures.ts';
+import { goodput, limitsText, secondsOf, tailsOf } from './measures.ts';
 import { type LivePart, ms, tailsHeader, tailsRow } from './part.ts';
 import type { QueueConfig } from './stage.ts';
 

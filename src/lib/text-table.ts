@@ -1,14 +1,14 @@
 /** A table as text: columns as wide as their widest cell, two spaces between. Pure. */
 
 /** `isNumber`: whether the cells of a column end at its right edge. */
-export function textTable(
+export function tableLines(
   table: readonly (readonly string[])[],
   isNumber: (column: number) => boolean = () => false,
-): string {
+): string[] {
   const widths = (table[0] ?? []).map((_, column) =>
     Math.max(...table.map((row) => row[column]?.length ?? 0)),
   );
-  const lines = table.map((row) =>
+  return table.map((row) =>
     row
       .map((cell, column) => {
         const width = widths[column] ?? 0;
@@ -17,5 +17,8 @@ export function textTable(
       .join('  ')
       .trimEnd(),
   );
-  return `${lines.join('\n')}\n`;
 }
+
+/** The same as one text that ends with its last line. */
+export const textTable = (...args: Parameters<typeof tableLines>): string =>
+  `${tableLines(...args).join('\n')}\n`;

@@ -5,6 +5,7 @@
  * Latency counts from when the request was sent, so time in a gateway's queue is part of it.
  */
 import { assert } from '../lib/assert.ts';
+import { quantileOf } from '../lib/quantile.ts';
 import type { RunResult } from './driver.ts';
 import { Outcome } from './records.ts';
 import { unlimitedHitRate, type Workload } from './workload.ts';
@@ -122,9 +123,4 @@ export function latencyOf(values: Float64Array): Latency {
     p90: quantileOf(values, 0.9),
     p99: quantileOf(values, 0.99),
   };
-}
-
-/** Smallest value with at least `share` of the sorted values at or below it; 0 for none. */
-function quantileOf(sorted: Float64Array, share: number): number {
-  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? 0;
 }

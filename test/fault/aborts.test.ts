@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
 import { createPrng, type Prng } from '../../src/lib/prng.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import type { AttemptRecord } from '../../src/replica/stats.ts';
 import { DeafReplica } from '../support/deaf-replica.ts';
 import { figure } from '../support/figures.ts';
@@ -18,7 +19,7 @@ import {
 import { inTime } from '../support/in-time.ts';
 import { RawClient } from '../support/raw-client.ts';
 import { type ReplicaProcess, replicaProcess, withReplicas } from '../support/replica.ts';
-import { answerTokens, Call, call, quantile, reached } from '../support/traffic.ts';
+import { answerTokens, Call, call, reached } from '../support/traffic.ts';
 
 /** I6: what it may take until the replica sees that the client has left. */
 const cancelMsMax = 250;

@@ -1,10 +1,10 @@
 /** How quickly an acceptor refuses, and how long hostile input holds its loop. */
 import { describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { AcceptorHarness } from '../support/acceptor-harness.ts';
 import { chat, codeOf, post } from '../support/acceptor-wire.ts';
 import { RawClient, rawRequest } from '../support/raw-client.ts';
-import { quantile } from '../support/traffic.ts';
 
 /** 50 ms on a machine of its own. Noise only adds: one calm run of three shows what a body costs. */
 const lagMsMax = 250;

@@ -5,13 +5,14 @@
 import { writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { memory } from '../../scripts/bench/procfs.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { eventBytesMaxDefault } from '../../src/protocol/sse-scanner.ts';
 import { figure } from '../support/figures.ts';
 import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { chunk, jsonAnswer, RawReplica, sseHead, tokenEvent } from '../support/raw-replica.ts';
 import { withReplicas } from '../support/replica.ts';
 import { configOf } from '../support/scenario.ts';
-import { Call, type CallOptions, quantile } from '../support/traffic.ts';
+import { Call, type CallOptions } from '../support/traffic.ts';
 
 const capMb = eventBytesMaxDefault / 2 ** 20;
 const events = 20;

@@ -10,12 +10,13 @@ import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { quantile } from '../../src/lib/quantile.ts';
 import { figure } from '../support/figures.ts';
 import { freePort } from '../support/free-port.ts';
 import { type GatewayProcess, withStartingGateway } from '../support/gateway.ts';
 import { parsePrometheusText } from '../support/prometheus-text.ts';
 import { configOf, load, total, withReplicas } from '../support/scenario.ts';
-import { quantile, reached } from '../support/traffic.ts';
+import { reached } from '../support/traffic.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sluice-sinks-'));
 afterAll(() => rmSync(folder, { recursive: true }));

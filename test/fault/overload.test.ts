@@ -8,12 +8,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { createPrng } from '../../src/lib/prng.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
 import type { Replica } from '../../src/replica/replica.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { inTime } from '../support/in-time.ts';
 import { configOf, expectServedOnce, sum, total, withReplicas } from '../support/scenario.ts';
-import { type Call, call, quantile, reached } from '../support/traffic.ts';
+import { type Call, call, reached } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));

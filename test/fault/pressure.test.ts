@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { discardBytesMax } from '../../src/acceptor/listener.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { figure } from '../support/figures.ts';
 import {
   expectQuiet,
@@ -20,7 +21,7 @@ import {
 } from '../support/gateway.ts';
 import { parseResponses, RawClient, rawPost, rawRequest } from '../support/raw-client.ts';
 import { type ReplicaProcess, replicaProcess } from '../support/replica.ts';
-import { call, quantile, reached } from '../support/traffic.ts';
+import { call, reached } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
 const faults = fileURLToPath(new URL('../support/gateway-faults.ts', import.meta.url));

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { nowMs } from '../../src/lib/clock.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { ClientLoad, endsOf } from '../support/client-load.ts';
 import { figure } from '../support/figures.ts';
 import { freePort } from '../support/free-port.ts';
@@ -13,7 +14,7 @@ import { type GatewayProcess, withGateway } from '../support/gateway.ts';
 import { inTime } from '../support/in-time.ts';
 import { type ReplicaProcess, replicaProcess, withReplicas } from '../support/replica.ts';
 import { chatBody, configOf, post, sum } from '../support/scenario.ts';
-import { answerTokens, type Call, call, quantile, reached } from '../support/traffic.ts';
+import { answerTokens, type Call, call, reached } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
 const isFull = process.env.SLUICE_FULL === '1';

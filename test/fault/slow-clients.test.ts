@@ -4,10 +4,11 @@
  */
 import { expect, test } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { parseResponses, RawClient, rawPost } from '../support/raw-client.ts';
 import { withReplicas } from '../support/replica.ts';
-import { call, quantile, reached } from '../support/traffic.ts';
+import { call, reached } from '../support/traffic.ts';
 
 const perKind = 125;
 /** Both engines wait 10 s; one checks each second, the other in steps of 4 s. */

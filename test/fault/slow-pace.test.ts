@@ -8,6 +8,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
+import { quantile } from '../../src/lib/quantile.ts';
 import { figure } from '../support/figures.ts';
 import { Flood } from '../support/flood.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
@@ -15,7 +16,7 @@ import { parseResponses, rawPost } from '../support/raw-client.ts';
 import { jsonAnswer, RawReplica } from '../support/raw-replica.ts';
 import { chatBody, chatPath, chatSeries, load, withReplicas } from '../support/scenario.ts';
 import { readSse } from '../support/sse-ledger.ts';
-import { quantile, reached, streamWindow } from '../support/traffic.ts';
+import { reached, streamWindow } from '../support/traffic.ts';
 
 const rounds = process.env.SLUICE_BATTERY === '1' ? 11 : 5;
 const roundMs = 1500;

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { nowMs } from '../../src/lib/clock.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { figure } from '../support/figures.ts';
 import { Flood, Torrent } from '../support/flood.ts';
 import { expectQuiet, type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
@@ -21,7 +22,7 @@ import {
   tokenEvent,
 } from '../support/raw-replica.ts';
 import { total } from '../support/scenario.ts';
-import { Call, heldBack, quantile, reached, streamWindow } from '../support/traffic.ts';
+import { Call, heldBack, reached, streamWindow } from '../support/traffic.ts';
 import { eventually } from '../support/until.ts';
 
 /**

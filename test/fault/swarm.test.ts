@@ -7,6 +7,7 @@
 import { expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { createPrng, type Prng } from '../../src/lib/prng.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { endsOf } from '../support/client-load.ts';
 import { figure } from '../support/figures.ts';
 import { type GatewayProcess, withGateway } from '../support/gateway.ts';
@@ -15,7 +16,7 @@ import { expectQuiet } from '../support/quiet.ts';
 import { configOf, total } from '../support/scenario.ts';
 import { drawFaults, Standing, strike } from '../support/swarm-faults.ts';
 import { faultEnv, faultToken } from '../support/thread-faults.ts';
-import { type Call, type CallOptions, call, quantile, reached } from '../support/traffic.ts';
+import { type Call, type CallOptions, call, reached } from '../support/traffic.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() % 1e9);
 const seconds = Number(process.env.SWARM_SECONDS ?? 30);

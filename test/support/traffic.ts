@@ -260,9 +260,3 @@ export async function heldBack(
   };
   await eventually(`${count} streams held back`, look, 15_000);
 }
-
-/** The value that `share` of the values do not exceed. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0;
-}

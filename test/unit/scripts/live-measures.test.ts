@@ -3,7 +3,6 @@ import { expect, test } from 'vitest';
 import {
   goodput,
   liveFairness,
-  quantile,
   secondsOf,
   tailsOf,
   throughput,
@@ -28,12 +27,6 @@ function refused(tenant: number, dueS: number): LiveRecord {
   const verdict = { status: 429, isServed: false, isRefused: true };
   return served(tenant, dueS, { firstUs: 0, endUs, queueMs: -1, ...verdict });
 }
-
-test('a quantile is a value that so many do not exceed', () => {
-  expect(quantile([3, 1, 2, 4], 0.5)).toBe(2);
-  expect(quantile([3, 1, 2, 4], 0.99)).toBe(4);
-  expect(quantile([], 0.5)).toBe(0);
-});
 
 test('whoever is neither served nor refused is lost', () => {
   const lost = served(1, 0, { status: 502, isServed: false });

@@ -1,24 +1,18 @@
 /** The clock of a request that does not stream: engines send nothing of its answer before its end. */
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
 import { SlotState } from '../../src/shm/request-slots.layout.ts';
 import { Outcome } from '../../src/shm/rings.layout.ts';
-import { ForwarderHarness, type HarnessRequest } from '../support/forwarder-harness.ts';
-import { jsonAnswer, RawReplica, type RawRequest } from '../support/raw-replica.ts';
+import type { ForwarderHarness, HarnessRequest } from '../support/forwarder-harness.ts';
+import { forwarderForAll } from '../support/forwarder-suite.ts';
+import { jsonAnswer, type RawReplica, type RawRequest } from '../support/raw-replica.ts';
 
 const clocks = { firstToken: 400, answer: 1200 };
 let replica: RawReplica;
 let harness: ForwarderHarness;
-beforeAll(async () => {
-  replica = await RawReplica.listen();
-  harness = await ForwarderHarness.start({ urls: [replica.url], timeouts: clocks });
-});
-afterAll(async () => {
-  await harness.close();
-  await replica.close();
-});
-beforeEach(() => {
-  replica.respond = () => {};
+forwarderForAll({ timeouts: clocks }, (one, of) => {
+  harness = one;
+  replica = of;
 });
 
 const serve = ({ connection }: RawRequest): void => {

@@ -1,15 +1,16 @@
 /** How streams end: completeness against the connection, and the clocks after the first token. */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
 import { Outcome } from '../../src/shm/rings.layout.ts';
-import { ForwarderHarness } from '../support/forwarder-harness.ts';
+import type { ForwarderHarness } from '../support/forwarder-harness.ts';
+import { forwarderForAll } from '../support/forwarder-suite.ts';
 import {
   chunk,
   doneEvent,
   finishEvent,
   jsonAnswer,
   lastChunk,
-  RawReplica,
+  type RawReplica,
   type RawRequest,
   sse,
   tokenEvent,
@@ -18,16 +19,9 @@ import {
 const clocks = { connect: 300, firstToken: 400, interToken: 300, total: 1500 };
 let replica: RawReplica;
 let harness: ForwarderHarness;
-beforeAll(async () => {
-  replica = await RawReplica.listen();
-  harness = await ForwarderHarness.start({ urls: [replica.url], timeouts: clocks });
-});
-afterAll(async () => {
-  await harness.close();
-  await replica.close();
-});
-beforeEach(() => {
-  replica.respond = () => {};
+forwarderForAll({ timeouts: clocks }, (one, of) => {
+  harness = one;
+  replica = of;
 });
 
 const write = (bytes: string | Buffer) => (request: RawRequest) => {

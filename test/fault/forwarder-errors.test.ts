@@ -1,17 +1,14 @@
 /** The error table of RELIABILITY 3.3 and the scorecard F01-F14, row by row, on raw sockets. */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
 import { SlotState } from '../../src/shm/request-slots.layout.ts';
 import { Outcome } from '../../src/shm/rings.layout.ts';
-import {
-  ForwarderHarness,
-  type HarnessRequest,
-  type Released,
-} from '../support/forwarder-harness.ts';
+import type { ForwarderHarness, HarnessRequest, Released } from '../support/forwarder-harness.ts';
+import { forwarderForAll } from '../support/forwarder-suite.ts';
 import {
   chunk,
   jsonAnswer,
-  RawReplica,
+  type RawReplica,
   type RawRequest,
   roleEvent,
   sse,
@@ -22,20 +19,16 @@ import {
 const clocks = { connect: 300, firstToken: 400, interToken: 300, total: 1500 };
 let replica: RawReplica;
 let harness: ForwarderHarness;
-beforeAll(async () => {
-  replica = await RawReplica.listen();
-  harness = await ForwarderHarness.start({
-    urls: [replica.url, 'http://127.0.0.1:1', 'http://no-such-host.invalid:80'],
+forwarderForAll(
+  {
     timeouts: clocks,
-  });
-});
-afterAll(async () => {
-  await harness.close();
-  await replica.close();
-});
-beforeEach(() => {
-  replica.respond = () => {};
-});
+    more: ['http://127.0.0.1:1', 'http://no-such-host.invalid:80'],
+  },
+  (one, of) => {
+    harness = one;
+    replica = of;
+  },
+);
 
 interface Expected {
   readonly error: number;

@@ -2,22 +2,10 @@
 import { expect, test } from 'vitest';
 import { testEngines, withGateway } from '../support/gateway.ts';
 import { type ReplicaProcess, replicaProcess } from '../support/replica.ts';
+import { create, get, makerOf, servedBy } from '../support/stored-responses.ts';
 import { dieAt, faultEnv, faultToken } from '../support/thread-faults.ts';
 import { reached } from '../support/traffic.ts';
 
-interface Response {
-  readonly id: string;
-}
-
-const create = async (url: string, more: object = {}): Promise<[number, Response]> => {
-  const answer = await fetch(`${url}/v1/responses`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ model: 'm', input: 'x', max_output_tokens: 4, ...more }),
-  });
-  return [answer.status, (await answer.json()) as Response];
-};
-const makerOf = (id: string): string => /^resp_(.+)-\d+$/.exec(id)?.[1] ?? '';
 const nameOf = (i: number): string => `r-${i}`;
 
 test.each(testEngines)('scheduler and forwarder die, engine %s', async (engine) => {
@@ -38,14 +26,13 @@ test.each(testEngines)('scheduler and forwarder die, engine %s', async (engine) 
     await withGateway({ config, env: faultEnv }, async (gateway) => {
       const { url } = gateway;
       const ids: string[] = [];
-      for (let i = 0; i < 12; i++) ids.push((await create(url))[1].id);
+      for (let i = 0; i < 12; i++) ids.push((await create(url)).body.id);
       const maker = makerOf(ids[0]!);
       const replica = replicas[Number(maker.slice(2))]!;
       const allAreFound = async (): Promise<void> => {
         for (const id of ids) {
-          const got = await fetch(`${url}/v1/responses/${id}`);
-          expect([got.status, got.headers.get('x-sluice-replica')]).toEqual([200, makerOf(id)]);
-          await got.text();
+          const got = await get(url, id);
+          expect([got.status, servedBy(got)]).toEqual([200, makerOf(id)]);
         }
       };
 
@@ -60,13 +47,13 @@ test.each(testEngines)('scheduler and forwarder die, engine %s', async (engine) 
         'two wait for the one replica',
       );
       await dieAt(gateway, ['scheduler', 'scheduler', 'popped'], async () => {
-        const [status, passed] = await create(url);
-        expect([status, makerOf(passed.id) === maker]).toEqual([200, false]);
+        const { status, body } = await create(url);
+        expect([status, makerOf(body.id) === maker]).toEqual([200, false]);
       });
       await replica.release();
-      for (const [ended, { id }] of await Promise.all([first, ...waiting])) {
-        expect([ended, makerOf(id)]).toEqual([200, maker]);
-        ids.push(id);
+      for (const { status, body } of await Promise.all([first, ...waiting])) {
+        expect([status, makerOf(body.id)]).toEqual([200, maker]);
+        ids.push(body.id);
       }
       await allAreFound();
 
@@ -74,15 +61,15 @@ test.each(testEngines)('scheduler and forwarder die, engine %s', async (engine) 
       const second = create(url, { ...previous, input: '[[hold]]' });
       await replica.arrivals(1);
       await dieAt(gateway, ['forwarder-0', 'forwarder', 'connecting'], async () => {
-        const [ended, { id }] = await create(url);
-        expect(ended).toBe(200);
-        ids.push(id);
+        const { status, body } = await create(url);
+        expect(status).toBe(200);
+        ids.push(body.id);
       });
       await replica.arrivals(1);
       await replica.release();
-      const [ended, { id }] = await second;
-      expect([ended, makerOf(id)]).toEqual([200, maker]);
-      ids.push(id);
+      const { status, body } = await second;
+      expect([status, makerOf(body.id)]).toEqual([200, maker]);
+      ids.push(body.id);
       await allAreFound();
     });
   } finally {

@@ -1,18 +1,19 @@
 /** What a replica answers reaches the client byte for byte, judged as complete or not. */
 import { createHash } from 'node:crypto';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { errors } from '../../src/errors/catalogue.ts';
 import { SlotState } from '../../src/shm/request-slots.layout.ts';
 import { Outcome } from '../../src/shm/rings.layout.ts';
 import { metrics } from '../../src/telemetry/catalogue.ts';
-import { ForwarderHarness } from '../support/forwarder-harness.ts';
+import type { ForwarderHarness } from '../support/forwarder-harness.ts';
+import { forwarderForAll } from '../support/forwarder-suite.ts';
 import {
   chunk,
   doneEvent,
   finishEvent,
   jsonAnswer,
   lastChunk,
-  RawReplica,
+  type RawReplica,
   roleEvent,
   sseHead,
   tokenEvent,
@@ -21,16 +22,9 @@ import {
 
 let replica: RawReplica;
 let harness: ForwarderHarness;
-beforeAll(async () => {
-  replica = await RawReplica.listen();
-  harness = await ForwarderHarness.start({ urls: [replica.url], apiKey: 'replica-key' });
-});
-afterAll(async () => {
-  await harness.close();
-  await replica.close();
-});
-beforeEach(() => {
-  replica.respond = () => {};
+forwarderForAll({ apiKey: 'replica-key' }, (one, of) => {
+  harness = one;
+  replica = of;
 });
 
 /** Sends one request that is answered with `bytes`, then ended by the replica when `fin`. */

@@ -25,17 +25,6 @@ const tenants = Object.fromEntries(
 const formsMs = 30_000;
 const testMs = 120_000;
 
-/** Each tenant at both gateways in turn: what one bucket has, and no more. */
-async function expectShared(scene: SharedLimitsScene): Promise<void> {
-  for (const tenant of Object.keys(tenants)) {
-    const statuses: number[] = [];
-    for (let i = 0; i < 6; i++) {
-      statuses.push((await scene.ask(scene.gateways[i % 2]!, tenant)).status);
-    }
-    expect(statuses, tenant).toEqual([200, 200, 200, 200, 429, 429]);
-  }
-}
-
 describe.skipIf(!hasRedisTls || !hasOpenssl)('Redis with TLS (skipped without it)', () => {
   let folder: string;
   let cert: string;
@@ -69,7 +58,7 @@ describe.skipIf(!hasRedisTls || !hasOpenssl)('Redis with TLS (skipped without it
       const urls = [`rediss://127.0.0.1:${tlsPort}`];
       const scene = await started({ urls }, { NODE_EXTRA_CA_CERTS: cert });
       try {
-        await expectShared(scene);
+        await scene.expectShared(tenants);
         await server.kill();
         const gateway = scene.gateways[0]!;
         await eventually(
@@ -121,7 +110,7 @@ describe.skipIf(!hasRedisTls || !hasOpenssl)('Redis with TLS (skipped without it
         { NODE_EXTRA_CA_CERTS: cert },
       );
       try {
-        await expectShared(scene);
+        await scene.expectShared(tenants);
         expect([...asked]).toEqual(['localhost']);
       } finally {
         await scene.close();
@@ -157,7 +146,7 @@ describe.skipIf(!hasRedisTls || !hasOpenssl)('Redis with TLS (skipped without it
       const urls = [`rediss://127.0.0.1:${nodes[0]!.tlsPort}`];
       const scene = await started({ mode: 'cluster', urls }, { NODE_EXTRA_CA_CERTS: cert });
       try {
-        await expectShared(scene);
+        await scene.expectShared(tenants);
         const held = nodes.map(({ server }) => Number(server.cli('dbsize')));
         expect(
           held.every((count) => count > 0),

@@ -5,14 +5,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
-import type { Replica } from '../../src/replica/replica.ts';
 import { adminPost } from '../support/admin-post.ts';
-import {
-  type GatewayProcess,
-  gatewayProcess,
-  testEngines,
-  withGateway,
-} from '../support/gateway.ts';
+import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { logged } from '../support/logged.ts';
 import { replicaInProcess, withReplicas } from '../support/replica.ts';
 import {
@@ -23,6 +17,7 @@ import {
   get,
   makerOf,
   names,
+  ResponsesScene,
   servedBy,
   startAll,
   token,
@@ -32,38 +27,25 @@ import { reached } from '../support/traffic.ts';
 const [alice, alicesNarrow, bob] = Array.from({ length: 3 }, newKey) as [string, string, string];
 
 describe.each(testEngines)('with keys, engine %s', (engine) => {
-  let replicas: Replica[];
+  let scene: ResponsesScene;
   let gateway: GatewayProcess;
-
-  const file = (more: object = {}): ConfigInput => ({
-    ...{ listen: { engine }, admin: { token }, log: { level: 'info', sample: 1 } },
-    timeouts: { connect: '30s' }, // the replicas share the thread of the test
-    tenants: [
-      {
-        name: 'alice',
-        keys: [
-          { id: 'all', sha256: sha256Of(alice) },
-          { id: 'narrow', sha256: sha256Of(alicesNarrow), models: ['other'] },
-        ],
-        limits: { requests_per_minute: 1000 },
-      },
-      { name: 'bob', keys: [{ id: 'one', sha256: sha256Of(bob) }] },
-    ],
-    models: [
-      { name: 'm', replicas: replicas.slice(0, 3).map(({ url }, i) => ({ url, name: names[i] })) },
-      { name: 'other', replicas: [{ url: replicas[3]!.url, name: 'd' }] },
-    ],
-    ...more,
-  });
-
   beforeAll(async () => {
-    replicas = await startAll();
-    gateway = await gatewayProcess({ config: file() });
+    scene = await ResponsesScene.start(engine, {
+      tenants: [
+        {
+          name: 'alice',
+          keys: [
+            { id: 'all', sha256: sha256Of(alice) },
+            { id: 'narrow', sha256: sha256Of(alicesNarrow), models: ['other'] },
+          ],
+          limits: { requests_per_minute: 1000 },
+        },
+        { name: 'bob', keys: [{ id: 'one', sha256: sha256Of(bob) }] },
+      ],
+    });
+    gateway = scene.gateway;
   });
-  afterAll(async () => {
-    await gateway?.finish();
-    for (const replica of replicas ?? []) await replica.close();
-  });
+  afterAll(() => scene?.close());
 
   test('a tenant has its own, and nothing tells it of those of another', async () => {
     const { url } = gateway;
@@ -71,7 +53,7 @@ describe.each(testEngines)('with keys, engine %s', (engine) => {
     for (let i = 0; i < 8; i++) {
       const { id } = (await create(url, {}, bearer(alice))).body;
       expect((await get(url, id, bearer(alice))).status).toBe(200);
-      const before = replicas.map((replica) => replica.stats().started);
+      const before = scene.replicas.map((replica) => replica.stats().started);
       for (const [method, path] of [
         ['GET', ''],
         ['GET', '?stream=true'],
@@ -85,7 +67,7 @@ describe.each(testEngines)('with keys, engine %s', (engine) => {
       }
       const next = await create(url, { previous_response_id: id }, bearer(bob));
       expect([next.status, next.body.error?.message]).toEqual([404, unknown.error?.message]);
-      expect(replicas.map((replica) => replica.stats().started)).toEqual(before);
+      expect(scene.replicas.map((replica) => replica.stats().started)).toEqual(before);
       expect((await get(url, id, bearer(alice))).status).toBe(200);
       expect((await get(url, id)).status).toBe(401);
     }
@@ -133,8 +115,8 @@ describe.each(testEngines)('with keys, engine %s', (engine) => {
   test('a reload that puts the tenants in another order gives nobody the responses of another', async () => {
     const { url } = gateway;
     const { id } = (await create(url, {}, bearer(alice))).body;
-    const { tenants } = file();
-    gateway.writeConfig(file({ tenants: tenants!.toReversed() }));
+    const { tenants } = scene.file();
+    gateway.writeConfig(scene.file({ tenants: tenants!.toReversed() }));
     expect((await adminPost(gateway.adminUrl, token, 'reload')).status).toBe(200);
     expect((await get(url, id, bearer(alice))).status).toBe(200);
     expect((await get(url, id, bearer(bob))).status).toBe(404);

@@ -4,15 +4,8 @@
  */
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { ConfigInput } from '../../src/config/schema.ts';
-import type { Replica } from '../../src/replica/replica.ts';
 import { adminPost } from '../support/admin-post.ts';
-import {
-  type GatewayProcess,
-  gatewayProcess,
-  testEngines,
-  withGateway,
-} from '../support/gateway.ts';
+import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
 import { logged } from '../support/logged.ts';
 import { replicaInProcess } from '../support/replica.ts';
 import {
@@ -22,46 +15,31 @@ import {
   get,
   makerOf,
   names,
+  ResponsesScene,
   samples,
   servedBy,
-  startAll,
   token,
 } from '../support/stored-responses.ts';
 import { reached } from '../support/traffic.ts';
 
 describe.each(testEngines)('without keys, engine %s', (engine) => {
-  let replicas: Replica[];
+  let scene: ResponsesScene;
   let gateway: GatewayProcess;
-  const file = (more: object = {}): ConfigInput => ({
-    ...{ listen: { engine }, admin: { token }, log: { level: 'info', sample: 1 } },
-    timeouts: { connect: '30s' }, // the replicas share the thread of the test
-    models: [
-      {
-        name: 'm',
-        replicas: replicas.slice(0, 3).map(({ url }, i) => ({ url, name: names[i] })),
-      },
-      { name: 'other', replicas: [{ url: replicas[3]!.url, name: 'd' }] },
-    ],
-    splits: [
-      {
-        name: 'both',
-        models: [
-          { model: 'm', weight: 1 },
-          { model: 'other', weight: 1 },
-        ],
-      },
-    ],
-    ...more,
-  });
-
   beforeAll(async () => {
-    replicas = await startAll();
-    gateway = await gatewayProcess({ config: file() });
+    scene = await ResponsesScene.start(engine, {
+      splits: [
+        {
+          name: 'both',
+          models: [
+            { model: 'm', weight: 1 },
+            { model: 'other', weight: 1 },
+          ],
+        },
+      ],
+    });
+    gateway = scene.gateway;
   });
-  afterAll(async () => {
-    await gateway?.finish();
-    for (const replica of replicas ?? []) await replica.close();
-  });
+  afterAll(() => scene?.close());
 
   test('a response is got, gone on with, listed and deleted where it was made', async () => {
     const makers = new Set<string>();
@@ -163,7 +141,7 @@ describe.each(testEngines)('without keys, engine %s', (engine) => {
 
   test('nobody is asked for an id that is not known', async () => {
     const started = (): number =>
-      replicas.reduce((sum, replica) => sum + replica.stats().started, 0);
+      scene.replicas.reduce((sum, replica) => sum + replica.stats().started, 0);
     const before = started();
     for (const id of ['resp_x', 'x', 'resp_a-999999', 'a'.repeat(256)]) {
       expect((await get(gateway.url, id)).body.error).toMatchObject({
@@ -214,7 +192,10 @@ describe.each(testEngines)('without keys, engine %s', (engine) => {
         config: {
           listen: { engine },
           models: [
-            { name: 'm', replicas: [{ url: slow.url }, { url: replicas[0]!.url, weight: 0.001 }] },
+            {
+              name: 'm',
+              replicas: [{ url: slow.url }, { url: scene.replicas[0]!.url, weight: 0.001 }],
+            },
           ],
         },
       },
@@ -307,7 +288,7 @@ describe.each(testEngines)('without keys, engine %s', (engine) => {
     }
     expect(await count(gateway, 'removed')).toBe(2);
     // The same engine under another row: it still has what it keeps.
-    const { url } = replicas[names.indexOf(name as 'a')]!;
+    const { url } = scene.replicas[names.indexOf(name as 'a')]!;
     const back = await admin('replicas', { model: 'm', name: `${name}2`, url });
     expect(back.status).toBe(201);
     const found = await reached(
@@ -327,13 +308,13 @@ describe.each(testEngines)('without keys, engine %s', (engine) => {
 
   test('a reload that changes a replica loses none of its responses', async () => {
     const made = await create(gateway.url);
-    const config = file();
+    const config = scene.file();
     const [m, other] = config.models;
     const models = [
       { ...m!, replicas: m!.replicas.map((replica) => ({ ...replica, max_in_flight: 77 })) },
       other!,
     ];
-    gateway.writeConfig(file({ models }));
+    gateway.writeConfig(scene.file({ models }));
     expect((await adminPost(gateway.adminUrl, token, 'reload')).status).toBe(200);
     for (let i = 0; i < 20; i++) {
       const got = await get(gateway.url, made.body.id);

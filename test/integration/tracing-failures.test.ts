@@ -3,85 +3,35 @@
  * with the status and the `error.type` that the conventions for HTTP ask for. Both engines.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { ConfigInput } from '../../src/config/schema.ts';
-import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
-import type { Replica } from '../../src/replica/replica.ts';
 import { freePort } from '../support/free-port.ts';
-import { type GatewayProcess, gatewayProcess, testEngines } from '../support/gateway.ts';
-import { OtlpReceiver, spanKinds } from '../support/otlp-receiver.ts';
-import { replicaInProcess } from '../support/replica.ts';
-import { byStart, expectConnected, newTrace, only } from '../support/span-tree.ts';
-import { type Call, type CallOptions, call } from '../support/traffic.ts';
-
-const key = newKey();
+import { testEngines } from '../support/gateway.ts';
+import { spanKinds } from '../support/otlp-receiver.ts';
+import { byStart, only } from '../support/span-tree.ts';
+import { TracingScene } from '../support/tracing-scene.ts';
 
 describe.each(testEngines)('traces of failures on %s', (engine) => {
-  let receiver: OtlpReceiver;
-  let replicas: Replica[];
-  let gateway: GatewayProcess;
-  let count = 0;
-  let trace: ReturnType<typeof newTrace>;
-
+  let scene: TracingScene;
   beforeAll(async () => {
-    receiver = await OtlpReceiver.listen();
-    const settings = { model: 'm', profile: 'tokens:ttft=2ms,itl=2ms' };
-    replicas = [
-      await replicaInProcess({ ...settings, name: 'a', seed: 1 }),
-      await replicaInProcess({ ...settings, name: 'b', seed: 2 }),
-    ];
-    const [first] = replicas as [Replica, Replica];
-    const config: ConfigInput = {
-      listen: { engine },
-      health: { interval: '10m' },
-      breaker: { mode: 'off' },
-      retry: { budget: 1, budget_min: 1000 },
-      tracing: { endpoint: receiver.endpoint, sample: 0 },
-      auth: { keys: 'auto' },
-      tenants: [
-        {
-          name: 'acme',
-          keys: [{ id: 'k', sha256: sha256Of(key) }],
-          model_limits: { one: { concurrency: 1 } },
-        },
+    const nobody = `http://127.0.0.1:${await freePort()}`;
+    scene = await TracingScene.start({
+      engine,
+      tenant: { model_limits: { one: { concurrency: 1 } } },
+      models: (replicas) => [
+        { name: 'm', replicas },
+        { name: 'one', replicas: [{ url: replicas[0]!.url, name: 'one1' }] },
+        { name: 'gone', fallbacks: ['m'], replicas: [{ url: nobody, name: 'gone1' }] },
       ],
-      models: [
-        { name: 'm', replicas: replicas.map(({ url }, i) => ({ url, name: `r${i + 1}` })) },
-        { name: 'one', replicas: [{ url: first.url, name: 'one1' }] },
-        {
-          name: 'gone',
-          fallbacks: ['m'],
-          replicas: [{ url: `http://127.0.0.1:${await freePort()}`, name: 'gone1' }],
-        },
-      ],
-    };
-    gateway = await gatewayProcess({ config });
+    });
   });
-  afterAll(async () => {
-    await gateway.finish();
-    for (const replica of replicas) await replica.close();
-    await receiver.close();
-  });
-  beforeEach(() => {
-    trace = newTrace();
-    count++;
-  });
-
-  /** A call whose client has sampled it, unless `flags` says otherwise. */
-  function traced(options: Partial<CallOptions> = {}, flags = '01'): Call {
-    const headers = {
-      authorization: `Bearer ${key}`,
-      traceparent: `00-${trace.traceId}-${trace.spanId}-${flags}`,
-      ...options.headers,
-    };
-    return call(gateway.port, { nonce: `t-${engine}-${count}`, ...options, headers });
-  }
+  afterAll(() => scene?.close());
+  beforeEach(() => scene.nextTrace());
 
   test('a request that no replica got is its own span, with the error', async () => {
-    const done = await traced({ model: 'none' }).ended;
+    const done = await scene.traced({ model: 'none' }).ended;
     expect(done.status).toBe(404);
-    const [root, ...more] = await receiver.trace(trace.traceId, 1);
+    const [root, ...more] = await scene.spans(1);
     expect(more).toEqual([]);
-    expect(root).toMatchObject({ parentId: trace.spanId, kind: spanKinds.server, status: 0 });
+    expect(root).toMatchObject({ parentId: scene.trace.spanId, kind: spanKinds.server, status: 0 });
     expect(root?.attributes).toMatchObject({
       'http.response.status_code': 404,
       'sluice.error': 'model_not_found',
@@ -92,12 +42,12 @@ describe.each(testEngines)('traces of failures on %s', (engine) => {
   });
 
   test('a client that left ends its exchange as cancelled', async () => {
-    const held = traced({ stream: true, tags: '[[hold]]' });
-    await Promise.any(replicas.map((replica) => replica.until(({ held: at }) => at > 0)));
+    const held = scene.traced({ stream: true, tags: '[[hold]]' });
+    await Promise.any(scene.replicas.map((replica) => replica.until(({ held: at }) => at > 0)));
     held.leave();
     await held.ended;
-    const spans = await receiver.trace(trace.traceId, 3);
-    const root = expectConnected(spans, trace.spanId);
+    const spans = await scene.spans(3);
+    const root = scene.root(spans);
     const exchange = only(spans, spanKinds.client);
     for (const { status, attributes } of [root, exchange]) {
       expect(status).toBe(2);
@@ -106,30 +56,30 @@ describe.each(testEngines)('traces of failures on %s', (engine) => {
     // It was given no head.
     expect(root.attributes['http.response.status_code']).toBeUndefined();
     expect(exchange.attributes['sluice.outcome']).toBe('cancelled');
-    for (const replica of replicas) replica.gate.release();
+    for (const replica of scene.replicas) replica.gate.release();
   });
 
   test('a client that left in the middle of its stream was given a head', async () => {
-    const held = traced({ stream: true, tags: '[[fault:hold-after=3]]' });
+    const held = scene.traced({ stream: true, tags: '[[fault:hold-after=3]]' });
     await held.until(({ tokens }) => tokens === 3);
     held.leave();
     await held.ended;
-    const root = expectConnected(await receiver.trace(trace.traceId, 3), trace.spanId);
+    const root = scene.root(await scene.spans(3));
     expect(root).toMatchObject({ status: 2 });
     expect(root.attributes).toMatchObject({
       'http.response.status_code': 200,
       'error.type': 'client_gone',
     });
-    for (const replica of replicas) replica.gate.release();
+    for (const replica of scene.replicas) replica.gate.release();
   });
 
   test('a request that failed at every replica has each failure, and its own', async () => {
-    const done = await traced({ tags: '[[fault:status=500]]' }).ended;
+    const done = await scene.traced({ tags: '[[fault:status=500]]' }).ended;
     expect(done.status).toBe(502);
     const attempts = Number(done.headers['x-sluice-attempts']);
     expect(attempts).toBeGreaterThan(1);
-    const spans = await receiver.trace(trace.traceId, 2 + attempts);
-    const root = expectConnected(spans, trace.spanId);
+    const spans = await scene.spans(2 + attempts);
+    const root = scene.root(spans);
     expect(root).toMatchObject({ status: 2 });
     expect(root.attributes).toMatchObject({
       'http.response.status_code': 502,
@@ -148,10 +98,10 @@ describe.each(testEngines)('traces of failures on %s', (engine) => {
   });
 
   test('an answer that the replica refuses is a failure of its exchange, not of the gateway', async () => {
-    const done = await traced({ tags: '[[fault:status=400]]' }).ended;
+    const done = await scene.traced({ tags: '[[fault:status=400]]' }).ended;
     expect(done.status).toBe(400);
-    const spans = await receiver.trace(trace.traceId, 3);
-    const root = expectConnected(spans, trace.spanId);
+    const spans = await scene.spans(3);
+    const root = scene.root(spans);
     expect(root).toMatchObject({ status: 0 });
     expect(root.attributes['http.response.status_code']).toBe(400);
     expect(root.attributes['error.type']).toBeUndefined();
@@ -163,10 +113,10 @@ describe.each(testEngines)('traces of failures on %s', (engine) => {
 
   test('a stream that breaks for good ends both with the error, its status 200', async () => {
     const tags = '[[fault:truncate-chunk=3]]';
-    const done = await traced({ stream: true, tags }).ended;
+    const done = await scene.traced({ stream: true, tags }).ended;
     expect(done).toMatchObject({ end: 'stream-error', status: 200 });
-    const spans = await receiver.trace(trace.traceId, 3);
-    const root = expectConnected(spans, trace.spanId);
+    const spans = await scene.spans(3);
+    const root = scene.root(spans);
     const exchange = only(spans, spanKinds.client);
     for (const { status, attributes } of [root, exchange]) {
       expect(status).toBe(2);
@@ -178,25 +128,25 @@ describe.each(testEngines)('traces of failures on %s', (engine) => {
 
   test('a request past its deadline ends its exchange too', async () => {
     const headers = { 'x-sluice-deadline-ms': '100' };
-    const done = await traced({ tags: '[[hold]]', headers }).ended;
+    const done = await scene.traced({ tags: '[[hold]]', headers }).ended;
     expect(done.status).toBe(504);
-    const spans = await receiver.trace(trace.traceId, 3);
-    const root = expectConnected(spans, trace.spanId);
+    const spans = await scene.spans(3);
+    const root = scene.root(spans);
     expect(root.attributes['http.response.status_code']).toBe(504);
     for (const { status, attributes } of [root, only(spans, spanKinds.client)]) {
       expect(status).toBe(2);
       expect(attributes['error.type']).toBe('deadline_exceeded');
     }
-    for (const replica of replicas) replica.gate.release();
+    for (const replica of scene.replicas) replica.gate.release();
   });
 
   test('a request that fell back to another model names both', async () => {
-    const done = await traced({ model: 'gone' }).ended;
+    const done = await scene.traced({ model: 'gone' }).ended;
     expect(done.status).toBe(200);
     // With none where the replica was found gone before.
     const attempts = Number(done.headers['x-sluice-attempts']);
-    const all = await receiver.trace(trace.traceId, 2 + attempts);
-    const root = expectConnected(all, trace.spanId);
+    const all = await scene.spans(2 + attempts);
+    const root = scene.root(all);
     expect(root).toMatchObject({ status: 0 });
     expect(root.attributes).toMatchObject({
       'gen_ai.request.model': 'gone',
@@ -215,13 +165,13 @@ describe.each(testEngines)('traces of failures on %s', (engine) => {
   });
 
   test('a request that its tenant may not have now is its own span', async () => {
-    const held = traced({ model: 'one', tags: '[[hold]]' }, '00');
-    await Promise.any(replicas.map((replica) => replica.until(({ held: at }) => at > 0)));
-    trace = newTrace();
-    const done = await traced({ model: 'one', nonce: `${held.nonce}-more` }).ended;
+    const held = scene.traced({ model: 'one', tags: '[[hold]]' }, '00');
+    await Promise.any(scene.replicas.map((replica) => replica.until(({ held: at }) => at > 0)));
+    scene.nextTrace();
+    const done = await scene.traced({ model: 'one', nonce: `${held.nonce}-more` }).ended;
     expect(done.status).toBe(429);
-    const spans = await receiver.trace(trace.traceId, 2);
-    const root = expectConnected(spans, trace.spanId);
+    const spans = await scene.spans(2);
+    const root = scene.root(spans);
     // The scheduler decides: it was in the queue, and no longer.
     expect(only(spans, spanKinds.internal).name).toBe('queue');
     expect(spans).toHaveLength(2);
@@ -232,7 +182,7 @@ describe.each(testEngines)('traces of failures on %s', (engine) => {
       'sluice.attempts': 0,
     });
     expect(root.attributes['error.type']).toBeUndefined();
-    for (const replica of replicas) replica.gate.release();
+    for (const replica of scene.replicas) replica.gate.release();
     await held.ended;
   });
 });

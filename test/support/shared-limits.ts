@@ -1,4 +1,5 @@
 /** Gateways that share the limits of tenants by way of one Redis, with a line to it that can be slow. */
+import { expect } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
 import { createRequestTemplate } from '../../src/load/request-template.ts';
 import { newKey, sha256Of } from '../../src/protocol/api-key.ts';
@@ -60,6 +61,17 @@ export class SharedLimitsScene {
     );
     const { metrics } = await load(gateway, { connections, requestsMax, template });
     return metrics.statuses;
+  }
+
+  /** Each tenant at both gateways in turn: the four requests that one bucket has, and no more. */
+  async expectShared(tenants: object): Promise<void> {
+    for (const tenant of Object.keys(tenants)) {
+      const statuses: number[] = [];
+      for (let i = 0; i < 6; i++) {
+        statuses.push((await this.ask(this.gateways[i % 2] as GatewayProcess, tenant)).status);
+      }
+      expect(statuses, tenant).toEqual([200, 200, 200, 200, 429, 429]);
+    }
   }
 
   async isUp(gateway: GatewayProcess): Promise<boolean> {

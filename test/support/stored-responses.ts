@@ -1,6 +1,7 @@
 /** Requests for stored responses, and simulated replicas whose ids say which of them made a response. */
+import type { ConfigInput } from '../../src/config/schema.ts';
 import type { Replica } from '../../src/replica/replica.ts';
-import type { GatewayProcess } from './gateway.ts';
+import { type GatewayProcess, gatewayProcess } from './gateway.ts';
 import { replicaInProcess } from './replica.ts';
 
 export const token = 'admin-of-responses';
@@ -56,3 +57,45 @@ export const count = async (gateway: GatewayProcess, event: string): Promise<num
   const of = await samples(gateway, 'sluice_stored_responses_total');
   return of.get(`sluice_stored_responses_total{event="${event}"}`) ?? 0;
 };
+
+/** A gateway in front of four replicas in this process: three of the model `m`, and `d` of `other`. */
+export class ResponsesScene {
+  readonly replicas: readonly Replica[];
+  readonly gateway: GatewayProcess;
+  readonly #config: ConfigInput;
+
+  private constructor(replicas: readonly Replica[], gateway: GatewayProcess, config: ConfigInput) {
+    this.replicas = replicas;
+    this.gateway = gateway;
+    this.#config = config;
+  }
+
+  static async start(
+    engine: 'uws' | 'node',
+    own: Pick<ConfigInput, 'tenants' | 'splits'>,
+  ): Promise<ResponsesScene> {
+    const replicas = await startAll();
+    const of = (from: number, end: number) =>
+      replicas.slice(from, end).map(({ url }, i) => ({ url, name: names[from + i] }));
+    const config: ConfigInput = {
+      ...{ listen: { engine }, admin: { token }, log: { level: 'info', sample: 1 } },
+      timeouts: { connect: '30s' }, // the replicas share the thread of the test
+      models: [
+        { name: 'm', replicas: of(0, 3) },
+        { name: 'other', replicas: of(3, 4) },
+      ],
+      ...own,
+    };
+    return new ResponsesScene(replicas, await gatewayProcess({ config }), config);
+  }
+
+  /** The config of the gateway, or another one for it. */
+  file(more: Partial<ConfigInput> = {}): ConfigInput {
+    return { ...this.#config, ...more };
+  }
+
+  async close(): Promise<void> {
+    await this.gateway.finish();
+    for (const replica of this.replicas) await replica.close();
+  }
+}

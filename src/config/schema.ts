@@ -260,7 +260,7 @@ const Hedge = z.strictObject({
     .boolean()
     .prefault(false)
     .describe(
-      'A stream whose first token is later than 95 % of those of its prompt length is sent to a second replica as well; the first to answer is passed on, the other cut. Never while requests of the model queue.',
+      'A stream whose first token is later than 95 % of those of its prompt length is sent to a second replica as well; the first to answer is passed on, the other cut. Never on a replica that a queued request could use.',
     ),
   budget: share()
     .prefault(0.02)

@@ -2,10 +2,10 @@
  * Batching: who waits for a batch, when it is sent, and who goes with it. Pure; nothing is allocated
  * per request.
  *
- * Requests wait only while nothing of their model queues and a replica that takes batches has room, so
- * a window is all that batching can cost. The first member is placed as any request, among the replicas
- * that take batches; the rest follow it while that replica has room. Who does not fit, and a batch of
- * one, goes the ordinary way.
+ * Requests wait only while a replica that takes batches has room that nobody in the queue could use
+ * (passing.ts), so a window is all that batching can cost. The first member is placed as any request,
+ * among those replicas; the rest follow it while that replica has room. Who does not fit, and a batch
+ * of one, goes the ordinary way.
  */
 import type { Arrival } from './arrival.ts';
 import { Batches, type BatchTerms } from './batches.ts';
@@ -13,12 +13,14 @@ import { type Candidates, NONE } from './candidates.ts';
 import type { DecisionSink } from './decisions.ts';
 import type { Fleet } from './fleet.ts';
 import type { Lanes } from './lanes.ts';
+import type { Passing } from './passing.ts';
 import { Phase, type Requests } from './requests.ts';
 
 export interface BatchingParts {
   readonly requests: Requests;
   readonly fleet: Fleet;
   readonly lanes: Lanes;
+  readonly passing: Passing;
 }
 
 /** How a member goes on. */
@@ -73,10 +75,12 @@ export class Batching {
       this.#send(batch, model, nowUs);
       batch = NONE;
     }
-    if (this.#parts.lanes.depth(model) > 0) return false;
+    // Who would queue behind others is not to lose a window as well.
+    const isAsked = batch === NONE || this.#parts.lanes.depth(model) > 0;
+    if (isAsked && !this.#readTerms(arrival)) return false;
     if (batch === NONE) {
       const terms = this.#terms;
-      if (!this.#readTerms(arrival) || promptBytes > terms.bytesMax) return false;
+      if (promptBytes > terms.bytesMax) return false;
       if (deadlineUs <= nowUs + terms.windowUs) return false;
       batch = batches.open(arrival, terms, nowUs);
       if (batch === NONE) return false;
@@ -104,16 +108,23 @@ export class Batching {
     this.#batches.assertExact();
   }
 
-  /** Takes the narrowest terms of the candidates that take batches. False: there is none. */
-  #readTerms({ model, adapter }: Arrival): boolean {
-    const { fleet } = this.#parts;
+  /** Takes the narrowest terms of the candidates that could have it in a batch. False: there is none. */
+  #readTerms(arrival: Arrival): boolean {
+    const { passing } = this.#parts;
+    const isAny = passing.holdForAll(arrival.model) && this.#readTermsOfRest(arrival);
+    passing.end();
+    return isAny;
+  }
+
+  #readTermsOfRest({ model, adapter }: Arrival): boolean {
+    const { fleet, passing } = this.#parts;
     const { length, row: rows } = fleet.candidates(model);
     const terms = this.#terms;
     terms.windowUs = terms.itemsMax = terms.bytesMax = Number.POSITIVE_INFINITY;
     for (let i = 0; i < length; i++) {
       const row = rows[i] as number;
       const own = fleet.batching(row, this.#nowUs);
-      if (own === undefined || !fleet.hasAdapter(row, adapter)) continue;
+      if (own === undefined || passing.isHeld(row) || !fleet.hasAdapter(row, adapter)) continue;
       terms.windowUs = Math.min(terms.windowUs, own.windowUs);
       terms.itemsMax = Math.min(terms.itemsMax, own.itemsMax);
       terms.bytesMax = Math.min(terms.bytesMax, own.bytesMax);
@@ -122,13 +133,15 @@ export class Batching {
   }
 
   #send(batch: number, model: number, nowUs: number): void {
+    const { passing } = this.#parts;
     const members = this.#batches.members(batch);
     // Who queues by now came before, or has waited longer: members take their turn among them.
-    if (members.length > 1 && this.#parts.lanes.depth(model) === 0) {
+    if (members.length > 1 && passing.holdForAll(model)) {
       this.#sink.batchBegins();
       this.#sendTogether(batch, model, nowUs);
       this.#sink.batchEnds();
     }
+    passing.end();
     while (members.length > 0) this.#sender.alone(members.head);
   }
 

@@ -48,7 +48,7 @@ export function createParts(
   const fleet = new Fleet(config);
   const requests = new Requests(slots);
   const lanes = new Lanes(requests, config, (slot) => placement.cachedTokens(slot));
-  const passing = new Passing(fleet);
+  const passing = new Passing(fleet, lanes);
   const pins = new Pins({ requests, fleet, lanes }, sink);
   const placement = new Placement(config, requests, fleet, passing, pins);
   const prefills = new Prefills(slots, requests, fleet);
@@ -56,12 +56,12 @@ export function createParts(
   const parts = { requests, fleet, lanes };
   const choosing = { ...parts, placement, retryBudget: retries.budget };
   const attempts = new Attempts({ ...choosing, prefills }, sink);
-  const hedges = new Hedges(config, { ...choosing, attempts });
+  const hedges = new Hedges(config, { ...choosing, passing, attempts });
   const quotas = new Quotas({ ...choosing, limits, shared, sink, decided });
   const refusing = new Refusing({ ...parts, retries, quotas }, sink);
   const random = createPrng(config.seed);
   const door = new Door({ ...parts, retries, pins, random }, config.queueMax);
-  const batching = new Batching(slots, parts, sink, sender);
+  const batching = new Batching(slots, { ...parts, passing }, sink, sender);
   const fallbacks = new Fallbacks(config, requests, sink);
   const unserved = new Unserved({ ...parts, retries });
   return {
@@ -81,7 +81,7 @@ export function restoreParts(parts: BrainParts, attempt: RunningAttempt): void {
 
 /** Recounts everything from the requests. */
 export function assertPartsExact(parts: BrainParts): void {
-  const { fleet, requests, retries, attempts, batching, fallbacks } = parts;
+  const { fleet, requests, lanes, retries, attempts, batching, fallbacks } = parts;
   fleet.assertExact(requests);
-  for (const part of [retries, attempts, batching, fallbacks]) part.assertExact();
+  for (const part of [lanes, retries, attempts, batching, fallbacks]) part.assertExact();
 }

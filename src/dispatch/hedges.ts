@@ -4,8 +4,8 @@
  *
  * Asked for by the client: at once, or after the time it named. Automatic, for streams: when the first
  * token is later than 95 % of those of its length (first-tokens.ts), within `hedge.budget`, on a
- * replica that would be done with its prefill sooner than has been waited. Never while requests of the
- * model queue, never beyond the retry budget, once a request.
+ * replica that would be done with its prefill sooner than has been waited. Never on a replica that
+ * somebody who waits could use (passing.ts), never beyond the retry budget, once a request.
  */
 import type { Attempts } from './attempts.ts';
 import { NONE } from './candidates.ts';
@@ -15,6 +15,7 @@ import { FirstTokens } from './first-tokens.ts';
 import type { Fleet } from './fleet.ts';
 import { HedgeBudget } from './hedge-budget.ts';
 import type { Lanes } from './lanes.ts';
+import type { Passing } from './passing.ts';
 import type { Placement } from './placement.ts';
 import { HedgeState, type Requests } from './requests.ts';
 import type { RetryBudget } from './retry-budget.ts';
@@ -27,6 +28,7 @@ export interface HedgeParts {
   readonly requests: Requests;
   readonly fleet: Fleet;
   readonly lanes: Lanes;
+  readonly passing: Passing;
   readonly placement: Placement;
   readonly attempts: Attempts;
   readonly retryBudget: RetryBudget;
@@ -122,7 +124,6 @@ export class Hedges {
   #isAllowed(slot: number, waitedUs: number): boolean {
     const { requests, lanes, attempts, retryBudget } = this.#parts;
     if (requests.cancelled[slot] === 1) return false;
-    if (lanes.depth(requests.model[slot] as number) > 0) return false;
     if (!retryBudget.allowsHedge(attempts.running + lanes.retryWaiters)) return false;
     if (this.#isAsked(slot)) return true;
     return !retryBudget.hasDebt && this.#budget.allows(waitedUs / this.#lateUs(slot));
@@ -134,12 +135,10 @@ export class Hedges {
   }
 
   #start(slot: number, nowUs: number): boolean {
-    const { requests, fleet, placement, attempts } = this.#parts;
-    this.#asking = slot;
-    const allowed = fleet.candidatesWithout(requests.model[slot] as number, this.#isOut);
-    if (allowed.length === 0) return false;
-    const leftUs = (requests.deadlineUs[slot] as number) - nowUs;
-    const row = placement.choose(slot, allowed, Filter.notForHedge, leftUs);
+    const { requests, fleet, passing, placement, attempts } = this.#parts;
+    const isLeft = passing.holdForAll(requests.model[slot] as number);
+    const row = isLeft ? this.#choose(slot, nowUs) : NONE;
+    passing.end();
     if (row === NONE) return false;
     if (!this.#isAsked(slot)) {
       const { pendingTokens, prefillUs } = fleet.load(row);
@@ -150,5 +149,14 @@ export class Hedges {
     }
     attempts.beginHedge(slot, row, nowUs);
     return true;
+  }
+
+  #choose(slot: number, nowUs: number): number {
+    const { requests, fleet, placement } = this.#parts;
+    this.#asking = slot;
+    const allowed = fleet.candidatesWithout(requests.model[slot] as number, this.#isOut);
+    if (allowed.length === 0) return NONE;
+    const leftUs = (requests.deadlineUs[slot] as number) - nowUs;
+    return placement.choose(slot, allowed, Filter.notForHedge, leftUs);
   }
 }

@@ -5,7 +5,9 @@
  * tried again: they have waited longest, the retry budget bounds them, and they never block the others
  * when the only free replica is one that failed them. A waiter whose adapter finds no room keeps its
  * place and is passed by those who do not need the replicas it waits for (passing.ts). A waiter may
- * leave from anywhere (cancelled, expired).
+ * leave from anywhere (cancelled, expired). Depth says how many wait; whom a waiter keeps from a replica
+ * is asked of `reaches`, which enter() and leave() keep along with it: one that a single replica can
+ * serve says nothing of the others.
  * Limits: `queueTimeout` bounds all the time a request spends waiting, a retry does not start it
  * afresh. The deadline of the request bounds everything, and half of what is left of it the wait.
  */
@@ -13,6 +15,7 @@ import { assert } from '../lib/assert.ts';
 import { NONE } from './candidates.ts';
 import { type BrainConfig, Refusal } from './decisions.ts';
 import { type CachedTokens, FairQueue, outputWeight } from './fair-queue.ts';
+import { Reaches } from './reaches.ts';
 import { Phase, type Requests } from './requests.ts';
 import { SlotLinks, type SlotList } from './slot-lists.ts';
 import { SlotTimers } from './slot-timers.ts';
@@ -28,6 +31,8 @@ interface Lane {
   readonly retrying: SlotList;
   /** Of both those that one replica alone can serve (pins.ts). */
   readonly pinned: SlotList;
+  /** Which replicas those of both wait for. */
+  readonly reaches: Reaches;
 }
 
 export class Lanes {
@@ -56,6 +61,7 @@ export class Lanes {
       ),
       retrying: links.createList(),
       pinned: pinnedLinks.createList(),
+      reaches: new Reaches(),
     }));
   }
 
@@ -121,6 +127,7 @@ export class Lanes {
     this.waiters++;
     requests.phase[slot] = phase;
     if (requests.pin[slot] !== NONE) lane.pinned.push(slot);
+    lane.reaches.add(requests.reachOf(slot));
     if (phase === Phase.waiting) lane.waiting.push(slot);
     else {
       lane.retrying.push(slot);
@@ -152,10 +159,29 @@ export class Lanes {
       this.retryWaiters--;
     }
     if (requests.pin[slot] !== NONE) lane.pinned.remove(slot);
+    lane.reaches.remove(requests.reachOf(slot));
     requests.phase[slot] = Phase.idle;
     this.#timers.clear(slot);
     const waitedUs = Math.max(0, nowUs - (requests.waitingSinceUs[slot] as number));
     requests.waitedUs[slot] = (requests.waitedUs[slot] as number) + waitedUs;
     return waitedUs;
+  }
+
+  /** Recounts the waiters, and which replicas they wait for, from the requests. */
+  assertExact(): void {
+    const { phase, model } = this.#requests;
+    for (const { reaches } of this.#lanes) reaches.beginRecount();
+    let [waiters, retryWaiters] = [0, 0];
+    for (let slot = 0; slot < phase.length; slot++) {
+      if (phase[slot] !== Phase.waiting && phase[slot] !== Phase.retrying) continue;
+      waiters++;
+      if (phase[slot] === Phase.retrying) retryWaiters++;
+      this.lane(model[slot] as number).reaches.recount(this.#requests.reachOf(slot));
+    }
+    assert(this.waiters === waiters, 'who waits is counted');
+    assert(this.retryWaiters === retryWaiters, 'who waits to be tried again is counted');
+    for (const [row, { reaches }] of this.#lanes.entries()) {
+      assert(this.depth(row) === reaches.assertRecounted(), 'who is in a lane waits there');
+    }
   }
 }

@@ -1,7 +1,8 @@
 /**
  * Laws of the brain over random event sequences. The harness checks after every event: in-flight
- * equals a recount, never over a limit, never below zero, dispatched = released + in flight, one
- * attempt a request. This file adds: FIFO, every request ends once, work conservation, replay.
+ * equals a recount, waiters and what they wait for equal one, never over a limit, never below zero,
+ * dispatched = released + in flight, one attempt a request, no hedge and no batch where somebody waits
+ * for the room. This file adds: FIFO, every request ends once, work conservation, replay.
  */
 import { expect, test } from 'vitest';
 import type { PrefixSource } from '../../src/dispatch/arrival.ts';
@@ -305,12 +306,15 @@ test('every request ends exactly once and all counts return to zero', () => {
   let batched = 0;
   let hedged = 0;
   let moved = 0;
+  const passes = { hedges: 0, members: 0 };
   for (let i = 0; i < 40; i++) {
     const run = walk(seed + i, 1500);
     expect(run.ends.every((count) => count === 1)).toBe(true);
     expect(run.ends.length).toBeGreaterThan(200);
     hedged += run.harness.hedgesBegun.length;
     moved += run.harness.fallbacks.length;
+    passes.hedges += run.harness.passes.hedges;
+    passes.members += run.harness.passes.members;
     expect(run.harness.hedgeEnds).toHaveLength(run.harness.hedgesBegun.length);
     batched += run.harness.batches.filter(({ length }) => length > 1).length;
     expect(run.harness.brain.attempts.running).toBe(0);
@@ -321,6 +325,9 @@ test('every request ends exactly once and all counts return to zero', () => {
   expect(batched).toBeGreaterThan(5);
   expect(hedged).toBeGreaterThan(100);
   expect(moved).toBeGreaterThan(100);
+  // Somebody waited for a replica that they did not go to.
+  expect(passes.hedges).toBeGreaterThan(0);
+  expect(passes.members).toBeGreaterThan(0);
 });
 
 test('the same seed gives the same decisions', () => {

@@ -5,7 +5,7 @@
 import type { Arrival, PrefixSource } from '../../src/dispatch/arrival.ts';
 import { Brain } from '../../src/dispatch/brain.ts';
 import type { ReplicaLoad } from '../../src/dispatch/candidates.ts';
-import { type Choice, filterNames } from '../../src/dispatch/choice.ts';
+import type { Choice } from '../../src/dispatch/choice.ts';
 import {
   type BrainConfig,
   type DecisionSink,
@@ -21,7 +21,17 @@ import type { EngineReport } from '../../src/dispatch/foreign-load.ts';
 import type { ReplicaFacts } from '../../src/dispatch/replica-state.ts';
 import { errors } from '../../src/errors/catalogue.ts';
 import { assert } from '../../src/lib/assert.ts';
-import { isRoutable, mayServe, type Placed, type Running } from './brain-records.ts';
+import {
+  anything,
+  hasAdapter,
+  isRoutable,
+  mayServe,
+  type Placed,
+  placedOf,
+  type Running,
+  type Wanted,
+  waitsFor,
+} from './brain-records.ts';
 import { plainArrival } from './plain-arrival.ts';
 
 const fallbackReasons = Object.keys(FallbackReason);
@@ -75,6 +85,8 @@ export class BrainHarness implements DecisionSink {
   readonly dispatches: { slot: number; replica: number; attempt: number; heldUs: number }[] = [];
   readonly refusals: { slot: number; refusal: Refusal; error: number; retryAfterMs: number }[] = [];
   readonly placements: Placed[] = [];
+  /** Hedges, and members of batches, that began while somebody of their model waited. */
+  passes = { hedges: 0, members: 0 };
   /** Slots of each batch that was sent, as they were dispatched. */
   readonly batches: number[][] = [];
   readonly fallbacks: { slot: number; from: number; to: number; reason: string }[] = [];
@@ -85,8 +97,8 @@ export class BrainHarness implements DecisionSink {
   /** Requests told to have ended by the brain, by slot and generation. */
   readonly generations: number[];
   readonly #facts = new Map<number, ReplicaFacts>();
-  readonly #adapters = new Map<number, number>();
-  readonly #pins = new Map<number, number>();
+  /** Of each request that has not ended. */
+  readonly #wanted = new Map<number, Wanted>();
   /** When the attempt of each slot began, and its hedge. */
   readonly #sinceUs = new Map<number, number>();
   readonly #hedgeSinceUs = new Map<number, number>();
@@ -94,18 +106,11 @@ export class BrainHarness implements DecisionSink {
 
   constructor(config: Partial<BrainConfig> = {}) {
     const full: BrainConfig = {
-      slots: 64,
-      replicaRows: 8,
+      ...{ slots: 64, replicaRows: 8, tenants: 16, prefixes: noPrefixes, seed: 1 },
       models: modelsWith('least_in_flight'),
-      tenants: 16,
-      prefixes: noPrefixes,
-      seed: 1,
-      queueMax: 1000,
-      queueTimeoutMs: 30_000,
+      ...{ queueMax: 1000, queueTimeoutMs: 30_000, slowStartUs: 0, breaker: breakerRules },
       retry: { maxAttempts: 3, budget: 0.2, budgetMin: 3 },
       hedge: { automatic: false, budget: 0.02 },
-      breaker: breakerRules,
-      slowStartUs: 0,
       ...config,
     };
     this.brain = new Brain(full, this);
@@ -113,10 +118,7 @@ export class BrainHarness implements DecisionSink {
   }
 
   replica(row: number, facts: Partial<ReplicaFacts> = {}): void {
-    const known = this.#facts.get(row) ?? {
-      ...replicaFacts,
-      identity: row + 1,
-    };
+    const known = this.#facts.get(row) ?? { ...replicaFacts, identity: row + 1 };
     const next: ReplicaFacts = { ...known, ...facts };
     this.#facts.set(row, next);
     this.brain.updateReplica(row, next, this.nowUs);
@@ -148,8 +150,9 @@ export class BrainHarness implements DecisionSink {
     const times = { publishedUs: this.nowUs, deadlineUs };
     const of = { slot, generation, model, askedModel: model };
     const request = { ...plainArrival, ...of, ...times, ...more };
-    this.#adapters.set(slot, request.adapter);
-    this.#pins.set(slot, request.pin);
+    const gathers = request.batch0 !== 0 || request.batch1 !== 0;
+    const { adapter, pin } = request;
+    this.#wanted.set(slot, { model, adapter, pin, queues: !gathers });
     const known = this.brain.arrive(request, this.nowUs);
     this.check();
     return known;
@@ -224,8 +227,8 @@ export class BrainHarness implements DecisionSink {
 
   fellBack(slot: number, from: number, to: FallbackList[number], reason: FallbackReason): void {
     assert(!this.running.has(slot), 'who goes on has ended its attempt');
-    this.#adapters.set(slot, to.adapter);
-    assert((this.#pins.get(slot) ?? -1) < 0, 'who is pinned goes on to no other model');
+    assert(this.#wantedOf(slot).pin < 0, 'who is pinned goes on to no other model');
+    this.#wanted.set(slot, { ...to, pin: -1, queues: false });
     this.fallbacks.push({ slot, from, to: to.model, reason: fallbackReasons[reason] as string });
     this.log.push(`${slot}:${from}>>${to.model}.${to.adapter}:${reason}`);
   }
@@ -237,28 +240,17 @@ export class BrainHarness implements DecisionSink {
   }
 
   followed(slot: number, row: number, epoch: number): void {
-    this.#pins.set(slot, row);
+    this.#wanted.set(slot, { ...this.#wantedOf(slot), pin: row });
     this.follows.push({ slot, row, epoch });
   }
 
   placed(slot: number, attempt: number, heldUs: number, choice: Choice): void {
-    const { candidates, index, members, request } = choice;
-    const { row, inFlight, pendingTokens, contextTokens } = candidates;
-    const filtered = filterNames.map((name, reason) => [name, choice.filtered[reason]!] as const);
-    const left = filtered.reduce((sum, [, count]) => sum + count, 0);
-    const isReserved = choice.isPinned && !isRoutable(this.#facts.get(row[index] as number));
-    const counted = candidates.length + left - (isReserved ? 1 : 0);
-    assert(counted === members, 'who is left out is so for one reason');
-    this.placements.push({
-      ...{ slot, attempt, heldUs, replica: row[index]!, isBySession: choice.isBySession },
-      ...{ promptTokens: request.promptTokens, outputTokens: request.outputTokens },
-      seen: Array.from({ length: candidates.length }, (_, i) => ({
-        ...{ row: row[i]!, inFlight: inFlight[i]!, pendingTokens: pendingTokens[i]! },
-        contextTokens: contextTokens[i]!,
-        matchedTokens: choice.isMatched ? request.matched[i]! : 0,
-      })),
-      filtered: Object.fromEntries(filtered.filter(([, count]) => count > 0)),
-    });
+    const placed = placedOf(slot, attempt, heldUs, choice);
+    const left = Object.values(placed.filtered).reduce((sum, count) => sum + count, 0);
+    const isReserved = choice.isPinned && !isRoutable(this.#facts.get(placed.replica));
+    const counted = placed.seen.length + left - (isReserved ? 1 : 0);
+    assert(counted === choice.members, 'who is left out is so for one reason');
+    this.placements.push(placed);
   }
 
   dispatch(slot: number, attempt: number, replica: number, _epoch: number, heldUs: number): void {
@@ -267,10 +259,9 @@ export class BrainHarness implements DecisionSink {
     assert(last?.slot === slot && last.attempt === attempt, 'a dispatch says why');
     assert(last.replica === replica && last.heldUs === heldUs, 'it goes where it says');
     const facts = this.#facts.get(replica);
-    const adapter = this.#adapters.get(slot) ?? 0;
-    const bit = ((facts?.adapters?.[0] ?? 0) >>> (adapter - 1)) & 1;
-    assert(adapter === 0 || bit === 1, 'only a replica that has the adapter is given the request');
-    const pinned = this.#facts.get(this.#pins.get(slot) ?? -1);
+    const { adapter, pin } = this.#wantedOf(slot);
+    assert(hasAdapter(facts, adapter), 'only a replica that has the adapter is given the request');
+    const pinned = this.#facts.get(pin);
     assert(mayServe(facts, pinned), 'it goes where it is pinned to, or to a routable replica');
     assert(this.#loadOf(replica) < (facts?.maxInFlight ?? 0), 'never over max_in_flight');
     const first = this.#batch?.[0];
@@ -282,6 +273,8 @@ export class BrainHarness implements DecisionSink {
     if (this.#batch !== undefined) {
       assert(attempt === 1, 'a retry is in no batch');
       assert(facts?.batching !== undefined, 'a batch goes where batches are taken');
+      assert(!this.#isAwaited(replica), 'a batch takes no room that somebody waits for');
+      if (this.brain.queued(facts.model) > 0) this.passes.members++;
     }
     this.#batch?.push(slot);
     this.running.set(slot, { attempt, replica });
@@ -291,7 +284,7 @@ export class BrainHarness implements DecisionSink {
   }
 
   hedge(slot: number, attempt: number, replica: number, _epoch: number, choice: Choice): void {
-    assert((this.#pins.get(slot) ?? -1) < 0, 'who is pinned has no hedge');
+    assert(this.#wantedOf(slot).pin < 0, 'who is pinned has no hedge');
     const facts = this.#facts.get(replica);
     const first = this.running.get(slot);
     assert(first?.attempt === attempt && !this.hedges.has(slot), 'one hedge beside an attempt');
@@ -299,7 +292,8 @@ export class BrainHarness implements DecisionSink {
     assert(choice.candidates.row[choice.index] === replica, 'it goes where it says');
     assert(facts !== undefined && mayServe(facts, undefined), 'replica is routable');
     assert(this.#loadOf(replica) < facts.maxInFlight, 'never over max_in_flight');
-    assert(this.brain.queued(facts.model) === 0, 'no hedge while requests wait');
+    assert(!this.#isAwaited(replica), 'a hedge takes no room that somebody waits for');
+    if (this.brain.queued(facts.model) > 0) this.passes.hedges++;
     this.hedges.set(slot, { attempt, replica });
     this.#hedgeSinceUs.set(slot, this.nowUs);
     this.hedgesBegun.push({ slot, replica, atUs: this.nowUs });
@@ -336,6 +330,7 @@ export class BrainHarness implements DecisionSink {
 
   refuse(slot: number, refusal: Refusal, error: number, retryAfterMs: number): void {
     assert(!this.running.has(slot), 'a running request is not refused');
+    this.#wanted.delete(slot);
     this.refusals.push({ slot, refusal, error, retryAfterMs });
     this.log.push(`${slot}:${refusalNames[refusal]}:${error}:${retryAfterMs}`);
   }
@@ -362,11 +357,19 @@ export class BrainHarness implements DecisionSink {
     this.brain.assertExact();
     assert(this.brain.attempts.running === this.running.size, 'running as told');
     for (const row of this.#facts.keys()) {
-      assert(
-        this.brain.fleet.inFlight(row) <= this.#loadOf(row),
-        'what a replica has was given to it',
-      );
+      const inFlight = this.brain.fleet.inFlight(row);
+      assert(inFlight <= this.#loadOf(row), 'what a replica has was given to it');
     }
+  }
+
+  #wantedOf(slot: number): Wanted {
+    return this.#wanted.get(slot) ?? anything;
+  }
+
+  /** Somebody waits who could use the replica. */
+  #isAwaited(replica: number): boolean {
+    const waiting = [...this.#wanted].filter(([slot]) => !this.running.has(slot));
+    return waiting.some(([, wanted]) => waitsFor(wanted, replica, this.#facts.get(replica)));
   }
 
   #loadOf(replica: number): number {
@@ -378,14 +381,11 @@ export class BrainHarness implements DecisionSink {
   }
 
   #release(slot: number, end: Partial<Parameters<Brain['release']>[0]>): boolean {
+    const generation = this.generations[slot] ?? 0;
+    const attempt = this.running.get(slot)?.attempt ?? 0;
+    if (end.settled === true && this.running.has(slot)) this.#wanted.delete(slot);
     const known = this.brain.release(
-      {
-        ...plainRelease,
-        slot,
-        generation: this.generations[slot] ?? 0,
-        attempt: this.running.get(slot)?.attempt ?? 0,
-        ...end,
-      },
+      { ...plainRelease, slot, generation, attempt, ...end },
       this.nowUs,
     );
     this.check();

@@ -190,6 +190,66 @@ describe('a replica with another row', () => {
     expect(harness.lastRefusal).toBe('queueWaitOver');
   });
 
+  describe('and a request that comes with the old one', () => {
+    /** The replica of row 1 has row 2. */
+    function movedOver(facts: Parameters<BrainHarness['replica']>[1]): BrainHarness {
+      const harness = replicas(2);
+      harness.replica(2, { ...moved, ...facts });
+      harness.replica(1, { active: false });
+      return harness;
+    }
+
+    test('is refused while it is not healthy there, not lost, and served once it is', () => {
+      const harness = movedOver({ healthy: false });
+      expect(ask(harness, 0, 1)).toBe(undefined);
+      expect(harness.lastRefusal).toBe('noReplica');
+      expect(harness.follows).toEqual([{ slot: 0, row: 2, epoch: 7 }]);
+      expect(ask(harness, 1)).toBe(0); // nobody else is kept from anything
+      harness.replica(2, { healthy: true });
+      expect(ask(harness, 2, 1)).toBe(2);
+      expect(harness.refusals).toHaveLength(1);
+    });
+
+    test('waits where it is full, though another row of its model is idle', () => {
+      const harness = movedOver({});
+      expect([ask(harness, 0, 1), ask(harness, 1, 1)]).toEqual([2, undefined]);
+      expect(ask(harness, 2)).toBe(0);
+      harness.finish(0);
+      expect(harness.running.get(1)?.replica).toBe(2);
+      expect(harness.refusals).toEqual([]);
+    });
+
+    test('is told when to come back where it is paused or ejected', () => {
+      const breaker = { ...breakerRules, mode: 'consecutive', consecutive: 1 } as const;
+      for (const end of ['pause', 'ejection']) {
+        const harness = replicas(2, 1, { breaker });
+        harness.replica(2, moved);
+        harness.replica(1, { active: false });
+        ask(harness, 0, 1);
+        if (end === 'pause') harness.busy(0, 5000, errors.REPLICA_OVERLOADED.number);
+        else harness.fail(0, RetryRule.never);
+        ask(harness, 1, 1);
+        expect(harness.refusals.at(-1), end).toMatchObject({ slot: 1, refusal: Refusal.busy });
+        expect(harness.refusals.at(-1)?.retryAfterMs, end).toBeGreaterThan(0);
+        expect(ask(harness, 2), end).toBe(0);
+      }
+    });
+
+    test('goes to the row after that as well, and is refused for good behind the last', () => {
+      const harness = movedOver({ healthy: false });
+      harness.replica(3, { ...moved, epoch: 9 });
+      harness.replica(2, { active: false, draining: false });
+      expect(ask(harness, 0, 1)).toBe(3);
+      expect(harness.follows.at(-1)).toEqual({ slot: 0, row: 3, epoch: 9 });
+      harness.replica(3, { active: false, draining: true, healthy: false });
+      ask(harness, 1, 1);
+      expect(harness.lastRefusal).toBe('noReplica'); // it drains, and may be back
+      harness.replica(3, { draining: false });
+      ask(harness, 2, 1);
+      expect(harness.lastRefusal).toBe('gone');
+    });
+  });
+
   test('is asked by who failed at the old one before anything was sent, and by nobody else', () => {
     const harness = replicas(2, 2);
     ask(harness, 0, 1);

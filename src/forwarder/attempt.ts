@@ -10,6 +10,7 @@
  * leaves the other alone.
  */
 import { nowUs } from '../lib/clock.ts';
+import { faultPoint } from '../lib/fault-point.ts';
 import type { Usage } from '../protocol/completion-observer.ts';
 import { HedgeFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { attemptOf } from '../shm/request-slots.ts';
@@ -275,6 +276,7 @@ export class Attempt implements OutputOwner {
       this.#lose();
       return;
     }
+    faultPoint('given-back');
     events.released(this, this.outcome, error, retryAfterMs, usage);
     this.#owner.onSettled();
   }

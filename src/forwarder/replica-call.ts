@@ -3,7 +3,9 @@
  * Forwarder threads; never waits.
  *
  * Every end passes through `leave`, so no connection goes on reading a request body that the acceptor
- * is about to free. Late callbacks of undici find `over`.
+ * is about to free. Late callbacks of undici find `over`. What they throw goes to undici, which tells
+ * nobody of it once the connection is cut: a broken invariant, and whatever is thrown behind the end,
+ * ends the thread by itself, and its successor tells of the end.
  */
 import type { Dispatcher } from 'undici';
 import { InvariantError } from '../lib/assert.ts';
@@ -33,6 +35,8 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
   readonly #request: Dispatcher.DispatchOptions;
   /** undici is done with the exchange, or will find it withdrawn. */
   #closed = false;
+  /** The thread ends by it. */
+  #isBroken = false;
 
   constructor(services: Services, pool: ReplicaPool, request: Dispatcher.DispatchOptions) {
     this.services = services;
@@ -94,12 +98,11 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
   onRequestStart(controller: Dispatcher.DispatchController): void {
     // Thrown at undici: the one way to take back a request before it is written.
     if (this.over) throw attemptOver;
-    const us = nowUs();
-    this.link.started(controller);
-    this.stage = Stage.sent;
-    this.clock.restart(us);
-    this.onSent(us);
-    faultPoint('sent');
+    try {
+      this.#start(controller);
+    } catch (error) {
+      throw this.#fatal(error);
+    }
   }
 
   onResponseStart(
@@ -108,6 +111,60 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
     headers: AnswerHeaders,
   ): void {
     if (status < 200 || this.over) return; // 102 and 103 say nothing that we pass on
+    try {
+      this.#answer(status, headers);
+    } catch (error) {
+      throw this.#fatal(error);
+    }
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
+    try {
+      this.#data(controller, chunk);
+    } catch (error) {
+      throw this.#fatal(error);
+    }
+  }
+
+  onResponseEnd(): void {
+    try {
+      this.#end();
+    } catch (error) {
+      throw this.#fatal(error);
+    }
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
+    if (error instanceof InvariantError) this.#fatal(error);
+    try {
+      this.#fail(error);
+    } catch (thrown) {
+      throw this.#fatal(thrown);
+    }
+  }
+
+  /** Returns what was thrown, behind which the thread may end. */
+  #fatal(error: unknown): unknown {
+    const ends = error instanceof InvariantError || this.over;
+    if (ends && !this.#isBroken) {
+      this.#isBroken = true;
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+    return error;
+  }
+
+  #start(controller: Dispatcher.DispatchController): void {
+    const us = nowUs();
+    this.link.started(controller);
+    this.stage = Stage.sent;
+    this.clock.restart(us);
+    this.onSent(us);
+    faultPoint('sent');
+  }
+
+  #answer(status: number, headers: AnswerHeaders): void {
     this.stage = Stage.head;
     faultPoint('headers');
     this.onHead(status, nowUs());
@@ -127,7 +184,7 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
     this.onRefused(failure, failing.retryAfterMs(exact, coarse, Date.now()));
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
+  #data(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
     if (this.over) {
       this.link.drain(chunk.length);
       return;
@@ -138,20 +195,14 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
     faultPoint('mid-event');
   }
 
-  onResponseEnd(): void {
+  #end(): void {
     this.#closed = true;
     this.link.dropUnsent();
     if (this.over) this.onClosed();
     else this.onEnd(undefined);
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
-    if (error instanceof InvariantError) {
-      // undici returns to its handlers what they throw; a broken invariant ends the thread.
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
+  #fail(error: Error): void {
     if (this.#closed) return;
     if (!this.over && this.stage === Stage.sent && this.link.takeStale(error)) {
       this.#retryFresh();

@@ -4,8 +4,11 @@
  *
  * A reply is judged before anything of it is given to the client, and no more of it is held for that than is
  * held in any case (hold.ts, whole-answer.ts): its head; a whole answer that fits in hand; the events of a
- * stream up to the first with content. While no replica of the larger model is up every reply passes.
+ * stream up to the first with content. While no replica of the larger model is up every reply passes. A
+ * thread that dies before it has told of its judgement has told nobody: the small model is asked again, or, once
+ * the slot says why it was given back, the larger one.
  */
+import { faultPoint } from '../lib/fault-point.ts';
 import { GoOn } from '../lib/go-on.ts';
 import { Judgement, ReplyJudge } from '../protocol/reply-judge.ts';
 import { routeOf } from '../protocol/routes.ts';
@@ -71,6 +74,7 @@ export class SmallReply {
 
   #failureOf(judgement: Judgement): Failure | undefined {
     if (judgement === Judgement.passes || !this.#isLargerUp()) return undefined;
+    faultPoint('judged');
     return judgement === Judgement.refused ? failures.replyRefused : failures.replyUnsure;
   }
 }

@@ -13,6 +13,11 @@ export const faultStages = {
    * the record that says so is not published.
    */
   forwarder: ['connecting', 'sent', 'headers', 'mid-event', 'all-written', 'done-before-release'],
+  /**
+   * Of a forwarder as well, beside the ordinary course: a reply is unwanted and nothing of that is written down; a
+   * slot is with the scheduler again, which has not been told.
+   */
+  giveBack: ['judged', 'given-back'],
   /** A question is taken and the store not asked yet. */
   limiter: ['asked'],
 } as const;

@@ -262,8 +262,8 @@ describe.each(testEngines)('on %s', (engine) => {
       write({ fallbacks: ['b'], context_window_fallbacks: ['c'] });
       expect((await reload(gateway)).status).toBe(200);
       const request = () => ask(gateway, 'b');
-      await dieAt(gateway, ['scheduler', 'scheduler', 'popped'], request, token);
-      await dieAt(gateway, ['forwarder-0', 'forwarder', 'sent'], request, token);
+      await dieAt(gateway, ['scheduler', 'scheduler', 'popped'], request, { token });
+      await dieAt(gateway, ['forwarder-0', 'forwarder', 'sent'], request, { token });
       const long = await ask(gateway, 'a', 'x [[fault@one:too-long=vllm]]');
       expect(serverOf(long)).toBe('c');
       expect(serverOf(await ask(gateway, 'a', 'x [[fault@one:status=500]]'))).toBe('b');

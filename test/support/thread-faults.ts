@@ -45,9 +45,9 @@ export async function dieAt(
   gateway: GatewayProcess,
   [thread, kind, stage]: readonly [string, 'scheduler' | 'forwarder', FaultStage],
   request: () => Promise<unknown>,
-  token = faultToken,
+  { how = 'throw', token = faultToken }: { how?: CrashKind; token?: string } = {},
 ): Promise<void> {
-  await crash(gateway, thread, stage, 'throw', 0, token);
+  await crash(gateway, thread, stage, how, 0, token);
   do await request();
   while ((await restarts(gateway, kind)) === 0);
   await restarted(gateway, kind, 1);

@@ -163,7 +163,7 @@ export class ReplicaChanges {
     }
     this.#assertDescriptorsFor(joining.map(({ replica }) => replica));
     // Before anything that waits for replicas: a key that is gone is refused from here on.
-    await this.#parts.tenants.replace(loaded.config);
+    await this.#parts.tenants.narrow(loaded.config);
     const leaving = [...remove, ...replace.map(({ replica }) => replica.name)];
     const left = leaving.map((name) => this.#member(name));
     for (const member of left) membership.giveUpName(member);

@@ -6,6 +6,7 @@
  * takes keys back that were made by hand, and lets none in again that was disabled by hand.
  */
 import { keysMax } from '../config/capacities.ts';
+import { movedRefs, narrowedKeys } from '../config/narrowed-keys.ts';
 import { parseNewKey } from '../config/new-key.ts';
 import type { Config } from '../config/schema.ts';
 import { type BudgetRow, type KeyTable, keyTable, type TenantSource } from '../config/tenants.ts';
@@ -42,6 +43,8 @@ export interface TenantTables {
 
 export class Tenants {
   #source: TenantSource;
+  /** Of the reload that is under way: the keys before it, and what its names will not stand for any more. */
+  #change: { readonly before: KeyTable; readonly moved: ReadonlySet<number> } | undefined;
   readonly #tell: (tables: TenantTables) => Promise<void>;
   #told: Promise<void> = Promise.resolve();
   /** Digests of keys that were disabled by hand. */
@@ -70,16 +73,29 @@ export class Tenants {
 
   get tables(): TenantTables {
     const { rowOf, names } = this.#limits;
+    const change = this.#change;
+    const keys = keyTable(this.#source, rowOf, this.#budgets.rowOf, this.series.indexOf);
     return {
-      keys: keyTable(this.#source, rowOf, this.#budgets.rowOf, this.series.indexOf),
+      keys: change === undefined ? keys : narrowedKeys(keys, change.before, change.moved),
       limitNames: names,
       budgets: this.#budgets.rows,
     };
   }
 
   /**
-   * Takes what a reload has read; resolves when every acceptor goes by it. Models and adapters keep the
-   * numbers that the threads know them by since the start. A key that was disabled by hand stays so.
+   * Takes what a reload has read. Names that are to stand for other models do so from rename() on: until then no key
+   * gets one of them.
+   */
+  narrow(next: Pick<TenantSource, 'auth' | 'tenants' | 'models' | 'splits'>): Promise<void> {
+    const moved = movedRefs(this.#source, next);
+    const before = moved.size === 0 ? undefined : (this.#change?.before ?? this.tables.keys);
+    this.#change = before && { before, moved };
+    return this.replace(next);
+  }
+
+  /**
+   * Resolves when every acceptor goes by it. Models and adapters keep the numbers that the threads know them by
+   * since the start. A key that was disabled by hand stays so.
    */
   replace({ auth, tenants }: Pick<TenantSource, 'auth' | 'tenants'>): Promise<void> {
     this.#source = { ...this.#source, auth, tenants: this.#withoutDisabled(tenants) };
@@ -101,6 +117,7 @@ export class Tenants {
   ): Promise<void> {
     this.#told = this.#told.then(() => {
       this.#source = { ...this.#source, models, splits };
+      this.#change = undefined;
       return tell(this.tables.keys);
     });
     return this.#told;
@@ -170,7 +187,7 @@ export class Tenants {
     if (keys.length >= keysMax) throw new AdminError(409, `a tenant has at most ${keysMax} keys`);
     const key = newKey();
     const sha256 = sha256Of(key);
-    await this.#change(tenant, [...keys, { ...parsed.value, sha256 }]);
+    await this.#setKeys(tenant, [...keys, { ...parsed.value, sha256 }]);
     return {
       tenant,
       id,
@@ -186,7 +203,7 @@ export class Tenants {
     if (found === undefined) throw new AdminError(404, `no key ${id}`);
     if (disabled) this.#disabled.add(found.sha256);
     else this.#disabled.delete(found.sha256);
-    await this.#change(
+    await this.#setKeys(
       tenant,
       keys.map((key) => (key.id === id ? { ...key, disabled } : key)),
     );
@@ -216,7 +233,7 @@ export class Tenants {
     return tenant;
   }
 
-  #change(name: string, keys: readonly KeyConfig[]): Promise<void> {
+  #setKeys(name: string, keys: readonly KeyConfig[]): Promise<void> {
     const tenants = this.#source.tenants.map((each) =>
       each.name === name ? { ...each, keys } : each,
     );

@@ -5,6 +5,7 @@
  * A request takes one request, its prompt tokens as estimated and the output it may have, of its tenant's
  * row and of that of its tenant and model; all of it or, where one of them lacks something, nothing. When
  * it is over it has taken what was used: the rest comes back, or what was not foreseen is taken as well.
+ * Whoever is next to have a row begins with full buckets, and what ends behind that is not his.
  */
 import { assert } from '../lib/assert.ts';
 import { Buckets, bucketKinds } from './buckets.ts';
@@ -360,9 +361,10 @@ export class Limits {
     const word = this.#rows.word(row);
     const owner = words[word + at.owner] as number;
     if (words[word + at.usedBy] === owner) return;
-    words[word + at.usedBy] = owner;
     words[word + at.running] = 0;
     this.#buckets.fill(row);
     this.leases?.claim(row);
+    // Pairs with the load in the limiter: once it sees the owner, what is leased is not of the last one.
+    Atomics.store(words, word + at.usedBy, owner);
   }
 }

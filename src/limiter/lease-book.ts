@@ -4,6 +4,8 @@
  *
  * What is charged and what is given back is written down before it is sent, once: an answer that never comes
  * may have changed the store or not, and neither is repeated. What the store gives is written down after.
+ * A row that changes hands is asked about again once names, limits and what was taken are of one owner: what the
+ * last one owed or gave back is neither charged to the next nor given to it.
  */
 import { nowUs } from '../lib/clock.ts';
 import { LeaseTable } from '../shm/leases.ts';
@@ -56,7 +58,11 @@ export class LeaseBook {
 
   setNames(names: LimitNames): void {
     this.#names = names;
-    for (const row of this.#seen.keys()) if (!names.has(row)) this.#seen.delete(row);
+    for (const [row, { owner }] of this.#seen) {
+      if (names.get(row)?.owner === owner) continue;
+      this.#seen.delete(row);
+      this.#begin(row);
+    }
   }
 
   /** Name of a key beside the buckets of that row; in a cluster in the same place. */
@@ -66,13 +72,18 @@ export class LeaseBook {
 
   /** Whose row it is, by a number; another one's is not to get what was asked for it. */
   ownerOf(row: number): number {
-    return this.#names.get(row)?.owner === this.#owner(row) ? this.#owner(row) : -1;
+    const owner = this.#names.get(row)?.owner;
+    const { words, at } = this.#limits;
+    const word = this.#limits.word(row);
+    // Pairs with the store in the scheduler: behind the load what is leased is of that owner.
+    const isUsed = Atomics.load(words, word + at.usedBy) === owner;
+    return owner !== undefined && isUsed && words[word + at.owner] === owner ? owner : -1;
   }
 
   /** What there is to ask about the row: nothing while it changes hands. */
   questions(row: number): Question[] {
     const named = this.#names.get(row);
-    if (named === undefined || named.owner !== this.#owner(row)) return [];
+    if (named === undefined || this.ownerOf(row) !== named.owner) return [];
     const { doubles, at } = this.#limits;
     const word = this.#limits.word(row);
     const allowed = [
@@ -157,10 +168,6 @@ export class LeaseBook {
       this.#write(row, retryUs, kind, 0);
     }
     return [0, 0, 0];
-  }
-
-  #owner(row: number): number {
-    return this.#limits.words[this.#limits.word(row) + this.#limits.at.owner] as number;
   }
 
   #read(row: number, field: number, kind: number): number {

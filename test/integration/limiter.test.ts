@@ -4,113 +4,15 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Admission, type Questions } from '../../src/dispatch/limit-rows.ts';
-import { Limits } from '../../src/dispatch/limits.ts';
+import { Admission } from '../../src/dispatch/limit-rows.ts';
 import { nowUs } from '../../src/lib/clock.ts';
 import { createPrng } from '../../src/lib/prng.ts';
-import { Limiter, type LimiterOptions } from '../../src/limiter/limiter.ts';
-import { RedisStore } from '../../src/limiter/redis-store.ts';
-import { AskRingLayout } from '../../src/shm/leases.layout.ts';
-import { LeaseTable } from '../../src/shm/leases.ts';
-import { LimitTable } from '../../src/shm/limits.ts';
-import { askRingCapacity, createMemory } from '../../src/shm/memory.ts';
-import { SpscProducer } from '../../src/shm/spsc-ring.ts';
+import { Member, memberSlots, storeOf } from '../support/limit-member.ts';
 import { hasRedis, RedisServer } from '../support/redis-server.ts';
 import { eventually } from '../support/until.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() % 1e9) >>> 0;
 console.info(`SEED=${seed}`);
-const size = {
-  acceptors: 1,
-  forwarders: 1,
-  slots: 64,
-  arenaBytes: 1 << 20,
-  responseRingBytes: 1 << 16,
-};
-
-const storeOf = (url: string): RedisStore =>
-  new RedisStore({
-    ...{ mode: 'single', urls: [url], master: '', username: '', password: '', timeoutMs: 5000 },
-  });
-
-function createLimiter(url: string, memory: LimiterOptions['memory']): Limiter {
-  const limiter = new Limiter({
-    memory,
-    store: storeOf(url),
-    prefix: 'test:',
-    wakeScheduler: () => {},
-    onState: () => {},
-    onCall: () => {},
-  });
-  limiter.setNames(new Map([[0, { name: '{t}', owner: 1 }]]));
-  return limiter;
-}
-
-/** What one gateway has of a bucket: a scheduler's end and a limiter. */
-class Member {
-  readonly limits: Limits;
-  readonly leases: LeaseTable;
-  readonly limiter: Limiter;
-  /** Another one of the same memory. */
-  readonly successor: () => Limiter;
-  readonly asked: Questions;
-
-  constructor(url: string, bucket: { inputRate: number; inputBurst: number }) {
-    const memory = createMemory({ ...size, limiters: 1 });
-    const { sharedLimits } = memory;
-    if (sharedLimits === null) throw new Error('limits are shared');
-    const table = new LimitTable(memory.limits);
-    const word = table.word(0);
-    table.words[word + table.at.owner] = 1;
-    table.doubles[(word + table.at.inputRate) >> 1] = bucket.inputRate;
-    table.doubles[(word + table.at.inputBurst) >> 1] = bucket.inputBurst;
-    this.leases = new LeaseTable(sharedLimits.leases);
-    const producer = new SpscProducer(AskRingLayout, sharedLimits.asks, askRingCapacity);
-    this.limits = new Limits(table, size.slots, {
-      rows: this.leases,
-      ask: (row) => {
-        const cell = producer.begin();
-        if (cell < 0) return false;
-        producer.words[cell + producer.at.row] = row;
-        producer.commit();
-        return true;
-      },
-      budgetUs: 5e6,
-      share: 1,
-    });
-    this.asked = {
-      rows: new Int32Array(2 * size.slots).fill(-1),
-      numbers: new Int32Array(2 * size.slots),
-    };
-    this.successor = () => createLimiter(url, { ...memory, sharedLimits });
-    this.limiter = this.successor();
-  }
-  /** What both threads do in a turn of theirs. */
-  turn(): void {
-    this.limiter.drain();
-    if (this.limits.leases?.hasAnswer !== true) return;
-    this.limits.leases.seeAnswers();
-    this.limits.balance(nowUs());
-  }
-
-  /** Resolves once nothing is asked any more. */
-  async isQuiet(): Promise<void> {
-    const { words, at } = this.leases;
-    const word = this.leases.word(0);
-    await eventually('every question is answered', async () => {
-      this.turn();
-      await turn();
-      const isAnswered = words[word + at.asked] === words[word + at.answered];
-      return isAnswered && this.limits.leases?.hasAnswer === false;
-    });
-  }
-
-  /** A field of the bucket of prompt tokens. */
-  read(field: number): number {
-    return this.leases.doubles[((this.leases.word(0) + field) >> 1) + 1]!;
-  }
-}
-
 describe.skipIf(!hasRedis)('leases over a real Redis (skipped without redis-server)', () => {
   let redis: RedisServer;
   beforeAll(async () => {
@@ -135,7 +37,7 @@ describe.skipIf(!hasRedis)('leases over a real Redis (skipped without redis-serv
     let [admitted, refused, asks] = [0, 0, 0];
     const running: { member: Member; slot: number; cost: number }[] = [];
     const free = new Map(
-      members.map((member) => [member, Array.from({ length: size.slots }, (_, slot) => slot)]),
+      members.map((member) => [member, Array.from({ length: memberSlots }, (_, slot) => slot)]),
     );
     while (nowUs() - started < 2e6) {
       const member = members[random.below(count)]!;

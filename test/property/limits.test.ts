@@ -156,6 +156,71 @@ test('a row with another owner has full buckets, and what the last one runs is n
   expect(rows.words[rows.word(0) + rows.at.running]).toBe(1);
 });
 
+test('a row that changes hands at any time: each owner has what it allows, whoever ends when', () => {
+  const random = createPrng(seed);
+  const rows = rowsFor(1);
+  const allowed = { requestBurst: 40, inputBurst: 300, outputBurst: 200, concurrency: 12 };
+  // Nothing runs in, and a unit is a power of two microseconds: sums are exact.
+  const rate = 1e6 / 2 ** 40;
+  const rates = { requestRate: rate, inputRate: rate, outputRate: rate };
+  set(rows, 0, { ...allowed, ...rates });
+  const limits = new Limits(rows, 64);
+  const free = Array.from({ length: 64 }, (_, slot) => slot);
+  type Run = { slot: number; owner: number; input: number; output: number };
+  const running: Run[] = [];
+  const none = { requests: 0, input: 0, output: 0 };
+  /** Of the owner that the row has. */
+  let taken = { ...none };
+  let late = 0;
+  let owner = 0;
+  for (let step = 0; step < 20_000; step++) {
+    const draw = random.below(100);
+    if (draw < 2) {
+      set(rows, 0, { owner: ++owner });
+      taken = { ...none };
+    } else if (draw < 55 && free.length > 0) {
+      const slot = free.pop()!;
+      const [input, output] = [random.below(20), random.below(20)];
+      const own = running.filter((run) => run.owner === owner).length;
+      const fits =
+        own < allowed.concurrency &&
+        taken.requests + 1 <= allowed.requestBurst &&
+        taken.input + input <= allowed.inputBurst &&
+        taken.output + output <= allowed.outputBurst;
+      expect(admits(limits, of(slot, 0), input, output, 1), `step ${step}`).toBe(fits);
+      if (!fits) free.push(slot);
+      else {
+        running.push({ slot, owner, input, output });
+        taken.requests++;
+        taken.input += input;
+        taken.output += output;
+      }
+    } else if (running.length > 0) {
+      const [run] = running.splice(random.below(running.length), 1);
+      const { slot, input, output } = run!;
+      const [usedInput, usedOutput] = [random.below(input + 3), random.below(output + 3)];
+      const isAsked = random.below(4) > 0;
+      if (isAsked) {
+        limits.began(slot);
+        limits.used(slot, usedInput, usedOutput);
+      }
+      limits.close(slot, isAsked, 1);
+      free.push(slot);
+      if (run!.owner !== owner) {
+        late++;
+        continue;
+      }
+      taken.requests -= isAsked ? 0 : 1;
+      taken.input -= input - (isAsked ? usedInput : 0);
+      taken.output -= output - (isAsked ? usedOutput : 0);
+    }
+    const running0 = rows.words[rows.word(0) + rows.at.running];
+    const isClaimed = rows.words[rows.word(0) + rows.at.usedBy] === owner;
+    if (isClaimed) expect(running0).toBe(running.filter((run) => run.owner === owner).length);
+  }
+  expect(late).toBeGreaterThan(100);
+});
+
 test('what was set aside for output is no more than the bucket, and settled as it came', () => {
   const rows = rowsFor(1);
   set(rows, 0, { outputRate: 10, outputBurst: 100 });

@@ -14,6 +14,7 @@ import { upstreamHead } from '../src/forwarder/upstream-head.ts';
 import { assert } from '../src/lib/assert.ts';
 import { nowUs } from '../src/lib/clock.ts';
 import { encodeHeadersInto } from '../src/protocol/header-codec.ts';
+import { OwnHeaders } from '../src/protocol/own-headers.ts';
 import { ReplicaPaths } from '../src/protocol/replica-base.ts';
 import { routeOf } from '../src/protocol/routes.ts';
 import { newSpanId, newTraceId, unsampledTraceparent } from '../src/protocol/traceparent.ts';
@@ -43,6 +44,7 @@ const blob = new Uint8Array(new SharedArrayBuffer(4096));
 const sent = Buffer.alloc(4096);
 const list: string[] = [];
 const route = routeOf(1);
+const own = new OwnHeaders({ apiKey: '' });
 const paths = new ReplicaPaths('http://127.0.0.1:9001');
 
 /** From what a client sent to the head as its replica is sent it. */
@@ -53,7 +55,7 @@ const headOf = (state: Tracing | undefined) => (): number => {
   list.push('x-request-id', '01987c1e-0000-7000-8000-000000000000');
   const { headers } = upstreamHead(
     blob.subarray(0, encodeHeadersInto(blob, 0, list)),
-    ...([route, paths, ''] as const),
+    ...([route, paths, own] as const),
   );
   if (state !== undefined) headers.push('traceparent', unsampledTraceparent());
   let text = '';

@@ -11,7 +11,7 @@ import { messageOf } from './messages.ts';
 import { type ConfigPath, type Problem, pathText } from './problems.ts';
 import type { ReferenceSources } from './references.ts';
 import { type Config, type ConfigInput, ConfigSchema, type ModelConfig } from './schema.ts';
-import { schemaValues } from './schema-tree.ts';
+import { type SchemaValue, schemaValues } from './schema-tree.ts';
 import { configuredSinks } from './sinks.ts';
 import { warningsOf } from './warnings.ts';
 
@@ -196,12 +196,20 @@ function literalSecrets(
   problemAt: (path: ConfigPath, message: string) => Problem,
 ): readonly Problem[] {
   return [...schemaValues(value)]
+    .flatMap((at) => (at.path.at(-1) === 'headers' ? secretHeaders(at) : [at]))
     .filter(({ node, value }) => node.writeOnly === true && value !== '')
     .filter(({ value }) => !isPlainUrl(value))
     .filter(({ path }) => !document.isReference(path))
     .map(({ path }) =>
       problemAt(path, 'is a secret in the file; refer to a variable or a file instead'),
     );
+}
+
+/** Any of them may be a secret, and those are whose names say so. */
+function secretHeaders({ value, path }: SchemaValue): readonly SchemaValue[] {
+  return Object.entries(value as object)
+    .filter(([name]) => /authorization|cookie|key|password|secret|token/i.test(name))
+    .map(([name, text]) => ({ node: { writeOnly: true }, value: text, path: [...path, name] }));
 }
 
 /** A URL may carry a password, and mostly does not. */

@@ -3,7 +3,10 @@ import { z } from 'zod';
 import { type ParsedBody, parseBody } from './body.ts';
 import { Replica } from './schema-models.ts';
 
-const NewReplica = Replica.extend({ name: Replica.shape.name.unwrap(), model: z.string().min(1) });
+const NewReplica = Replica.safeExtend({
+  name: Replica.shape.name.unwrap(),
+  model: z.string().min(1),
+});
 export type NewReplica = z.output<typeof NewReplica>;
 
 export const parseNewReplica = (body: unknown): ParsedBody<NewReplica> =>

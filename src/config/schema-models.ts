@@ -1,6 +1,7 @@
 /** The config of a model and of its replicas. Pure; see schema.ts. */
 import { z } from 'zod';
 import { adaptersMax, fallbacksMax, replicasMax } from './capacities.ts';
+import { checkKeyHeader, keyHeader, replicaHeaders } from './replica-headers.ts';
 import { replicaUrl } from './replica-url.ts';
 import { duration, size } from './units.ts';
 import { file, integer, secret } from './values.ts';
@@ -107,7 +108,7 @@ const Lora = z.strictObject({
     .describe('So long a replica that refused to load an adapter is not asked for it again.'),
 });
 
-export const Replica = z.strictObject({
+const ReplicaKeys = z.strictObject({
   url: replicaUrl.describe(
     'Address of the replica: scheme, host, port, and the base path of its API where that is not `/v1`, as `https://api.example.com/openai/v1` (docs/models.md).',
   ),
@@ -131,7 +132,19 @@ export const Replica = z.strictObject({
     .describe('Requests this replica may hold at one time; when all are full, requests queue.'),
   api_key: secret()
     .prefault('')
-    .describe('Sent to the replica as a bearer token instead of the one of the client.'),
+    .describe(
+      'Sent to the replica instead of the key of the client, as a bearer token unless `api_key_header` says otherwise.',
+    ),
+  api_key_header: keyHeader()
+    .prefault('authorization')
+    .describe(
+      'The header that carries `api_key`: `authorization` as `Bearer KEY`, any other as the key alone (`api-key` of Azure, `x-api-key` of Anthropic).',
+    ),
+  headers: replicaHeaders()
+    .prefault({})
+    .describe(
+      'Headers sent to the replica with every request, probes too, in place of the same ones of a client; their values are treated as secrets. At most 32; those of a connection, of the framing and of single requests cannot be set. An empty value: not sent.',
+    ),
   served_model_name: modelName()
     .optional()
     .describe(
@@ -170,6 +183,7 @@ export const Replica = z.strictObject({
     'Completions that do not stream and are equal but for a prompt of one text wait for each other and reach the replica as one call with a list of prompts.',
   ),
 });
+export const Replica = ReplicaKeys.superRefine(checkKeyHeader);
 
 const OnReply = z.strictObject({
   refusal: z

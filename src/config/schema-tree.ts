@@ -45,12 +45,18 @@ export function schemaAt(path: ConfigPath): SchemaNode | undefined {
   return node;
 }
 
+export interface SchemaValue {
+  readonly value: unknown;
+  readonly node: SchemaNode;
+  readonly path: ConfigPath;
+}
+
 /** Every value of a config that stands at a key of the schema, with its path and its node. */
 export function* schemaValues(
   value: unknown,
   node: SchemaNode = schemaTree(),
   path: ConfigPath = [],
-): Generator<{ readonly value: unknown; readonly node: SchemaNode; readonly path: ConfigPath }> {
+): Generator<SchemaValue> {
   yield { value, node, path };
   if (Array.isArray(value) && node.items !== undefined) {
     for (const [index, item] of value.entries()) {

@@ -155,7 +155,7 @@ export class Batch extends ReplicaCall {
       this.#fail(this.#head?.framed === false ? failures.truncated : failures.batchAnswer);
     } else {
       this.leave('drain');
-      const isOwnKey = this.pool.authorization !== '';
+      const isOwnKey = this.pool.own.hasKey;
       for (const [i, member] of this.#members.entries()) {
         const part = parts[i];
         if (member.isOver || part === undefined) continue;

@@ -126,7 +126,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     }
     if (status >= 400) {
       attempt.outcome = Outcome.clientError;
-      this.#mask = KeyMask.of(this.pool.address.apiKey);
+      this.#mask = KeyMask.of(this.pool.own.secrets);
     }
     if (this.#isEventStream && head.isEncoded) {
       this.fail(failures.framing); // identity was asked for, and these events cannot be followed
@@ -139,7 +139,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
       return;
     }
     this.#isUnnoted = this.services.responses.isStored(row, status);
-    const isOwnKey = this.pool.authorization !== '';
+    const isOwnKey = this.pool.own.hasKey;
     this.#head = encodeAnswerHead(head, headers, attempt.writer.headBytesMax, isOwnKey);
     this.#answer = this.#isEventStream
       ? new EventStream(this, head, this.#delivery, judge)

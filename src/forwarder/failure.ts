@@ -7,10 +7,10 @@
  */
 import { errorOf, errors } from '../errors/catalogue.ts';
 import { isRateLimit } from '../protocol/http-rules.ts';
+import { isKeyHeader } from '../protocol/own-headers.ts';
 import { Outcome } from '../shm/rings.layout.ts';
 import type { AnswerHeaders } from './answer-head.ts';
 import { forbiddenAddressCode } from './replica-lookup.ts';
-import { isKey } from './upstream-head.ts';
 
 export interface Failure {
   readonly error: number;
@@ -100,7 +100,7 @@ export function failureOfHead(
 const isLimitOfKey = (headers: AnswerHeaders): boolean => Object.keys(headers).some(isRateLimit);
 
 const hasKey = (sent: readonly string[]): boolean =>
-  sent.some((text, i) => i % 2 === 0 && isKey(text));
+  sent.some((text, i) => i % 2 === 0 && isKeyHeader(text));
 
 function failureOfStatus(status: number, hasOwnKey: boolean): Failure | undefined {
   if (status >= 200 && status < 300) return undefined;

@@ -7,6 +7,7 @@
 
 import type { Socket } from 'node:net';
 import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
+import { OwnHeaders } from '../protocol/own-headers.ts';
 import { ReplicaPaths } from '../protocol/replica-base.ts';
 import type { ReplicaAddress } from '../shm/threads.ts';
 import { replicaLookup } from './replica-lookup.ts';
@@ -50,8 +51,8 @@ export class ReplicaConnection extends Client {
 export class ReplicaPool {
   readonly address: ReplicaAddress;
   readonly paths: ReplicaPaths;
-  /** Value of the authorization header; empty: the client's own is sent. */
-  readonly authorization: string;
+  /** Sent with every request. */
+  readonly own: OwnHeaders;
   readonly #origin: string;
   readonly #options: Client.Options;
   readonly #connect: Connect;
@@ -60,7 +61,7 @@ export class ReplicaPool {
   constructor(address: ReplicaAddress, connectMs: number) {
     this.address = address;
     this.paths = new ReplicaPaths(address.url);
-    this.authorization = address.apiKey === '' ? '' : `Bearer ${address.apiKey}`;
+    this.own = new OwnHeaders(address);
     this.#origin = this.paths.base.origin;
     this.#connect = buildConnector({
       timeout: connectMs,

@@ -168,9 +168,9 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
     this.stage = Stage.head;
     faultPoint('headers');
     this.onHead(status, nowUs());
-    const { address, authorization } = this.pool;
+    const { address, own } = this.pool;
     const sent = this.#request.headers as readonly string[];
-    const failure = failing.failureOfHead(status, headers, authorization !== '', sent);
+    const failure = failing.failureOfHead(status, headers, own.hasKey, sent);
     if (failure === undefined) {
       this.onAnswer(status, headers);
       return;

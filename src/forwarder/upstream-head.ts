@@ -8,6 +8,8 @@
  */
 import type { Dispatcher } from 'undici';
 import { decodeHeaders } from '../protocol/header-codec.ts';
+import { isOfConnection } from '../protocol/http-rules.ts';
+import type { OwnHeaders } from '../protocol/own-headers.ts';
 import type { ReplicaPaths } from '../protocol/replica-base.ts';
 import type { Route } from '../protocol/routes.ts';
 
@@ -22,33 +24,15 @@ export interface UpstreamHead {
   readonly hasTraceparent: boolean;
 }
 
-const notForwarded = new Set([
-  'accept-encoding',
-  'connection',
-  'content-length',
-  'expect',
-  'host',
-  'keep-alive',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
-
-/** The header carries the key of whoever asks; lower-case name in. */
-export const isKey = (name: string): boolean => name === 'authorization' || name === 'x-api-key';
-
 /** Strings of the blob at hand; read and left within one call. */
 const decoded: string[] = [];
 
-/** `authorization` is sent in place of the client's key; empty: the client's stays. */
+/** `own` are sent in place of the client's. */
 export function upstreamHead(
   blob: Uint8Array,
   route: Route,
   paths: ReplicaPaths,
-  authorization: string,
+  own: OwnHeaders,
 ): UpstreamHead {
   let method: string = route.method;
   let path = paths.ofRoute(route);
@@ -56,7 +40,7 @@ export function upstreamHead(
   let hasTraceparent = false;
   // Compressed answers could not be scanned, and they save nothing on a short hop.
   const headers = ['accept-encoding', 'identity'];
-  if (authorization !== '') headers.push('authorization', authorization);
+  for (const text of own.list) headers.push(text);
   if (blob.length > 0) decodeHeaders(blob, 0, decoded);
   else decoded.length = 0;
   for (let i = 0; i + 1 < decoded.length; i += 2) {
@@ -65,8 +49,7 @@ export function upstreamHead(
     if (name === ':method') method = value;
     else if (name === ':path') path = paths.of(value);
     else if (name === ':trace') requestSpan = value;
-    else if (isKey(name) && authorization !== '') continue;
-    else if (!notForwarded.has(name)) {
+    else if (!isOfConnection(name) && !own.replaces(name)) {
       headers.push(name, value);
       if (name === 'traceparent') hasTraceparent = true;
     }

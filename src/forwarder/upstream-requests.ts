@@ -67,7 +67,7 @@ export class UpstreamRequests {
     const start = words[row + at.headStart] as number;
     const blob = this.#arena.subarray(start, start + (words[row + at.headLength] as number));
     const route = routeOf(words[row + at.route] as number);
-    const head = upstreamHead(blob, route, pool.paths, pool.authorization);
+    const head = upstreamHead(blob, route, pool.paths, pool.own);
     const rename = this.#renameOf(row, route, pool.address.servedName ?? '');
     const trace = AttemptTrace.of(head.requestSpan, pool.address);
     if (trace !== undefined) head.headers.push('traceparent', trace.traceparent);

@@ -10,7 +10,7 @@ import { replicaLookup } from '../forwarder/replica-lookup.ts';
 import { nowUs } from '../lib/clock.ts';
 import { type EngineMetrics, EngineMetricsParser } from '../protocol/engine-metrics.ts';
 import { urlAt } from '../protocol/replica-base.ts';
-import type { Member, Membership } from './membership.ts';
+import { type Member, type Membership, ownHeadersOf } from './membership.ts';
 
 export interface EngineOptions {
   /** Milliseconds between two scrapes of a replica; 0: never. */
@@ -105,7 +105,7 @@ export class EngineScraper {
       const { statusCode, body } = await request(urlAt(member.url, path), {
         dispatcher: this.#agent,
         signal: expired,
-        headers: member.apiKey === '' ? {} : { authorization: `Bearer ${member.apiKey}` },
+        headers: ownHeadersOf(member),
       });
       const parser = new EngineMetricsParser();
       // Leaving the loop destroys the body.

@@ -5,7 +5,7 @@
  */
 import { type Dispatcher, request } from 'undici';
 import { urlAt } from '../protocol/replica-base.ts';
-import type { Member } from './membership.ts';
+import { type Member, ownHeadersOf } from './membership.ts';
 
 export interface TokenProbeOptions {
   /** Milliseconds. */
@@ -26,10 +26,7 @@ export async function probeToken(
     signal: AbortSignal.timeout(timeout),
     headersTimeout: timeout,
     bodyTimeout: timeout,
-    headers: {
-      'content-type': 'application/json',
-      ...(member.apiKey === '' ? {} : { authorization: `Bearer ${member.apiKey}` }),
-    },
+    headers: [...ownHeadersOf(member), 'content-type', 'application/json'],
     body: JSON.stringify({ model, messages: [{ role: 'user', content: 'ping' }], max_tokens: 1 }),
   });
   await body.dump({ limit: 1 << 20 });

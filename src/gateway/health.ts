@@ -11,7 +11,7 @@ import { urlAt } from '../protocol/replica-base.ts';
 import { probeToken, Stillness } from './health-token.ts';
 import { HealthVerdict, type ProbeResult, type VerdictOptions } from './health-verdict.ts';
 import { LoopLag } from './loop-lag.ts';
-import type { Member, Membership } from './membership.ts';
+import { type Member, type Membership, ownHeadersOf } from './membership.ts';
 
 export interface HealthOptions extends VerdictOptions {
   readonly path: string;
@@ -153,7 +153,7 @@ export class HealthChecker {
         signal: expired,
         headersTimeout: timeout,
         bodyTimeout: timeout,
-        headers: member.apiKey === '' ? {} : { authorization: `Bearer ${member.apiKey}` },
+        headers: ownHeadersOf(member),
       });
       await body.dump({ limit: 1 << 20 });
       return statusCode >= 200 && statusCode < 300 ? '' : `probe answered ${statusCode}`;

@@ -6,9 +6,11 @@
  *   both    GET  /v1/models                                       an adapter is a model of its own
  */
 import { Agent, request } from 'undici';
+import { KeyMask } from '../forwarder/key-mask.ts';
 import { replicaLookup } from '../forwarder/replica-lookup.ts';
+import { OwnHeaders } from '../protocol/own-headers.ts';
 import { urlAt } from '../protocol/replica-base.ts';
-import type { Member } from './membership.ts';
+import { type Member, ownHeadersOf } from './membership.ts';
 
 export type LoraEngine = 'vllm' | 'sglang';
 
@@ -55,7 +57,7 @@ export class LoraApi {
   async list(member: Member): Promise<ReadonlySet<string>> {
     const answer = await this.#ask(member, listPath, { timeoutMs: listTimeoutMs });
     const page = answer.status === 200 ? (parse(answer.text) as { data?: unknown }) : undefined;
-    if (!Array.isArray(page?.data)) throw refusalOf(answer, listPath);
+    if (!Array.isArray(page?.data)) throw refusalOf(member, answer, listPath);
     return new Set(page.data.map((entry: { id?: unknown } | null) => String(entry?.id)));
   }
 
@@ -69,7 +71,7 @@ export class LoraApi {
     const route = routes[engine].load;
     const answer = await this.#ask(member, route, limits, { lora_name: name, lora_path: path });
     if (isDone(answer) || /already (?:been )?(?:loaded|added)/i.test(answer.text)) return;
-    throw refusalOf(answer, route);
+    throw refusalOf(member, answer, route);
   }
 
   /** Rejects with the reason that it may still be there; fine when it was not. */
@@ -83,7 +85,7 @@ export class LoraApi {
     const answer = await this.#ask(member, route, limits, { lora_name: name });
     // Only an answer that names it: a server without the route says `Not Found` as well.
     const isGone = answer.text.includes(name) && /not (?:be )?(?:found|loaded)/i.test(answer.text);
-    if (!isDone(answer) && !isGone) throw refusalOf(answer, route);
+    if (!isDone(answer) && !isGone) throw refusalOf(member, answer, route);
   }
 
   async #ask(
@@ -101,10 +103,10 @@ export class LoraApi {
         signal: AbortSignal.any(ends),
         headersTimeout: timeoutMs,
         bodyTimeout: timeoutMs,
-        headers: {
-          ...(member.apiKey === '' ? {} : { authorization: `Bearer ${member.apiKey}` }),
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-        },
+        headers: [
+          ...ownHeadersOf(member),
+          ...(body === undefined ? [] : ['content-type', 'application/json']),
+        ],
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
       return { status: answer.statusCode, text: await readText(answer.body) };
@@ -121,12 +123,19 @@ const isDone = ({ status, text }: EngineAnswer): boolean =>
 /** FastAPI says so where there is no such route: vLLM has it only where adapters are loaded at run time. */
 const noRoute = /^\s*\{\s*"detail"\s*:\s*"Not Found"\s*\}\s*$/;
 
-const refusalOf = ({ status, text }: EngineAnswer, route: string): LoraRefused =>
+const refusalOf = (member: Member, { status, text }: EngineAnswer, route: string): LoraRefused =>
   new LoraRefused(
     noRoute.test(text)
       ? `has no ${route}: is it started with LoRA, and vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True?`
-      : `${route} answered ${status}: ${text.slice(0, reasonLength)}`,
+      : `${route} answered ${status}: ${maskedFor(member, text).slice(0, reasonLength)}`,
   );
+
+/** It is for logs: an engine may repeat the head of the request. */
+function maskedFor(member: Member, text: string): string {
+  const mask = KeyMask.of(new OwnHeaders(member).secrets);
+  if (mask === undefined) return text;
+  return Buffer.concat([mask.push(Buffer.from(text)), mask.finish()]).toString();
+}
 
 async function readText(body: AsyncIterable<Uint8Array>): Promise<string> {
   const chunks: Uint8Array[] = [];

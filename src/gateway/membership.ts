@@ -12,6 +12,7 @@ import type { BreakerState } from '../dispatch/breaker.ts';
 import { assert } from '../lib/assert.ts';
 import { nowMs } from '../lib/clock.ts';
 import type { EngineMetrics } from '../protocol/engine-metrics.ts';
+import { OwnHeaders } from '../protocol/own-headers.ts';
 import { ControlLayout, ThreadId } from '../shm/control.layout.ts';
 import { ring } from '../shm/doorbell.ts';
 import { controlCounts, replicaCounts, type SharedMemory } from '../shm/memory.ts';
@@ -23,6 +24,8 @@ export interface ReplicaSpec {
   readonly name: string;
   readonly url: string;
   readonly api_key: string;
+  readonly api_key_header?: string | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly weight: number;
   readonly max_in_flight: number;
   readonly prefill_us: number;
@@ -64,6 +67,9 @@ export interface Member extends ReplicaAddress {
   /** What its engine said last, while that is not too old to count. */
   engine?: EngineMetrics | undefined;
 }
+
+/** What each request of this thread to the replica says: name, value, name, value ... */
+export const ownHeadersOf = (member: Member): string[] => [...new OwnHeaders(member).list];
 
 /** What this gateway has on a replica. */
 export interface OwnLoad {
@@ -175,6 +181,8 @@ export class Membership {
       name: spec.name,
       url: spec.url,
       apiKey: spec.api_key,
+      apiKeyHeader: spec.api_key_header,
+      headers: spec.headers,
       weight: spec.weight,
       cost: {
         prefill_us: spec.prefill_us,

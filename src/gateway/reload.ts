@@ -21,7 +21,7 @@ export interface ReloadPlan {
   readonly restart: readonly string[];
   readonly add: readonly NamedReplica[];
   readonly remove: readonly string[];
-  /** Same name, another address, key, limit, cost, model or adapters: the new one takes over, the old one drains. */
+  /** Same name, another address, key, header, limit, cost, model or adapters: the new one takes over, the old one drains. */
   readonly replace: readonly NamedReplica[];
   readonly reweigh: readonly NamedReplica[];
 }
@@ -62,6 +62,7 @@ export function planReload(
 const fixedKeys = [
   'url',
   'api_key',
+  'api_key_header',
   'max_in_flight',
   'served_model_name',
   'prefill_us',
@@ -74,6 +75,7 @@ function isReplaced(pair: { present: NamedReplica; target: NamedReplica }): bool
   return (
     present.model !== target.model ||
     fixedKeys.some((key) => present.replica[key] !== target.replica[key]) ||
+    !isDeepStrictEqual(present.replica.headers, target.replica.headers) ||
     !isDeepStrictEqual(present.replica.batching, target.replica.batching) ||
     !isDeepStrictEqual(present.replica.limits, target.replica.limits) ||
     !haveEqualNames(present.replica.adapters, target.replica.adapters)

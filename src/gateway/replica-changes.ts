@@ -26,7 +26,7 @@ import type { Member, Membership, ReplicaSpec } from './membership.ts';
 import { changedTerms, type NamedReplica, planReload } from './reload.ts';
 import type { Restarts } from './restarts.ts';
 import type { RunningConfig } from './running-config.ts';
-import { addressOf } from './start-data.ts';
+import { addressOf, withoutSecrets } from './start-data.ts';
 import type { Tenants } from './tenants.ts';
 
 type Joined = Extract<ToThread, { kind: 'replica' }>;
@@ -143,6 +143,7 @@ export class ReplicaChanges {
         ...member,
         ...member.cost,
         api_key: member.apiKey,
+        api_key_header: member.apiKeyHeader,
         max_in_flight: member.maxInFlight,
         served_model_name: member.servedName,
       },
@@ -210,7 +211,7 @@ export class ReplicaChanges {
     reader.rebase('replica', member.row);
     const replica = addressOf(member);
     await this.#parts.tellForwarders({ kind: 'replica', replica });
-    await this.#parts.tellAcceptors({ kind: 'replica', replica: { ...replica, apiKey: '' } });
+    await this.#parts.tellAcceptors({ kind: 'replica', replica: withoutSecrets(replica) });
     membership.activate(member);
     await health.watch(member);
     return member;

@@ -81,17 +81,17 @@ function priceOf(price: ModelConfig['price']): Price | undefined {
 }
 
 /** Addresses alone: a member carries more than a thread should know. */
-export const addressOf = ({
-  row,
-  epoch,
-  name,
-  url,
-  apiKey,
-  ...more
-}: ReplicaAddress): ReplicaAddress => {
-  const { maxInFlight, takesBatches, servedName } = more;
-  return { row, epoch, name, url, apiKey, maxInFlight, takesBatches, servedName };
+export const addressOf = ({ row, epoch, name, url, ...more }: ReplicaAddress): ReplicaAddress => {
+  const { apiKey, apiKeyHeader, headers, maxInFlight, takesBatches, servedName } = more;
+  const own = { apiKey, apiKeyHeader, headers };
+  return { row, epoch, name, url, ...own, maxInFlight, takesBatches, servedName };
 };
+
+/** For threads that ask no replica: keys and headers stay with the forwarders. */
+export const withoutSecrets = ({ headers: _, ...address }: ReplicaAddress): ReplicaAddress => ({
+  ...address,
+  apiKey: '',
+});
 
 const addresses = ({ members }: StartContext): ReplicaAddress[] => members.map(addressOf);
 
@@ -124,8 +124,7 @@ export function acceptorStart(context: StartContext, index: number): AcceptorSta
     caps: capsOf(context.config.requests),
     keys: context.keys,
     splits: splitRows(context.config),
-    // Keys stay with the forwarders.
-    replicas: addresses(context).map((replica) => ({ ...replica, apiKey: '' })),
+    replicas: addresses(context).map(withoutSecrets),
   };
 }
 

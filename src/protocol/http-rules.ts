@@ -55,11 +55,31 @@ const forwardedToClient = new Set([
   'retry-after-ms',
   'x-should-retry',
 ]);
+/** Of one connection or of the client that sends on it (RFC 9110, section 7.6.1), and what it encodes. */
+const ofConnection: ReadonlySet<string> = new Set([
+  'accept-encoding',
+  'connection',
+  'content-length',
+  'expect',
+  'host',
+  'keep-alive',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
 const rateLimitPrefixes = ['x-ratelimit-', 'anthropic-ratelimit-'];
 
 /** Lower-case name in; true when a replica may see the header. */
 export function isForwardedToReplica(name: string): boolean {
   return forwardedToReplica.has(name);
+}
+
+/** Lower-case name in; true when the header is the HTTP client's to set, and never goes on. */
+export function isOfConnection(name: string): boolean {
+  return ofConnection.has(name);
 }
 
 /** Lower-case name in; true when a client may see the header of a replica. */

@@ -56,8 +56,10 @@ export interface ReplicaAddress {
   readonly epoch: number;
   readonly name: string;
   readonly url: string;
-  /** Sent as a bearer token instead of the client's own authorization; empty: none. */
+  /** Sent instead of the key of a client; empty: none. Where, and what else is sent: protocol/own-headers.ts. */
   readonly apiKey: string;
+  readonly apiKeyHeader?: string | undefined;
+  readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly maxInFlight: number;
   readonly takesBatches: boolean;
   /** Name of the model there; absent: the one that requests come with. */

@@ -98,6 +98,7 @@ test.each(access)('T52: secrets stay where they went, engine %s, for %s', async 
       keys: [{ id: 'poor', sha256: sha256Of(poorKey) }],
     },
   ];
+  const headers = { 'x-team-token': secret(cases.length + 6) };
   const digests = [clientKey, oldKey, poorKey].map(sha256Of);
   const expectNone = (text: string, where: string): void => {
     expect(text, where).not.toMatch(pattern);
@@ -105,7 +106,9 @@ test.each(access)('T52: secrets stay where they went, engine %s, for %s', async 
   };
   const ask = hasKeys ? bearer(clientKey) : {};
   await withReplicas(2, { profile: 'instant', apiKey }, async (replicas) => {
-    const rows = replicas.map(({ url }, i) => ({ url, name: `r${i + 1}`, api_key: apiKey }));
+    const rows = replicas.map(({ url }, i) => {
+      return { url, name: `r${i + 1}`, api_key: apiKey, headers };
+    });
     const more = {
       ...{ listen: { engine }, admin: { token: adminToken } },
       log: { level: 'debug', sample: 1, pretty: 'never' },
@@ -171,7 +174,7 @@ test.each(access)('T52: secrets stay where they went, engine %s, for %s', async 
     'T52',
     `${engine}, for ${who}: secrets found`,
     0,
-    `of ${cases.length + (hasKeys ? 8 : 4)}`,
+    `of ${cases.length + (hasKeys ? 9 : 5)}`,
   );
 });
 
@@ -218,6 +221,11 @@ test('T52: a config that is wrong is not read back', () => {
     { models: [{ ...model, replicas: [{ ...replica, api_key: { value: s } }] }] },
     { models: [{ ...model, replicas: [{ ...replica, api_key: `${s}\n` }] }] },
     { models: [{ ...model, replicas: [{ url: `http://user:${s}@127.0.0.1:1` }] }] },
+    ...[
+      ...[s, [`x-key: ${s}`], { [`x-key: ${s}`]: null }, { [`x-key:${s}`]: '' }, { host: s }],
+      ...[{ 'x-key': [s] }, { 'x-key': `${s}\r\nx-other: 1` }, { 'x-key': s, 'X-Key': s }],
+    ].map((headers) => ({ models: [{ ...model, replicas: [{ ...replica, headers }] }] })),
+    { models: [{ ...model, replicas: [{ ...replica, api_key_header: `x-key: ${s}` }] }] },
   ];
   for (const [i, config] of configs.entries()) {
     const file = join(folder, `${i}.yaml`);
@@ -248,7 +256,10 @@ test.each(testEngines)(
     const clientKey = secret(2);
     const tenants = [{ name: 'acme', keys: [{ id: 'one', sha256: sha256Of(clientKey) }] }];
     await withReplicas(2, { profile: 'instant', apiKey }, async (replicas) => {
-      const rows = replicas.map(({ url }, i) => ({ url, name: `r${i + 1}`, api_key: apiKey }));
+      const headers = { 'x-team-token': secret(99) };
+      const rows = replicas.map(({ url }, i) => {
+        return { url, name: `r${i + 1}`, api_key: apiKey, headers };
+      });
       const more = {
         ...{ listen: { engine }, admin: { token: adminToken } },
         tenants,
@@ -296,13 +307,14 @@ test.each(testEngines)(
 );
 
 /** What a replica says of the request itself (400, 404) is the client's (F11), but for the key. */
-test('T52: a replica that repeats its key in an error tells no client', async () => {
-  const apiKey = secret(0);
+test('T52: a replica that repeats its key or a header in an error tells no client', async () => {
+  const [apiKey, token] = [secret(0), secret(1)];
   const errors = ['400', '401', '403', '404', '422', '429', '500', '503'];
   const answers = [...errors, 'ok', 'event'];
   const replica = await RawReplica.listen(({ method, headers, body, connection: { socket } }) => {
     if (method === 'GET') return void socket.write(jsonAnswer({ data: [] }));
-    const error = { error: { message: `bad key: ${headers.authorization}`, type: 'x', code: 'y' } };
+    const message = `bad key: ${headers.authorization} of ${headers['x-team-token']}`;
+    const error = { error: { message, type: 'x', code: 'y' } };
     const how = answers.find((each) => body.includes(`answer=${each}`));
     if (how === 'event') {
       const event = chunk(`data: ${JSON.stringify(error)}\n\n`).toString('latin1');
@@ -310,7 +322,8 @@ test('T52: a replica that repeats its key in an error tells no client', async ()
     }
     return void socket.write(jsonAnswer(error, how === 'ok' ? 200 : Number(how)));
   });
-  const rows = [{ url: replica.url, name: 'r1', api_key: apiKey }];
+  const own = { api_key: apiKey, headers: { 'X-Team-Token': `of team ${token}` } };
+  const rows = [{ url: replica.url, name: 'r1', ...own }];
   const more = { log: { level: 'debug', sample: 1, pretty: 'never' }, breaker: { window: 1000 } };
   const config = configOf(rows, more as object, { replicas: rows });
   try {
@@ -320,7 +333,9 @@ test('T52: a replica that repeats its key in an error tells no client', async ()
         const { isError, text } = await send(gateway, { body });
         expect(isError, how).toBe(true);
         expect(text, how).not.toMatch(pattern);
-        if (how === '400') expect(text).toContain(`bad key: Bearer ${'*'.repeat(apiKey.length)}`);
+        if (how !== '400') continue;
+        const stars = '*'.repeat(apiKey.length);
+        expect(text).toContain(`bad key: Bearer ${stars} of ********${stars}`);
       }
       expect(gateway.output()).not.toMatch(pattern);
     });

@@ -88,6 +88,8 @@ test('a file with models only has every other key at its default', () => {
             weight: 1,
             max_in_flight: 256,
             api_key: '',
+            api_key_header: 'authorization',
+            headers: {},
             prefill_us: 21.2,
             resident_us: 0.06,
             kv_tokens: 0,

@@ -11,6 +11,8 @@ test('a replica added at run time has the defaults of the file', () => {
       weight: 1,
       max_in_flight: 256,
       api_key: '',
+      api_key_header: 'authorization',
+      headers: {},
       prefill_us: 21.2,
       resident_us: 0.06,
       kv_tokens: 0,

@@ -4,8 +4,8 @@ import { KeyMask } from '../../../src/forwarder/key-mask.ts';
 const key = 'sk-of-the-gateway-sk-of';
 
 /** What comes of a body that arrives in pieces of so many bytes. */
-function masked(body: string, size: number): string {
-  const mask = KeyMask.of(key)!;
+function masked(body: string, size: number, secrets = [key]): string {
+  const mask = KeyMask.of(secrets)!;
   const bytes = Buffer.from(body);
   const parts: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; at += size)
@@ -30,11 +30,25 @@ test('the key is covered wherever it is cut, and nothing else', () => {
   }
 });
 
+test('several secrets are covered, one that is a part of another too', () => {
+  const inner = 'of-the-gateway';
+  const header = 'Example of a value';
+  const secrets = [inner, header, '', key, key];
+  const body = `${header}, ${inner}${key} ${key.slice(0, 20)}${header}${inner.slice(0, -1)}`;
+  const covered = [key, header, inner].reduce(
+    (text, secret) => text.replaceAll(secret, '*'.repeat(secret.length)),
+    body,
+  );
+  for (let size = 1; size <= body.length; size++) {
+    expect(masked(body, size, secrets), `${size}`).toBe(covered);
+  }
+});
+
 test('the beginning of a key that does not go on is not lost', () => {
   expect(masked(`x${key.slice(0, -1)}`, 3)).toBe(`x${key.slice(0, -1)}`);
 });
 
 test('what is too short for a secret is left alone', () => {
-  expect(KeyMask.of('')).toBeUndefined();
-  expect(KeyMask.of('EMPTY')).toBeUndefined();
+  expect(KeyMask.of(['', ''])).toBeUndefined();
+  expect(KeyMask.of(['EMPTY'])).toBeUndefined();
 });

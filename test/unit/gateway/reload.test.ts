@@ -47,6 +47,8 @@ test('a replica comes, one goes, one gets another weight', () => {
 test.each([
   ['address', { ...a, url: url(9009) }],
   ['key', { ...a, api_key: 'k' }],
+  ['header of the key', { ...a, api_key_header: 'api-key' }],
+  ['header', { ...a, headers: { 'x-a': '1' } }],
   ['limit', { ...a, max_in_flight: 7 }],
   ['cost of prefill', { ...a, prefill_us: 8 }],
   ['cost of decoding', { ...a, resident_us: 0.1 }],
@@ -57,6 +59,14 @@ test.each([
   ['address and weight', { ...a, url: url(9009), weight: 2 }],
 ])('another %s under the same name replaces the replica', (_, changed) => {
   expect(plan(oneModel([a, b]), oneModel([changed, b]))).toEqual({ ...nothing, replace: ['a'] });
+});
+
+test('the same headers in another order or in capitals are no change', () => {
+  const headers = { 'x-a': '1', 'x-b': '2' };
+  const other = { 'X-B': '2', 'X-A': '1' };
+  expect(plan(oneModel([{ ...a, headers }]), oneModel([{ ...a, headers: other }]))).toEqual(
+    nothing,
+  );
 });
 
 test('a replica that moves to another model is replaced', () => {

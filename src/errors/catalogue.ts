@@ -300,6 +300,10 @@ const rows = {
     hint: 'Its client had been sent keep-alive comments, and with them the head of a stream.',
     retry: 'never',
   }),
+  STREAM_OPTIONS_REFUSED: upstream(89, 'stream_options_refused', 'UPE', {
+    message: 'The replica does not know `stream_options`: its streams do not tell their usage.',
+    hint: 'For logs only: it was asked without, and is asked so for ten minutes. `stream_usage: off` of the model says so for good.',
+  }),
   DEADLINE: gateway(90, 504, 'deadline_exceeded', 'DT', {
     message: 'The request took too long.',
     hint: '`timeouts.total` or `x-sluice-deadline-ms` passed.',

@@ -27,6 +27,7 @@ export class AnswerHead implements AnswerFacts {
   /** Encoded although identity was asked for. */
   readonly isEncoded: boolean;
   readonly mayGoOn: boolean;
+  readonly mayAskAgain: boolean;
 
   constructor(
     status: number,
@@ -34,12 +35,14 @@ export class AnswerHead implements AnswerFacts {
     shape: AnswerShape,
     choices: number,
     mayGoOn = false,
+    mayAskAgain = false,
   ) {
     const type = single(headers['content-type']);
     const length = single(headers['content-length']);
     const encoding = single(headers['content-encoding']);
     this.status = status;
     this.mayGoOn = mayGoOn;
+    this.mayAskAgain = mayAskAgain;
     this.shape = shape;
     this.choices = choices;
     this.isEventStream = startsWithWord(type, 'text/event-stream');

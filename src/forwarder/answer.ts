@@ -48,4 +48,6 @@ export interface AnswerFacts {
   readonly isJson: boolean;
   /** Another model may take a prompt that is too long for this one. */
   readonly mayGoOn?: boolean;
+  /** The request had an option that its client did not send, and the status may mean that. */
+  readonly mayAskAgain?: boolean;
 }

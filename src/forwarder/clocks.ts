@@ -56,6 +56,12 @@ export class AttemptClock {
     this.#sinceUs = us;
   }
 
+  /** The first token is waited for anew: what came is of no use. */
+  startAgain(us: number): void {
+    this.#hasToken = false;
+    this.#sinceUs = us;
+  }
+
   token(us: number): void {
     this.#hasToken = true;
     this.#sinceUs = us;

@@ -97,6 +97,12 @@ export class Delivery {
     return chunk;
   }
 
+  /** The attempt asks for usage that its client has not asked for: a replica may not know the option. */
+  get addsOptions(): boolean {
+    const { streamOptions, wantsContinuousUsage } = this.plan;
+    return !this.isContinued && (streamOptions === undefined || !wantsContinuousUsage);
+  }
+
   get isContinued(): boolean {
     return this.earlier !== undefined;
   }

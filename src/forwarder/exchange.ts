@@ -3,10 +3,14 @@
  * of one request (attempt.ts) as it comes. Forwarder threads; never waits.
  */
 import type { Dispatcher } from 'undici';
+import { errors } from '../errors/catalogue.ts';
+import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { GoOn } from '../lib/go-on.ts';
 import { routeOf } from '../protocol/routes.ts';
+import { mayRefuseOptions } from '../protocol/stream-options.ts';
 import { Outcome } from '../shm/rings.layout.ts';
+import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { Result } from '../telemetry/labels.ts';
 import type { Answer } from './answer.ts';
 import { AnswerHead, type AnswerHeaders, encodeAnswerHead } from './answer-head.ts';
@@ -20,14 +24,17 @@ import type { ReplicaPool } from './pools.ts';
 import { ReplicaCall } from './replica-call.ts';
 import type { Running, RunningOwner } from './running.ts';
 import type { Services } from './services.ts';
-import type { SentRequest } from './upstream-requests.ts';
-import { WholeAnswer } from './whole-answer.ts';
+import { asSent, type SentRequest, type UpstreamRequest } from './upstream-requests.ts';
+import { WholeAnswer, type WholeSink } from './whole-answer.ts';
 
-export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, Running {
+export class Exchange extends ReplicaCall implements StreamSink, WholeSink, AttemptOwner, Running {
   readonly #owner: RunningOwner;
   readonly #attempt: Attempt;
   /** Of a stream that another replica may go on with. */
-  readonly #delivery: Delivery | undefined;
+  #delivery: Delivery | undefined;
+  /** What is sent once more if the replica does not know an option that was added. */
+  #plain: UpstreamRequest | undefined;
+  #isAskedAgain = false;
   #answer: Answer | undefined;
   #head: Uint8Array | undefined;
   /** Of an error that a replica tells the client. */
@@ -50,6 +57,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     super(services, pool, request);
     this.#owner = owner;
     this.#delivery = delivery;
+    this.#plain = request.plain;
     const other = rival === undefined ? undefined : rival.#attempt;
     const { trace } = request;
     this.#attempt = new Attempt(this, services, slot, lease, trace, 1, other, delivery?.earlier);
@@ -117,7 +125,8 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     const isLast = ((words[row + at.goOn] as number) & GoOn.longer) === 0;
     const mayGoOn = status >= 400 && !isLast;
     const choices = words[row + at.choices] as number;
-    const head = new AnswerHead(status, headers, route.shape, choices, mayGoOn);
+    const mayAskAgain = this.#plain !== undefined && mayRefuseOptions(status);
+    const head = new AnswerHead(status, headers, route.shape, choices, mayGoOn, mayAskAgain);
     const attempt = this.#attempt;
     this.#isEventStream = head.isEventStream && status < 300;
     if (!this.#isEventStream && this.#delivery?.isContinued === true) {
@@ -132,6 +141,7 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
       this.fail(failures.framing); // identity was asked for, and these events cannot be followed
       return;
     }
+    if (this.#isAskedAgain && status < 300) this.#learnRefusal();
     const judge = status < 300 ? this.services.judgeOf(this.slot) : undefined;
     const unwanted = judge?.ofHead(headers);
     if (unwanted !== undefined) {
@@ -205,6 +215,20 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     this.#attempt.complete();
   }
 
+  /**
+   * Nothing of the refusal reaches the client, and its attempt is the same one: what is left out here is
+   * what the gateway has put in. The answer has no usage that nobody asked for, and cannot be continued.
+   */
+  askAgain(): void {
+    const plain = this.#plain;
+    assert(plain !== undefined, 'an option was added');
+    this.#plain = this.#delivery = this.#answer = this.#mask = undefined;
+    this.#isAskedAgain = true;
+    this.#attempt.outcome = Outcome.ok;
+    this.services.metrics.add(catalogue.streamOptionsRefused, this.pool.address.row, 1);
+    this.startAgain(asSent(plain));
+  }
+
   discard(cause: Failure): void {
     const usage = this.#answer?.usage;
     // A stream would go on; the usage of its beginning says nothing of what the model answers with.
@@ -238,6 +262,13 @@ export class Exchange extends ReplicaCall implements StreamSink, AttemptOwner, R
     this.#isUnnoted = false;
     const { slots, responses } = this.services;
     responses.keep(slots.row(this.slot), this.pool.address, id);
+  }
+
+  /** It was the option: what is wrong with a request is wrong without it too, and teaches nothing. */
+  #learnRefusal(): void {
+    const { name } = this.pool.address;
+    this.pool.refusedOptions(nowUs());
+    this.services.onMisconfigured(name, errors.STREAM_OPTIONS_REFUSED.number);
   }
 
   /** The replica does not go on with the answer. */

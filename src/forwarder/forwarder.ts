@@ -28,7 +28,6 @@ import { Batch } from './batch.ts';
 import { Clocks } from './clocks.ts';
 import { Credit } from './credit.ts';
 import { Deliveries } from './deliveries.ts';
-import type { Delivery } from './delivery.ts';
 import { Exchange } from './exchange.ts';
 import { type Failure, failures } from './failure.ts';
 import { Gathering, groupsOf, type Start } from './gathering.ts';
@@ -40,12 +39,7 @@ import type { Running, RunningOwner } from './running.ts';
 import { EventWriter, type FieldsOf, openSpans, type Services } from './services.ts';
 import { SmallReplies } from './small-replies.ts';
 import { takeOver } from './take-over.ts';
-import {
-  asSent,
-  type SentRequest,
-  type UpstreamRequest,
-  UpstreamRequests,
-} from './upstream-requests.ts';
+import { sentOf, type UpstreamRequest, UpstreamRequests } from './upstream-requests.ts';
 
 /** Attempts started in one go before the event loop may serve its sockets. */
 const drainBudget = 64;
@@ -269,7 +263,9 @@ export class Forwarder implements RunningOwner {
       return;
     }
     words[row + at.hedges] = (words[row + at.hedges] as number) + 1;
-    const delivery = this.#deliveries.openHedge(slot, lease);
+    const delivery = pool.takesOptions(nowUs())
+      ? this.#deliveries.openHedge(slot, lease)
+      : undefined;
     const request = sentOf(this.#upstream.of(slot, pool), delivery);
     const hedge = new Exchange(
       ...[this, this.#services, pool, slot, lease, request, delivery, first],
@@ -283,7 +279,7 @@ export class Forwarder implements RunningOwner {
     const isContinued = this.#slots.isContinued(slot);
     const delivery = isContinued
       ? this.#deliveries.find(slot, lease)
-      : this.#deliveries.open(slot, lease, request.body);
+      : this.#deliveries.open(slot, lease, pool.takesOptions(nowUs()) ? request.body : null);
     if (isContinued && delivery === undefined) {
       this.#giveBack(slot, lease, failures.internal); // it would begin the answer again
       return;
@@ -384,11 +380,4 @@ export class Forwarder implements RunningOwner {
     this.#schedulerAwaited = false;
     ring(this.#control, this.#bellOf(ThreadId.scheduler));
   }
-}
-
-/** What an attempt sends, made of what the client sent. */
-function sentOf(request: UpstreamRequest, delivery: Delivery | undefined): SentRequest {
-  const { method, path, headers, body, rename, trace } = request;
-  if (delivery === undefined || body === null) return asSent(request);
-  return { method, headers, trace, ...delivery.begin(path, body, rename) };
 }

@@ -19,6 +19,8 @@ export interface ConnectionUser extends Dispatcher.DispatchHandler {
 
 /** uvicorn closes idle connections after 5 s without a hint; a longer idle time here means resets. */
 const keepAliveMs = 4000;
+/** An engine may be replaced behind its address by one that knows the option. */
+const optionsRefusedUs = 600_000_000;
 const headerBytesMax = 16 * 1024;
 
 type Connect = buildConnector.connector;
@@ -54,6 +56,8 @@ export class ReplicaPool {
   /** Sent with every request. */
   readonly own: OwnHeaders;
   readonly #origin: string;
+  /** When it is asked for the usage of streams again, having refused that. */
+  #optionsUs = 0;
   readonly #options: Client.Options;
   readonly #connect: Connect;
   readonly #pool: Pool;
@@ -86,6 +90,16 @@ export class ReplicaPool {
       connect: this.#connect,
       factory: (origin) => new ReplicaConnection(origin, this.#options, this.#connect),
     });
+  }
+
+  /** Streams may be asked for usage that their clients have not asked for. */
+  takesOptions(us: number): boolean {
+    return us >= this.#optionsUs;
+  }
+
+  /** The replica does not know `stream_options`, which cost the request at hand a second call. */
+  refusedOptions(us: number): void {
+    this.#optionsUs = us + optionsRefusedUs;
   }
 
   dispatch(options: Dispatcher.DispatchOptions, handler: ConnectionUser): void {

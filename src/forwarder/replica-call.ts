@@ -23,7 +23,7 @@ import type { Services } from './services.ts';
 const drainUsMax = 1_000_000;
 
 export abstract class ReplicaCall implements ConnectionUser, Clocked {
-  readonly link = new ReplicaLink();
+  link = new ReplicaLink();
   /** Among the open calls of the forwarder. */
   place = -1;
   protected readonly services: Services;
@@ -32,7 +32,7 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
   /** The outcome is fixed; what undici still says is late. */
   protected over = false;
   protected paused = false;
-  readonly #request: Dispatcher.DispatchOptions;
+  #request: Dispatcher.DispatchOptions;
   /** undici is done with the exchange, or will find it withdrawn. */
   #closed = false;
   /** The thread ends by it. */
@@ -68,6 +68,16 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
   start(): void {
     this.pool.dispatch(this.#request, this);
     faultPoint('connecting');
+  }
+
+  /** The exchange has ended and nothing of it is used: the same attempt goes on with another request. */
+  protected startAgain(request: Dispatcher.DispatchOptions): void {
+    this.#request = request;
+    this.#closed = false;
+    this.link = new ReplicaLink();
+    this.stage = Stage.connecting;
+    this.clock.startAgain(nowUs());
+    this.start();
   }
 
   forgive(gapUs: number): void {

@@ -15,6 +15,7 @@ import { RequestFlag } from '../shm/request-slots.layout.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
 import type { ModelRow } from '../shm/threads.ts';
 import { AttemptTrace } from './attempt-trace.ts';
+import type { Delivery } from './delivery.ts';
 import type { ReplicaPool } from './pools.ts';
 import { type UpstreamHead, upstreamHead } from './upstream-head.ts';
 
@@ -30,6 +31,8 @@ export interface UpstreamRequest extends UpstreamHead {
 /** A request as undici takes it, and the trace of its exchange. */
 export interface SentRequest extends Dispatcher.DispatchOptions {
   readonly trace: AttemptTrace | undefined;
+  /** The request without an option that was added and that its replica may not know. */
+  readonly plain?: UpstreamRequest | undefined;
 }
 
 /** Of the first member only; replicas use them for their logs and traces. */
@@ -161,6 +164,14 @@ export function asSent(request: UpstreamRequest): SentRequest {
   const isRenamed = body !== null && rename.length > 0;
   const sent = isRenamed ? edited(body, 0, body.length, rename) : body;
   return { method, path, headers, body: sent, trace };
+}
+
+/** What an attempt sends, made of what the client sent. */
+export function sentOf(request: UpstreamRequest, delivery: Delivery | undefined): SentRequest {
+  const { method, path, headers, body, rename, trace } = request;
+  if (delivery === undefined || body === null) return asSent(request);
+  const plain = delivery.addsOptions ? request : undefined;
+  return { method, headers, trace, plain, ...delivery.begin(path, body, rename) };
 }
 
 const areSame = (a: readonly Edit[], b: readonly Edit[]): boolean =>

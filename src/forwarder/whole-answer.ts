@@ -2,7 +2,7 @@
  * One answer that is no event stream. Forwarder threads.
  *
  * Up to `bytesMax` it is collected and passed on as one record when it is complete: a cut or an error
- * in a 200 can then still be asked of another replica, and a reply that is not wanted of a larger model
+ * in a 200 can then still be asked of another replica, an option that is refused be left out, and a reply that is not wanted of a larger model
  * (small-replies.ts). A larger one is passed on as it comes, under the same credit as a stream; past that
  * point a cut closes the client's connection.
  *
@@ -16,6 +16,7 @@ import { noBytes } from '../lib/no-bytes.ts';
 import { AnswerIdHead } from '../protocol/answer-id-head.ts';
 import { CompletionObserver, Observed, type Usage } from '../protocol/completion-observer.ts';
 import { isContextOverflow, mayBeOverflow } from '../protocol/context-overflow.ts';
+import { namesOptions } from '../protocol/stream-options.ts';
 import { UsageScan } from '../protocol/usage-scan.ts';
 import type { Answer, AnswerFacts, AnswerSink } from './answer.ts';
 import { type Failure, failures } from './failure.ts';
@@ -32,8 +33,13 @@ const restBytes = 2;
 /** Bodies and usages are looked at in one call, so one observer serves all of them. */
 const observer = new CompletionObserver();
 
+export interface WholeSink extends AnswerSink {
+  /** The replica does not know an option that was added: it is asked without. Only before commit. */
+  askAgain(): void;
+}
+
 export class WholeAnswer implements Answer {
-  readonly #sink: AnswerSink;
+  readonly #sink: WholeSink;
   readonly #facts: AnswerFacts;
   readonly #bytesMax: number;
   readonly #judge: SmallReply | undefined;
@@ -51,7 +57,7 @@ export class WholeAnswer implements Answer {
   /** Of an answer that is passed on as it comes, until its id is known. */
   #head: AnswerIdHead | undefined;
 
-  constructor(sink: AnswerSink, facts: AnswerFacts, bytesMax: number, judge?: SmallReply) {
+  constructor(sink: WholeSink, facts: AnswerFacts, bytesMax: number, judge?: SmallReply) {
     this.#sink = sink;
     this.#facts = facts;
     this.#bytesMax = bytesMax;
@@ -98,6 +104,12 @@ export class WholeAnswer implements Answer {
   #decide(): void {
     if (this.#isCutJson()) {
       this.#fail(failures.truncated);
+      return;
+    }
+    if (this.#facts.mayAskAgain === true && namesOptions(this.#chunks)) {
+      this.#over = true;
+      this.#chunks = [];
+      this.#sink.askAgain();
       return;
     }
     if (!this.#facts.isJson || this.#bytes === 0) {

@@ -268,6 +268,12 @@ export const metrics = {
     ['main'],
     'LoRA adapters that the replica gave up for another one.',
   ),
+  streamOptionsRefused: counter(
+    'sluice_stream_options_refused_total',
+    ['replica'],
+    ['forwarder'],
+    'Streams whose replica was asked once more, without the `stream_options` that `stream_usage` or `continuation` had added: it answered 400 or 422 and named them.',
+  ),
   replicaHealthChecks: counter(
     'sluice_replica_health_checks_total',
     ['replica', 'result'],

@@ -67,3 +67,13 @@ test('the time that a client allows or takes is not the replica’s', () => {
   expect(paused.verdict(5000, Stage.body, true)).toBeUndefined();
   expect(paused.verdict(5001, Stage.body, true)).toBe(failures.clientDeadline);
 });
+
+test('after an answer of no use the first token is waited for anew', () => {
+  const mine = clock();
+  mine.token(100);
+  mine.startAgain(200);
+  const { firstTokenUs, interTokenUs } = limits;
+  expect(interTokenUs).toBeLessThan(firstTokenUs);
+  expect(mine.verdict(200 + firstTokenUs, Stage.sent, false)).toBeUndefined();
+  expect(mine.verdict(201 + firstTokenUs, Stage.sent, false)).toBe(failures.headersTimeout);
+});

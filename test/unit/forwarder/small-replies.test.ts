@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { EventStream, type StreamSink } from '../../../src/forwarder/event-stream.ts';
 import { failures } from '../../../src/forwarder/failure.ts';
 import { SmallReplies, SmallReply } from '../../../src/forwarder/small-replies.ts';
-import { WholeAnswer } from '../../../src/forwarder/whole-answer.ts';
+import { WholeAnswer, type WholeSink } from '../../../src/forwarder/whole-answer.ts';
 import { Membership } from '../../../src/gateway/membership.ts';
 import { GoOn } from '../../../src/lib/go-on.ts';
 import { createPrng } from '../../../src/lib/prng.ts';
@@ -61,7 +61,7 @@ function reply(api: Api, kind: Kind, stream: boolean): Buffer {
 /** All that a client of the reply gets, and how it ends. */
 function client(shape: AnswerShape, isLargerUp = true) {
   const seen = { text: '', end: '', tokens: 0 };
-  const sink: StreamSink = {
+  const sink: StreamSink & WholeSink = {
     committed: false,
     commit: () => {
       (sink as { committed: boolean }).committed = true;
@@ -80,6 +80,9 @@ function client(shape: AnswerShape, isLargerUp = true) {
     dropped: () => {},
     complete: () => {
       seen.end += 'complete ';
+    },
+    askAgain: () => {
+      seen.end += 'askAgain ';
     },
     discard: ({ error }) => {
       seen.end += `${error} `;

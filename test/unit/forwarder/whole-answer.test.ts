@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import type { AnswerFacts, AnswerSink } from '../../../src/forwarder/answer.ts';
+import type { AnswerFacts } from '../../../src/forwarder/answer.ts';
 import { failures } from '../../../src/forwarder/failure.ts';
-import { WholeAnswer } from '../../../src/forwarder/whole-answer.ts';
+import { WholeAnswer, type WholeSink } from '../../../src/forwarder/whole-answer.ts';
 
 const facts: AnswerFacts = {
   status: 200,
@@ -16,7 +16,7 @@ const facts: AnswerFacts = {
 function passedOn(bytesMax = 4, more: Partial<AnswerFacts> = {}) {
   let text = '';
   const calls: string[] = [];
-  const sink: AnswerSink = {
+  const sink: WholeSink = {
     committed: false,
     commit: () => {
       (sink as { committed: boolean }).committed = true;
@@ -30,6 +30,7 @@ function passedOn(bytesMax = 4, more: Partial<AnswerFacts> = {}) {
     progress: () => {},
     dropped: () => {},
     complete: () => calls.push('complete'),
+    askAgain: () => calls.push('askAgain'),
     discard: () => calls.push('discard'),
     fail: () => calls.push('fail'),
   };
@@ -91,4 +92,32 @@ test('the usage of a large answer is known once it has passed, and whatever foll
   answer.end();
   expect(answer.usage()).toMatchObject({ prompt: 7, completion: 5 });
   expect(answer.calls).toEqual(['complete']);
+});
+
+test('a refusal of an option that was added is not passed on, whatever its type', () => {
+  const refusal = `{"error":"unknown 'stream_options'"}`;
+  for (const isJson of [true, false]) {
+    const answer = passedOn(100, { status: 400, isJson, mayAskAgain: true });
+    answer.push(refusal.slice(0, 20));
+    answer.push(refusal.slice(20));
+    expect(answer.calls).toEqual([]);
+    answer.end();
+    expect(answer.calls).toEqual(['askAgain']);
+  }
+});
+
+test('a refusal is passed on that is of something else, cut, too long, or of nothing that was added', () => {
+  const refusal = `{"error":"unknown 'stream_options'"}`;
+  const of = (body: string, bytesMax: number, more: object, failure?: typeof failures.reset) => {
+    const answer = passedOn(bytesMax, { status: 400, isJson: true, ...more });
+    answer.push(body);
+    answer.end(failure);
+    return answer.calls;
+  };
+  const added = { mayAskAgain: true };
+  expect(of('{"error":"max_tokens"}', 100, added)).toEqual(['whole', 'complete']);
+  expect(of(refusal, 100, {})).toEqual(['whole', 'complete']);
+  expect(of(refusal, 4, added)).toEqual(['complete']);
+  expect(of(refusal, 100, added, failures.reset)).toEqual(['fail']);
+  expect(of(refusal.slice(0, -2), 100, { ...added, framed: false })).toEqual(['fail']);
 });

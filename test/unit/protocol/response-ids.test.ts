@@ -2,7 +2,7 @@
 import { Buffer } from 'node:buffer';
 import { expect, test } from 'vitest';
 import { EventStream, type StreamSink } from '../../../src/forwarder/event-stream.ts';
-import { WholeAnswer } from '../../../src/forwarder/whole-answer.ts';
+import { WholeAnswer, type WholeSink } from '../../../src/forwarder/whole-answer.ts';
 import { AnswerIdHead } from '../../../src/protocol/answer-id-head.ts';
 import { CompletionObserver } from '../../../src/protocol/completion-observer.ts';
 
@@ -45,7 +45,7 @@ const facts = {
 } as const;
 
 /** Tells what the answer said its id was when the first of its bytes were given to the client. */
-class Sink implements StreamSink {
+class Sink implements StreamSink, WholeSink {
   committed = false;
   answer: { readonly id: string } | undefined;
   readonly seen: string[] = [];
@@ -66,6 +66,7 @@ class Sink implements StreamSink {
   fail(): void {}
   discard(): void {}
   handOver(): void {}
+  askAgain(): void {}
 }
 
 const created = [

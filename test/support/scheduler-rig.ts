@@ -107,6 +107,13 @@ export class SchedulerRig {
     this.#free = Array.from({ length: slots }, (_, slot) => slot);
   }
 
+  /** Worst delay of a batch of the scheduler, as it tells it once a second. */
+  get lagUs(): number {
+    const { base, stride, at } = this.#controlAt.thread;
+    const row = base + ThreadId.scheduler * stride;
+    return new Float64Array(this.memory.control)[(row + at.lagUs) / 2] as number;
+  }
+
   async start(): Promise<void> {
     const { slots: _slots, forwarders: _forwarders, ...given } = this.#options;
     const workerData: SchedulerStart = {

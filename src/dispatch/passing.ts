@@ -12,6 +12,7 @@ import type { Candidates } from './candidates.ts';
 import type { Cluster } from './cluster.ts';
 import type { Fleet } from './fleet.ts';
 import type { Lanes } from './lanes.ts';
+import { adapterOfReach, rowOfReach } from './reaches.ts';
 
 export class Passing {
   /** Of those who were passed (Requests.reachOf); whoever can use the same replicas waits behind them. */
@@ -49,13 +50,16 @@ export class Passing {
 
   #hold(reach: number, { length, row: rows }: Candidates): void {
     this.reaches.add(reach);
+    const adapter = adapterOfReach(reach);
+    // Where its adapter is not, it waits for no room, and there is none to keep for it.
     if (reach < 0) {
-      this.#isHeld[-1 - reach] = 1;
+      const row = rowOfReach(reach);
+      if (this.#fleet.hasAdapter(row, adapter)) this.#isHeld[row] = 1;
       return;
     }
     for (let i = 0; i < length; i++) {
       const row = rows[i] as number;
-      if (this.#fleet.hasAdapter(row, reach)) this.#isHeld[row] = 1;
+      if (this.#fleet.hasAdapter(row, adapter)) this.#isHeld[row] = 1;
     }
   }
 

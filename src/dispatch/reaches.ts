@@ -2,11 +2,21 @@
  * Reaches: how many wait for which replicas of one model. Pure; allocates the first time somebody of a
  * reach waits.
  *
- * A reach says which replicas a request can use (Requests.reachOf). A waiter that any of them could
- * serve is counted as such; of all others the reaches are listed, each once, for as long as somebody of
+ * A reach says which replicas a request can use, as a number: 0 for any, above 0 those with an adapter, below 0
+ * the one it is pinned to, with an adapter or without. A waiter that any of them could serve is counted as such; of all others the reaches are listed, each once, for as long as somebody of
  * it waits.
  */
 import { assert } from '../lib/assert.ts';
+
+/** Numbers of adapters stay below it. */
+const adaptersLimit = 1024;
+
+export const reachOfPin = (row: number, adapter: number): number =>
+  -1 - (row * adaptersLimit + adapter);
+/** Of a reach below 0. */
+export const rowOfReach = (reach: number): number => Math.trunc((-1 - reach) / adaptersLimit);
+export const adapterOfReach = (reach: number): number =>
+  reach < 0 ? (-1 - reach) % adaptersLimit : reach;
 
 /** Requests that lack nothing that only some replicas have. */
 const anyReplica = 0;

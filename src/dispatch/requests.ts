@@ -10,6 +10,7 @@ import { assert } from '../lib/assert.ts';
 import type { Arrival } from './arrival.ts';
 import { NONE } from './candidates.ts';
 import type { FallbackList } from './decisions.ts';
+import { reachOfPin } from './reaches.ts';
 
 /**
  * idle: not ours. waiting, retrying: in a lane, for a replica. running: a replica has an attempt.
@@ -250,10 +251,11 @@ export class Requests {
     return count(this.hedge, HedgeState.running);
   }
 
-  /** Which replicas of its model it can use, as a number: those with its adapter, or below 0 a single one. */
+  /** Which replicas of its model it can use (reaches.ts). */
   reachOf(slot: number): number {
     const pin = this.pin[slot] as number;
-    return pin === NONE ? (this.adapter[slot] as number) : -1 - pin;
+    const adapter = this.adapter[slot] as number;
+    return pin === NONE ? adapter : reachOfPin(pin, adapter);
   }
 
   isRunning(slot: number, generation: number, attempt: number): boolean {

@@ -10,6 +10,8 @@ export interface Wait {
   readonly adapter: number;
   /** Row of the only replica that can serve them; -1: any can. */
   readonly pin: number;
+  /** When the first of them was published to the scheduler, in microseconds. */
+  readonly sinceUs: number;
 }
 
 export interface Demand {
@@ -41,7 +43,10 @@ export class LoraDemand {
       if (state === SlotState.queued || state === SlotState.resuming) {
         const model = words[row + at.model] as number;
         const pin = (words[row + at.pin] as number) - 1;
-        waits.set(`${model} ${adapter} ${pin}`, { model, adapter, pin });
+        const key = `${model} ${adapter} ${pin}`;
+        const publishedUs = this.#slots.readTime(slot, at.publishedUs);
+        const sinceUs = Math.min(publishedUs, waits.get(key)?.sinceUs ?? publishedUs);
+        waits.set(key, { model, adapter, pin, sinceUs });
       } else if (state !== SlotState.settled) {
         used.add(placeOf(words[row + at.replica] as number, adapter));
         used.add(placeOf(words[row + at.hedgeReplica] as number, adapter));

@@ -17,6 +17,7 @@ import type { Config, ModelConfig } from '../config/schema.ts';
 import { nowMs } from '../lib/clock.ts';
 import type { SharedMemory } from '../shm/memory.ts';
 import type { MetricsWriter } from '../shm/metrics.ts';
+import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
 import { metrics } from '../telemetry/catalogue.ts';
 import { Result } from '../telemetry/labels.ts';
 import type { Logger } from '../telemetry/log.ts';
@@ -49,6 +50,8 @@ export class LoraLoader {
   readonly #api = new LoraApi();
   readonly #slots: LoraDemand;
   #demand: Demand;
+  /** How often that was looked at. */
+  #looks = 0;
   readonly #shelves = new Map<Member, ReplicaShelf>();
   /** By wait: since when there is somebody. */
   readonly #sinceMs = new Map<string, number>();
@@ -59,11 +62,12 @@ export class LoraLoader {
     this.#parts = parts;
     this.#slots = new LoraDemand(parts.memory);
     this.#demand = this.#slots.look();
-    this.#models = parts.config.models.flatMap((model, index) =>
-      loadableAdapters(model).length === 0 || model.lora === undefined
-        ? []
-        : [{ index, lora: model.lora, adapters: adaptersOf(model) }],
-    );
+    this.#models = parts.config.models.flatMap((model, index) => {
+      if (loadableAdapters(model).length === 0 || model.lora === undefined) return [];
+      const adapters = adaptersOf(model);
+      const numbers = new Map(adapters.map((name, i) => [name, i + 1]));
+      return [{ index, lora: model.lora, adapters, numbers }];
+    });
   }
 
   /** Resolves once it is known what the healthy replicas have, or they have been asked for long enough. */
@@ -72,7 +76,9 @@ export class LoraLoader {
     this.#look();
     const limitMs = nowMs() + firstListsMs;
     const isOpen = ({ isHealthy, isKnown }: ReplicaShelf): boolean => isHealthy && !isKnown;
-    while ([...this.#shelves.values()].some(isOpen) && nowMs() < limitMs) await sleep(pollMs);
+    while ([...this.#shelves.values()].some(isOpen) && nowMs() < limitMs && !this.#isStopped) {
+      await sleep(pollMs);
+    }
   }
 
   async stop(): Promise<void> {
@@ -83,27 +89,43 @@ export class LoraLoader {
 
   #look(): void {
     const isWaited = this.#models.some(({ index }) => this.#parts.queued(index) > 0);
-    if (isWaited) this.#demand = this.#slots.look();
-    else this.#sinceMs.clear();
+    if (!isWaited) this.#sinceMs.clear();
+    if (isWaited || [...this.#shelves.values()].some(({ loading }) => loading !== undefined)) {
+      this.#demand = this.#slots.look();
+      this.#looks++;
+    }
+    const engines = new Set<Member>();
     for (const model of this.#models) {
       const shelves = this.#shelvesOf(model);
-      for (const shelf of shelves) this.#follow(shelf);
+      for (const shelf of shelves) {
+        engines.add(shelf.member);
+        this.#follow(shelf);
+      }
       if (isWaited) this.#serve(model, shelves);
     }
     if (isWaited) this.#forgetEnded();
-    for (const [member, { isPresent }] of this.#shelves) {
-      if (!isPresent) this.#shelves.delete(member);
+    for (const [member, shelf] of this.#shelves) {
+      if (engines.has(member)) continue;
+      shelf.isGone = true;
+      this.#shelves.delete(member);
     }
     if (!this.#isStopped) this.#timer = setTimeout(() => this.#look(), pollMs);
   }
 
-  /** Members that have given up their names are none of them: they are given nothing new. */
+  /** One for each engine of the model that may still be given requests, a leaving one too until another serves. */
   #shelvesOf(model: LoraModel): ReplicaShelf[] {
-    const members = [...this.#parts.membership].filter((member) => member.model === model.index);
-    return members.map((member) => {
+    const { membership } = this.#parts;
+    const engines = new Map<string, Member>();
+    for (const member of membership.leaving) {
+      const isActive = membership.state(member).admin === ReplicaAdmin.active;
+      if (member.model === model.index && isActive) engines.set(member.url, member);
+    }
+    for (const member of membership) {
+      if (member.model === model.index) engines.set(member.url, member);
+    }
+    return [...engines.values()].map((member) => {
       const present = this.#shelves.get(member);
       if (present !== undefined) return present;
-      const { membership } = this.#parts;
       const shelf = new ReplicaShelf(member, model, membership, () => this.#demand);
       this.#shelves.set(member, shelf);
       return shelf;
@@ -133,15 +155,16 @@ export class LoraLoader {
   #serve({ index, lora, adapters }: LoraModel, shelves: readonly ReplicaShelf[]): void {
     const loadable = new Set(loadableAdapters({ lora }));
     const wants: Want<ReplicaShelf>[] = [];
-    for (const [key, { model, adapter, pin }] of this.#demand.waits) {
+    for (const [key, { model, adapter, pin, sinceUs }] of this.#demand.waits) {
       const name = adapters[adapter - 1] as string;
       if (model !== index || !loadable.has(name)) continue;
       const only = shelves.find(({ member }) => member.row === pin);
       // Its replica leaves, and is given nothing new.
       if (pin >= 0 && only === undefined) continue;
+      // Who is there now has waited so long, and not by what it did before: a retry begins to wait anew.
       const sinceMs = this.#sinceMs.get(key) ?? nowMs();
       this.#sinceMs.set(key, sinceMs);
-      wants.push({ adapter: name, waitedMs: nowMs() - sinceMs, only });
+      wants.push({ adapter: name, waitedMs: nowMs() - Math.max(sinceMs, sinceUs / 1000), only });
       for (const shelf of shelves) if (shelf.loaded.has(name)) this.#doubt(shelf);
     }
     if (wants.length === 0) return;
@@ -189,7 +212,7 @@ export class LoraLoader {
 
   /**
    * Nobody is sent there for it any more, the last one has ended, then the engine gives it up. False: its
-   * requests take too long, nobody waits for the other one any more, or the engine does not; it stays.
+   * requests take too long, nobody waits for the other one any more, or the engine has not given it up.
    */
   async #giveUp(
     shelf: ReplicaShelf,
@@ -197,28 +220,22 @@ export class LoraLoader {
     wanted: string,
     lora: Lora,
   ): Promise<boolean> {
-    const { membership, logger } = this.#parts;
+    const { logger } = this.#parts;
     const { member, signal } = shelf;
-    const limitMs = nowMs() + lora.load_timeout;
     shelf.take(adapter);
-    // Read after its bit is gone: a turn that begins later knows that.
-    const beats = membership.schedulerBeats;
-    while (membership.schedulerBeats === beats || shelf.isUsed(adapter)) {
-      const isOver = signal.aborted || !shelf.isPresent || this.#isStopped;
-      if (isOver || nowMs() > limitMs || !this.#isWanted(member, wanted)) {
-        shelf.putBack(adapter);
-        return false;
-      }
-      await sleep(pollMs, undefined, { ref: false });
-      this.#demand = this.#slots.look();
+    if (!(await this.#isFree(shelf, adapter, wanted, lora))) {
+      shelf.putBack(adapter);
+      return false;
     }
     try {
-      await this.#api.unload(member, lora.engine, adapter, {
-        ...{ timeoutMs: lora.load_timeout, signal },
-      });
+      const limits = { timeoutMs: lora.load_timeout, signal };
+      await this.#api.unload(member, lora.engine, adapter, limits);
     } catch (error) {
-      shelf.putBack(adapter);
-      const pauseMs = error instanceof LoraRefused ? lora.retry_after : patienceMs;
+      const isRefused = error instanceof LoraRefused;
+      // Else nobody knows whether it is there: the next list does.
+      if (isRefused) shelf.putBack(adapter);
+      else shelf.listAtMs = 0;
+      const pauseMs = isRefused ? lora.retry_after : patienceMs;
       shelf.failed(wanted, { untilMs: nowMs() + pauseMs, isRefused: false });
       const err = (error as Error).message;
       logger.warn('adapter not given up', { replica: member.name, model: adapter, err });
@@ -229,9 +246,41 @@ export class LoraLoader {
     return true;
   }
 
+  /**
+   * Resolves when no request runs there that needs the adapter, and none can come; false when that takes too
+   * long, or is for nothing. A turn of the scheduler that began before its bit was gone may still send some: it
+   * is over when two have begun since, and what it has sent shows in the next look at the slots.
+   */
+  async #isFree(
+    shelf: ReplicaShelf,
+    adapter: string,
+    wanted: string,
+    lora: Lora,
+  ): Promise<boolean> {
+    const { membership } = this.#parts;
+    const { signal, member } = shelf;
+    const limitMs = nowMs() + lora.load_timeout;
+    const beats = membership.schedulerBeats;
+    let seenAt = Number.POSITIVE_INFINITY;
+    for (;;) {
+      if (this.#looks > seenAt && !shelf.isUsed(adapter)) return true;
+      if (signal.aborted || shelf.isGone || this.#isStopped) return false;
+      if (this.#looks > seenAt && !this.#isWanted(member, wanted)) return false;
+      if (nowMs() > limitMs) {
+        // Not again before long: who asks for it now would be put off each time.
+        const untilMs = nowMs() + lora.retry_after;
+        shelf.drainLater(untilMs);
+        return false;
+      }
+      if (seenAt === Number.POSITIVE_INFINITY && ((membership.schedulerBeats - beats) | 0) >= 2) {
+        seenAt = this.#looks;
+      }
+      await sleep(pollMs, undefined, { ref: false });
+    }
+  }
+
   #isWanted({ model }: Member, name: string): boolean {
-    const number =
-      1 + (this.#models.find(({ index }) => index === model)?.adapters ?? []).indexOf(name);
+    const number = this.#models.find(({ index }) => index === model)?.numbers.get(name);
     return [...this.#demand.waits.values()].some(
       (wait) => wait.model === model && wait.adapter === number,
     );

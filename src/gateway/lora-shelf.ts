@@ -9,6 +9,7 @@ import { loadableAdapters } from '../config/adapters.ts';
 import type { ModelConfig } from '../config/schema.ts';
 import { BreakerState } from '../dispatch/breaker.ts';
 import { nowMs } from '../lib/clock.ts';
+import { ReplicaAdmin } from '../shm/replica-table.layout.ts';
 import { isRoutable } from './handover.ts';
 import type { Demand } from './lora-demand.ts';
 import { patienceMs, type Shelf } from './lora-plan.ts';
@@ -18,8 +19,9 @@ import type { Member, Membership } from './membership.ts';
 export interface LoraModel {
   readonly index: number;
   readonly lora: NonNullable<ModelConfig['lora']>;
-  /** In the order of their numbers. */
+  /** In the order of their numbers, and these by their names. */
   readonly adapters: readonly string[];
+  readonly numbers: ReadonlyMap<string, number>;
 }
 
 interface Failure {
@@ -39,6 +41,8 @@ export class ReplicaShelf implements Shelf {
   listAtMs = 0;
   isListing = false;
   isHealthy = false;
+  /** It has left, or another row of its engine serves in its place. */
+  isGone = false;
   readonly #model: LoraModel;
   readonly #membership: Membership;
   /** The last look at the slots. */
@@ -51,6 +55,7 @@ export class ReplicaShelf implements Shelf {
   /** Undefined: not known yet whether its lists have what it loads. */
   #listsLoaded: boolean | undefined;
   #ends = new AbortController();
+  #drainAtMs = 0;
 
   constructor(member: Member, model: LoraModel, membership: Membership, demand: () => Demand) {
     this.member = member;
@@ -63,12 +68,17 @@ export class ReplicaShelf implements Shelf {
     return this.member.adapters;
   }
 
-  get isPresent(): boolean {
-    return this.#membership.get(this.member.name) === this.member;
-  }
-
   get isRoutable(): boolean {
     return isRoutable({ ...this.member, ...this.#membership.state(this.member) });
+  }
+
+  get isReachable(): boolean {
+    const { admin, healthy } = this.#membership.state(this.member);
+    return healthy && (admin === ReplicaAdmin.active || admin === ReplicaAdmin.draining);
+  }
+
+  get mayDrain(): boolean {
+    return nowMs() >= this.#drainAtMs;
   }
 
   get hasRoom(): boolean {
@@ -177,6 +187,11 @@ export class ReplicaShelf implements Shelf {
     this.#publish();
   }
 
+  /** What it has in use takes too long to be waited for. */
+  drainLater(atMs: number): void {
+    this.#drainAtMs = atMs;
+  }
+
   end(): void {
     this.loading = undefined;
   }
@@ -192,13 +207,14 @@ export class ReplicaShelf implements Shelf {
   }
 
   #number(adapter: string): number {
-    return 1 + this.#model.adapters.indexOf(adapter);
+    return this.#model.numbers.get(adapter) as number;
   }
 
   /** Its own, and those of what a reload has replaced by it and that still run: one engine serves them all. */
   #rows(): Member[] {
     const { url, model } = this.member;
-    const isSame = (other: Member): boolean => other.url === url && other.model === model;
+    const isSame = (other: Member): boolean =>
+      other !== this.member && other.url === url && other.model === model;
     return [this.member, ...[...this.#membership.leaving].filter(isSame)];
   }
 

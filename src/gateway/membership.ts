@@ -82,6 +82,9 @@ export interface ReportTimes {
   readonly intervalUs: number;
 }
 
+/** By so much, and more than ever, the clock of another thread may be ahead. */
+const skewMs = 60_000;
+
 export interface MemberState {
   readonly admin: ReplicaAdmin;
   readonly healthy: boolean;
@@ -247,12 +250,13 @@ export class Membership {
     this.#changed();
   }
 
-  /** Milliseconds since the row was given a request for the adapter; wraps after 24 days. */
+  /** Milliseconds since the row was given a request for the adapter, modulo 49 days; Infinity: it never was. */
   adapterIdleMs({ row }: Member, adapter: number): number {
     const { adapterUsed } = this.#at.replica.at;
     const usedMs = Atomics.load(this.#words, this.#row(row) + adapterUsed + adapter - 1);
-    // Below 0: the clocks of two threads differ by microseconds.
-    return Math.max(0, (nowMs() - usedMs) | 0);
+    if (usedMs === 0) return Number.POSITIVE_INFINITY;
+    const idleMs = (nowMs() - usedMs) >>> 0;
+    return idleMs > 2 ** 32 - skewMs ? 0 : idleMs;
   }
 
   setHealthy(member: Member, healthy: boolean, reason: string): void {

@@ -108,6 +108,13 @@ export class ReplicaChanges {
       if (membership.get(replica.name) !== undefined) {
         throw new AdminError(409, `there is a replica ${replica.name} already`);
       }
+      const { models } = options.config;
+      const loads = (row: number): boolean => models[row]?.lora !== undefined;
+      const twin = [...membership].find(({ url }) => url === replica.url);
+      // What the one has its engine load, the other would have it give up under running requests.
+      if (twin !== undefined && (loads(model) || loads(twin.model))) {
+        throw new AdminError(409, `${twin.name} has that url, and a model with lora shares none`);
+      }
       this.#assertDescriptorsFor([replica]);
       const member = await this.#join(membership.add(replica, model));
       return { name: member.name, state: 'active', healthy: membership.state(member).healthy };

@@ -53,7 +53,7 @@ export const ReplicaTableLayout = defineLayout('replica_table', {
     dispatched: i32('scheduler', 'Attempts given to it; wraps.'),
     adapterUsed: i32(
       'scheduler',
-      'When each adapter was last used, in milliseconds; wraps.',
+      'When each adapter was last used, in milliseconds, modulo 2^32; 0: never.',
       adaptersMax,
     ),
     failed: i32('scheduler', 'Attempts that ended dead, slow or truncated; wraps.'),

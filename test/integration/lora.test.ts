@@ -115,6 +115,33 @@ test('an adapter in use is given up after its last request has ended', async () 
   });
 });
 
+test('an adapter whose requests take too long stays, and is not put off again', async () => {
+  const profile = 'tokens:ttft=10ms,itl=40ms';
+  await withReplicas(1, { ...strict(1), profile }, async ([replica]) => {
+    const times = { load_timeout: '500ms', retry_after: '1h' };
+    const lora: Lora = { adapters: named('a', 'b'), max_loaded: 1, ...times };
+    await withLora([replica!], lora, async (gateway) => {
+      const stream = await openStream(
+        gateway.url,
+        chatBody('long', { model: 'a', max_tokens: 120 }),
+      );
+      await stream.until((text) => text.includes('data:'));
+      const other = ask(gateway, 'b');
+      const quick = { interval: 10, timeout: 10_000 };
+      await expect.poll(() => adaptersOf(gateway), quick).toEqual([[]]);
+      await expect.poll(() => adaptersOf(gateway), quick).toEqual([['a']]);
+      expect((await ask(gateway, 'a', 'meanwhile')).status).toBe(200);
+      expect((await stream.ended).text).toContain('[DONE]');
+      // Then its place is one of those that run nothing.
+      expect((await other).status).toBe(200);
+      const ledger = replica!.ledger();
+      const long = ledger.find(({ path }) => path === '/v1/chat/completions');
+      const unload = ledger.find(({ path }) => path === '/v1/unload_lora_adapter');
+      expect(unload!.start).toBeGreaterThanOrEqual(long!.endAt);
+    });
+  });
+});
+
 test('many requests for more adapters than there are places are all served', async () => {
   await withReplicas(2, { ...strict(2, 20), profile: 'uniform:1ms-5ms' }, async (replicas) => {
     const names = ['a', 'b', 'c', 'd', 'e', 'f'];
@@ -293,5 +320,53 @@ test('a load that hangs is given up, and another replica asked', async () => {
     } finally {
       await slow.close();
     }
+  });
+});
+
+test('an engine that calls its model otherwise is asked for adapters of that name', async () => {
+  const base = { model: 'base', strictModel: true, lora: { max: 2, loadMs: 0 } };
+  await withReplicas(1, base, async ([replica]) => {
+    const replicas = [{ url: replica!.url, name: 'r1', served_model_name: 'base' }];
+    const lora: Lora = { engine: 'sglang', adapters: named('sql') };
+    await withGateway({ config: configOf([], {}, { replicas, lora }) }, async (gateway) => {
+      expect((await ask(gateway, 'sql')).status).toBe(200);
+      const prompt = { model: 'sql', prompt: 'x', max_tokens: 1 };
+      expect((await post(gateway.url, prompt, {}, '/v1/completions')).status).toBe(200);
+      expect((await ask(gateway, model)).status).toBe(200);
+    });
+  });
+});
+
+test('during the hand-over of a reload the old replicas load what is asked for', async () => {
+  await withReplicas(1, strict(2), async ([old]) => {
+    const token = 'lora-admin';
+    const lora: Lora = { adapters: named('sql', 'legal') };
+    const more = { admin: { token }, health: quickHealth };
+    const config = configOf([{ url: old!.url }], more, { lora });
+    await withGateway({ config }, async (gateway) => {
+      expect((await ask(gateway, 'sql')).status).toBe(200);
+      // Nobody listens at the new address yet.
+      gateway.writeConfig(configOf([{ url: 'http://127.0.0.1:9' }], more, { lora }));
+      const headers = { authorization: `Bearer ${token}` };
+      expect((await post(gateway.adminUrl, {}, headers, '/admin/reload')).status).toBe(200);
+      const answer = await ask(gateway, 'legal');
+      expect(answer.status, answer.text).toBe(200);
+      expect(calls(old!)).toEqual(['load_lora_adapter 200', 'load_lora_adapter 200']);
+    });
+  });
+});
+
+test('a second name for the url of a replica that loads adapters is refused', async () => {
+  await withReplicas(1, strict(2), async ([replica]) => {
+    const token = 'lora-admin';
+    const lora: Lora = { adapters: named('sql') };
+    const config = configOf([replica!], { admin: { token } }, { lora });
+    await withGateway({ config }, async (gateway) => {
+      const body = { name: 'r2', url: replica!.url, model };
+      const headers = { authorization: `Bearer ${token}` };
+      const refused = await post(gateway.adminUrl, body, headers, '/admin/replicas');
+      expect(refused.status).toBe(409);
+      expect(refused.text).toContain('r1 has that url');
+    });
   });
 });

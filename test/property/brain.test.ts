@@ -257,7 +257,7 @@ class Walk {
       expect(heldUs).toBeLessThanOrEqual(400_000);
       if (this.#gatherEndUs[request] !== 0) continue; // who waits for a batch may be passed
       const pin = this.#pins[request] as number;
-      const reach = pin < 0 ? `adapter ${this.#adapters[request]}` : `row ${pin}`;
+      const reach = `row ${pin} adapter ${this.#adapters[request]}`;
       const lane = `${this.#models[request]} ${reach}`;
       expect(request).toBeGreaterThan(this.#lastFresh.get(lane) ?? -1);
       this.#lastFresh.set(lane, request);

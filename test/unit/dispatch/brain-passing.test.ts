@@ -139,6 +139,40 @@ describe('one that waits for an adapter', () => {
   });
 });
 
+describe('one that waits where its adapter has still to come', () => {
+  /** Replica 0 would load adapter 1 and keeps what slot 9 is about. */
+  function loading(): BrainHarness {
+    const harness = new BrainHarness();
+    harness.replica(0, { batching, loadable: having(1).adapters, maxInFlight: 2 });
+    ask(harness, 9, { ...pinnedTo(0), adapter: 1 });
+    expect(harness.brain.queued(0)).toBe(1);
+    return harness;
+  }
+
+  test('keeps nobody from its replica meanwhile', () => {
+    const harness = loading();
+    ask(harness, 0);
+    expect(harness.running.get(0)?.replica).toBe(0);
+    // Nor who is pinned there without the adapter, nor who comes to wait before there is room.
+    ask(harness, 1, pinnedTo(0));
+    expect(harness.running.get(1)?.replica).toBe(0);
+    ask(harness, 2);
+    harness.finish(0);
+    expect(harness.running.get(2)?.replica).toBe(0);
+    harness.brain.assertExact();
+  });
+
+  test('goes first once it is there', () => {
+    const harness = loading();
+    for (const slot of [0, 1]) ask(harness, slot);
+    ask(harness, 2);
+    harness.replica(0, { adapters: having(1).adapters });
+    harness.finish(0);
+    expect(harness.running.has(9)).toBe(true);
+    expect(harness.running.has(2)).toBe(false);
+  });
+});
+
 describe('one that any replica could serve', () => {
   test('stops hedges and batches, whoever else waits', () => {
     const harness = new BrainHarness();

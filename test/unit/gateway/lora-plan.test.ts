@@ -20,7 +20,8 @@ function shelf(
 ): Named {
   const { failing = [], ...facts } = more;
   return {
-    ...{ name, isRoutable: true, hasRoom: true, load: 0, kept: [], loading: undefined },
+    ...{ name, isRoutable: true, isReachable: true, hasRoom: true, load: 0, kept: [] },
+    ...{ loading: undefined, mayDrain: true },
     ...{ isKnown: true, loaded: new Set(Object.keys(places)) },
     isNew: (adapter) => places[adapter]?.isNew === true,
     isFailing: (adapter) => failing.includes(adapter),
@@ -61,14 +62,23 @@ describe('an adapter that nobody has', () => {
     expect(plan([want('z')], [a, b])).toEqual(['b+z-y']);
   });
 
-  test('takes no place in use before it was waited for, none that was just filled, none that is wanted', () => {
+  test('takes no place in use before it was waited for, and none that was just filled', () => {
     const a = shelf('a', { w: { idle: 50, used: true }, x: { idle: 90, isNew: true } });
     expect(plan([want('z', patienceMs - 1)], [a])).toEqual([]);
     expect(plan([want('z', patienceMs)], [a])).toEqual(['a+z-w']);
     const idle = shelf('b', { w: { idle: 50, used: true }, x: { idle: 3 } });
     expect(plan([want('z', patienceMs)], [idle])).toEqual(['b+z-x']);
-    // Two that wait for one place do not push each other out.
-    expect(plan([want('z', 9000), want('x', 20)], [shelf('c', { x: { idle: 9 } })], 1)).toEqual([]);
+    const slow = shelf('c', { w: { used: true } }, { mayDrain: false });
+    expect(plan([want('z', 60_000)], [slow], 1)).toEqual([]);
+  });
+
+  test('takes the place of one that somebody waits for only after a longer wait', () => {
+    const wanted = shelf('a', { x: { idle: 9 } });
+    expect(plan([want('z', 20), want('x', 10)], [wanted], 1)).toEqual([]);
+    expect(plan([want('z', patienceMs), want('x', patienceMs)], [wanted], 1)).toEqual([]);
+    expect(plan([want('z', patienceMs + 1), want('x', patienceMs)], [wanted], 1)).toEqual([
+      'a+z-x',
+    ]);
   });
 
   test('goes to no replica that is down, unknown, doing something, or could not load it', () => {
@@ -111,6 +121,8 @@ describe('an adapter that some replica has', () => {
     expect(plan([want('z', 60_000)], [full, shelf('b', { x: { used: true }, y: {} })])).toEqual([
       'b+z-y',
     ]);
+    // A copy where there is no room either helps nobody.
+    expect(plan([want('z', 60_000)], [full, shelf('b', {}, { hasRoom: false })])).toEqual([]);
   });
 });
 
@@ -120,6 +132,11 @@ test('who can be served by one replica alone has it load, whoever else has the a
   expect(plan([want('z', 0, own)], [other, own])).toEqual(['b+z-y']);
   expect(plan([want('z', 0, own)], [other, own], 3)).toEqual(['b+z']);
   expect(plan([want('z', 9000, other)], [other, own], 3)).toEqual([]);
+  // Also where it drains: nobody else could serve them.
+  const draining = shelf('c', {}, { isRoutable: false });
+  expect(plan([want('z', 0, draining)], [other, draining])).toEqual(['c+z']);
+  const leaving = shelf('d', {}, { isRoutable: false, isReachable: false });
+  expect(plan([want('z', 0, leaving)], [other, leaving])).toEqual([]);
 });
 
 test('who has waited longest is served first, each replica does one thing', () => {
@@ -128,7 +145,7 @@ test('who has waited longest is served first, each replica does one thing', () =
   expect(plan(wants, shelves)).toEqual(['a+y', 'b+z']);
 });
 
-test('no plan overfills a shelf, gives up what is wanted, or moves one replica twice', () => {
+test('no plan overfills a shelf, gives up what is waited for longer, or moves one replica twice', () => {
   const seed = Number(process.env.SEED ?? Date.now() % 1e9);
   const random = createPrng(seed);
   const below = (n: number): number => random.next() % n;
@@ -143,6 +160,7 @@ test('no plan overfills a shelf, gives up what is wanted, or moves one replica t
       const free = names.filter((name) => !has.includes(name));
       return shelf(String(i), places, {
         ...{ isRoutable: below(4) > 0, hasRoom: below(2) === 0, load: below(10) / 10 },
+        ...{ isReachable: below(5) > 0, mayDrain: below(3) > 0 },
         ...{ isKnown: below(5) > 0, loading: below(5) === 0 ? free[0] : undefined },
         failing: names.filter(() => below(6) === 0),
       });
@@ -157,21 +175,28 @@ test('no plan overfills a shelf, gives up what is wanted, or moves one replica t
     expect(new Set(moves.map(({ shelf: s }) => s)).size, context).toBe(moves.length);
     expect(new Set(moves.map(({ adapter }) => adapter)).size, context).toBe(moves.length);
     for (const { shelf: to, adapter, evicted } of moves) {
-      expect(to.isRoutable && to.isKnown && to.loading === undefined, context).toBe(true);
+      expect(to.isKnown && to.loading === undefined, context).toBe(true);
       expect(to.loaded.has(adapter) || to.isFailing(adapter), context).toBe(false);
       const { only } = wants.find((w) => w.adapter === adapter) as Wanted;
-      expect(only === undefined || only === to, context).toBe(true);
+      expect(only === undefined ? to.isRoutable : only === to && to.isReachable, context).toBe(
+        true,
+      );
       expect(to.loaded.size - (evicted === undefined ? 0 : 1), context).toBeLessThan(maxLoaded);
       if (evicted === undefined) continue;
       expect(to.loaded.has(evicted) && !to.isNew(evicted), context).toBe(true);
-      expect(wants.map((w) => w.adapter).includes(evicted), context).toBe(false);
-      const among = only === undefined ? shelves : [only];
-      const isHeld = among.some((s) => s.isRoutable && s.loaded.has(adapter));
+      const waitedMs = (name: string): number =>
+        wants.find((w) => w.adapter === name)?.waitedMs ?? -1;
+      expect(waitedMs(evicted), context).toBeLessThan(waitedMs(adapter));
+      expect(to.isUsed(evicted) && !to.mayDrain, context).toBe(false);
+      const isHeld =
+        only === undefined && shelves.some((s) => s.isRoutable && s.loaded.has(adapter));
       expect(isHeld && to.isUsed(evicted), `${context}: a second copy drains nobody`).toBe(false);
     }
     // Who waits in vain does so because nobody could take it in.
     for (const { adapter, only } of wants) {
-      const among = (only === undefined ? shelves : [only]).filter((s) => s.isRoutable);
+      const among = (only === undefined ? shelves : [only]).filter((s) =>
+        only === undefined ? s.isRoutable : s.isReachable,
+      );
       const isDone = moves.some((move) => move.adapter === adapter);
       const isHeld = among.some((s) => s.loaded.has(adapter) || s.loading === adapter);
       const isRoomy = among.some(

@@ -15,6 +15,9 @@ const lora = {
   adapters: ['x', 'y'].map((name) => ({ name, path: `/p/${name}` })),
 };
 
+const numbers = new Map(names.map((name, i) => [name, i + 1]));
+const model = { index: 0, lora, adapters: names, numbers };
+
 let memory: SharedMemory;
 let membership: Membership;
 let member: Member;
@@ -29,9 +32,7 @@ beforeEach(() => {
   member = membership.add({ ...spec, ...cost, adapters: ['kept'] }, 0) as Member;
   membership.activate(member);
   membership.setHealthy(member, true, '');
-  shelf = new ReplicaShelf(member, { index: 0, lora, adapters: names }, membership, () =>
-    new LoraDemand(memory).look(),
-  );
+  shelf = new ReplicaShelf(member, model, membership, () => new LoraDemand(memory).look());
   shelf.follow();
 });
 
@@ -142,7 +143,6 @@ test('what a reload has replaced and still runs has the adapters of its engine t
   const next = membership.add({ ...spec, ...cost }, 0) as Member;
   membership.activate(next);
   membership.setHealthy(next, true, '');
-  const model = { index: 0, lora, adapters: names };
   const now = new ReplicaShelf(next, model, membership, () => new LoraDemand(memory).look());
   now.follow();
   now.listed(new Set(['x']));
@@ -170,11 +170,12 @@ test('who waits and who runs is counted in the slots', () => {
   words[row + at.pin] = 0;
   words[row + at.replica] = member.row;
   words[row + at.hedgeReplica] = member.row + 1;
+  slots.writeTime(3, at.publishedUs, 42);
   const waits = (): unknown[] => [...demand.look().waits.values()];
   expect(waits()).toEqual([]);
   expect(shelf.isUsed('x')).toBe(false);
   slots.transition(3, lease, SlotState.reading, SlotState.queued);
-  expect(waits()).toEqual([{ model: 0, adapter: x, pin: -1 }]);
+  expect(waits()).toEqual([{ model: 0, adapter: x, pin: -1, sinceUs: 42 }]);
   expect(shelf.isUsed('x')).toBe(false);
   const attempt = slots.startAttempt(3, lease);
   expect(waits()).toEqual([]);
@@ -186,5 +187,20 @@ test('who waits and who runs is counted in the slots', () => {
   expect(isUsed(member.row, x + 1)).toBe(false);
   words[row + at.pin] = 1 + member.row;
   slots.transition(3, attempt, SlotState.dispatched, SlotState.resuming);
-  expect(waits()).toEqual([{ model: 0, adapter: x, pin: member.row }]);
+  expect(waits()).toEqual([{ model: 0, adapter: x, pin: member.row, sinceUs: 42 }]);
+});
+
+test('it serves what it alone can serve while it drains, and nothing once it leaves', () => {
+  const seen = (): boolean[] => [shelf.isRoutable, shelf.isReachable];
+  expect(seen()).toEqual([true, true]);
+  membership.drain(member);
+  expect(seen()).toEqual([false, true]);
+  membership.leave(member);
+  expect(seen()).toEqual([false, false]);
+});
+
+test('where a drain took too long nothing is drained for a while', () => {
+  expect(shelf.mayDrain).toBe(true);
+  shelf.drainLater(nowMs() + 60_000);
+  expect(shelf.mayDrain).toBe(false);
 });

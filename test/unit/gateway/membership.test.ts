@@ -203,6 +203,7 @@ test('what a replica loads is a bit of its row, and when it was used last is wri
   expect(version()).toBe(before + 1);
   expect(read()).toEqual([0b101, 0b100]);
   expect(member.loaded).toEqual(['z']);
+  expect(membership.adapterIdleMs(member, 1)).toBe(Number.POSITIVE_INFINITY);
   const idle = (adapter: number): number => membership.adapterIdleMs(member, adapter);
   for (const [adapter, agoMs] of [
     [3, 5000],
@@ -215,8 +216,13 @@ test('what a replica loads is a bit of its row, and when it was used last is wri
   expect(idle(1)).toBeLessThan(5000);
   expect(idle(3)).toBeGreaterThanOrEqual(5000);
   // The clock of the thread that wrote it may be ahead by a little.
-  rows.countDispatched(member.row, 2, nowUs() + 60_000_000);
+  rows.countDispatched(member.row, 2, nowUs() + 1_000_000);
   expect(idle(2)).toBe(0);
+  // On a machine that has been up for a month, as long ago as that.
+  const days = (count: number): number => count * 86_400_000;
+  rows.countDispatched(member.row, 2, nowUs() - days(30) * 1000);
+  expect(idle(2)).toBeGreaterThanOrEqual(days(30));
+  expect(idle(2)).toBeLessThan(days(31));
   // Of a replica that is gone, nothing is written to the row of its successor.
   membership.remove(member);
   const successor = membership.add(spec('b'), 0)!;

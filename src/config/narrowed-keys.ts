@@ -2,6 +2,7 @@
  * Keys while a reload is under way: who may use what is the file's at once, what names stand for comes last, when its
  * replicas are there. Until then a name that will stand for others is only for keys that had it before. Pure.
  */
+import { adaptersOf } from './adapters.ts';
 import { namesOf } from './model-names.ts';
 import type { Config } from './schema.ts';
 import { type KeyTable, refOf } from './tenants.ts';
@@ -36,10 +37,9 @@ export function narrowedKeys(
 /** By name, the models and adapters that serve for it. */
 function modelsBehind({ models, splits }: Names): ReadonlyMap<string, string> {
   const behind = new Map<string, string>();
-  for (const { name, aliases, replicas } of models) {
-    for (const own of [name, ...aliases]) behind.set(own, name);
-    for (const adapter of replicas.flatMap(({ adapters }) => adapters))
-      behind.set(adapter, adapter);
+  for (const model of models) {
+    for (const own of [model.name, ...model.aliases]) behind.set(own, model.name);
+    for (const adapter of adaptersOf(model)) behind.set(adapter, adapter);
   }
   const served = splits.map(({ name, aliases, models: targets }) => {
     const all = targets.filter(({ weight }) => weight > 0).map(({ model }) => behind.get(model));

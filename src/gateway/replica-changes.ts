@@ -184,6 +184,7 @@ export class ReplicaChanges {
       }
       // Whoever gets more of the requests has its replicas by now.
       if (changed.length > 0) await this.#takeTerms(loaded.config);
+      else await this.#parts.tenants.widen();
     } finally {
       for (const member of left) void this.#leave(member);
     }

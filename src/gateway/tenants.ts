@@ -83,8 +83,8 @@ export class Tenants {
   }
 
   /**
-   * Takes what a reload has read. Names that are to stand for other models do so from rename() on: until then no key
-   * gets one of them.
+   * Takes what a reload has read. Names that are to stand for other models do so from rename() on: until then, or
+   * until widen(), no key gets one of them.
    */
   narrow(next: Pick<TenantSource, 'auth' | 'tenants' | 'models' | 'splits'>): Promise<void> {
     const moved = movedRefs(this.#source, next);
@@ -102,9 +102,14 @@ export class Tenants {
     this.#limits.apply(tenants);
     this.#budgets.apply(tenants);
     this.series.apply(tenants);
-    // One table after the other: the answer to each says that it is the one in force.
-    this.#told = this.#told.then(() => this.#tell(this.tables));
-    return this.#told;
+    return this.#tellInTurn();
+  }
+
+  /** The reload is through and leaves every name as it was: keys have what the file gives them. */
+  widen(): Promise<void> {
+    if (this.#change === undefined) return this.#told;
+    this.#change = undefined;
+    return this.#tellInTurn();
   }
 
   /**
@@ -208,6 +213,12 @@ export class Tenants {
       keys.map((key) => (key.id === id ? { ...key, disabled } : key)),
     );
     return { tenant, id, state: disabled ? 'disabled' : 'active' };
+  }
+
+  /** One table after the other: the answer to each says that it is the one in force. */
+  #tellInTurn(): Promise<void> {
+    this.#told = this.#told.then(() => this.#tell(this.tables));
+    return this.#told;
   }
 
   #inSeries(): readonly TenantConfig[] {

@@ -1,6 +1,7 @@
 /**
- * Reloads that give splits other numbers while keys are for some of them: by every file a key may use what that
- * says, and on the way from one to the next nothing that neither allows. Whole gateways, both engines.
+ * Reloads that give splits other numbers, or take adapters from replicas, while keys are for some of them: by every
+ * file a key may use what that says, and on the way from one to the next nothing that neither allows. Whole
+ * gateways, both engines.
  */
 import { describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../src/config/schema.ts';
@@ -10,7 +11,13 @@ import type { Replica } from '../../src/replica/replica.ts';
 import { adminPost } from '../support/admin-post.ts';
 import { gatedHealth, withGate } from '../support/gate.ts';
 import { type GatewayProcess, testEngines, withGateway } from '../support/gateway.ts';
-import { type Answer, chatBody, post, withNamedReplicas } from '../support/scenario.ts';
+import {
+  type Answer,
+  chatBody,
+  post,
+  withNamedReplicas,
+  withReplicas,
+} from '../support/scenario.ts';
 
 const seed = Number(process.env.SEED ?? Date.now() % 1e9) >>> 0;
 console.info(`SEED=${seed}`);
@@ -20,6 +27,7 @@ const splitNames = ['s0', 's1', 's2', 's3', 's4', 's5'] as const;
 const rounds = 6;
 
 type Split = NonNullable<ConfigInput['splits']>[number];
+type TenantKey = NonNullable<NonNullable<ConfigInput['tenants']>[number]['keys']>[number];
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
 const split = (name: string, model: string): Split => ({ name, models: [{ model }] });
 const reload = (gateway: GatewayProcess) => adminPost(gateway.adminUrl, token, 'reload');
@@ -194,6 +202,49 @@ describe.each(testEngines)('on %s', (engine) => {
             expect(await servedBy(gateway, name, key), name).toBe(due);
           }
         });
+      });
+    });
+  });
+
+  test('a reload that takes an adapter from a replica gives a key one that is loaded when asked for', async () => {
+    const fresh = newKey();
+    const engineOf = { model: 'a', strictModel: true, lora: { max: 1, loadMs: 0 } };
+    await withReplicas(1, engineOf, async ([replica]) => {
+      const file = (adapters: string[], keys: TenantKey[]): ConfigInput => ({
+        ...{ listen: { engine }, admin: { token }, tenants: [{ name: 't', keys }] },
+        models: [
+          {
+            name: 'a',
+            lora: { adapters: [{ name: 'sql', path: '/adapters/sql' }] },
+            replicas: [{ url: replica!.url, name: 'at-0', adapters }],
+          },
+        ],
+      });
+      await withGateway({ config: file(['sql'], []) }, async (gateway) => {
+        const key = { id: 'k', sha256: sha256Of(fresh), models: ['sql'] };
+        gateway.writeConfig(file([], [key]));
+        expect((await reload(gateway)).status).toBe(200);
+        expect((await ask(gateway, 'sql', fresh)).status).toBe(200);
+      });
+    });
+  });
+
+  test('a key made by hand may use an adapter that only a replica added by hand has', async () => {
+    await withNamedReplicas(['one', 'two'], async (replicas) => {
+      const file = (adapters: string[]): ConfigInput => ({
+        ...{ listen: { engine }, admin: { token }, tenants: [{ name: 't' }] },
+        models: [{ name: 'a', replicas: [{ url: replicas[0]!.url, name: 'at-0', adapters }] }],
+      });
+      await withGateway({ config: file(['sql']) }, async (gateway) => {
+        const admin = (page: string, body: object) =>
+          adminPost(gateway.adminUrl, token, page, body);
+        gateway.writeConfig(file([]));
+        expect((await reload(gateway)).status).toBe(200);
+        const twin = { name: 'at-1', model: 'a', url: replicas[1]!.url, adapters: ['sql'] };
+        expect((await admin('replicas', twin)).status).toBe(201);
+        const made = await admin('tenants/t/keys', { id: 'k', models: ['sql'] });
+        const { key } = made.body as { key: string };
+        expect((await ask(gateway, 'sql', key)).status).toBe(200);
       });
     });
   });

@@ -65,6 +65,18 @@ test('a name that goes, or comes to stand for something else, moves what it stoo
   ]);
 });
 
+test('an adapter that no replica has from the start any more stays where engines load it', () => {
+  const withAdapters = (adapters: string[], loaded: readonly string[]) => {
+    const lora = { adapters: loaded.map((name) => ({ name, path: `/of/${name}` })) };
+    const models = [{ name: 'a', lora, replicas: [{ url: 'http://h:1', adapters }] }];
+    const read = configFromObject({ models });
+    if (!read.ok) throw new Error(JSON.stringify(read.problems));
+    return read.config;
+  };
+  const from = withAdapters(['sql', 'law'], ['sql']);
+  expect(moved(from, withAdapters([], ['sql']))).toEqual(['law']);
+});
+
 test('a key gets none that is moved and keeps those it had; who may use all may do so', () => {
   const key = (sha256: string, refs: KeyRow['refs']): KeyRow => ({
     ...{ id: 'k', tenant: 0, sha256, expiresMs: 0, isDisabled: false, priority: 0, refs },

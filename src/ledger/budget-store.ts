@@ -10,7 +10,9 @@
  * Two arguments for each key: what the gateway has spent, in billionths; milliseconds until the key may go.
  * Before them its id. Two values for each key come back: the total, and what of it is this gateway's.
  */
+import { createHash } from 'node:crypto';
 import type { RedisConnection, RedisOptions } from '../redis/connection.ts';
+import { parseNode } from '../redis/nodes.ts';
 
 const script = `
 local out = {}
@@ -30,6 +32,9 @@ end
 return out
 `;
 
+/** Of a digest; enough that no two stores of an operator have the same. */
+const placeChars = 16;
+
 export interface PeriodCall {
   /** `2026-12-01` or `2026-12`. */
   readonly period: string;
@@ -43,6 +48,8 @@ export interface PeriodAnswer {
 }
 
 export interface BudgetStore {
+  /** Which one it is: the same where the same sums are kept. Tells nothing else. */
+  readonly place: string;
   /** Opens a connection where there is none. Rejects when that fails. */
   connect(): Promise<void>;
   /** Rejects when there is no answer in time, or with a RefusedError. */
@@ -56,6 +63,7 @@ export interface BudgetStore {
 }
 
 export class RedisBudgets implements BudgetStore {
+  readonly place: string;
   readonly #options: RedisOptions;
   readonly #prefix: string;
   #redis: RedisConnection | undefined;
@@ -63,6 +71,7 @@ export class RedisBudgets implements BudgetStore {
   constructor(options: RedisOptions, prefix: string) {
     this.#options = options;
     this.#prefix = prefix;
+    this.place = placeOf(options, prefix);
   }
 
   async connect(): Promise<void> {
@@ -89,4 +98,11 @@ export class RedisBudgets implements BudgetStore {
   close(): void {
     this.#redis?.close();
   }
+}
+
+/** By the addresses in any order, without who asks there: passwords change, and a digest of one is no secret. */
+function placeOf({ mode, urls, master }: RedisOptions, prefix: string): string {
+  const nodes = urls.map(parseNode).map(({ host, port, database }) => [host, port, database]);
+  const text = JSON.stringify([mode, master, prefix, nodes.map(String).toSorted()]);
+  return createHash('sha256').update(text).digest('hex').slice(0, placeChars);
 }

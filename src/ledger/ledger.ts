@@ -22,9 +22,14 @@ import { usageFilesAmong, usagePathOf } from '../telemetry/usage-path.ts';
 import { Courier } from './courier.ts';
 import { Journal, tally } from './journal.ts';
 import type { Chunk } from './segment.ts';
-import { BudgetSharing, type SavedGateway, type SharedBudgets } from './sharing.ts';
+import {
+  BudgetSharing,
+  type SavedGateway,
+  type SavedHeard,
+  type SharedBudgets,
+} from './sharing.ts';
 import type { UsageSink } from './sinks/sink.ts';
-import { endOfDay, endOfMonth, type SavedSpending, Spending } from './spending.ts';
+import { endOfDay, endOfMonth, Spending } from './spending.ts';
 import {
   type LedgerState,
   readState,
@@ -143,10 +148,7 @@ export class Ledger {
     return { id: randomUUID(), before: isTold ? this.#spending.saved : { days: {}, months: {} } };
   }
 
-  #createSharing(
-    gateway: SavedGateway,
-    heard: SavedSpending | undefined,
-  ): BudgetSharing | undefined {
+  #createSharing(gateway: SavedGateway, heard: SavedHeard | undefined): BudgetSharing | undefined {
     const { shared } = this.#parts;
     if (shared === undefined) return undefined;
     return new BudgetSharing({

@@ -3,11 +3,12 @@
  * thread, beside its ticks: nothing waits for the store but the start, and that not for long.
  *
  * Once a second all tenants with a budget have their turn, at every tick those that have nearly spent it.
- * What others have spent is kept while the store is away, in the state file too, and never falls within a
- * period: a store that lost its memory hears of it again within a second of each gateway. What this gateway
- * has spent is always exact. A gateway is its id, which is in its state file: two processes of it, where one
- * takes over, read the same files, so they tell the same. One that lost that file has another id and tells
- * only what it spends from then on (`before`): what is in its files it has told under its old one.
+ * What others have spent is kept while the store is away, in the state file too, for that store alone, and
+ * never falls within a period: a store that lost its memory hears of it again within a second of each
+ * gateway. What this gateway has spent is always exact. A gateway is its id, which is in its state file: two
+ * processes of it, where one takes over, read the same files, so they tell the same. One that lost that file
+ * has another id and tells only what it spends from then on (`before`): what is in its files it has told
+ * under its old one.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BudgetRow } from '../config/tenants.ts';
@@ -30,6 +31,12 @@ export interface SavedGateway {
   readonly before: SavedSpending;
 }
 
+/** What others had spent. */
+export interface SavedHeard extends SavedSpending {
+  /** The store that said so (`place`); a version that knew of none wrote nothing. */
+  readonly from?: string;
+}
+
 /** The store, and who hears of it. */
 export interface SharedBudgets {
   readonly store: BudgetStore;
@@ -42,8 +49,8 @@ export interface SharedBudgets {
 
 export interface SharingParts extends SharedBudgets {
   readonly gateway: SavedGateway;
-  /** What others had spent when it was last kept (`heard`); absent: nothing is known of them. */
-  readonly heard: SavedSpending | undefined;
+  /** As it was last kept (`heard`), by whichever store; absent: nothing is known of others. */
+  readonly heard: SavedHeard | undefined;
   /** What this gateway has spent in the day and the month of that time. */
   spentAt(ms: number): (tenant: string) => Spent;
   /** More is known than before, or less. */
@@ -91,13 +98,17 @@ export class BudgetSharing {
   constructor(parts: SharingParts) {
     this.#parts = parts;
     this.#before = new Spending(parts.gateway.before);
-    this.#recall('day', parts.heard?.days ?? {});
-    this.#recall('month', parts.heard?.months ?? {});
+    const { heard, store } = parts;
+    // Of another store it is of other gateways, and would never fall.
+    if (heard?.from !== store.place) return;
+    this.#recall('day', heard.days);
+    this.#recall('month', heard.months);
   }
 
   /** What others have spent, as the store said last. */
-  get heard(): SavedSpending {
-    return { days: this.#heardOf('day'), months: this.#heardOf('month') };
+  get heard(): SavedHeard {
+    const from = this.#parts.store.place;
+    return { from, days: this.#heardOf('day'), months: this.#heardOf('month') };
   }
 
   /** A first round; whether or not the store answers, it is over soon. */

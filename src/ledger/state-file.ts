@@ -11,7 +11,7 @@ import { basename, dirname, join } from 'node:path';
 import { threadId } from 'node:worker_threads';
 import type { SavedJournal } from './journal.ts';
 import type { Cursor } from './segment.ts';
-import type { SavedGateway } from './sharing.ts';
+import type { SavedGateway, SavedHeard } from './sharing.ts';
 import type { SavedSpending } from './spending.ts';
 
 export interface LedgerState {
@@ -22,7 +22,7 @@ export interface LedgerState {
   /** Who this is to others that share budgets; a version that knew of none wrote nothing. */
   readonly gateway?: SavedGateway | undefined;
   /** What those others had spent, as it was heard last; absent where budgets are not shared. */
-  readonly heard?: SavedSpending | undefined;
+  readonly heard?: SavedHeard | undefined;
 }
 
 /** Beside the usage file: `usage.ndjson.ledger`. */

@@ -9,7 +9,10 @@ import { type KeyTable, refOf } from './tenants.ts';
 
 type Names = Pick<Config, 'models' | 'splits'>;
 
-/** What names of `from` stand for (refOf) that stand for other models, or for nothing, in `to`. */
+/**
+ * What names of `from` stand for (refOf) that stand for other models, or for nothing, in `to`. A number is that of
+ * all names of a model or split: where one alias moves, those that stay are moved with it.
+ */
 export function movedRefs(from: Names, to: Names): ReadonlySet<number> {
   const [before, after] = [modelsBehind(from), modelsBehind(to)];
   const moved = new Set<number>();

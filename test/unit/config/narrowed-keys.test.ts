@@ -56,7 +56,7 @@ test.each([
   ]);
 });
 
-test('a name that goes, or comes to stand for something else, moves what it stood for', () => {
+test('a name that goes, or comes to stand for something else, moves what it stood for, by all its names', () => {
   const from = configWith({ s: { a: 1 }, t: { b: 1 } }, { b: ['alias'] });
   expect(moved(from, configWith({ t: { b: 1 } }, { b: ['alias'] }))).toEqual(['s']);
   expect(moved(from, configWith({ s: { a: 1 }, t: { b: 1 } }, { c: ['alias'] }))).toEqual([

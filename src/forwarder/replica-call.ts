@@ -4,8 +4,8 @@
  *
  * Every end passes through `leave`, so no connection goes on reading a request body that the acceptor
  * is about to free. Late callbacks of undici find `over`. What they throw goes to undici, which tells
- * nobody of it once the connection is cut: a broken invariant, and whatever is thrown behind the end,
- * ends the thread by itself, and its successor tells of the end.
+ * nobody of it once the exchange is closed: a broken invariant, and whatever is thrown at that end or behind
+ * it, ends the thread by itself, and its successor tells of the end.
  */
 import type { Dispatcher } from 'undici';
 import { InvariantError } from '../lib/assert.ts';
@@ -155,7 +155,7 @@ export abstract class ReplicaCall implements ConnectionUser, Clocked {
 
   /** Returns what was thrown, behind which the thread may end. */
   #fatal(error: unknown): unknown {
-    const ends = error instanceof InvariantError || this.over;
+    const ends = error instanceof InvariantError || this.over || this.#closed;
     if (ends && !this.#isBroken) {
       this.#isBroken = true;
       queueMicrotask(() => {

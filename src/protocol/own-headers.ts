@@ -26,7 +26,7 @@ export class OwnHeaders {
   readonly list: readonly string[];
   /** The replica is asked with a key of the gateway: no client's goes there. */
   readonly hasKey: boolean;
-  /** What no client may read. */
+  /** What no client may read, as it is and as a string of JSON has it. */
   readonly secrets: readonly string[];
   readonly #names: ReadonlySet<string>;
 
@@ -40,11 +40,12 @@ export class OwnHeaders {
     this.#names = new Set(this.list.filter((_, i) => i % 2 === 0));
     // A replica may repeat a credential without the scheme before it.
     const credentials = own.filter(([name]) => name === bearerHeader).map(([, text]) => text);
-    this.secrets = [
+    const secrets = [
       apiKey,
       ...own.map(([, text]) => text),
       ...credentials.map((text) => text.slice(text.indexOf(' ') + 1)),
     ];
+    this.secrets = [...new Set(secrets.flatMap((text) => [text, inJson(text)]))];
   }
 
   /** Whether that header of a client stays behind; lower-case name in. */
@@ -52,3 +53,5 @@ export class OwnHeaders {
     return this.#names.has(name) || (this.hasKey && isKeyHeader(name));
   }
 }
+
+const inJson = (text: string): string => JSON.stringify(text).slice(1, -1);

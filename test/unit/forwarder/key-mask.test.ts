@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { KeyMask } from '../../../src/forwarder/key-mask.ts';
+import { OwnHeaders } from '../../../src/protocol/own-headers.ts';
 
 const key = 'sk-of-the-gateway-sk-of';
 
@@ -41,6 +42,19 @@ test('several secrets are covered, one that is a part of another too', () => {
   );
   for (let size = 1; size <= body.length; size++) {
     expect(masked(body, size, secrets), `${size}`).toBe(covered);
+  }
+});
+
+test('a value that JSON escapes is covered as it is and as JSON has it', () => {
+  const value = 'Digest user="me", path="C:\\\\keys"';
+  const { secrets } = new OwnHeaders({ apiKey: '', headers: { authorization: value } });
+  const escaped = JSON.stringify(value).slice(1, -1);
+  const said = (text: string, plain = text) => `{"m":"${text} is refused"} ${plain}`;
+  const stars = said('*'.repeat(escaped.length), '*'.repeat(value.length));
+  const body = said(escaped, value);
+  expect(JSON.parse(body.slice(0, -value.length)).m).toBe(`${value} is refused`);
+  for (let size = 1; size <= body.length; size++) {
+    expect(masked(body, size, [...secrets]), `${size}`).toBe(stars);
   }
 });
 

@@ -41,3 +41,15 @@ test('key and values are secrets, and a credential is one without its scheme', (
     expect.arrayContaining(['key', 'of the team', 'Basic dXNlcg==', 'dXNlcg==']),
   );
 });
+
+test('a secret is one also as a string of JSON has it', () => {
+  const headers = { authorization: 'Digest user="me", of="\\home"', 'x-plain': 'plain' };
+  const { secrets } = new OwnHeaders({ apiKey: 'k"ey', headers });
+  expect([...secrets].toSorted()).toEqual(
+    [
+      ...['k"ey', 'k\\"ey', 'plain'],
+      ...['Digest user="me", of="\\home"', 'Digest user=\\"me\\", of=\\"\\\\home\\"'],
+      ...['user="me", of="\\home"', 'user=\\"me\\", of=\\"\\\\home\\"'],
+    ].toSorted(),
+  );
+});

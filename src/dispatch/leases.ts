@@ -166,7 +166,7 @@ export class Leases {
     return ((Atomics.load(words, this.#rows.word(row) + at.answered) - number) | 0) >= 0;
   }
 
-  /** The row has another owner, who holds nothing yet. */
+  /** The row has another owner, who holds nothing yet, save what the limiter is writing (lease-book.ts). */
   claim(row: number): void {
     const { at } = this.#rows;
     for (let kind = 0; kind < kinds; kind++) {

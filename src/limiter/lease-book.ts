@@ -5,7 +5,9 @@
  * What is charged and what is given back is written down before it is sent, once: an answer that never comes
  * may have changed the store or not, and neither is repeated. What the store gives is written down after.
  * A row that changes hands is asked about again once names, limits and what was taken are of one owner: what the
- * last one owed or gave back is neither charged to the next nor given to it.
+ * last one owed or gave back is neither charged to the next nor given to it. One answer may be: the owner is looked
+ * at before `granted` is written, and a thread held up in between writes it behind the claim of the next one, who
+ * then holds that much more, once.
  */
 import { nowUs } from '../lib/clock.ts';
 import { LeaseTable } from '../shm/leases.ts';

@@ -298,7 +298,7 @@ export const Model = z.strictObject({
     .enum(['auto', 'off', 'end', 'continuous'])
     .prefault('auto')
     .describe(
-      'Whether replicas are asked for the usage of streams whose clients did not ask: `end` for that of the last chunk, `continuous` for that of every chunk too, which is exact also where a client leaves. `auto` is `end` where somebody is billed or limited by it: the model has a price and `usage.file` is set, or a limit of the tenant counts tokens. The client does not see it, nor what an engine puts beside it (`timings` of llama.cpp). An engine that does not know `stream_options`, or for `continuous` one other than vLLM and SGLang, may refuse it: then it is asked without (docs/operations.md). Without it events with tokens are counted, and prompts estimated.',
+      'Whether replicas are asked for the usage of streams whose clients did not ask: `end` for that of the last chunk, `continuous` for that of every chunk too, which is exact also where a client leaves. `auto` is `end` where somebody is billed or limited by it: the model has a price and `usage.file` is set, or a limit of the tenant counts tokens. The client does not see it, nor what an engine puts beside it (`timings` of llama.cpp). An engine that does not know `stream_options`, or for `continuous` one other than vLLM and SGLang, may refuse it: then it is asked for less, or for none (docs/operations.md). Without it events with tokens are counted, and prompts estimated.',
     ),
   allowed_media_domains: z
     .array(mediaDomain())

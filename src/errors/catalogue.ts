@@ -304,6 +304,11 @@ const rows = {
     message: 'The replica does not know `stream_options`: its streams do not tell their usage.',
     hint: 'For logs only: it was asked without, and is asked so for ten minutes. `stream_usage: off` of the model says so for good.',
   }),
+  CONTINUOUS_USAGE_REFUSED: upstream(91, 'continuous_usage_refused', 'UPE', {
+    message:
+      'The replica refuses `continuous_usage_stats` in `stream_options`: its streams are asked for their usage at the end alone.',
+    hint: 'For logs only: it is asked so for ten minutes. `stream_usage: end` of the model says so for good.',
+  }),
   DEADLINE: gateway(90, 504, 'deadline_exceeded', 'DT', {
     message: 'The request took too long.',
     hint: '`timeouts.total` or `x-sluice-deadline-ms` passed.',

@@ -34,8 +34,7 @@ export class AnswerHead implements AnswerFacts {
     headers: AnswerHeaders,
     shape: AnswerShape,
     choices: number,
-    mayGoOn = false,
-    mayAskAgain = false,
+    { mayGoOn = false, mayAskAgain = false }: Pick<AnswerFacts, 'mayGoOn' | 'mayAskAgain'> = {},
   ) {
     const type = single(headers['content-type']);
     const length = single(headers['content-length']);

@@ -11,6 +11,7 @@ import {
   planUsage,
 } from '../protocol/continuation.ts';
 import { routeOf } from '../protocol/routes.ts';
+import { Asks } from '../protocol/stream-options.ts';
 import type { LimitTable } from '../shm/limits.ts';
 import { RequestFlag, SlotState } from '../shm/request-slots.layout.ts';
 import { generationOf, type RequestSlots } from '../shm/request-slots.ts';
@@ -129,7 +130,7 @@ export class Deliveries {
     const isContinuous = asked === 'continuous' && words[row + at.choices] === 1;
     const hasAsked = ((words[row + at.flags] as number) & RequestFlag.includeUsage) !== 0;
     if (hasAsked && !isContinuous) return undefined;
-    return planUsage(body, shape, isContinuous);
+    return planUsage(body, shape, isContinuous ? Asks.usageAlways : Asks.usageAtEnd);
   }
 
   /** Where it is billed or limited by what it uses it is asked; the answer of many engines is silent else. */

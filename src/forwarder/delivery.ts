@@ -12,7 +12,7 @@ import { Buffer } from 'node:buffer';
 import { errorOf } from '../errors/catalogue.ts';
 import { type Edit, edit, noEdits } from '../protocol/byte-edits.ts';
 import { Observed, type Usage } from '../protocol/completion-observer.ts';
-import { type ContinuationPlan, tokensLeft } from '../protocol/continuation.ts';
+import { addsOptions, type ContinuationPlan, tokensLeft } from '../protocol/continuation.ts';
 import {
   completionBody,
   completionPath,
@@ -21,6 +21,7 @@ import {
 } from '../protocol/continued-body.ts';
 import { eventBytesMaxDefault, type SseEvent } from '../protocol/sse-scanner.ts';
 import { type Member, StreamChunk, without } from '../protocol/stream-chunk.ts';
+import { Asks } from '../protocol/stream-options.ts';
 import { Outcome } from '../shm/rings.layout.ts';
 import type { Delivered } from './delivered.ts';
 import { DeliveredIds } from './delivered-ids.ts';
@@ -55,6 +56,8 @@ export const idBodyBytesMax = idBytesMax / idBytesPerByte;
 export interface Sent {
   readonly path: string;
   readonly body: Buffer;
+  /** What of the usage a first attempt asks for unlike its client: the replica may refuse that. */
+  readonly adds: Asks;
 }
 
 export class Delivery {
@@ -97,12 +100,6 @@ export class Delivery {
     return chunk;
   }
 
-  /** The attempt asks for usage that its client has not asked for: a replica may not know the option. */
-  get addsOptions(): boolean {
-    const { streamOptions, wantsContinuousUsage } = this.plan;
-    return !this.isContinued && (streamOptions === undefined || !wantsContinuousUsage);
-  }
-
   get isContinued(): boolean {
     return this.earlier !== undefined;
   }
@@ -118,23 +115,33 @@ export class Delivery {
     return this.#kept.isWaiting && !this.#isDone;
   }
 
-  /** Begins an attempt: what it sends, made of what the client sent; `rename` is changed in it as well. */
-  begin(path: string, body: Buffer, rename: readonly Edit[] = noEdits): Sent {
-    const { plan } = this;
+  /**
+   * Begins an attempt: what it sends, made of what the client sent; `rename` is changed in it as well.
+   * The usage is asked for as far as the replica `takes` that.
+   */
+  begin(
+    path: string,
+    body: Buffer,
+    rename: readonly Edit[] = noEdits,
+    takes: Asks = Asks.usageAlways,
+  ): Sent {
+    const plan = takes < this.plan.asks ? { ...this.plan, asks: takes } : this.plan;
     this.#kept.begin();
     this.#came = this.#given = 0;
     this.#usage = { prompt: -1, completion: -1, cached: -1 };
     this.#isReasoning = this.#isAhead = false;
     this.#awaitsPrompt = plan.mode === 'token_ids';
     if (this.earlier === undefined || this.#kept.isEmpty) {
-      return { path, body: observedBody(body, plan, rename) };
+      const adds = !this.isContinued && addsOptions(plan) ? plan.asks : Asks.nothing;
+      return { path, body: observedBody(body, plan, rename), adds };
     }
     const { bytes } = this.#kept;
+    const adds = Asks.nothing;
     if (plan.mode === 'text') {
-      return { path, body: continuedBody(body, plan, bytes, this.#tokensBefore, rename) };
+      return { path, body: continuedBody(body, plan, bytes, this.#tokensBefore, rename), adds };
     }
     const completion = completionBody(body, plan, bytes, this.#tokensBefore, rename);
-    return { path: completionPath(path), body: completion };
+    return { path: completionPath(path), body: completion, adds };
   }
 
   /** What the current attempt used, of what the client has. */
@@ -271,7 +278,7 @@ export class Delivery {
     const { start, end } = chunk.usage;
     // Who was asked for it at the end says null before.
     const isNull = end > 0 && (flags & Observed.usage) === 0;
-    if (isNull && mode === 'usage' && !wantsUsage) unwanted.push(chunk.usage);
+    if (isNull && !wantsUsage) unwanted.push(chunk.usage);
     if ((flags & Observed.usage) !== 0 && end > 0) {
       if (!wantsContinuousUsage && !isUsageOnly) unwanted.push(chunk.usage);
       else if (this.isContinued) edits.push(edit(start, end, this.#usageJson));

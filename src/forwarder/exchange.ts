@@ -8,7 +8,7 @@ import { assert } from '../lib/assert.ts';
 import { nowUs } from '../lib/clock.ts';
 import { GoOn } from '../lib/go-on.ts';
 import { routeOf } from '../protocol/routes.ts';
-import { mayRefuseOptions } from '../protocol/stream-options.ts';
+import { Asks, mayRefuseOptions } from '../protocol/stream-options.ts';
 import { Outcome } from '../shm/rings.layout.ts';
 import { metrics as catalogue } from '../telemetry/catalogue.ts';
 import { Result } from '../telemetry/labels.ts';
@@ -32,8 +32,9 @@ export class Exchange extends ReplicaCall implements StreamSink, WholeSink, Atte
   readonly #attempt: Attempt;
   /** Of a stream that another replica may go on with. */
   #delivery: Delivery | undefined;
-  /** What is sent once more if the replica does not know an option that was added. */
+  /** What is sent once more if the replica refuses the usage it is asked for. */
   #plain: UpstreamRequest | undefined;
+  readonly #adds: Asks;
   #isAskedAgain = false;
   #answer: Answer | undefined;
   #head: Uint8Array | undefined;
@@ -51,15 +52,15 @@ export class Exchange extends ReplicaCall implements StreamSink, WholeSink, Atte
     slot: number,
     lease: number,
     request: SentRequest,
-    delivery?: Delivery,
     rival?: Exchange,
   ) {
     super(services, pool, request);
+    const { trace, delivery, plain, adds = Asks.nothing } = request;
     this.#owner = owner;
     this.#delivery = delivery;
-    this.#plain = request.plain;
+    this.#plain = plain;
+    this.#adds = adds;
     const other = rival === undefined ? undefined : rival.#attempt;
-    const { trace } = request;
     this.#attempt = new Attempt(this, services, slot, lease, trace, 1, other, delivery?.earlier);
   }
 
@@ -126,7 +127,8 @@ export class Exchange extends ReplicaCall implements StreamSink, WholeSink, Atte
     const mayGoOn = status >= 400 && !isLast;
     const choices = words[row + at.choices] as number;
     const mayAskAgain = this.#plain !== undefined && mayRefuseOptions(status);
-    const head = new AnswerHead(status, headers, route.shape, choices, mayGoOn, mayAskAgain);
+    const may = { mayGoOn, mayAskAgain };
+    const head = new AnswerHead(status, headers, route.shape, choices, may);
     const attempt = this.#attempt;
     this.#isEventStream = head.isEventStream && status < 300;
     if (!this.#isEventStream && this.#delivery?.isContinued === true) {
@@ -266,9 +268,10 @@ export class Exchange extends ReplicaCall implements StreamSink, WholeSink, Atte
 
   /** It was the option: what is wrong with a request is wrong without it too, and teaches nothing. */
   #learnRefusal(): void {
-    const { name } = this.pool.address;
-    this.pool.refusedOptions(nowUs());
-    this.services.onMisconfigured(name, errors.STREAM_OPTIONS_REFUSED.number);
+    const isOfAlways = this.#adds === Asks.usageAlways;
+    const { number } = isOfAlways ? errors.CONTINUOUS_USAGE_REFUSED : errors.STREAM_OPTIONS_REFUSED;
+    this.pool.refused(this.#adds, nowUs());
+    this.services.onMisconfigured(this.pool.address.name, number);
   }
 
   /** The replica does not go on with the answer. */

@@ -263,13 +263,9 @@ export class Forwarder implements RunningOwner {
       return;
     }
     words[row + at.hedges] = (words[row + at.hedges] as number) + 1;
-    const delivery = pool.takesOptions(nowUs())
-      ? this.#deliveries.openHedge(slot, lease)
-      : undefined;
-    const request = sentOf(this.#upstream.of(slot, pool), delivery);
-    const hedge = new Exchange(
-      ...[this, this.#services, pool, slot, lease, request, delivery, first],
-    );
+    const delivery = this.#deliveries.openHedge(slot, lease);
+    const request = sentOf(this.#upstream.of(slot, pool), delivery, pool.takes(nowUs()));
+    const hedge = new Exchange(this, this.#services, pool, slot, lease, request, first);
     this.#hedges.set(slot, hedge);
     this.#open.add(hedge);
     hedge.start();
@@ -279,13 +275,13 @@ export class Forwarder implements RunningOwner {
     const isContinued = this.#slots.isContinued(slot);
     const delivery = isContinued
       ? this.#deliveries.find(slot, lease)
-      : this.#deliveries.open(slot, lease, pool.takesOptions(nowUs()) ? request.body : null);
+      : this.#deliveries.open(slot, lease, request.body);
     if (isContinued && delivery === undefined) {
       this.#giveBack(slot, lease, failures.internal); // it would begin the answer again
       return;
     }
-    const sent = sentOf(request, delivery);
-    const exchange = new Exchange(this, this.#services, pool, slot, lease, sent, delivery);
+    const sent = sentOf(request, delivery, pool.takes(nowUs()));
+    const exchange = new Exchange(this, this.#services, pool, slot, lease, sent);
     this.#run(exchange, [exchange]);
   }
 

@@ -9,6 +9,7 @@ import type { Socket } from 'node:net';
 import { buildConnector, Client, type Dispatcher, Pool } from 'undici';
 import { OwnHeaders } from '../protocol/own-headers.ts';
 import { ReplicaPaths } from '../protocol/replica-base.ts';
+import { Asks } from '../protocol/stream-options.ts';
 import type { ReplicaAddress } from '../shm/threads.ts';
 import { replicaLookup } from './replica-lookup.ts';
 
@@ -19,8 +20,8 @@ export interface ConnectionUser extends Dispatcher.DispatchHandler {
 
 /** uvicorn closes idle connections after 5 s without a hint; a longer idle time here means resets. */
 const keepAliveMs = 4000;
-/** An engine may be replaced behind its address by one that knows the option. */
-const optionsRefusedUs = 600_000_000;
+/** An engine may be replaced behind its address by one that knows what was refused. */
+const refusalUs = 600_000_000;
 const headerBytesMax = 16 * 1024;
 
 type Connect = buildConnector.connector;
@@ -56,8 +57,9 @@ export class ReplicaPool {
   /** Sent with every request. */
   readonly own: OwnHeaders;
   readonly #origin: string;
-  /** When it is asked for the usage of streams again, having refused that. */
-  #optionsUs = 0;
+  /** When streams are asked for their usage again, and for that of every chunk, which was refused. */
+  #askAtEndUs = 0;
+  #askAlwaysUs = 0;
   readonly #options: Client.Options;
   readonly #connect: Connect;
   readonly #pool: Pool;
@@ -92,14 +94,16 @@ export class ReplicaPool {
     });
   }
 
-  /** Streams may be asked for usage that their clients have not asked for. */
-  takesOptions(us: number): boolean {
-    return us >= this.#optionsUs;
+  /** What streams may be asked of their usage that their clients have not asked for. */
+  takes(us: number): Asks {
+    if (us < this.#askAtEndUs) return Asks.nothing;
+    return us < this.#askAlwaysUs ? Asks.usageAtEnd : Asks.usageAlways;
   }
 
-  /** The replica does not know `stream_options`, which cost the request at hand a second call. */
-  refusedOptions(us: number): void {
-    this.#optionsUs = us + optionsRefusedUs;
+  /** The replica refused what was asked, which cost the request at hand a second call. */
+  refused(asked: Asks, us: number): void {
+    if (asked === Asks.usageAlways) this.#askAlwaysUs = us + refusalUs;
+    else this.#askAtEndUs = us + refusalUs;
   }
 
   dispatch(options: Dispatcher.DispatchOptions, handler: ConnectionUser): void {

@@ -10,6 +10,7 @@ import type { Dispatcher } from 'undici';
 import { assert } from '../lib/assert.ts';
 import { type Edit, edit, edited, noEdits } from '../protocol/byte-edits.ts';
 import { type Route, routeOf } from '../protocol/routes.ts';
+import { Asks } from '../protocol/stream-options.ts';
 import { unsampledTraceparent } from '../protocol/traceparent.ts';
 import { RequestFlag } from '../shm/request-slots.layout.ts';
 import type { RequestSlots } from '../shm/request-slots.ts';
@@ -28,10 +29,13 @@ export interface UpstreamRequest extends UpstreamHead {
   readonly trace: AttemptTrace | undefined;
 }
 
-/** A request as undici takes it, and the trace of its exchange. */
+/** A request as undici takes it, and what its exchange needs beside it. */
 export interface SentRequest extends Dispatcher.DispatchOptions {
   readonly trace: AttemptTrace | undefined;
-  /** The request without an option that was added and that its replica may not know. */
+  /** Of a stream that another replica may go on with, or that is asked for its usage. */
+  readonly delivery?: Delivery | undefined;
+  /** What of the usage is asked for that its client has not asked for, and the request without that. */
+  readonly adds?: Asks;
   readonly plain?: UpstreamRequest | undefined;
 }
 
@@ -166,12 +170,21 @@ export function asSent(request: UpstreamRequest): SentRequest {
   return { method, path, headers, body: sent, trace };
 }
 
-/** What an attempt sends, made of what the client sent. */
-export function sentOf(request: UpstreamRequest, delivery: Delivery | undefined): SentRequest {
+/**
+ * What an attempt sends to a replica that `takes` so much, made of what the client sent. A stream begins
+ * as its client asks for it where it may not be asked for its usage, and goes on as far as it can.
+ */
+export function sentOf(
+  request: UpstreamRequest,
+  delivery: Delivery | undefined,
+  takes: Asks,
+): SentRequest {
   const { method, path, headers, body, rename, trace } = request;
   if (delivery === undefined || body === null) return asSent(request);
-  const plain = delivery.addsOptions ? request : undefined;
-  return { method, headers, trace, plain, ...delivery.begin(path, body, rename) };
+  if (takes === Asks.nothing && !delivery.isContinued) return asSent(request);
+  const sent = delivery.begin(path, body, rename, takes);
+  const plain = sent.adds === Asks.nothing ? undefined : request;
+  return { method, headers, trace, delivery, plain, ...sent };
 }
 
 const areSame = (a: readonly Edit[], b: readonly Edit[]): boolean =>

@@ -4,14 +4,15 @@
  *
  * A plan is made from one walk over the top-level keys of a body that the acceptor has validated. What
  * decides about a token must be in what went before alone: tools, grammars, penalties, stop strings,
- * bans of words, logprobs and several choices are not. With token ids images are not either: their place among the
- * ids says nothing of what they show.
+ * bans of words, logprobs and several choices are not. With token ids images are not either: their
+ * place among the ids says nothing of what they show.
  */
 import { JsonCursor } from './json-cursor.ts';
 import { closeBracket, openBrace, openBracket, quote, skipSpace } from './json-skip.ts';
 import type { AnswerShape } from './routes.ts';
 import { saysNothing } from './says-nothing.ts';
-import { jsonNumber, textOf } from './text.ts';
+import { Asks } from './stream-options.ts';
+import { jsonNumber, keyReads, textOf } from './text.ts';
 
 /** What another replica is to go on behind. */
 export type ContinuationMode = 'text' | 'token_ids';
@@ -35,8 +36,8 @@ export interface StreamOptions extends Span {
 export interface ContinuationPlan {
   readonly shape: AnswerShape;
   readonly mode: DeliveryMode;
-  /** The usage is wanted of every chunk, not of the last one alone. */
-  readonly asksContinuousUsage: boolean;
+  /** What of the usage is wanted of the replica. */
+  readonly asks: Asks;
   /** The messages or the prompt, with the key. */
   readonly prompt: Span;
   /** Where delivered text goes: the end of the messages, or of the prompt inside its quotes. */
@@ -104,25 +105,30 @@ type Draft = { -readonly [K in keyof ContinuationPlan]: ContinuationPlan[K] } & 
 export function planUsage(
   body: Uint8Array,
   shape: AnswerShape,
-  asksContinuousUsage: boolean,
+  asks: Asks,
 ): ContinuationPlan | undefined {
-  const draft: Draft = { ...emptyDraft(shape, 'usage'), asksContinuousUsage };
+  const draft: Draft = { ...emptyDraft(shape, 'usage'), asks };
   cursor.reset(body, 0, body.length, depthMax, keysMax);
   if (!cursor.enterObject()) return undefined;
   while (cursor.nextMember()) {
-    if (!cursor.keyIs('stream_options')) cursor.skip();
+    if (!keyReads(cursor, 'stream_options')) cursor.skip();
     else if (!takeStreamOptions(cursor.peek(), draft)) return undefined;
   }
   if (cursor.failure !== 0) return undefined;
   draft.endAt = cursor.position - 1;
-  const isAsked = asksContinuousUsage ? draft.wantsContinuousUsage : draft.wantsUsage;
-  return isAsked ? undefined : draft;
+  return addsOptions(draft) ? draft : undefined;
+}
+
+/** More of the usage is wanted than the client asks for. */
+export function addsOptions(plan: ContinuationPlan): boolean {
+  const { asks, wantsUsage, wantsContinuousUsage } = plan;
+  return asks === Asks.usageAlways ? !wantsContinuousUsage : asks !== Asks.nothing && !wantsUsage;
 }
 
 const emptyDraft = (shape: AnswerShape, mode: DeliveryMode): Draft => ({
   ...{ shape, mode, prompt: { start: -1, end: -1 }, textAt: -1, endAt: -1, maxima: [] },
   ...{ maxTokens: undefined, minimum: undefined, streamOptions: undefined },
-  ...{ wantsUsage: false, wantsContinuousUsage: false, asksContinuousUsage: true },
+  ...{ wantsUsage: false, wantsContinuousUsage: false, asks: Asks.usageAlways },
   ...{ returnIds: undefined, wantsIds: false, logprobs: undefined },
 });
 
@@ -248,7 +254,7 @@ function takeLimit(limits: Limit[]): boolean {
 }
 
 function takeStreamOptions(first: number, draft: Draft): boolean {
-  const { bytes, position: start } = cursor;
+  const { position: start } = cursor;
   const others: Span[] = [];
   if (first !== openBrace) {
     if (!cursor.skip()) return false;
@@ -256,16 +262,12 @@ function takeStreamOptions(first: number, draft: Draft): boolean {
     cursor.enterObject();
     while (cursor.nextMember()) {
       const memberStart = cursor.keyStart - 1;
-      const key = textOf(bytes, cursor.keyStart, cursor.keyEnd);
+      const isAtEnd = keyReads(cursor, 'include_usage');
+      const isAlways = keyReads(cursor, 'continuous_usage_stats');
       if (!cursor.skip()) return false;
-      if (key.includes('\\')) {
-        // None that an engine knows needs escapes: it is left out where the usage is wanted whatever the body says.
-        if (draft.mode !== 'usage') return false;
-        continue;
-      }
       const isTrue = shortValue() === 'true';
-      if (key === 'include_usage') draft.wantsUsage = isTrue;
-      else if (key === 'continuous_usage_stats') draft.wantsContinuousUsage = isTrue;
+      if (isAtEnd) draft.wantsUsage = isTrue;
+      else if (isAlways) draft.wantsContinuousUsage = isTrue;
       else others.push({ start: memberStart, end: cursor.valueEnd });
     }
   }

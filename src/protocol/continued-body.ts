@@ -6,7 +6,8 @@
  * Behind token ids both are a completion of all ids so far: nothing is tokenised a second time.
  */
 import { type Edit, edit, edited, noEdits } from './byte-edits.ts';
-import { type ContinuationPlan, type Limit, tokensLeft } from './continuation.ts';
+import { addsOptions, type ContinuationPlan, type Limit, tokensLeft } from './continuation.ts';
+import { Asks } from './stream-options.ts';
 
 /** What every attempt asks for: edits of members that are there, and members that are not. */
 interface Asked {
@@ -15,8 +16,8 @@ interface Asked {
 }
 
 /**
- * The body of a first attempt: the client's, that asks for the usage, and the ids, of every chunk. `more` is
- * changed in it as well, apart from all that.
+ * The body of a first attempt: the client's, that asks for the usage, as often as the plan says, and for
+ * the ids. `more` is changed in it as well, apart from all that.
  */
 export function observedBody(
   body: Buffer,
@@ -99,15 +100,17 @@ function reducedLimits({ maxima, minimum }: ContinuationPlan, by: number): Edit[
 }
 
 function observing(body: Buffer, plan: ContinuationPlan, more: readonly Edit[]): Asked {
-  const { streamOptions, wantsContinuousUsage, mode, returnIds, wantsIds } = plan;
-  const usageOptions = plan.asksContinuousUsage ? usageAlways : usageAtEnd;
+  const { asks, streamOptions, mode, returnIds, wantsIds } = plan;
+  const usageOptions = asks === Asks.usageAlways ? usageAlways : usageAtEnd;
   const edits: Edit[] = [...more];
   const added: string[] = [];
-  if (streamOptions === undefined) added.push(`"stream_options":{${usageOptions}}`);
-  else if (!wantsContinuousUsage) {
-    const { start, end, others } = streamOptions;
-    const kept = others.map((other) => `,${body.toString('utf8', other.start, other.end)}`);
-    edits.push(edit(start, end, `{${usageOptions}${kept.join('')}}`));
+  if (addsOptions(plan)) {
+    if (streamOptions === undefined) added.push(`"stream_options":{${usageOptions}}`);
+    else {
+      const { start, end, others } = streamOptions;
+      const kept = others.map((other) => `,${body.toString('utf8', other.start, other.end)}`);
+      edits.push(edit(start, end, `{${usageOptions}${kept.join('')}}`));
+    }
   }
   if (mode !== 'token_ids' || wantsIds) return { edits, added };
   if (returnIds === undefined) added.push('"return_token_ids":true');

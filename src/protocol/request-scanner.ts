@@ -28,7 +28,7 @@ import { countPrompts } from './prompt-count.ts';
 import { restrictedBit } from './request-caps.ts';
 import { type RequestFacts, resetRequestFacts } from './request-facts.ts';
 import { saysNothing } from './says-nothing.ts';
-import { jsonNumber, jsonText, textOf } from './text.ts';
+import { jsonNumber, jsonText, keyReads, textOf } from './text.ts';
 
 export interface ScanLimits {
   readonly depth: number;
@@ -335,7 +335,7 @@ function takeStreamOptions(first: number, facts: RequestFacts): boolean {
   if (first === letterN) return cursor.skip();
   if (first !== openBrace || !cursor.enterObject()) return false;
   while (cursor.nextMember()) {
-    const isUsage = keyReads('include_usage');
+    const isUsage = keyReads(cursor, 'include_usage');
     const value = cursor.peek();
     if (!cursor.skip()) return false;
     if (!isUsage) continue;
@@ -357,18 +357,10 @@ function takeTemplateArguments(first: number, facts: RequestFacts): boolean {
   if (first !== openBrace || !cursor.enterObject()) return false;
   while (cursor.nextMember()) {
     facts.restricted |= restrictedBit('chat_template_kwargs');
-    if (keyReads('chat_template') || keyReads('tokenize')) {
+    if (keyReads(cursor, 'chat_template') || keyReads(cursor, 'tokenize')) {
       facts.restricted |= restrictedBit('chat_template');
     }
     if (!cursor.skip()) return false;
   }
   return cursor.failure === 0;
-}
-
-/** True when the key at the cursor is `name`, escaped or not. */
-function keyReads(name: string): boolean {
-  if (cursor.keyIs(name)) return true;
-  const length = cursor.keyEnd - cursor.keyStart;
-  if (length <= name.length || length > 6 * name.length) return false;
-  return jsonText(cursor.bytes, cursor.keyStart - 1, cursor.keyEnd + 1) === name;
 }

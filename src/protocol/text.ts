@@ -5,7 +5,7 @@
  * them. The table is direct-mapped and bounded: an attacker's names only push others out.
  */
 import { Buffer } from 'node:buffer';
-import { equalsAscii } from './json-cursor.ts';
+import { equalsAscii, type JsonCursor } from './json-cursor.ts';
 
 const internSlots = 256;
 const internBytesMax = 128;
@@ -51,6 +51,14 @@ export function jsonText(bytes: Uint8Array, start: number, end: number): string 
     if (bytes[i] === 0x5c) return JSON.parse(textOf(bytes, start, end)) as string;
   }
   return internedText(bytes, start + 1, end - 1);
+}
+
+/** True when the key that `cursor` is at is `name`, escaped or not. */
+export function keyReads(cursor: JsonCursor, name: string): boolean {
+  if (cursor.keyIs(name)) return true;
+  const length = cursor.keyEnd - cursor.keyStart;
+  if (length <= name.length || length > 6 * name.length) return false;
+  return jsonText(cursor.bytes, cursor.keyStart - 1, cursor.keyEnd + 1) === name;
 }
 
 /** The value of a valid JSON number. */

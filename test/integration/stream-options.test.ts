@@ -17,6 +17,7 @@ import {
   lastChunk,
   RawReplica,
   type RawRequest,
+  roleEvent,
   sse,
   tokenEvent,
 } from '../support/raw-replica.ts';
@@ -45,21 +46,28 @@ const answer = (request: RawRequest, bytes: string | Buffer): void => {
 };
 
 /** Whether the bodies of the chats so far asked for usage. */
-const askedFor = (replica: RawReplica): boolean[] =>
+const askedFor = (replica: RawReplica, option = 'stream_options'): boolean[] =>
   replica.requests
     .filter(({ method }) => method === 'POST')
-    .map(({ body }) => body.includes('stream_options'));
+    .map(({ body }) => body.includes(option));
+
+/** A stream that is cut behind its first token. */
+const cutStream = (request: RawRequest): void => {
+  answer(request, Buffer.concat([sse(), chunk(roleEvent), chunk(tokenEvent('z'))]));
+  request.connection.socket.end();
+};
 
 /** A replica that streams, and refuses what names the option. */
 async function withRefusing(
   refusal: string,
   use: (replica: RawReplica) => Promise<void>,
+  refused = 'stream_options',
 ): Promise<void> {
   const replica = await RawReplica.listen((request) => {
     const { method, body } = request;
     if (method === 'GET') answer(request, jsonAnswer({ data: [] }));
     else if (body.includes('broken')) answer(request, jsonAnswer({ error: body.toString() }, 400));
-    else answer(request, body.includes('stream_options') ? refusal : wholeStream);
+    else answer(request, body.includes(refused) ? refusal : wholeStream);
   });
   try {
     await use(replica);
@@ -101,16 +109,6 @@ describe.each(testEngines)('on %s', (engine) => {
       'HTTP/1.1 400 X\r\ncontent-length: 22\r\n\r\nunknown stream_options',
       { stream_usage: 'end' },
     ],
-    [
-      '422 to usage of every chunk',
-      jsonAnswer({ detail: [fastapi] }, 422),
-      { stream_usage: 'continuous' },
-    ],
-    [
-      '400 to what a continuation needs',
-      jsonAnswer({ error: groq }, 400),
-      { continuation: 'text' },
-    ],
   ])(
     '%s costs one call more, once, and the client sees none of it',
     async (_, refusal, ofModel) => {
@@ -146,6 +144,123 @@ describe.each(testEngines)('on %s', (engine) => {
       });
     },
   );
+
+  // Whether it was the option, or what is asked by it beyond that of OpenAI, shows when less is asked.
+  test.each([
+    ['422 to usage of every chunk', { stream_usage: 'continuous' }, 'stream_options'],
+    ['422 to what a continuation needs', { continuation: 'text' }, 'stream_options'],
+    [
+      '422 to continuous_usage_stats alone',
+      { stream_usage: 'continuous' },
+      'continuous_usage_stats',
+    ],
+    [
+      '422 to continuous_usage_stats of a continuation',
+      { continuation: 'text' },
+      'continuous_usage_stats',
+    ],
+  ])('%s costs one call more for each step', async (_, ofModel, refused) => {
+    const use = async (replica: RawReplica): Promise<void> => {
+      const config = configFor([replica.url], ofModel as object);
+      await withGateway({ config }, async (gateway) => {
+        for (let i = 0; i < 4; i++) {
+          const got = await stream(gateway);
+          expect(got.status).toBe(200);
+          expect(got.text.match(/"content":"[abc]"/g)).toHaveLength(3);
+          expect(got.headers.get('x-sluice-attempts')).toBe('1');
+        }
+        const knowsOption = refused !== 'stream_options';
+        expect(askedFor(replica, 'include_usage')).toEqual(
+          knowsOption ? [true, false, true, true, true] : [true, false, true, false, false, false],
+        );
+        expect(askedFor(replica, 'continuous_usage_stats')).toEqual(
+          askedFor(replica).map((_, i) => i === 0),
+        );
+        const page = await gateway.metrics();
+        const calls = total(page, 'sluice_stream_options_refused_total', { replica: 'r1' });
+        expect(calls).toBe(knowsOption ? 1 : 2);
+        expect(total(page, 'sluice_replica_errors_total')).toBe(0);
+        await gateway.said('continuous_usage_refused');
+        if (!knowsOption) await gateway.said('stream_options_refused');
+        const lines = gateway.output();
+        expect(lines.split('continuous_usage_refused')).toHaveLength(2);
+        expect(lines.split('stream_options_refused')).toHaveLength(knowsOption ? 1 : 2);
+      });
+    };
+    await withRefusing(jsonAnswer({ detail: [fastapi] }, 422), use, refused);
+  });
+
+  test('a hedge at a replica that knows the option is asked for its usage', async () => {
+    await withRefusing(jsonAnswer({ error: groq }, 400), async (refusing) => {
+      await withRefusing(wholeStream.toString('latin1'), async (knowing) => {
+        const config = configFor([refusing.url, knowing.url], { policy: 'round_robin' });
+        await withGateway({ config }, async (gateway) => {
+          for (let i = 0; i < 2; i++) expect((await stream(gateway)).status).toBe(200);
+          expect(askedFor(refusing)).toEqual([true, false]);
+          refusing.respond = () => {}; // the turn is its, and it does not answer
+          const body = chatBody('hi', { stream: true });
+          const got = await post(gateway.url, body, { 'x-sluice-hedge': '1' });
+          expect(got.headers.get('x-sluice-replica')).toBe('r2');
+          expect(got.headers.get('x-sluice-attempts')).toBe('2');
+          expect(got.text).toContain('[DONE]');
+          expect(askedFor(refusing)).toEqual([true, false, false]);
+          expect(askedFor(knowing)).toEqual([true, true]);
+        });
+      });
+    });
+  });
+
+  test.each([
+    ['stream_options', [true, false, true, false, false]],
+    ['continuous_usage_stats', [true, false, true, true]],
+  ])('a stream goes on at a replica that has refused %s', async (refused, asked) => {
+    const use = async (refusing: RawReplica): Promise<void> => {
+      await withRefusing(wholeStream.toString('latin1'), async (knowing) => {
+        const ofModel = { policy: 'round_robin', continuation: 'text' };
+        const config = configFor([refusing.url, knowing.url], ofModel);
+        await withGateway({ config }, async (gateway) => {
+          const isLearnt = () => askedFor(refusing).length >= asked.length - 1;
+          for (let i = 0; i < 6 && !isLearnt(); i++) {
+            expect((await stream(gateway)).status).toBe(200);
+          }
+          knowing.respond = cutStream; // the turn is its
+          const { text } = await stream(gateway);
+          expect(text.match(/"content":"[zabc]"/g)).toHaveLength(4);
+          expect(text).toContain('[DONE]');
+          expect(text).not.toContain('error');
+          expect(askedFor(refusing, 'include_usage')).toEqual(asked);
+          const last = refusing.requests.findLast(({ method }) => method === 'POST');
+          expect(last?.body.includes('continue_final_message')).toBe(true);
+          expect(last?.body.includes('continuous_usage_stats')).toBe(false);
+        });
+      });
+    };
+    await withRefusing(jsonAnswer({ detail: [fastapi] }, 422), use, refused);
+  });
+
+  // A parser that refuses duplicate keys would answer so to two of them, and not to the one of the client.
+  test('a client that escapes the option does not end the usage of others', async () => {
+    const twice =
+      /"stream_options".*"stream\\u005foptions"|"stream\\u005foptions".*"stream_options"/;
+    const strict = await RawReplica.listen((request) => {
+      if (request.method === 'GET') answer(request, jsonAnswer({ data: [] }));
+      else if (!twice.test(request.body.toString())) answer(request, wholeStream);
+      else answer(request, jsonAnswer({ error: 'duplicate field `stream_options`' }, 422));
+    });
+    await withGateway({ config: configFor([strict.url]) }, async (gateway) => {
+      const plain = JSON.stringify(chatBody('hi', { stream: true, stream_options: {} }));
+      const body = plain.replace('stream_options', 'stream\\u005foptions');
+      const headers = { 'content-type': 'application/json' };
+      const request = { method: 'POST', headers, body };
+      const got = await fetch(`${gateway.url}/v1/chat/completions`, request);
+      expect(got.status).toBe(200);
+      expect(await got.text()).toContain('[DONE]');
+      expect((await stream(gateway)).status).toBe(200);
+      expect(askedFor(strict, 'include_usage')).toEqual([true, true]);
+      expect(total(await gateway.metrics(), 'sluice_stream_options_refused_total')).toBe(0);
+    });
+    await strict.close();
+  });
 
   test('a client that asks for the usage itself is told why it gets none', async () => {
     await withRefusing(jsonAnswer({ error: groq }, 400), async (replica) => {

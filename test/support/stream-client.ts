@@ -5,6 +5,7 @@ import { type Failure, failures } from '../../src/forwarder/failure.ts';
 import type { Usage } from '../../src/protocol/completion-observer.ts';
 import { type DeliveryMode, planContinuation, planUsage } from '../../src/protocol/continuation.ts';
 import type { AnswerShape } from '../../src/protocol/routes.ts';
+import { Asks } from '../../src/protocol/stream-options.ts';
 
 interface Options {
   readonly body?: object;
@@ -13,6 +14,7 @@ interface Options {
   readonly bytesMax?: number | undefined;
 }
 
+const chatPath = '/v1/chat/completions';
 export const request = { messages: [{ role: 'user', content: 'x' }], max_tokens: 9 };
 
 export class StreamClient {
@@ -32,16 +34,20 @@ export class StreamClient {
     this.#shape = shape;
     const plan =
       mode === 'usage'
-        ? planUsage(this.#body, shape, true)
+        ? planUsage(this.#body, shape, Asks.usageAlways)
         : planContinuation(this.#body, shape, mode);
     if (plan === undefined || typeof plan === 'string') throw new Error(plan);
     this.delivery = new Delivery(plan, bytesMax);
   }
 
-  /** The next attempt; returns the body it sends. */
-  attempt(): { messages: { content: string }[]; prompt?: unknown; max_tokens: number } {
+  /** The next attempt, at a replica that `takes` so much; returns the body it sends. */
+  attempt(takes: Asks = Asks.usageAlways): {
+    messages: { content: string }[];
+    prompt?: unknown;
+    max_tokens: number;
+  } {
     const facts = { status: 200, shape: this.#shape, choices: 1, contentLength: -1 };
-    const { path, body } = this.delivery.begin('/v1/chat/completions', this.#body);
+    const { path, body } = this.delivery.begin(chatPath, this.#body, [], takes);
     this.path = path;
     const sink: StreamSink = {
       committed: false,

@@ -34,7 +34,7 @@ test('ids are kept from a client that did not ask, wherever they stand', () => {
   const alone = '"token_ids" : [3] , "prompt_token_ids":null';
   const item = `{"index":0,"delta":{"content":"c"},${alone}}`;
   expect(client.push(`data: {"choices":[${item}],"usage":null,"prompt_token_ids":null}\n\n`)).toBe(
-    'data: {"choices":[{"index":0,"delta":{"content":"c"}}],"usage":null}\n\n',
+    'data: {"choices":[{"index":0,"delta":{"content":"c"}}]}\n\n',
   );
   const first = '{"token_ids":[4],"prompt_token_ids":[],"index":0,"delta":{"content":"d"}}';
   expect(client.push(`data: {"prompt_token_ids":[],"choices":[${first}]}\n\n`)).toBe(

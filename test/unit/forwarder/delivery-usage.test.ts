@@ -1,7 +1,9 @@
 /** Streams that are asked for their usage although their clients do not want it. */
 import { expect, test } from 'vitest';
+import { Delivery } from '../../../src/forwarder/delivery.ts';
 import { planUsage } from '../../../src/protocol/continuation.ts';
 import { observedBody } from '../../../src/protocol/continued-body.ts';
+import { Asks } from '../../../src/protocol/stream-options.ts';
 import {
   done,
   event,
@@ -14,22 +16,60 @@ import {
 } from '../../support/stream-client.ts';
 
 const body = (more: object = {}) => ({ messages: [{ role: 'user', content: 'x' }], ...more });
-const asked = (more: object, continuous = false): unknown => {
+const asked = (more: object, asks: Asks = Asks.usageAtEnd): unknown => {
   const bytes = Buffer.from(JSON.stringify(body(more)));
-  const plan = planUsage(bytes, 'openai-chat', continuous);
+  const plan = planUsage(bytes, 'openai-chat', asks);
   return plan && JSON.parse(observedBody(bytes, plan).toString()).stream_options;
 };
 
 test('it is asked for where the client does not, at the end or always', () => {
   expect(asked({})).toEqual({ include_usage: true });
-  expect(asked({}, true)).toEqual({ include_usage: true, continuous_usage_stats: true });
+  expect(asked({}, Asks.usageAlways)).toEqual({
+    include_usage: true,
+    continuous_usage_stats: true,
+  });
   expect(asked({ tools: [{}], logprobs: true, n: 3 })).toEqual({ include_usage: true });
   const options = { include_usage: false, other: 1 };
   expect(asked({ stream_options: options })).toEqual({ include_usage: true, other: 1 });
   expect(asked({ stream_options: { include_usage: true } })).toBe(undefined);
-  expect(asked({ stream_options: { include_usage: true } }, true)).toEqual({
+  expect(asked({ stream_options: { include_usage: true } }, Asks.usageAlways)).toEqual({
     ...{ include_usage: true, continuous_usage_stats: true },
   });
+});
+
+test('options are found and kept under escaped keys', () => {
+  const of = (text: string, asks: Asks): string | undefined => {
+    const bytes = Buffer.from(text);
+    const plan = planUsage(bytes, 'openai-chat', asks);
+    return plan && observedBody(bytes, plan).toString();
+  };
+  const wanted = '{"stream\\u005foptions":{"include\\u005fusage":true}}';
+  expect(of(wanted, Asks.usageAtEnd)).toBe(undefined);
+  expect(of(wanted, Asks.usageAlways)).toBe(
+    '{"stream\\u005foptions":{"include_usage":true,"continuous_usage_stats":true}}',
+  );
+  const plan = planUsage(Buffer.from(wanted), 'openai-chat', Asks.usageAlways);
+  expect(plan, 'the usage is not taken out').toMatchObject({ wantsUsage: true });
+  expect(of('{"stream\\u005foption":{}}', Asks.usageAtEnd)).toBe(
+    '{"stream\\u005foption":{},"stream_options":{"include_usage":true}}',
+  );
+});
+
+test.each([
+  [{}, Asks.usageAlways, Asks.usageAlways, true],
+  [{}, Asks.usageAtEnd, Asks.usageAtEnd, false],
+  [{ include_usage: true }, Asks.usageAlways, Asks.usageAlways, true],
+  [{ include_usage: true }, Asks.usageAtEnd, Asks.nothing, undefined],
+])('asked by %j at a replica that takes %i: %i is added', (options, takes, adds, always) => {
+  const bytes = Buffer.from(JSON.stringify(body({ stream_options: options })));
+  const plan = planUsage(bytes, 'openai-chat', Asks.usageAlways);
+  const sent = new Delivery(plan!, 0).begin('/', bytes, [], takes);
+  expect(sent.adds).toBe(adds);
+  const { include_usage: isAsked, continuous_usage_stats: isAlways } = JSON.parse(
+    sent.body.toString(),
+  ).stream_options;
+  expect(isAsked).toBe(true);
+  expect(isAlways ?? false).toBe(always ?? false);
 });
 
 test('the client gets its stream without it, the rest byte for byte', () => {

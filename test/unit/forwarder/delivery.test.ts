@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { Break } from '../../../src/forwarder/delivery.ts';
 import { failures } from '../../../src/forwarder/failure.ts';
 import { eventBytesMaxDefault } from '../../../src/protocol/sse-scanner.ts';
+import { Asks } from '../../../src/protocol/stream-options.ts';
 import {
   done,
   event,
@@ -198,6 +199,27 @@ test('white space that is given at the end is counted', () => {
   expect(client.break(failures.clientDeadline)).toBe('fail');
   expect(client.text).toBe(role() + said('a') + said(' '));
   expect(client.delivery.usage).toEqual({ prompt: 5, completion: 2, cached: -1 });
+});
+
+test.each([
+  [Asks.usageAtEnd, { include_usage: true }],
+  [Asks.nothing, undefined],
+])('who takes %i of the usage is asked to go on with no more', (takes, options) => {
+  const client = new StreamClient();
+  client.attempt();
+  client.push(role(), said('a', 'one', usageOf(5, 1)));
+  client.break();
+  const sent = client.attempt(takes);
+  expect(sent.messages.at(-1)?.content).toBe('a');
+  expect(sent).toMatchObject({ continue_final_message: true, max_tokens: 8 });
+  expect((sent as { stream_options?: object }).stream_options).toEqual(options);
+  // Some say null in every chunk where they are asked for the usage at the end.
+  const silent = said(' b', 'two').replace('"choices"', '"usage":null,"choices"');
+  expect(silent).toContain('null');
+  expect(client.push(silent)).toBe(said(' b'));
+  client.push(finish('two'), last(usageOf(6, 1)), done);
+  expect(client.end).toBe('complete');
+  expect(client.used.at(-1)).toMatchObject({ completion: 1 });
 });
 
 test('a byte order mark before the events of who goes on is no part of the stream', () => {

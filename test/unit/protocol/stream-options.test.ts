@@ -7,6 +7,8 @@ test.each([
   `{"error":{"message":"property 'stream_options' is unsupported, did you mean 'stream'?"}}`,
   '{"detail":[{"type":"extra_forbidden","loc":["body","stream_options"],"msg":"Extra inputs are not permitted"}]}',
   '{"error":[{"code":"unrecognized_keys","keys":["stream_options"],"path":[]}]}',
+  'unknown field `continuous_usage_stats`, there are no fields',
+  'Unknown parameter: include_usage',
 ])('a body that names the option: %s', (body) => {
   expect(named(body)).toBe(true);
   for (let at = 0; at < body.length; at++) {

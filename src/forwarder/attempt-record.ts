@@ -84,9 +84,10 @@ export class AttemptRecord {
 
   sent(us: number): void {
     const { slots, metrics } = this.#services;
+    // What goes before a second call, on a fresh connection or without an option, is the replica's time.
+    if (this.#sentUs === 0) metrics.observe(catalogue.overhead, Stage.connect, us - this.#startUs);
     this.#sentUs = us;
     slots.writeTime(this.#slot, slots.at.sentUs, us);
-    metrics.observe(catalogue.overhead, Stage.connect, us - this.#startUs);
   }
 
   head(us: number, status: number): void {

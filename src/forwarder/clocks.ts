@@ -3,8 +3,9 @@
  *
  * Each clock has its own meaning: connect, first token (of a stream) or answer (of a request that does
  * not stream, of which engines send nothing before its end), inter-token, total. Headers and comments
- * are not progress; silence while the client has no room is not the replica's. There is no timer per request: every `tickMs` all attempts are looked at, and time in which this thread itself
- * stood still (SIGSTOP, a long turn) is taken out of the verdicts.
+ * are not progress; silence while the client has no room is not the replica's. There is no timer per
+ * request: every `tickMs` all attempts are looked at, and time in which this thread itself stood still
+ * (SIGSTOP, a long turn) is taken out of the verdicts.
  */
 import type { Bag, Bagged } from '../lib/bag.ts';
 import { nowUs } from '../lib/clock.ts';

@@ -16,14 +16,13 @@ import { createThreadLog } from '../shm/thread-log.ts';
 import { ThreadPort } from '../shm/thread-port.ts';
 import type { ForwarderStart, ToThread } from '../shm/threads.ts';
 import { defaultMetricDims } from '../telemetry/labels.ts';
+import { Complaints } from './complaints.ts';
 import { Forwarder } from './forwarder.ts';
 
 /** A stop is over after this, whether clients have taken their last bytes or not. */
 const stopMs = 1000;
 const pollMs = 10;
 const logCloseMs = 200;
-/** The same complaint about a replica is not repeated sooner. */
-const complaintMs = 10_000;
 
 const port = new ThreadPort<ForwarderStart>('forwarder');
 const { start, post } = port;
@@ -32,11 +31,9 @@ const threadId = ThreadId.forwarder(start.index, memory.size);
 const metrics = new MetricsWriter(start.metrics, defaultMetricDims);
 const logger = createThreadLog(port.name, start.log, metrics);
 
-const complainedMs = new Map<string, number>();
+const complaints = new Complaints();
 const forwarder = new Forwarder(start, (replica, error) => {
-  const last = complainedMs.get(replica);
-  if (last !== undefined && nowMs() - last < complaintMs) return;
-  complainedMs.set(replica, nowMs());
+  if (!complaints.isDue(replica, error, nowMs())) return;
   const { message, hint, code } = errorOf(error);
   logger.error(`${message} ${hint}`, { replica, err: code });
 });

@@ -2,9 +2,9 @@
  * One answer that is no event stream. Forwarder threads.
  *
  * Up to `bytesMax` it is collected and passed on as one record when it is complete: a cut or an error
- * in a 200 can then still be asked of another replica, an option that is refused be left out, and a reply that is not wanted of a larger model
- * (small-replies.ts). A larger one is passed on as it comes, under the same credit as a stream; past that
- * point a cut closes the client's connection.
+ * in a 200 can then still be asked of another replica, an option that is refused be left out, and a reply
+ * that is not wanted be asked of a larger model (small-replies.ts). A larger one is passed on as it comes,
+ * under the same credit as a stream; past that point a cut closes the client's connection.
  *
  * Of an answer without a length only the end of the connection says that it is complete (RFC 9112,
  * section 6.3). JSON shows by its brackets whether that is true; of anything else a reset is a cut, an

@@ -52,7 +52,7 @@ export class Responder {
   readonly #rings: ByteRingConsumer[];
   readonly #replies: SpscConsumer<(typeof ReplyRingLayout)['spec']['cell']['fields']>;
   readonly #bellWanted: Uint8Array;
-  readonly #head: ResponseHead = { status: 0, headerLength: 0, contentLength: 0 };
+  readonly #head: ResponseHead = { status: 0, headerLength: 0, contentLength: 0, replica: 0 };
   readonly #decoded: string[] = [];
   readonly #keptBytesMax: number;
   readonly #tellBytes: number;
@@ -245,7 +245,7 @@ export class Responder {
   #headersOf(request: Request): string[] {
     const { slots, replicaNames, models } = this.#state;
     const { slot, facts } = request;
-    const name = replicaNames[slots.servingReplica(slot)] ?? '';
+    const name = replicaNames[this.#head.replica] ?? '';
     const tellsModel = facts.models.tellsModel || models.tellsModel;
     const model = tellsModel ? (servingModel(this.#state, slot) ?? '') : '';
     const headers = replicaAnswerHeaders(facts, this.#decoded, slots, slot, name, model);

@@ -12,6 +12,7 @@ import {
 import type { AnswerShape } from '../protocol/routes.ts';
 import { responseHeadBytes, writeResponseHead } from '../shm/response-records.ts';
 import type { AnswerFacts } from './answer.ts';
+import type { ReplicaPool } from './pools.ts';
 
 export type AnswerHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
@@ -54,19 +55,19 @@ export class AnswerHead implements AnswerFacts {
 
 /**
  * ResponseHead and header blob, at most `bytesMax`. Headers that do not fit are left out but for the
- * content type: a client can do without the rest. With `isOwnKey`, a key of the gateway was asked with,
- * and what the replica says of the limits of that key is not for clients.
+ * content type: a client can do without the rest. Where the replica was asked with a key of the gateway,
+ * what it says of the limits of that key is not for clients.
  */
 export function encodeAnswerHead(
   head: Pick<AnswerHead, 'status' | 'contentLength'>,
   headers: AnswerHeaders,
   bytesMax: number,
-  isOwnKey: boolean,
+  { own: { hasKey }, address: { row: replica } }: Pick<ReplicaPool, 'own' | 'address'>,
 ): Uint8Array {
   const list: string[] = [];
   let size = responseHeadBytes + 2;
   for (const name in headers) {
-    if (!isForwardedToClient(name) || (isOwnKey && isRateLimit(name))) continue;
+    if (!isForwardedToClient(name) || (hasKey && isRateLimit(name))) continue;
     const value = joined(headers[name]);
     if (!isSafeValue(value)) continue;
     const bytes = 4 + name.length + value.length;
@@ -77,7 +78,7 @@ export function encodeAnswerHead(
   const bytes = new Uint8Array(size);
   const headerLength = encodeHeadersInto(bytes, responseHeadBytes, list);
   const { status, contentLength } = head;
-  writeResponseHead(bytes, 0, { status, headerLength, contentLength });
+  writeResponseHead(bytes, 0, { status, headerLength, contentLength, replica });
   return bytes;
 }
 

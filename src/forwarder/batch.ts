@@ -155,14 +155,13 @@ export class Batch extends ReplicaCall {
       this.#fail(this.#head?.framed === false ? failures.truncated : failures.batchAnswer);
     } else {
       this.leave('drain');
-      const isOwnKey = this.pool.own.hasKey;
       for (const [i, member] of this.#members.entries()) {
         const part = parts[i];
         if (member.isOver || part === undefined) continue;
         const contentLength = part.body.reduce((sum, { length }) => sum + length, 0);
         const { headBytesMax } = member.attempt.writer;
         const facts = { status: this.#head?.status ?? 0, contentLength };
-        const head = encodeAnswerHead(facts, this.#headers, headBytesMax, isOwnKey);
+        const head = encodeAnswerHead(facts, this.#headers, headBytesMax, this.pool);
         this.leftBy(member);
         member.attempt.deliver(head, part.body, contentLength, part.usage);
       }

@@ -151,8 +151,7 @@ export class Exchange extends ReplicaCall implements StreamSink, WholeSink, Atte
       return;
     }
     this.#isUnnoted = this.services.responses.isStored(row, status);
-    const isOwnKey = this.pool.own.hasKey;
-    this.#head = encodeAnswerHead(head, headers, attempt.writer.headBytesMax, isOwnKey);
+    this.#head = encodeAnswerHead(head, headers, attempt.writer.headBytesMax, this.pool);
     this.#answer = this.#isEventStream
       ? new EventStream(this, head, this.#delivery, judge)
       : new WholeAnswer(this, head, attempt.wholeBytesMax(this.#head), judge);

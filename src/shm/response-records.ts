@@ -12,7 +12,7 @@ export const ResponseKind = { head: 1, chunk: 2, last: 3, whole: 4, end: 5 } as 
 export type ResponseKind = (typeof ResponseKind)[keyof typeof ResponseKind];
 
 /** Bytes of an encoded ResponseHead. */
-export const responseHeadBytes = 12;
+export const responseHeadBytes = 16;
 
 export interface ResponseHead {
   status: number;
@@ -20,6 +20,8 @@ export interface ResponseHead {
   headerLength: number;
   /** Content-length of the replica's answer, or -1. */
   contentLength: number;
+  /** Row of the replica that answers: that of the slot may be another by the time the head is read. */
+  replica: number;
 }
 
 /** Writes the head at `offset` of the ring's data. */
@@ -27,12 +29,14 @@ export function writeResponseHead(data: Uint8Array, offset: number, head: Respon
   writeUint32(data, offset, head.status);
   writeUint32(data, offset + 4, head.headerLength);
   writeUint32(data, offset + 8, head.contentLength);
+  writeUint32(data, offset + 12, head.replica);
 }
 
 export function readResponseHead(data: Uint8Array, offset: number, into: ResponseHead): void {
   into.status = readUint32(data, offset);
   into.headerLength = readUint32(data, offset + 4);
   into.contentLength = readUint32(data, offset + 8) | 0;
+  into.replica = readUint32(data, offset + 12);
 }
 
 export function writeUint32(data: Uint8Array, offset: number, value: number): void {

@@ -68,6 +68,17 @@ describe.each(['uws', 'node'] as const)('acceptor, engine %s', (engine) => {
     await client.close();
   });
 
+  test('the head of a stream names who began it, also when that has gone on elsewhere', async () => {
+    const client = await RawClient.connect(harness.port);
+    await client.send(post(chat({ stream: true })));
+    const arrival = await harness.arrival();
+    const lease = harness.head(arrival, 200, undefined, 1);
+    harness.end(arrival.slot, lease);
+    const { responses } = await client.responses(1);
+    expect(responses[0]!.headers.get('x-sluice-replica')).toBe('r1');
+    await client.close();
+  });
+
   test('the name of an adapter is its model and its number; equal prompts of two look different', async () => {
     const client = await RawClient.connect(harness.port);
     const hashes = new Set<number>();

@@ -72,6 +72,7 @@ export abstract class ForwarderEnd {
       status,
       headerLength: headers.length,
       contentLength: bytes.length,
+      replica: 0,
     });
     this.#responses.data.set(headers, offset + responseHeadBytes);
     this.#responses.data.set(bytes, offset + responseHeadBytes + headers.length);
@@ -79,10 +80,11 @@ export abstract class ForwarderEnd {
     this.ringAcceptor();
   }
 
-  /** Opens a streamed answer; returns the lease of its attempt. */
-  head(arrival: Arrival, status = 200, headers = streamHead): number {
+  /** Opens a streamed answer of replica row 0, which goes on at `nextRow` before anybody reads of it. */
+  head(arrival: Arrival, status = 200, headers = streamHead, nextRow = 0): number {
     const { slot } = arrival;
     const lease = this.dispatch(arrival);
+    this.slots.words[this.slots.row(slot) + this.slots.at.replica] = nextRow;
     this.slots.transition(slot, lease, SlotState.dispatched, SlotState.streaming);
     const length = responseHeadBytes + headers.length;
     const offset = this.#reserve(length);
@@ -90,6 +92,7 @@ export abstract class ForwarderEnd {
       status,
       headerLength: headers.length,
       contentLength: -1,
+      replica: 0,
     });
     this.#responses.data.set(headers, offset + responseHeadBytes);
     this.#responses.commit(ResponseKind.head, slot, lease, length);

@@ -345,7 +345,7 @@ export class ForwarderHarness {
     let start = payload;
     if (kind === ResponseKind.head || kind === ResponseKind.whole) {
       if (request.head !== undefined) throw new Error('a second head');
-      const head: ResponseHead = { status: 0, headerLength: 0, contentLength: 0 };
+      const head: ResponseHead = { status: 0, headerLength: 0, contentLength: 0, replica: 0 };
       readResponseHead(data, payload, head);
       request.head = head;
       request.headers = decodeHeaders(data, payload + responseHeadBytes);

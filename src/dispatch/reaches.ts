@@ -2,9 +2,9 @@
  * Reaches: how many wait for which replicas of one model. Pure; allocates the first time somebody of a
  * reach waits.
  *
- * A reach says which replicas a request can use, as a number: 0 for any, above 0 those with an adapter, below 0
- * the one it is pinned to, with an adapter or without. A waiter that any of them could serve is counted as such; of all others the reaches are listed, each once, for as long as somebody of
- * it waits.
+ * A reach says which replicas a request can use, as a number: 0 for any, above 0 those with an adapter,
+ * below 0 the one it is pinned to, with an adapter or without. A waiter that any of them could serve is
+ * counted as such; of all others the reaches are listed, each once, for as long as somebody of it waits.
  */
 import { assert } from '../lib/assert.ts';
 

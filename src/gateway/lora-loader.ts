@@ -33,7 +33,7 @@ export interface LoraParts {
   readonly config: Config;
   readonly membership: Membership;
   readonly memory: SharedMemory;
-  readonly logger: Logger;
+  readonly logger: Pick<Logger, 'info' | 'warn'>;
   readonly metrics: MetricsWriter;
   /** Requests of the model that wait for a replica. */
   readonly queued: (model: number) => number;
@@ -121,7 +121,9 @@ export class LoraLoader {
       if (member.model === model.index && isActive) engines.set(member.url, member);
     }
     for (const member of membership) {
-      if (member.model === model.index) engines.set(member.url, member);
+      // One that is not fit yet has the row beside it that it is to replace.
+      const isWaitedFor = engines.has(member.url) && !membership.state(member).healthy;
+      if (member.model === model.index && !isWaitedFor) engines.set(member.url, member);
     }
     return [...engines.values()].map((member) => {
       const present = this.#shelves.get(member);
@@ -207,6 +209,14 @@ export class LoraLoader {
       logger.warn('adapter not loaded', { replica: member.name, model: adapter, err });
     } finally {
       shelf.end();
+      if (shelf.isGone) this.#listAgain(member);
+    }
+  }
+
+  /** Whatever shelf its engine has now was not there when that was asked to load or give up something. */
+  #listAgain({ url, model }: Member): void {
+    for (const shelf of this.#shelves.values()) {
+      if (shelf.member.url === url && shelf.member.model === model) shelf.listAtMs = 0;
     }
   }
 

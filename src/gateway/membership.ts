@@ -82,9 +82,6 @@ export interface ReportTimes {
   readonly intervalUs: number;
 }
 
-/** By so much, and more than ever, the clock of another thread may be ahead. */
-const skewMs = 60_000;
-
 export interface MemberState {
   readonly admin: ReplicaAdmin;
   readonly healthy: boolean;
@@ -250,13 +247,12 @@ export class Membership {
     this.#changed();
   }
 
-  /** Milliseconds since the row was given a request for the adapter, modulo 49 days; Infinity: it never was. */
+  /** Milliseconds since the row was given a request for the adapter; Infinity: it never was. */
   adapterIdleMs({ row }: Member, adapter: number): number {
-    const { adapterUsed } = this.#at.replica.at;
-    const usedMs = Atomics.load(this.#words, this.#row(row) + adapterUsed + adapter - 1);
-    if (usedMs === 0) return Number.POSITIVE_INFINITY;
-    const idleMs = (nowMs() - usedMs) >>> 0;
-    return idleMs > 2 ** 32 - skewMs ? 0 : idleMs;
+    const { adapterUsedUs } = this.#at.replica.at;
+    const usedUs = this.#floats[(this.#row(row) + adapterUsedUs) / 2 + adapter - 1] as number;
+    // Below 0: the clocks of two threads differ by microseconds.
+    return usedUs === 0 ? Number.POSITIVE_INFINITY : Math.max(0, nowMs() - usedUs / 1000);
   }
 
   setHealthy(member: Member, healthy: boolean, reason: string): void {

@@ -120,7 +120,7 @@ export class Tenants {
     { models, splits }: Pick<TenantSource, 'models' | 'splits'>,
     tell: (keys: KeyTable) => Promise<void>,
   ): Promise<void> {
-    this.#told = this.#told.then(() => {
+    this.#told = this.#afterTold(() => {
       this.#source = { ...this.#source, models, splits };
       this.#change = undefined;
       return tell(this.tables.keys);
@@ -216,8 +216,13 @@ export class Tenants {
   }
 
   /** One table after the other: the answer to each says that it is the one in force. */
+  /** One that has failed holds up none behind it: a key must be disabled all the same. */
+  #afterTold(tell: () => Promise<void>): Promise<void> {
+    return this.#told.catch(() => {}).then(tell);
+  }
+
   #tellInTurn(): Promise<void> {
-    this.#told = this.#told.then(() => this.#tell(this.tables));
+    this.#told = this.#afterTold(() => this.#tell(this.tables));
     return this.#told;
   }
 

@@ -1,7 +1,8 @@
 /**
  * LoRA adapters of a simulated replica: loaded, listed and given up as vLLM and SGLang do. Pure.
  *
- * vLLM is asked for an adapter by its name, SGLang for `model:adapter`. An adapter is there once the time of its load is over. A path that begins with `/missing` has none.
+ * vLLM is asked for an adapter by its name, SGLang for `model:adapter`. An adapter is there once the time
+ * of its load is over. A path that begins with `/missing` has none.
  */
 import { nowMs } from '../lib/clock.ts';
 import { type Answer, jsonAnswer, plainAnswer } from './answer.ts';

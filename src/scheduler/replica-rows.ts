@@ -142,9 +142,7 @@ export class ReplicaRows {
   countDispatched(row: number, adapter: number, nowUs: number): void {
     const word = wordOf(row, field.dispatched);
     this.#words[word] = (this.#words[word] as number) + 1;
-    // ToInt32 takes it modulo 2^32; 0 is kept for never.
-    if (adapter !== 0)
-      this.#words[wordOf(row, field.adapterUsed) + adapter - 1] = (nowUs / 1000) | 0 || 1;
+    if (adapter !== 0) this.#floats[wordOf(row, field.adapterUsedUs) / 2 + adapter - 1] = nowUs;
   }
 
   countFailed(row: number): void {

@@ -51,11 +51,7 @@ export const ReplicaTableLayout = defineLayout('replica_table', {
     breaker: i32('scheduler', 'BreakerState: closed, open or half open.'),
     ejections: i32('scheduler', 'Times its breaker has opened; wraps.'),
     dispatched: i32('scheduler', 'Attempts given to it; wraps.'),
-    adapterUsed: i32(
-      'scheduler',
-      'When each adapter was last used, in milliseconds, modulo 2^32; 0: never.',
-      adaptersMax,
-    ),
+    adapterUsedUs: f64('scheduler', 'When each adapter was last used; 0: never.', adaptersMax),
     failed: i32('scheduler', 'Attempts that ended dead, slow or truncated; wraps.'),
     progressUs: f64('forwarder', 'When it last sent a byte of an answer; the last writer wins.'),
   }),

@@ -14,7 +14,10 @@ export class Routable {
     this.#floats = new Float64Array(replicas);
   }
 
-  /** Some replica of the model that has or could load the adapter, or of any, may be: the rule of the scheduler (dispatch/fleet.ts). */
+  /**
+   * Some replica of the model that has or could load the adapter, or of any, may be: the rule of the
+   * scheduler (dispatch/fleet.ts).
+   */
   has(model?: number, adapter = 0): boolean {
     const rows = Atomics.load(this.#words, count);
     for (let index = 0; index < rows; index++) {

@@ -14,6 +14,7 @@ import { StoredResponseRequests } from '../../src/acceptor/stored-responses.ts';
 import { TokenCounts } from '../../src/acceptor/token-counts.ts';
 import { configFromObject } from '../../src/config/load.ts';
 import { TokenizerPool } from '../../src/gateway/tokenizer-pool.ts';
+import { quantile } from '../../src/lib/quantile.ts';
 import { createMemory } from '../../src/shm/memory.ts';
 import { createMetricsRegion } from '../../src/shm/metrics.layout.ts';
 import { defaultMetricDims } from '../../src/telemetry/labels.ts';
@@ -21,7 +22,7 @@ import { noKeys } from '../support/no-keys.ts';
 import { removeTokenizers, tokenizerFolder } from '../support/tokenizers.ts';
 
 const heldMsMax = 50;
-/** The machine may be busy with others: the best of these says what the work takes. */
+/** The machine may be busy with others for a moment, not for most of these. */
 const runs = 7;
 const maxContext = 8192;
 const timeoutMs = 30_000;
@@ -131,12 +132,16 @@ test.each([
     const body = Buffer.from(JSON.stringify({ model: 'm', messages }));
     const all: { part: number; turn: number }[] = [];
     for (let i = 0; i < runs; i++) all.push(await run(body));
-    const best = (of: 'part' | 'turn'): number => Math.min(...all.map((each) => each[of]));
+    const median = (of: 'part' | 'turn'): number =>
+      quantile(
+        all.map((each) => each[of]),
+        0.5,
+      );
     process.stdout.write(
-      `part ${best('part').toFixed(1)} ms, turn ${best('turn').toFixed(1)} ms\n`,
+      `part ${median('part').toFixed(1)} ms, turn ${median('turn').toFixed(1)} ms\n`,
     );
-    expect(best('part')).toBeLessThan(heldMsMax);
-    expect(best('turn')).toBeLessThan(heldMsMax);
+    expect(median('part')).toBeLessThan(heldMsMax);
+    expect(median('turn')).toBeLessThan(heldMsMax);
   },
   120_000,
 );

@@ -62,6 +62,7 @@ export function countRequest(
   counters.observe(metrics.requestDuration, index, ms * 1000);
   if (holder !== undefined) {
     counters.addPair(metrics.tenantRequests, holder.series, statusIndex(status), 1);
+    counters.observe(metrics.tenantRequestDuration, holder.series, ms * 1000);
   }
 }
 
@@ -87,6 +88,8 @@ export function countOutcome(
     hasTokens ? Math.max(words[row + field] as number, 0) : 0;
   const input = read(at.promptTokens);
   const output = read(at.completionTokens);
+  // Without an attempt the row still has the time of another request.
+  const untilFirstUs = hasTokens ? slots.readTime(slot, at.firstTokenUs) - facts.arrivedUs : 0;
   if (holder !== undefined) {
     const { series } = holder;
     const add = (type: TokenType, tokens: number | null): void =>
@@ -94,8 +97,8 @@ export function countOutcome(
     add(TokenType.input, billed.input);
     add(TokenType.output, billed.output);
     add(TokenType.cached, billed.cached);
+    if (untilFirstUs > 0) counters.observe(metrics.tenantFirstToken, series, untilFirstUs);
   }
-  const untilFirstUs = slots.readTime(slot, at.firstTokenUs) - facts.arrivedUs;
   // Of a stream that ended well; 0: it is none.
   const firstUs = isWell && request.isEventStream ? Math.max(untilFirstUs, 0) : 0;
   const perTokenUs = firstUs > 0 && output > 1 ? (ms * 1000 - firstUs) / (output - 1) : 0;

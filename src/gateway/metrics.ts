@@ -4,8 +4,8 @@
  * Main thread, once a scrape; never on a request's path. Cells carry row indexes and get their names
  * here. prom-client renders; its own Counter and Histogram objects are not used because filling
  * them costs 100 ms for a thousand histogram series, so a family hands over its values directly.
- * A series of two labels or of a route appears once it has counted something; the others are there from
- * the start.
+ * A series of two labels, of a route or of a tenant appears once it has counted something; the others are
+ * there from the start.
  */
 import { collectDefaultMetrics, type Metric as PromMetric, Registry } from 'prom-client';
 import { assert } from '../lib/assert.ts';
@@ -304,7 +304,7 @@ export class GatewayMetrics {
 
   /**
    * Labels of a series, or undefined when it is not shown: its row has no owner, or it is one of a
-   * product of labels, of a route or of the catch-all model and has not counted.
+   * product of labels, of a route, a tenant or the catch-all model and has not counted.
    */
   #labelsOf(
     metric: StoredMetric,
@@ -312,8 +312,9 @@ export class GatewayMetrics {
     hasCounted: boolean,
     scrape: Scrape,
   ): Labels | undefined {
-    const isOther = metric.series[0] === 'model' && index === this.#dims.models;
-    const isOne = metric.series.length > 1 || metric.series[0] === 'route';
+    const [first, second] = metric.series;
+    const isOther = first === 'model' && index === this.#dims.models;
+    const isOne = second !== undefined || first === 'route' || first === 'tenant';
     if (!hasCounted && (isOne || isOther)) return undefined;
     const labels: Record<string, string> = {};
     let rest = index;

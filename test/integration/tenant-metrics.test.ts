@@ -52,26 +52,46 @@ test.each(testEngines)('%s: 10,000 tenants have series of the first few and one 
       expect(await ofTenant('t0', 'tokens_total', { model: 'm', type: 'output' })).toBe(output);
       expect(await ofTenant('t0', 'tokens_total', { type: 'input' })).toBeGreaterThan(0);
 
+      // A stream of the first tenant, and one of two beyond the cap; t1 has none.
+      const [durations, firstTokens] = ['request_duration_seconds', 'time_to_first_token_seconds'];
+      expect(await ofTenant('t0', `${durations}_count`)).toBe(2);
+      expect(await ofTenant('t1', `${durations}_count`)).toBe(2);
+      expect(await ofTenant('other', `${durations}_count`)).toBe(far.length);
+      expect(await ofTenant('t0', `${firstTokens}_count`)).toBe(1);
+      expect(await ofTenant('other', `${firstTokens}_count`)).toBe(0);
+      const late = await Promise.all([far[0]!, far[1]!].map((tenant) => ask(tenant, 1, true)));
+      expect(late.map(({ status }) => status)).toEqual([200, 200]);
+      expect(await ofTenant('other', `${firstTokens}_count`)).toBe(2);
+      expect(await ofTenant('other', `${durations}_count`)).toBe(far.length + 2);
+      expect(await ofTenant('t0', `${firstTokens}_count`)).toBe(1);
+      const firstSeconds = await ofTenant('t0', `${firstTokens}_sum`);
+      expect(firstSeconds).toBeGreaterThan(0);
+      expect(firstSeconds).toBeLessThanOrEqual(await ofTenant('t0', `${durations}_sum`));
+
       const families = await gateway.metrics();
-      const names = new Set(
-        [...families.get('sluice_tenant_requests_total')!.samples.keys()].map(
-          (sample) => /tenant="([^"]*)"/.exec(sample)?.[1],
-        ),
-      );
-      expect(names).toEqual(new Set(['t0', 't1', 'other']));
+      const tenantsOf = (name: string) =>
+        new Set(
+          [...families.get(`sluice_tenant_${name}`)!.samples.keys()].map(
+            (sample) => /tenant="([^"]*)"/.exec(sample)?.[1],
+          ),
+        );
+      expect(tenantsOf('requests_total')).toEqual(new Set(['t0', 't1', 'other']));
+      expect(tenantsOf(durations)).toEqual(new Set(['t0', 't1', 'other']));
+      expect(tenantsOf(firstTokens)).toEqual(new Set(['t0', 'other']));
+      done.push(...late);
       const chat = { gen_ai_operation_name: 'chat', gen_ai_request_model: 'm' };
       const genai = (name: string, labels = {}) =>
         total(families, `gen_ai_${name}`, { ...chat, ...labels });
       const answered = done.length + 2; // one of those of t1 was no more than refused
       expect(genai('server_request_duration_seconds_count')).toBe(answered);
       expect(genai('server_request_duration_seconds_count', { error_type: '429' })).toBe(1);
-      const durations = families.get('gen_ai_server_request_duration_seconds')!;
-      const well = [...durations.samples].filter(
+      const genaiDurations = families.get('gen_ai_server_request_duration_seconds')!;
+      const well = [...genaiDurations.samples].filter(
         ([sample]) => sample.includes('_count{') && !sample.includes('error_type'),
       );
       expect(sum(well.map(([, count]) => count))).toBe(answered - 1);
-      expect(genai('server_time_to_first_token_seconds_count')).toBe(1);
-      expect(genai('server_time_per_output_token_seconds_count')).toBe(1);
+      expect(genai('server_time_to_first_token_seconds_count')).toBe(1 + late.length);
+      expect(genai('server_time_per_output_token_seconds_count')).toBe(1 + late.length);
       const outputs = { gen_ai_token_type: 'output' };
       expect(genai('client_token_usage_count', outputs)).toBe(answered - 1);
       expect(genai('client_token_usage_sum', outputs)).toBe(
@@ -82,6 +102,8 @@ test.each(testEngines)('%s: 10,000 tenants have series of the first few and one 
         const lint = spawnSync('promtool', ['check', 'metrics'], { input: page });
         expect(`${lint.stdout}${lint.stderr}`).toBe('');
         expect(lint.status).toBe(0);
+        expect(page).toContain(`sluice_tenant_${durations}_bucket{le="+Inf",tenant="other"}`);
+        expect(page).toContain(`sluice_tenant_${firstTokens}_bucket{le="+Inf",tenant="other"}`);
       }
     });
   }),

@@ -215,6 +215,32 @@ describe('the page', () => {
     expect(samples.get('sluice_tenant_requests_total{code="200",tenant="_other"}')).toBe(4);
   });
 
+  test('shows the histograms of a tenant once it has been observed, with nobody else’s', async () => {
+    const durations = 'sluice_tenant_request_duration_seconds';
+    const firstTokens = 'sluice_tenant_time_to_first_token_seconds';
+    const counts = async (name: string) => {
+      const { samples } = (await scrape()).get(name)!;
+      return Object.fromEntries([...samples].filter(([key]) => key.startsWith(`${name}_count`)));
+    };
+    expect(await counts(durations)).toEqual({});
+    writer.observe(metrics.tenantRequestDuration, 0, 900_000);
+    writer.observe(metrics.tenantRequestDuration, 3, 900_000); // an index of nobody
+    writer.observe(metrics.tenantRequestDuration, dims.tenants, 1_000_000);
+    writer.observe(metrics.tenantRequestDuration, dims.tenants, 3_000_000);
+    writer.observe(metrics.tenantFirstToken, 7, 70_000);
+    expect(await counts(durations)).toEqual({
+      [`${durations}_count{tenant="acme"}`]: 1,
+      [`${durations}_count{tenant="other"}`]: 2,
+    });
+    const hostile = 'we\\"ird\\\\na\\nme';
+    expect(await counts(firstTokens)).toEqual({ [`${firstTokens}_count{tenant="${hostile}"}`]: 1 });
+    const { samples } = (await scrape()).get(durations)!;
+    expect(samples.get(`${durations}_bucket{le="0.8",tenant="acme"}`)).toBe(0);
+    expect(samples.get(`${durations}_bucket{le="1",tenant="acme"}`)).toBe(1);
+    expect(samples.get(`${durations}_bucket{le="1",tenant="other"}`)).toBe(1);
+    expect(samples.get(`${durations}_sum{tenant="other"}`)).toBe(4);
+  });
+
   test('has the names of the GenAI conventions where they are wanted, and not else', async () => {
     const series = 1 * 3 + 2; // the second model, embeddings
     writer.observe(metrics.genaiDuration, series * errorTypes.length, 15_000);

@@ -67,6 +67,9 @@ test('buckets are those of vLLM, and microseconds for what the gateway adds', ()
   expect(metrics.timeToFirstToken.bounds).toEqual(seconds(firstToken));
   expect(metrics.interTokenLatency.bounds).toEqual(seconds(interToken));
   expect(metrics.requestDuration.bounds).toEqual(seconds(request));
+  // One panel shows a tenant over its model.
+  expect(metrics.tenantRequestDuration.bounds).toBe(metrics.requestDuration.bounds);
+  expect(metrics.tenantFirstToken.bounds).toBe(metrics.timeToFirstToken.bounds);
   for (const metric of [metrics.overhead, metrics.schedulingLatency]) {
     expect(metric.bounds).toEqual(micros(overhead));
   }

@@ -40,7 +40,7 @@ const ring = new KeyRing({
       budgetRow: -1,
       modelRows: [],
     },
-    ...{ series: 0, logSample: undefined, maxN: 0, maxContext: 0 },
+    ...{ series: 0, logSample: undefined, maxN: 0, maxContext: 0, modelCaps: [] },
   })),
   keys: keys.map((key, i) => ({
     ...{ id: `k${i}`, sha256: sha256Of(key), tenant: i % tenantCount, expiresMs: 0 },

@@ -12,11 +12,13 @@
  *                 last word on the rest.
  */
 import { assert } from '../lib/assert.ts';
+import { smallerLimit } from '../lib/smaller-limit.ts';
 import { restrictedBit } from '../protocol/request-caps.ts';
 import type { RequestFacts as ScanFacts } from '../protocol/request-facts.ts';
 import type { ModelRow } from '../shm/threads.ts';
 import type { TokenAnswer, TokenWant } from '../shm/token-tasks.ts';
 import type { AcceptorState } from './acceptor-state.ts';
+import { capsFor } from './key-ring.ts';
 import { Phase, type Request } from './request.ts';
 import type { TokenCounts } from './token-counts.ts';
 
@@ -76,14 +78,14 @@ export class ContextLimit {
     const { route, holder, models } = request.facts;
     const model = models.rows[request.model];
     if (model === undefined || route?.model !== 'json') return false;
-    const limit = smaller(contextOf(models.rows, model), holder?.maxContext ?? 0);
+    const ofTenant = capsFor(holder, request.model).maxContext;
+    const limit = smallerLimit(contextOf(models.rows, model), ofTenant);
     if (route.shape === 'whole') {
       const want = model.hasTokenizer === true ? answeredPaths.get(route.path) : undefined;
       return want !== undefined && this.#asksForAnswer(request, want, limit, readUs);
     }
     // An engine that cuts the prompt does so at its own limit, not at that of a tenant.
-    const isTenants = (holder?.maxContext ?? 0) > 0;
-    if (limit === 0 || (isCutByEngine(scan) && !isTenants)) return false;
+    if (limit === 0 || (isCutByEngine(scan) && ofTenant === 0)) return false;
     // An answer has a token at least.
     const room = limit - Math.max(scan.maxTokens, 1);
     if (request.bodyLength + templateTokensMax <= room) return false;
@@ -182,6 +184,3 @@ export class ContextLimit {
 /** The engine cuts such a prompt to size, or it is none of text. */
 const isCutByEngine = ({ truncatesPrompt, restricted }: ScanFacts): boolean =>
   truncatesPrompt || (restricted & restrictedBit('prompt_embeds')) !== 0;
-
-/** 0 is no limit. */
-const smaller = (a: number, b: number): number => (a === 0 || b === 0 ? a + b : Math.min(a, b));

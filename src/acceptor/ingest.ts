@@ -28,7 +28,7 @@ import { announceClosing } from './closing.ts';
 import { Columns } from './columns.ts';
 import { ContextLimit } from './context-limit.ts';
 import type { EdgeHead } from './edge-head.ts';
-import { type Holder, isHolder, needsKey } from './key-ring.ts';
+import { capsFor, type Holder, isHolder, needsKey } from './key-ring.ts';
 import type { Exchange, ExchangePeer, ListenerHandler } from './listener.ts';
 import { answerLocally, answerPreflight } from './local-routes.ts';
 import { MediaPolicy } from './media-policy.ts';
@@ -333,10 +333,12 @@ export class Ingest implements ListenerHandler {
     const permission = findModel(request, facts);
     if (permission !== 0) return permission;
     const shape = route?.shape ?? 'whole';
-    const capped = capProblem(body, facts, start.caps ?? noCaps, holder?.maxN ?? 0, shape);
-    if (capped !== 0) return capped;
-    const unpinned = route?.shape === 'responses' ? this.#stored.pinNext(request, facts) : 0;
+    // An earlier response may be kept by another model, whose caps it then is.
+    const unpinned = shape === 'responses' ? this.#stored.pinNext(request, facts) : 0;
     if (unpinned !== 0) return unpinned;
+    const { maxN } = capsFor(holder, request.model);
+    const capped = capProblem(body, facts, start.caps ?? noCaps, maxN, shape);
+    if (capped !== 0) return capped;
     const isRefused = this.#media.refuses(request, body, source === 'multipart');
     return isRefused ? errors.MEDIA_NOT_ALLOWED.number : 0;
   }

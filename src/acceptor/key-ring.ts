@@ -6,14 +6,20 @@
  */
 import { Buffer } from 'node:buffer';
 import { timingSafeEqual } from 'node:crypto';
-import { type KeyRow, type KeyTable, refOf, type TenantRow } from '../config/tenants.ts';
+import {
+  type KeyRow,
+  type KeyTable,
+  refOf,
+  type TenantCaps,
+  type TenantRow,
+} from '../config/tenants.ts';
 import { type ErrorEntry, errors } from '../errors/catalogue.ts';
 import { digestBytes, digestOfKey, keyOfHeaders } from '../protocol/api-key.ts';
 import { ownerOf } from '../protocol/response-key.ts';
 import type { Route, RouteAction } from '../protocol/routes.ts';
 
 /** Whose request it is. */
-export interface Holder {
+export interface Holder extends TenantCaps {
   /** Index of the tenant. */
   readonly tenant: number;
   readonly tenantName: string;
@@ -25,9 +31,8 @@ export interface Holder {
   readonly mayPrioritise: boolean;
   /** Which model of a cascade its requests want that do not say; '': none. */
   readonly cascade: '' | 'large' | 'small';
-  /** Of one request (config/tenants.ts); 0: as for all. */
-  readonly maxN: number;
-  readonly maxContext: number;
+  /** In place of its caps, of a request for one of these models; see capsFor. */
+  readonly modelCaps: ReadonlyMap<number, TenantCaps>;
   /** What it may ask for (config/tenants.ts, `refOf`); undefined: everything. */
   readonly refs: ReadonlySet<number> | undefined;
   /** Row of the limits of its tenant; -1: it has none. And those of its models that have some. */
@@ -57,6 +62,12 @@ export const needsKey = (route: Route | undefined): boolean =>
 export const mayUse = ({ refs }: Holder, model: number, adapter: number): boolean =>
   refs === undefined || refs.has(refOf(model, adapter));
 
+const noOwnCaps: TenantCaps = Object.freeze({ maxN: 0, maxContext: 0 });
+
+/** What its requests for the model are held against; of nobody's: nothing but what holds for all. */
+export const capsFor = (holder: Holder | undefined, model: number): TenantCaps =>
+  holder?.modelCaps.get(model) ?? holder ?? noOwnCaps;
+
 export class KeyRing {
   readonly isRequired: boolean;
   /** By the first 32 bits of the digest. */
@@ -65,16 +76,18 @@ export class KeyRing {
   constructor({ isRequired, tenants, keys }: KeyTable) {
     this.isRequired = isRequired;
     const owners = tenants.map(({ name }) => ownerOf(name));
+    const caps = tenants.map((tenant) => new Map(tenant.modelCaps));
     for (const row of keys) {
       const tenant = tenants[row.tenant] as TenantRow;
       const { name: tenantName, mayPrioritise, maxN, maxContext, series, logSample } = tenant;
       const { limitRow, budgetRow, cascade } = tenant;
       const { priority } = row;
       const modelRows = new Map(tenant.modelRows);
+      const modelCaps = caps[row.tenant] as Holder['modelCaps'];
       const refs = row.refs === null ? undefined : new Set(row.refs);
       const owner = owners[row.tenant] as Int32Array;
       const of = { tenant: row.tenant, tenantName, owner, keyId: row.id, series, logSample };
-      const rights = { priority, mayPrioritise, cascade, maxN, maxContext, refs };
+      const rights = { priority, mayPrioritise, cascade, maxN, maxContext, modelCaps, refs };
       const holder = { ...of, ...rights, limitRow, modelRows, budgetRow };
       const own = Buffer.from(row.sha256, 'hex');
       const entries = this.#entries.get(headOf(own)) ?? [];

@@ -7,9 +7,16 @@ interface ReplicaShape {
   readonly weight: number;
   readonly adapters: readonly string[];
 }
+interface LimitsShape {
+  readonly requests_per_minute: number;
+  readonly input_tokens_per_minute: number;
+  readonly output_tokens_per_minute: number;
+  readonly concurrency: number;
+}
 interface TenantShape {
   readonly name: string;
-  readonly model_limits: Readonly<Record<string, unknown>>;
+  readonly limits: LimitsShape;
+  readonly model_limits: Readonly<Record<string, LimitsShape>>;
   readonly budget: { readonly day: number; readonly month: number };
   readonly cascade: 'auto' | 'large' | 'small';
   readonly models?: readonly string[] | undefined;
@@ -80,6 +87,15 @@ export interface RuleInput {
 }
 
 export const hasBudget = ({ day, month }: TenantShape['budget']): boolean => day > 0 || month > 0;
+
+export const hasRate = (limits: LimitsShape): boolean =>
+  limits.requests_per_minute > 0 ||
+  limits.input_tokens_per_minute > 0 ||
+  limits.output_tokens_per_minute > 0;
+
+/** Something is counted for it, so that it has a row in the table of limits; caps of single requests need none. */
+export const isCounted = (limits: LimitsShape): boolean =>
+  hasRate(limits) || limits.concurrency > 0;
 
 export type Report = (path: ConfigPath, message: string) => void;
 

@@ -61,17 +61,6 @@ const Limits = z.strictObject({
     .describe(
       'Requests in the gateway at one time; over it: 429. Several gateways each allow as many. 0: no limit.',
     ),
-});
-
-/** 0: no limit. */
-const amount = () => z.number().min(0).max(1_000_000_000).prefault(0);
-
-const Budget = z.strictObject({
-  day: amount().describe('What it may spend in a day of UTC. 0: no limit.'),
-  month: amount().describe('What it may spend in a month of UTC. 0: no limit.'),
-});
-
-const TenantLimits = Limits.extend({
   max_n: integer(0, 65_536)
     .prefault(0)
     .describe(
@@ -82,6 +71,14 @@ const TenantLimits = Limits.extend({
     .describe(
       'Tokens of prompt and answer together, where it is below `max_context` of the model. 0: as for all.',
     ),
+});
+
+/** 0: no limit. */
+const amount = () => z.number().min(0).max(1_000_000_000).prefault(0);
+
+const Budget = z.strictObject({
+  day: amount().describe('What it may spend in a day of UTC. 0: no limit.'),
+  month: amount().describe('What it may spend in a month of UTC. 0: no limit.'),
 });
 
 const Tenant = z.strictObject({
@@ -105,12 +102,12 @@ const Tenant = z.strictObject({
     .describe(
       'Share of its successful requests in the access log, in place of `log.sample`; failed and slow ones all are.',
     ),
-  limits: TenantLimits.prefault({}).describe('Over all of its requests.'),
+  limits: Limits.prefault({}).describe('Over all of its requests.'),
   model_limits: z
     .record(z.string().min(1).max(256), Limits)
     .prefault({})
     .describe(
-      'Limits for one model each, by its name, beside those over all of its requests. They are of the requests that come for the model, by whichever name or split; one that a model hands on (`fallbacks`) stays with the limits of the model it came for.',
+      'Limits for one model each, by its name and with the keys of `limits`, beside those over all of its requests; of `max_n` and `max_context` the smaller of the two holds. They are of the requests that come for the model, by whichever name or split; one that a model hands on (`fallbacks`) stays with the limits of the model it came for.',
     ),
   failure_mode: failureMode().optional().describe('As `limits.failure_mode`, for this tenant.'),
   budget: Budget.prefault({}).describe(

@@ -1,4 +1,5 @@
 /** Tenants and keys of the config as the threads know them. Pure. */
+import { smallerLimit } from '../lib/smaller-limit.ts';
 import { adaptersMax, priorityMax } from './capacities.ts';
 import { namesOf } from './model-names.ts';
 import type { Config } from './schema.ts';
@@ -7,14 +8,19 @@ import type { Config } from './schema.ts';
 export const refOf = (model: number, adapter: number): number =>
   model * (adaptersMax + 1) + adapter;
 
-export interface TenantRow {
+/** Of one request; 0: as for all. */
+export interface TenantCaps {
+  readonly maxN: number;
+  readonly maxContext: number;
+}
+
+export interface TenantRow extends TenantCaps {
   readonly name: string;
   readonly mayPrioritise: boolean;
   /** What its requests want that do not say: as `x-sluice-cascade`; '': nothing. */
   readonly cascade: '' | 'large' | 'small';
-  /** Of one request; 0: as for all. */
-  readonly maxN: number;
-  readonly maxContext: number;
+  /** In place of its caps, for its models that have some of their own: the smaller of each. */
+  readonly modelCaps: readonly (readonly [model: number, caps: TenantCaps])[];
   /** Row of its limits; -1: it has none. And those of its models that have some of their own. */
   readonly limitRow: number;
   readonly modelRows: readonly (readonly [model: number, row: number])[];
@@ -91,14 +97,22 @@ export function keyTable(
   const rows = tenants.map((tenant): TenantRow => {
     const { name, priority_header, limits, model_limits, log_sample: logSample } = tenant;
     const { max_n: maxN, max_context: maxContext } = limits;
-    const modelRows = Object.keys(model_limits).flatMap((model) => {
+    const ofModels = Object.entries(model_limits).flatMap(([model, own]) => {
       const index = models.findIndex((each) => each.name === model);
-      return index < 0 ? [] : [[index, rowOf(name, model)] as const];
+      return index < 0 ? [] : [{ index, row: rowOf(name, model), own }];
+    });
+    const modelRows = ofModels.flatMap(({ index, row }) =>
+      row < 0 ? [] : [[index, row] as const],
+    );
+    const modelCaps = ofModels.flatMap(({ index, own: { max_n: n, max_context: context } }) => {
+      if (n === 0 && context === 0) return [];
+      const caps = { maxN: smallerLimit(n, maxN), maxContext: smallerLimit(context, maxContext) };
+      return [[index, caps] as const];
     });
     const mayPrioritise = priority_header;
     const cascade = tenant.cascade === 'auto' ? ('' as const) : tenant.cascade;
     const [limitRow, budgetRow, series] = [rowOf(name), budgetRowOf(name), seriesOf(name)];
-    const rights = { mayPrioritise, cascade, maxN, maxContext };
+    const rights = { mayPrioritise, cascade, maxN, maxContext, modelCaps };
     return { name, ...rights, limitRow, modelRows, budgetRow, series, logSample };
   });
   return { isRequired, tenants: rows, keys };

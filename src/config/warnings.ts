@@ -8,21 +8,15 @@ import { isDeepStrictEqual } from 'node:util';
 import { valueAt } from './issues.ts';
 import { namesOf } from './model-names.ts';
 import type { ConfigPath } from './problems.ts';
-import { hasBudget, type Report } from './rule.ts';
+import { hasBudget, hasRate, isCounted, type Report } from './rule.ts';
 import { type Config, ConfigSchema } from './schema.ts';
 import { keyTable } from './tenants.ts';
 
 type Warning = (config: Config, report: Report, raw: unknown) => void;
 
-const rateKeys = [
-  'requests_per_minute',
-  'input_tokens_per_minute',
-  'output_tokens_per_minute',
-] as const;
 type Limits = Config['tenants'][number]['model_limits'][string];
 type Tenant = Config['tenants'][number];
 
-const hasRate = (limits: Limits): boolean => rateKeys.some((key) => limits[key] > 0);
 const limitsOf = ({ limits, model_limits }: Tenant): Limits[] => [
   limits,
   ...Object.values(model_limits),
@@ -166,6 +160,18 @@ const warnings: readonly Warning[] = [
     }
   },
 
+  function capsAboveThoseOfTheTenant({ tenants }, report) {
+    for (const [index, { limits, model_limits }] of tenants.entries()) {
+      for (const [name, ofModel] of Object.entries(model_limits)) {
+        for (const key of ['max_n', 'max_context'] as const) {
+          if (limits[key] === 0 || ofModel[key] <= limits[key]) continue;
+          const path = ['tenants', index, 'model_limits', name, key];
+          report(path, `does nothing: \`limits.${key}\` of the tenant is smaller`);
+        }
+      }
+    }
+  },
+
   function burstsOfNoRate({ tenants }, report, raw) {
     for (const [index, { limits, model_limits }] of tenants.entries()) {
       const own = [[['limits'], limits] as const];
@@ -184,10 +190,10 @@ const warnings: readonly Warning[] = [
     for (const [index, tenant] of tenants.entries()) {
       if (tenant.failure_mode === undefined) continue;
       const path = ['tenants', index, 'failure_mode'];
-      const isLimited = limitsOf(tenant).some((each) => hasRate(each) || each.concurrency > 0);
+      const isLimited = limitsOf(tenant).some(isCounted);
       if (limits.store !== 'redis') report(path, 'does nothing without `limits.store: redis`');
       else if (!isLimited && !hasBudget(tenant.budget)) {
-        report(path, 'does nothing: the tenant has neither limits nor a budget');
+        report(path, 'does nothing: the tenant has neither limits that are counted nor a budget');
       }
     }
   },

@@ -4,16 +4,16 @@ import { client, type Entry, gateway } from './entry.ts';
 export const requestRows = {
   CONTEXT_LENGTH: client(110, 400, 'context_length_exceeded', 'DPE', {
     message: 'The prompt and the tokens asked for are more than the context of the model holds.',
-    hint: '`max_context` of the model or of the tenant.',
+    hint: '`max_context` of the model, of the tenant, or of the model for it.',
     param: 'messages',
   }),
   PARAM_TOO_LARGE: client(111, 400, 'integer_above_max_value', 'DPE', {
     message: 'A number of the request is above its maximum.',
-    hint: '`requests.max_n`, `max_tokens_cap` or `max_logprobs`; `limits.max_n` of the tenant.',
+    hint: '`requests.max_n`, `max_tokens_cap` or `max_logprobs`; `max_n` of the tenant, or of the model for it.',
   }),
   PARAM_TOO_LONG: client(112, 400, 'array_above_max_length', 'DPE', {
     message: 'A list of the request is too long.',
-    hint: '`requests.max_stop` or `max_prompts`; `limits.max_n` of the tenant.',
+    hint: '`requests.max_stop` or `max_prompts`; `max_n` of the tenant, or of the model for it.',
   }),
   PARAM_NOT_ALLOWED: client(113, 400, 'unsupported_parameter', 'DPE', {
     message: 'The request has a parameter that clients may not use.',

@@ -4,6 +4,7 @@
  * A tenant keeps its row, and what is in its buckets, as long as it has limits under its name.
  */
 import { limitRowsMax } from '../config/capacities.ts';
+import { isCounted } from '../config/rule.ts';
 import type { Config } from '../config/schema.ts';
 import { nowUs } from '../lib/clock.ts';
 import { LeaseTable } from '../shm/leases.ts';
@@ -100,9 +101,9 @@ export class LimitRows {
     const closed = new Set<string>();
     for (const { name, limits, model_limits, failure_mode } of tenants) {
       if ((failure_mode ?? this.#failureMode) === 'closed') closed.add(name);
-      if (isLimit(limits)) wanted.set(nameOf(name), limits);
+      if (isCounted(limits)) wanted.set(nameOf(name), limits);
       for (const [model, ofModel] of Object.entries(model_limits)) {
-        if (isLimit(ofModel)) wanted.set(nameOf(name, model), ofModel);
+        if (isCounted(ofModel)) wanted.set(nameOf(name, model), ofModel);
       }
     }
     this.#rows.assign(new Set(wanted.keys()), (row) => this.#changeOwner(row));
@@ -143,9 +144,3 @@ export class LimitRows {
 
 const nameOf = (tenant: string, model?: string): string =>
   model === undefined ? tenant : `${tenant}/${model}`;
-
-const isLimit = (limits: LimitsConfig): boolean =>
-  limits.concurrency > 0 ||
-  limits.requests_per_minute > 0 ||
-  limits.input_tokens_per_minute > 0 ||
-  limits.output_tokens_per_minute > 0;

@@ -9,6 +9,7 @@
  */
 import { errors } from '../errors/catalogue.ts';
 import { assert } from '../lib/assert.ts';
+import { smallerLimit } from '../lib/smaller-limit.ts';
 import { countPrompts } from './prompt-count.ts';
 import type { RequestFacts } from './request-facts.ts';
 import type { AnswerShape } from './routes.ts';
@@ -89,7 +90,7 @@ export function capProblem(
 ): number {
   const refused = facts.restricted & caps.refused;
   if (refused !== 0) return notAllowed(facts, refused);
-  const most = n === 0 || (caps.n > 0 && caps.n < n) ? caps.n : n;
+  const most = smallerLimit(n, caps.n);
   if (isOver(facts.n, most)) return tooLarge(facts, 'n', facts.n, most);
   if (isOver(facts.bestOf, most)) return tooLarge(facts, facts.bestOfKey, facts.bestOf, most);
   if (isOver(facts.maxTokens, caps.maxTokens)) {

@@ -26,7 +26,7 @@ import {
 } from '../support/tokenizers.ts';
 
 const token = 'limits';
-const keys = { free: newKey(), small: newKey() };
+const keys = { free: newKey(), small: newKey(), ofModel: newKey() };
 const as = (name: keyof typeof keys) => ({ authorization: `Bearer ${keys[name]}` });
 const maxContext = 4096;
 const reference = referenceOf('yi');
@@ -52,8 +52,9 @@ describe.each(testEngines)('engine %s', (engine) => {
 
   const file = (): ConfigInput => {
     const replicas = [{ url: replica.url }];
-    const tenant = (name: keyof typeof keys, limits: object) => ({
-      ...{ name, limits, keys: [{ id: 'one', sha256: sha256Of(keys[name]) }] },
+    const tenant = (name: keyof typeof keys, limits: object, model_limits = {}) => ({
+      ...{ name, limits, model_limits },
+      keys: [{ id: 'one', sha256: sha256Of(keys[name]) }],
     });
     return {
       listen: { engine },
@@ -61,7 +62,11 @@ describe.each(testEngines)('engine %s', (engine) => {
       // Long enough for a machine that is busy with other tests.
       tokenizers: { timeout: '20s' },
       requests: { max_n: 4, max_tokens_cap: 100_000, max_stop: 2, allow: ['cache_salt'] },
-      tenants: [tenant('free', {}), tenant('small', { max_context: 600, max_n: 2 })],
+      tenants: [
+        tenant('free', {}),
+        tenant('small', { max_context: 600, max_n: 2 }),
+        tenant('ofModel', {}, { m: { max_context: 600 } }),
+      ],
       models: [
         { name: 'm', replicas, max_context: maxContext, tokenizer: { file: folder } },
         { name: 'guess', replicas, max_context: maxContext },
@@ -166,6 +171,25 @@ describe.each(testEngines)('engine %s', (engine) => {
     const open = await unheard(() => ask(chat('open', text), 'small'));
     expect(errorOf(open).code).toBe('context_length_exceeded');
     expect((await ask(chat('open', text))).status).toBe(200);
+  });
+
+  test('what a tenant has for a model counts as its own does, for that model alone', async () => {
+    const content = text.slice(0, 2000);
+    const tokens = await tokensOf(content);
+    const short = text.slice(0, 200);
+    const room = 600 - (await tokensOf(short));
+    expect((await ask(chat('m', short, { max_tokens: room }), 'ofModel')).status).toBe(200);
+    for (const body of [
+      chat('m', short, { max_tokens: room + 1 }),
+      chat('m', content, { truncate_prompt_tokens: 100 }),
+    ]) {
+      const refused = errorOf(await unheard(() => ask(body, 'ofModel')));
+      expect(refused.message).toContain('maximum context length is 600 tokens');
+    }
+    const other = chat('guess', content, { max_tokens: maxContext - 2 * tokens });
+    expect((await ask(other, 'ofModel')).status).toBe(200);
+    const ids = await unheard(() => ask({ model: 'm', prompt: 'Hi' }, 'ofModel', '/tokenize'));
+    expect(JSON.parse(ids.text)).toMatchObject({ max_model_len: 600 });
   });
 
   test('5 MB of prompt are refused after a part of them', async () => {

@@ -1,6 +1,6 @@
 /** Who is let in: keys by their digests, of which no two are near each other. */
 import { expect, test } from 'vitest';
-import { isHolder, KeyRing, mayUse } from '../../../src/acceptor/key-ring.ts';
+import { capsFor, isHolder, KeyRing, mayUse } from '../../../src/acceptor/key-ring.ts';
 import { type KeyRow, refOf } from '../../../src/config/tenants.ts';
 import { errors } from '../../../src/errors/catalogue.ts';
 import { keyOfHeaders, newKey, sha256Of } from '../../../src/protocol/api-key.ts';
@@ -17,7 +17,7 @@ const row = (id: string, key: string, more: Partial<KeyRow> = {}): KeyRow => ({
 
 const free = {
   ...{ limitRow: -1, modelRows: [], mayPrioritise: false, cascade: '' as const, budgetRow: -1 },
-  ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
+  ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0, modelCaps: [] },
 };
 
 const ring = new KeyRing({
@@ -47,7 +47,7 @@ test('a bearer token and x-api-key are the same key', () => {
       cascade: '' as const,
       budgetRow: -1,
     },
-    ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
+    ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0, modelCaps: new Map() },
   };
   expect(ring.find(`Bearer ${first}`, '', nowMs)).toEqual(holder);
   expect(ring.find(`bearer   ${first} `, '', nowMs)).toEqual(holder);
@@ -86,7 +86,7 @@ test('a model is allowed by itself, an adapter of it is not', () => {
       cascade: '' as const,
       budgetRow: -1,
     },
-    ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0 },
+    ...{ series: 3, logSample: undefined, maxN: 0, maxContext: 0, modelCaps: new Map() },
   };
   const refs = new Set([refOf(1, 0), refOf(2, 256)]);
   expect(mayUse({ ...holder, refs }, 1, 0)).toBe(true);
@@ -94,6 +94,30 @@ test('a model is allowed by itself, an adapter of it is not', () => {
   expect(mayUse({ ...holder, refs }, 2, 256)).toBe(true);
   expect(mayUse({ ...holder, refs }, 3, 0)).toBe(false);
   expect(mayUse({ ...holder, refs: undefined }, 3, 0)).toBe(true);
+});
+
+test('a request is held against the caps for its model, else against those of its tenant', () => {
+  const ofModel = { maxN: 2, maxContext: 600 };
+  const capped = new KeyRing({
+    isRequired: true,
+    tenants: [
+      { ...free, name: 'acme', maxN: 4, maxContext: 900, modelCaps: [[1, ofModel]] },
+      { ...free, name: 'bob' },
+    ],
+    keys: [row('one', first), row('two', second), row('bobs', third, { tenant: 1 })],
+  });
+  const capsOf = (key: string, model: number) => {
+    const holder = capped.find('', key, nowMs);
+    if (!isHolder(holder)) throw new Error(holder.code);
+    const { maxN, maxContext } = capsFor(holder, model);
+    return { maxN, maxContext };
+  };
+  for (const key of [first, second]) {
+    expect(capsOf(key, 1)).toEqual(ofModel);
+    expect(capsOf(key, 0)).toEqual({ maxN: 4, maxContext: 900 });
+  }
+  expect(capsOf(third, 1)).toEqual({ maxN: 0, maxContext: 0 });
+  expect(capsFor(undefined, 1)).toEqual({ maxN: 0, maxContext: 0 });
 });
 
 test('a key has 256 bits, and where it stands in a head it is found', () => {

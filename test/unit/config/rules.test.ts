@@ -251,9 +251,10 @@ const cases: readonly Case[] = [
   },
 ];
 
-/** Each with limits for the one model. */
-function manyTenants(count: number): string {
-  const one = (n: number): string => `{ name: t${n}, model_limits: { m: {} } }`;
+/** Each with limits, and with some for the one model. */
+function manyTenants(count: number, ofModel = 'concurrency: 1'): string {
+  const one = (n: number): string =>
+    `{ name: t${n}, limits: { requests_per_minute: 1 }, model_limits: { m: { ${ofModel} } } }`;
   return Array.from({ length: count }, (_, n) => one(n)).join(', ');
 }
 
@@ -268,6 +269,11 @@ function withAdapters(first: number, second: number): string {
   const one = url(1, `, adapters: [a0${list(1, first - 1)}]`);
   return `${one}, ${url(2, `, adapters: [a0${list(first, second)}]`)}`;
 }
+
+test('caps of single requests take no room in the table of limits', () => {
+  const capped = manyTenants(9000, 'max_n: 1, max_context: 1');
+  expect(problems(`tenants: [${capped}]\n${models}`)).toEqual([]);
+});
 
 test.each(cases)('$rule', ({ broken, problems: expected, kept }) => {
   expect(problems(broken)).toEqual(expected);

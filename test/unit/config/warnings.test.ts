@@ -46,6 +46,22 @@ test.each([
     'tenants.0.model_limits.n: is for a model that the tenant may not use',
   ],
   [
+    `${tenant(', models: [m], model_limits: { n: { max_n: 1 } }')}${models(model('m'), model('n'))}`,
+    'tenants.0.model_limits.n: is for a model that the tenant may not use',
+  ],
+  [
+    `${tenant(', limits: { max_n: 2 }, model_limits: { m: { max_n: 3, max_context: 9 } }')}${models(model('m'))}`,
+    '2:161 tenants.0.model_limits.m.max_n: does nothing: `limits.max_n` of the tenant is smaller',
+  ],
+  [
+    `${tenant(', limits: { max_context: 8 }, model_limits: { m: { max_context: 9 } }')}${models(model('m'))}`,
+    'tenants.0.model_limits.m.max_context: does nothing: `limits.max_context` of the tenant',
+  ],
+  [
+    `${tenant(', model_limits: { m: { max_n: 2, burst: 10s } }')}${models(model('m'))}`,
+    'tenants.0.model_limits.m.burst: does nothing without a limit per minute',
+  ],
+  [
     `${tenant(', limits: { concurrency: 1, burst: 10s }')}${models(model('m'))}`,
     'tenants.0.limits.burst: does nothing without a limit per minute',
   ],
@@ -55,7 +71,11 @@ test.each([
   ],
   [
     `${redis(', gateways: 2')}tenants:\n  - { name: a, keys: [${key()}], limits: { requests_per_minute: 1 } }\n  - { name: b, keys: [${key('', other)}], failure_mode: open }\n${models(model('m'))}`,
-    'tenants.1.failure_mode: does nothing: the tenant has neither limits nor a budget',
+    'tenants.1.failure_mode: does nothing: the tenant has neither limits that are counted nor a budget',
+  ],
+  [
+    `${redis(', gateways: 2')}tenants:\n  - { name: a, keys: [${key()}], limits: { requests_per_minute: 1 } }\n  - { name: b, keys: [${key('', other)}], failure_mode: open, model_limits: { m: { max_n: 1 } } }\n${models(model('m'))}`,
+    'tenants.1.failure_mode: does nothing: the tenant has neither limits that are counted',
   ],
   [
     `${redis()}${tenant()}${models(model('m'))}`,
@@ -113,6 +133,9 @@ test.each([
   ],
   [`${redis()}${usage}${tenant(', budget: { day: 1 }')}${models(priced('m'))}`],
   [`${usage}${tenant(', budget: { day: 1 }, models: [m]')}${models(priced('m'), model('n'))}`],
+  [
+    `${tenant(', limits: { max_n: 3, max_context: 9 }, model_limits: { m: { max_n: 2 }, n: { max_context: 9 } }')}${models(model('m'), model('n'))}`,
+  ],
   // By a split, and behind a model that it may use.
   [
     `splits: [{ name: s, models: [{ model: n, weight: 1 }, { model: m, weight: 1 }] }]\n${tenant(', models: [s], model_limits: { n: { concurrency: 1 } }')}${models(model('m'), model('n'))}`,
